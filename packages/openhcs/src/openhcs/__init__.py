@@ -1,0 +1,1 @@
+"""High-content screening pipelines over whole plates, shown live."""

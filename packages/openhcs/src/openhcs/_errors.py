@@ -1,0 +1,82 @@
+"""Errors of openhcs; each leaf is also the builtin exception that it stands for.
+
+::
+
+    OpenHCSError
+    ├── PlateError
+    │   ├── FormatNotRecognisedError   ValueError    no reader knows this folder
+    │   ├── AmbiguousFormatError       ValueError    several readers claim it
+    │   └── PlaneUnreadableError       OSError       the pixels of one plane cannot be had
+    ├── PipelineError
+    │   ├── SourceError                ValueError    pipeline text that may not be evaluated
+    │   └── CompileError               ValueError    a pipeline that cannot run on this plate
+    ├── RunError
+    │   ├── ResultFolderError          OSError       the result folder cannot be used
+    │   └── WorkerLostError            RuntimeError  a worker process ended without a result
+    └── ViewerError                    ConnectionError
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AmbiguousFormatError",
+    "CompileError",
+    "FormatNotRecognisedError",
+    "OpenHCSError",
+    "PipelineError",
+    "PlaneUnreadableError",
+    "PlateError",
+    "ResultFolderError",
+    "RunError",
+    "SourceError",
+    "ViewerError",
+    "WorkerLostError",
+]
+
+
+class OpenHCSError(Exception):
+    """Root of all errors that openhcs raises on purpose."""
+
+
+class PlateError(OpenHCSError):
+    """A plate cannot be used as it is."""
+
+
+class FormatNotRecognisedError(PlateError, ValueError):
+    """No reader recognises the folder; the message says what each one lacked."""
+
+
+class AmbiguousFormatError(PlateError, ValueError):
+    """Several readers recognise the folder; the message lists them."""
+
+
+class PlaneUnreadableError(PlateError, OSError):
+    """The pixels of one plane cannot be read; the message names the file."""
+
+
+class PipelineError(OpenHCSError):
+    """A pipeline is not usable."""
+
+
+class SourceError(PipelineError, ValueError):
+    """Pipeline text that the evaluator refuses; the message has file, line and advice."""
+
+
+class CompileError(PipelineError, ValueError):
+    """A pipeline that cannot run on this plate; the message lists every problem found."""
+
+
+class RunError(OpenHCSError):
+    """A run cannot start or go on."""
+
+
+class ResultFolderError(RunError, OSError):
+    """The result folder cannot be used: in use, not writable, or not ours."""
+
+
+class WorkerLostError(RunError, RuntimeError):
+    """A worker process ended without handing back a result."""
+
+
+class ViewerError(OpenHCSError, ConnectionError):
+    """A viewer cannot be started, reached or shown to."""

@@ -1,0 +1,1 @@
+"""What scientific arrays mean, where they are kept, and how a stream of them becomes a view."""

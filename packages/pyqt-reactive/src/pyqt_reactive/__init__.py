@@ -1,0 +1,1 @@
+"""Changing models as manager windows, for PyQt6."""

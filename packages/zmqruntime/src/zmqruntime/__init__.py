@@ -1,0 +1,1 @@
+"""ZeroMQ control and data channels, carriers and services."""
