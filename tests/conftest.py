@@ -1,0 +1,53 @@
+"""What tests of every package may ask for, and what may be skipped where."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# Reasons that a machine which installed everything may still have; any other skip fails in CI.
+ALLOWED_IN_CI = ("needs the real plates",)
+
+
+@pytest.fixture(scope="session")
+def real_plates() -> Path:
+    """The folder of vendors' own plates, which is no part of the repository."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the real plates in ../shared/data")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def display() -> str:
+    """An X display with OpenGL, for windows that draw."""
+    name = os.environ.get("DISPLAY")
+    if not name:
+        pytest.skip("needs an X display: run under xvfb-run")
+    return name
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in _forbidden_skips(terminalreporter):
+        terminalreporter.write_line(f"skipped in CI, which may not be: {report.nodeid}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and session.exitstatus == 0 and _forbidden_skips(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _forbidden_skips(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    if not os.environ.get("CI"):
+        return []
+    return [
+        report
+        for report in reporter.stats.get("skipped", [])
+        if not any(reason in str(report.longrepr) for reason in ALLOWED_IN_CI)
+    ]
