@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PyQt6.QtCore import QItemSelectionModel, QModelIndex, Qt
-from PyQt6.QtTest import QAbstractItemModelTester, QTest
+from PyQt6.QtCore import QEvent, QItemSelectionModel, QModelIndex, Qt
+from PyQt6.QtGui import QKeyEvent
+from PyQt6.QtTest import QAbstractItemModelTester
+from PyQt6.QtWidgets import QApplication
 
 from pyqt_reactive import Column, TreeModel, TreeView
 from pyqt_reactive._tree_model import Role
@@ -139,5 +141,6 @@ def test_activated_row_is_announced_by_its_key(qtbot: QtBot) -> None:
     view.show()
     view.setCurrentIndex(model.index_of("A01"))
     with qtbot.waitSignal(view.chosen) as caught:
-        QTest.keyClick(view, Qt.Key.Key_Return)
+        enter = (Qt.Key.Key_Return, Qt.KeyboardModifier.NoModifier)
+        QApplication.sendEvent(view, QKeyEvent(QEvent.Type.KeyPress, *enter))
     assert caught.args == ["A01"]
