@@ -9,6 +9,7 @@
     │   └── PlaneUnreadableError       OSError       the pixels of one plane cannot be had
     ├── PipelineError
     │   ├── SourceError                ValueError    pipeline text that may not be evaluated
+    │   ├── ParameterError             TypeError     a step is given what its function does not take
     │   └── CompileError               ValueError    a pipeline that cannot run on this plate
     ├── RunError
     │   ├── ResultFolderError          OSError       the result folder cannot be used
@@ -23,6 +24,7 @@ __all__ = [
     "CompileError",
     "FormatNotRecognisedError",
     "OpenHCSError",
+    "ParameterError",
     "PipelineError",
     "PlaneUnreadableError",
     "PlateError",
@@ -60,6 +62,22 @@ class PipelineError(OpenHCSError):
 
 class SourceError(PipelineError, ValueError):
     """Pipeline text that the evaluator refuses; the message has file, line and advice."""
+
+
+class ParameterError(PipelineError, TypeError):
+    """A step or pipeline is given something that it does not take.
+
+    Parameters
+    ----------
+    message
+        What was expected, what was found, what to do.
+    argument
+        Which argument: its keyword, its position from 0, or None for the call as a whole.
+    """
+
+    def __init__(self, message: str, argument: str | int | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
 
 
 class CompileError(PipelineError, ValueError):

@@ -1,1 +1,7 @@
-"""openhcs.execution."""
+"""Runs of a plan: worker processes, the result folder, what is reused, how it ended."""
+
+from __future__ import annotations
+
+from openhcs.execution._result import RunResult, WellResult
+
+__all__ = ["RunResult", "WellResult"]
