@@ -24,9 +24,17 @@
     │   ├── InvalidRequestError     ValueError        bad_frame, invalid, too_large, unknown_type
     │   ├── NotFoundError           LookupError       not_found
     │   └── UnavailableError        ConnectionError   unavailable, unsupported_version
-    └── ServiceError
-        ├── ServiceStartError       RuntimeError      a service did not come up
-        └── ServiceStopError        RuntimeError      a service did not go away
+    ├── ServiceError
+    │   ├── ServiceStartError       RuntimeError      a service did not come up
+    │   └── ServiceStopError        RuntimeError      a service did not go away
+    └── StreamError
+        ├── DescriptorError         ValueError        a peer describes data that cannot be
+        ├── LeaseInUseError         BufferError       an array still refers to leased memory
+        ├── LeaseReleasedError      ValueError        a lease was used after its end
+        ├── NotAttachedError        ConnectionError   no receiver takes part in the stream
+        ├── PayloadTooLargeError    ValueError        more bytes than a payload may have
+        ├── PublishTimeoutError     TimeoutError      the receiver granted no room in time
+        └── StaleSlotError          LookupError       leased memory was overwritten meanwhile
 """
 
 from __future__ import annotations
@@ -42,6 +50,7 @@ __all__ = [
     "ConflictError",
     "ControlTimeout",
     "DeadlineError",
+    "DescriptorError",
     "EndpointError",
     "EndpointInUse",
     "ForbiddenError",
@@ -52,14 +61,21 @@ __all__ = [
     "InternalError",
     "InvalidEndpointError",
     "InvalidRequestError",
+    "LeaseInUseError",
+    "LeaseReleasedError",
     "LoopStoppedError",
+    "NotAttachedError",
     "NotFoundError",
+    "PayloadTooLargeError",
     "PeerError",
     "PeerLostError",
+    "PublishTimeoutError",
     "RequestError",
     "ServiceError",
     "ServiceStartError",
     "ServiceStopError",
+    "StaleSlotError",
+    "StreamError",
     "UnavailableError",
     "ZmqRuntimeError",
     "request_error",
@@ -248,6 +264,38 @@ class ServiceStartError(ServiceError, RuntimeError):
 
 class ServiceStopError(ServiceError, RuntimeError):
     """A service is still there after it was asked to stop."""
+
+
+class StreamError(ZmqRuntimeError):
+    """Something about the data channel."""
+
+
+class DescriptorError(StreamError, ValueError):
+    """A peer describes data that cannot be, or that are not its own; nothing was opened."""
+
+
+class LeaseInUseError(StreamError, BufferError):
+    """An array still refers to leased memory; the lease goes on."""
+
+
+class LeaseReleasedError(StreamError, ValueError):
+    """A lease was used after its end."""
+
+
+class NotAttachedError(StreamError, ConnectionError):
+    """No receiver takes part in the stream; nothing was sent."""
+
+
+class PayloadTooLargeError(StreamError, ValueError):
+    """A payload or its header has more bytes than it may have; nothing was sent."""
+
+
+class PublishTimeoutError(StreamError, TimeoutError):
+    """The receiver granted no room before the time was over; nothing was sent."""
+
+
+class StaleSlotError(StreamError, LookupError):
+    """The sender has overwritten leased memory; the payload is lost, or torn."""
 
 
 _BY_CODE: dict[str, type[RequestError]] = {
