@@ -1,1 +1,30 @@
-"""openhcs.testing."""
+"""Synthetic plates with known truth, for tests and the demonstration."""
+
+from __future__ import annotations
+
+from openhcs.testing._faults import InjectedFault
+from openhcs.testing._plates import (
+    default_condition,
+    noise_free_mosaic,
+    noise_free_tile,
+    synthetic_plate,
+)
+from openhcs.testing._spec import Condition, PlaneKey, PlateSpec
+from openhcs.testing._stamp import Stamp, decode_stamp, encode_stamp
+from openhcs.testing._truth import PlateTruth, read_truth
+
+__all__ = [
+    "Condition",
+    "InjectedFault",
+    "PlaneKey",
+    "PlateSpec",
+    "PlateTruth",
+    "Stamp",
+    "decode_stamp",
+    "default_condition",
+    "encode_stamp",
+    "noise_free_mosaic",
+    "noise_free_tile",
+    "read_truth",
+    "synthetic_plate",
+]

@@ -1,0 +1,236 @@
+"""The specification of a synthetic plate: everything that decides its bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+__all__ = [
+    "Compression",
+    "Condition",
+    "EmptyOverlaps",
+    "PlaneKey",
+    "PlateFormat",
+    "PlateSpec",
+    "Seed",
+    "generator",
+    "well_name",
+    "well_position",
+]
+
+PlateFormat: TypeAlias = Literal["imagexpress", "imagexpress-database", "phenix"]
+Compression: TypeAlias = Literal["none", "lzw", "deflate"]
+EmptyOverlaps: TypeAlias = Literal["none", "rows", "columns", "all"]
+
+_WELL = re.compile(r"([A-Z]{1,2})(\d{2})")
+
+
+class Seed:
+    """Domains of the random streams, so that no two uses of one key share numbers."""
+
+    SCENE = 1
+    STAGE = 2
+    NOISE = 3
+    TEXTURE = 4
+    HOT_PIXELS = 5
+    IDENTIFIER = 6
+    FAULT = 7
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Make the random stream of one key.
+
+    Parameters
+    ----------
+    key
+        Non-negative integers: the plate's seed, a domain of `Seed`, and what the stream is for.
+
+    Returns
+    -------
+    numpy.random.Generator
+        A fresh stream that depends on the key alone.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative.
+    """
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+
+
+def well_position(well: str) -> tuple[int, int]:
+    """Read a well name.
+
+    Parameters
+    ----------
+    well
+        One or two letters and two digits: ``A01`` … ``AF48``.
+
+    Returns
+    -------
+    tuple
+        Row and column, 0-based.
+
+    Raises
+    ------
+    ValueError
+        If the name is none.
+    """
+    match = _WELL.fullmatch(well)
+    if match is None or match[2] == "00":
+        raise ValueError(f"{well!r} is not a well; write letters and two digits, such as A01")
+    row = 0
+    for letter in match[1]:
+        row = row * 26 + ord(letter) - ord("A") + 1
+    return row - 1, int(match[2]) - 1
+
+
+def well_name(row: int, col: int) -> str:
+    """Write the name of the well at a 0-based row and column."""
+    letters = chr(ord("A") + row) if row < 26 else f"A{chr(ord('A') + row - 26)}"
+    return f"{letters}{col + 1:02d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What was put into a well, and what it does.
+
+    Parameters
+    ----------
+    role
+        ``negative``, ``positive`` or ``sample``.
+    compound
+        Its name; free text.
+    dose_um
+        Concentration in µmol/l; NaN where it has none.
+    effect
+        Factor on the intensity of the second channel; 1 is no effect.
+    """
+
+    role: Literal["negative", "positive", "sample"]
+    compound: str
+    dose_um: float
+    effect: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneKey:
+    """Names one image of a plate; all numbers 0-based.
+
+    `kind` is ``plane`` or ``max``; a projection has z 0.
+    """
+
+    row: int
+    col: int
+    field: int
+    channel: int
+    z: int
+    t: int
+    kind: Literal["plane", "max"] = "plane"
+
+    @property
+    def well(self) -> str:
+        """The name of the well."""
+        return well_name(self.row, self.col)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlateSpec:
+    """Everything that decides the bytes of a plate; see `synthetic_plate` for the meaning.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range; the message says which one and what is allowed.
+    """
+
+    name: str
+    format: PlateFormat
+    wells: tuple[str, ...]
+    grid: tuple[int, int]
+    overlap: float
+    channels: tuple[str, ...]
+    z: int
+    t: int
+    size_px: tuple[int, int]
+    pixel_um: float
+    z_step_um: float
+    stage_error_px: float
+    cells_per_field: float
+    touching: float
+    texture: float
+    empty_overlaps: EmptyOverlaps
+    empty_wells: tuple[str, ...]
+    vignetting: float
+    defocus: float
+    focus_spread_um: float
+    noise: bool
+    offset: float
+    read_noise: float
+    hot_pixels: int
+    well_cv: float
+    compression: Compression
+    projections: bool
+    timepoint_folders: bool
+    stamp: bool
+    plate_rows: int
+    plate_columns: int
+    seed: int
+    conditions: tuple[Condition, ...]
+
+    def __post_init__(self) -> None:
+        checks = (
+            (bool(self.name) and not set(self.name) & set('/\\:*?"<>|'), "name", "a file name"),
+            (self.wells != (), "wells", "at least one well"),
+            (len(set(self.wells)) == len(self.wells), "wells", "each well once"),
+            (min(self.grid) >= 1, "grid", "at least (1, 1)"),
+            (0.0 <= self.overlap <= 0.5, "overlap", "a fraction from 0 to 0.5"),
+            (self.channels != (), "channels", "at least one name"),
+            (self.z >= 1, "z", "at least 1"),
+            (self.t >= 1, "t", "at least 1"),
+            (min(self.size_px) >= 32, "size_px", "at least 32 in both directions"),
+            (self.pixel_um > 0, "pixel_um", "a length above 0 µm"),
+            (self.stage_error_px >= 0, "stage_error_px", "0 or more"),
+            (self.cells_per_field >= 0, "cells_per_field", "0 or more"),
+            (0.0 <= self.touching <= 1.0, "touching", "a fraction from 0 to 1"),
+            (0.2 <= self.vignetting <= 1.0, "vignetting", "a fraction from 0.2 to 1"),
+            (self.seed >= 0, "seed", "0 or more"),
+            (len(self.conditions) == len(self.wells), "conditions", "one per well"),
+        )
+        for good, name, allowed in checks:
+            if not good:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed is {allowed}")
+        for well in (*self.wells, *self.empty_wells):
+            row, col = well_position(well)
+            if row >= self.plate_rows or col >= self.plate_columns:
+                raise ValueError(
+                    f"well {well} does not exist on a plate of {self.plate_rows} rows "
+                    f"and {self.plate_columns} columns"
+                )
+
+    @property
+    def fields(self) -> int:
+        """Fields per well."""
+        return self.grid[0] * self.grid[1]
+
+    def condition(self, well: str) -> Condition:
+        """Say what is in a well."""
+        return self.conditions[self.wells.index(well)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the specification as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> PlateSpec:
+        """Make a specification from what `to_json` gave, after a trip through a file."""
+        lists: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        lists["conditions"] = tuple(Condition(**condition) for condition in values["conditions"])
+        return cls(**lists)

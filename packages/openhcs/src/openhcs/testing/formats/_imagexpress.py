@@ -1,0 +1,336 @@
+"""ImageXpress: the MetaXpress export with its HTD, and the database folder without."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+from openhcs.testing._spec import PlaneKey, well_position
+from openhcs.testing.formats._layout import (
+    ExtraFile,
+    acquired_at,
+    encode_tiff,
+    guid,
+    wavelengths_nm,
+    z_offset_um,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from openhcs.testing._geometry import TilePlace
+    from openhcs.testing._spec import PlateSpec
+
+__all__ = ["ImageXpressDatabase", "ImageXpressExport", "stage_label"]
+
+_FIRST_WELL_UM = (14_380.0, 11_240.0)  # x, y of A01 on the stage
+_PLATE_UM = 108_000.0  # columns times pitch on every standard plate
+_FOCUS_UM = 9_318.24
+_THUMBNAIL_PX = (64, 80)
+_DATABASE_DAY = "2026-03-17"
+_DATABASE_ID = "1334"
+_PLATE_TYPES = {24: 3, 96: 6, 384: 13, 1536: 18}
+_ESCAPES = {"\r": "&#13;", "\n": "&#10;", '"': "&#34;"}
+
+
+def stage_label(key: PlaneKey) -> str:
+    """Write the label that the stage gives to a field."""
+    return f"{key.well} : Site {key.field + 1}"
+
+
+class ImageXpressExport:
+    """The MetaXpress export: names without identifiers, an HTD in every folder."""
+
+    def field_order(self, spec: PlateSpec) -> tuple[tuple[int, int], ...]:
+        """Row by row from the top left."""
+        return tuple((y, x) for y in range(spec.grid[0]) for x in range(spec.grid[1]))
+
+    def path(self, spec: PlateSpec, key: PlaneKey) -> str:
+        """`{name}_{B02}[_s{1}][_w{1}].TIF` in its folder."""
+        return f"{_folder(spec, key)}{_stem(spec, key)}.TIF"
+
+    def encode(
+        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
+    ) -> bytes:
+        """Make a TIFF with MetaSeries metadata."""
+        return _encode(spec, key, place, pixels)
+
+    def companions(
+        self,
+        spec: PlateSpec,  # noqa: ARG002
+        key: PlaneKey,  # noqa: ARG002
+        place: TilePlace,  # noqa: ARG002
+        pixels: NDArray[Any],  # noqa: ARG002
+    ) -> Iterator[ExtraFile]:
+        """Give none: an export has no thumbnails."""
+        return iter(())
+
+    def metadata(
+        self,
+        spec: PlateSpec,
+        places: Mapping[str, tuple[TilePlace, ...]],  # noqa: ARG002
+    ) -> Iterator[ExtraFile]:
+        """Give the HTD, in the plate and in every folder below."""
+        data = _htd(spec)
+        folders = {PurePosixPath(".")}
+        row, col = well_position(spec.wells[0])
+        for t in range(spec.t):
+            planes: list[tuple[int, Literal["plane", "max"]]] = [
+                (z, "plane") for z in range(spec.z)
+            ]
+            if spec.projections:
+                planes.append((0, "max"))
+            for z, kind in planes:
+                key = PlaneKey(row=row, col=col, field=0, channel=0, z=z, t=t, kind=kind)
+                folders.update(PurePosixPath(self.path(spec, key)).parents)
+        for folder in sorted(folders):
+            yield ExtraFile(path=str(folder / f"{spec.name}.HTD"), kind="metadata", data=data)
+
+
+class ImageXpressDatabase:
+    """The folder behind the MetaXpress database: identifiers in names, thumbnails, no HTD."""
+
+    def field_order(self, spec: PlateSpec) -> tuple[tuple[int, int], ...]:
+        """Row by row from the top left."""
+        return tuple((y, x) for y in range(spec.grid[0]) for x in range(spec.grid[1]))
+
+    def path(self, spec: PlateSpec, key: PlaneKey) -> str:
+        """`{name}_{B02}[_s{1}][_w{1}]{GUID}.tif`, the identifier without any separator."""
+        return f"{self._folder(spec, key)}{_stem(spec, key)}{_plane_guid(spec, key, 'file')}.tif"
+
+    def encode(
+        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
+    ) -> bytes:
+        """Make a TIFF with MetaSeries metadata."""
+        return _encode(spec, key, place, pixels)
+
+    def companions(
+        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
+    ) -> Iterator[ExtraFile]:
+        """Give the thumbnail of the plane."""
+        name = f"{_stem(spec, key)}_thumb{_plane_guid(spec, key, 'thumbnail')}.tif"
+        height, width = _THUMBNAIL_PX
+        rows = np.arange(height) * pixels.shape[0] // height
+        columns = np.arange(width) * pixels.shape[1] // width
+        small = pixels[rows[:, None], columns[None, :]]
+        yield ExtraFile(
+            path=f"{self._folder(spec, key)}{name}",
+            kind="thumbnail",
+            data=_encode(spec, key, place, small, thumbnail=True),
+        )
+
+    def metadata(
+        self,
+        spec: PlateSpec,  # noqa: ARG002
+        places: Mapping[str, tuple[TilePlace, ...]],  # noqa: ARG002
+    ) -> Iterator[ExtraFile]:
+        """Give none: everything stands in the TIFF files."""
+        return iter(())
+
+    @staticmethod
+    def _folder(spec: PlateSpec, key: PlaneKey) -> str:
+        # A projection lies beside the ZStep folders here, not in a ZStep_0.
+        return f"{_DATABASE_DAY}/{_DATABASE_ID}/{_folder(spec, key, zstep_0=False)}"
+
+
+def _folder(spec: PlateSpec, key: PlaneKey, *, zstep_0: bool = True) -> str:
+    folder = f"TimePoint_{key.t + 1}/" if spec.timepoint_folders else ""
+    if key.kind == "max":
+        return f"{folder}ZStep_0/" if zstep_0 else folder
+    return f"{folder}ZStep_{key.z + 1}/" if spec.z > 1 else folder
+
+
+def _stem(spec: PlateSpec, key: PlaneKey) -> str:
+    site = f"_s{key.field + 1}" if spec.fields > 1 else ""
+    wave = f"_w{key.channel + 1}" if len(spec.channels) > 1 else ""
+    return f"{spec.name}_{key.well}{site}{wave}"
+
+
+def _plane_guid(spec: PlateSpec, key: PlaneKey, use: str) -> str:
+    """Make the identifier of a plane; that of the file of site 2 starts with a digit.
+
+    Only its length then separates the site or wavelength from the identifier.
+    """
+    text = guid(spec, use, key.well, key.field, key.channel, key.z, key.t, key.kind)
+    if use == "file" and key.field == 1:
+        text = str(int(text[0], 16) % 10) + text[1:]
+    return text
+
+
+def _encode(
+    spec: PlateSpec,
+    key: PlaneKey,
+    place: TilePlace,
+    pixels: NDArray[Any],
+    *,
+    thumbnail: bool = False,
+) -> bytes:
+    description = _metaseries(spec, key, place, (pixels.shape[0], pixels.shape[1]), thumbnail)
+    return encode_tiff(
+        pixels,
+        compression=spec.compression,
+        rows_per_strip=max(1, 8192 // (pixels.shape[1] * pixels.itemsize)),
+        subfiletype=2,
+        description=description,
+        software="MetaSeries",
+        datetime=f"{acquired_at(spec, key):%Y:%m:%d %H:%M:%S}",
+        resolution=(1, 1),
+        resolutionunit="INCH",
+    )
+
+
+def _metaseries(
+    spec: PlateSpec, key: PlaneKey, place: TilePlace, shape: tuple[int, int], thumbnail: bool
+) -> str:
+    """Write the text of tag 270."""
+    pitch = _PLATE_UM / spec.plate_columns
+    stage_x = _FIRST_WELL_UM[0] + key.col * pitch + place.stage_x_um
+    stage_y = _FIRST_WELL_UM[1] + key.row * pitch + place.stage_y_um
+    z = _FOCUS_UM + z_offset_um(spec, 0 if key.kind == "max" else key.z)
+    middle = _FOCUS_UM if key.kind == "max" else z
+    channel = spec.channels[key.channel]
+    _, emission = wavelengths_nm(spec, key.channel)
+    exposure = 15 + 10 * key.channel
+    taken = acquired_at(spec, key)
+    clock = f"{taken:%Y%m%d %H:%M:%S}.{taken.microsecond // 1000:03d}"
+    about = (
+        f"Plate Name: {spec.name}\r\nFolder Name: Synthetic\r\n\r\nExposure: {exposure} ms\r\n"
+        f"Binning: 2 x 2\r\nRegion: {2 * spec.size_px[1]} x {2 * spec.size_px[0]}, offset at (0, 0)"
+        "\r\nSubtract: Off\r\nShading: Off\r\nGain: 16-bit (low noise & high well capacity)"
+        "\r\nFrames to Average: 1\r\nSoftware Version: MetaXpress 6.5.2.351"
+    )
+    calibration = (
+        spec.pixel_um * spec.size_px[0] / shape[0],
+        spec.pixel_um * spec.size_px[1] / shape[1],
+    )
+    plane: list[tuple[str, str, object]] = [
+        ("plane-type", "string", "plane"),
+        ("pixel-size-x", "int", shape[1]),
+        ("pixel-size-y", "int", shape[0]),
+        ("bits-per-pixel", "int", 16),
+        ("autoscale-state", "bool", "on"),
+        ("spatial-calibration-state", "bool", "on"),
+        ("spatial-calibration-x", "float", calibration[1]),
+        ("spatial-calibration-y", "float", calibration[0]),
+        ("spatial-calibration-units", "string", "um"),
+        ("image-name", "string", "HTSThumbHTS" if thumbnail else channel),
+        ("threshold-state", "string", "ThresholdOff"),
+        ("zoom-percent", "int", 100),
+        ("gamma", "float", 1.0),
+        ("look-up-table-type", "string", "by-wavelength"),
+        ("look-up-table-name", "string", "Set By Wavelength"),
+        ("plane-guid", "guid", f"{{{_plane_guid(spec, key, 'plane')}}}"),
+        ("acquisition-time-local", "time", clock),
+        ("modification-time-local", "time", clock),
+        ("stage-position-x", "float", stage_x),
+        ("stage-position-y", "float", stage_y),
+        ("stage-label", "string", stage_label(key)),
+        ("z-position", "float", middle),
+        ("wavelength", "float", float(emission)),
+        ("camera-binning-x", "int", 2),
+        ("camera-binning-y", "int", 2),
+        ("_IllumSetting_", "string", channel),
+        ("_MagNA_", "float", 0.75),
+        ("_MagRI_", "float", 1.0),
+        ("_MagSetting_", "string", "20X Plan Apo Lambda"),
+        ("_Temperature_", "float", 28.0),
+    ]
+    custom: list[tuple[str, str, object]] = [
+        ("Camera Bit Depth", "float", 16.0),
+        ("Exposure Time", "string", f"{exposure} ms"),
+        ("ImageXpress Micro Objective", "string", "20X Plan Apo Lambda"),
+        ("ImageXpress Micro X", "float", stage_x),
+        ("ImageXpress Micro Y", "float", stage_y),
+        ("ImageXpress Micro Z", "float", z),
+        ("OffsetFromWellCenterUmX", "float", place.stage_x_um),
+        ("OffsetFromWellCenterUmY", "float", place.stage_y_um),
+        ("PositionPrecisionUm", "float", 0.0),
+        ("ShadingCorrection", "string", "Off"),
+        ("SiteX", "float", place.grid_x + 1.0),
+        ("SiteY", "float", place.grid_y + 1.0),
+    ]
+    if spec.t > 1:
+        custom.append(("Timepoint", "float", key.t + 1.0))
+    if key.kind == "max":
+        custom.append(("Z Projection Method", "string", "Maximum"))
+    if spec.z > 1:
+        custom.append(("Z Projection Step Size", "float", spec.z_step_um))
+        if key.kind == "plane":
+            custom.append(("Z Step", "float", key.z + 1.0))
+        else:
+            custom.append(("Z Thickness", "float", (spec.z - 1) * spec.z_step_um))
+    root: list[tuple[str, str, object]] = [
+        ("Description", "string", "thumbnail image" if thumbnail else about),
+        ("MetaDataVersion", "float", 1.0),
+        ("ApplicationName", "string", "MetaMorph"),
+        ("ApplicationVersion", "string", "6.5.2.351"),
+    ]
+    lines = [
+        "<MetaData>",
+        *(_property("prop", *values) for values in root),
+        "<PlaneInfo>",
+        *(_property("prop", *values) for values in plane),
+        *(_property("custom-prop", *values) for values in custom),
+        "</PlaneInfo>",
+        "<SetInfo>",
+        _property("prop", "number-of-planes", "int", 1),
+        "</SetInfo>",
+        "</MetaData>",
+    ]
+    return "\n".join(lines)
+
+
+def _property(element: str, name: str, kind: str, value: object) -> str:
+    # Six significant digits are what MetaXpress writes.
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f'<{element} id="{name}" type="{kind}" value="{escape(text, _ESCAPES)}"/>'
+
+
+def _htd(spec: PlateSpec) -> bytes:
+    """Write the plan of an export; its description has the vendor's own line separators."""
+    rows, columns = spec.plate_rows, spec.plate_columns
+    chosen = {well_position(well) for well in spec.wells}
+    lines = [
+        '"HTSInfoFile", Version 1.0',
+        f'"Description", "Synthetic plate\x82\x81seed {spec.seed}\x82\x8120x, 2 x 2 binning"',
+        f'"PlateType", {_PLATE_TYPES.get(rows * columns, 6)}',
+        f'"TimePoints", {spec.t}',
+        f'"ZSeries", {_bool(spec.z > 1)}',
+        f'"ZSteps", {spec.z if spec.z > 1 else 0}',
+        f'"ZProjection", {_bool(spec.projections)}',
+        f'"XWells", {columns}',
+        f'"YWells", {rows}',
+        *(
+            f'"WellsSelection{row + 1}", '
+            + ", ".join(_bool((row, col) in chosen) for col in range(columns))
+            for row in range(rows)
+        ),
+        f'"Sites", {_bool(spec.fields > 1)}',
+    ]
+    if spec.fields > 1:
+        lines += [
+            f'"XSites", {spec.grid[1]}',
+            f'"YSites", {spec.grid[0]}',
+            *(
+                f'"SiteSelection{y + 1}", ' + ", ".join(["TRUE"] * spec.grid[1])
+                for y in range(spec.grid[0])
+            ),
+        ]
+    lines += [
+        f'"Waves", {_bool(len(spec.channels) > 1)}',
+        f'"NWavelengths", {len(spec.channels)}',
+        *(f'"WaveName{n + 1}", "{name}"' for n, name in enumerate(spec.channels)),
+        *(f'"WaveCollect{n + 1}", 1' for n in range(len(spec.channels))),
+        f'"UniquePlateIdentifier", "{guid(spec, "plate")}"',
+        '"EndFile"',
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+
+
+def _bool(value: bool) -> str:
+    return "TRUE" if value else "FALSE"

@@ -1,0 +1,156 @@
+"""What a vendor's layout decides: names, encodings and metadata files of a plate."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import io
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from openhcs.testing._spec import Seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from openhcs.testing._geometry import TilePlace
+    from openhcs.testing._spec import PlaneKey, PlateSpec
+
+__all__ = [
+    "ExtraFile",
+    "Layout",
+    "acquired_at",
+    "encode_tiff",
+    "guid",
+    "wavelengths_nm",
+    "z_offset_um",
+]
+
+_START = datetime.datetime(2026, 3, 17, 9, 12, 40, 318000)
+_WAVELENGTHS = {
+    "DAPI": (377, 447),
+    "HOECHST": (377, 447),
+    "GFP": (475, 536),
+    "FITC": (475, 536),
+    "TRITC": (543, 593),
+    "RFP": (543, 593),
+    "TEXAS RED": (560, 624),
+    "CY5": (631, 692),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraFile:
+    """A file of a plate that holds no plane.
+
+    Parameters
+    ----------
+    path
+        Relative to the plate, forward slashes.
+    kind
+        ``metadata`` or ``thumbnail``.
+    data
+        Its bytes.
+    """
+
+    path: str
+    kind: Literal["metadata", "thumbnail"]
+    data: bytes
+
+
+class Layout(Protocol):
+    """One vendor's layout; called by the writer of a well, in any process.
+
+    Every answer depends on the arguments alone.
+    """
+
+    def field_order(self, spec: PlateSpec) -> tuple[tuple[int, int], ...]:
+        """Grid cells (y, x) in the order in which fields are numbered."""
+        ...
+
+    def path(self, spec: PlateSpec, key: PlaneKey) -> str:
+        """Where a plane's file lies, relative to the plate."""
+        ...
+
+    def encode(
+        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
+    ) -> bytes:
+        """Bytes of a plane's file; pixels have shape (y, x)."""
+        ...
+
+    def companions(
+        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
+    ) -> Iterator[ExtraFile]:
+        """Files that accompany a plane."""
+        ...
+
+    def metadata(
+        self, spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]
+    ) -> Iterator[ExtraFile]:
+        """Files that describe the plate; `places` are the tiles by well."""
+        ...
+
+
+def encode_tiff(
+    pixels: NDArray[Any], *, compression: str, rows_per_strip: int, **tags: Any
+) -> bytes:
+    """Encode one image as a little-endian TIFF.
+
+    Parameters
+    ----------
+    pixels
+        Shape (y, x), unsigned integers.
+    compression
+        ``none``, ``lzw`` or ``deflate``.
+    rows_per_strip
+        In px.
+    tags
+        Further arguments of `tifffile.TiffWriter.write`.
+
+    Returns
+    -------
+    bytes
+        The file.
+    """
+    import tifffile
+
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, bigtiff=False, byteorder="<") as writer:
+        writer.write(
+            pixels,
+            photometric="minisblack",
+            metadata=None,
+            compression={"none": None, "lzw": "lzw", "deflate": "adobe_deflate"}[compression],
+            rowsperstrip=rows_per_strip,
+            maxworkers=1,
+            **tags,
+        )
+    return buffer.getvalue()
+
+
+def acquired_at(spec: PlateSpec, key: PlaneKey) -> datetime.datetime:
+    """Say when a plane was taken: an even pace over the whole plate, wells row by row."""
+    place = (key.t * spec.plate_rows + key.row) * spec.plate_columns + key.col
+    place = ((place * spec.fields + key.field) * len(spec.channels) + key.channel) * spec.z + key.z
+    return _START + datetime.timedelta(milliseconds=415 * place)
+
+
+def z_offset_um(spec: PlateSpec, z: int) -> float:
+    """Say how far a plane lies above the middle of the stack."""
+    return (z - (spec.z - 1) / 2) * spec.z_step_um
+
+
+def wavelengths_nm(spec: PlateSpec, channel: int) -> tuple[int, int]:
+    """Excitation and emission of a channel, by its name, else by its number."""
+    return _WAVELENGTHS.get(
+        spec.channels[channel].upper(), (400 + 60 * channel % 300, 450 + 60 * channel % 300)
+    )
+
+
+def guid(spec: PlateSpec, *key: object) -> str:
+    """Make an identifier, upper case without braces, from the plate's seed and a key."""
+    text = repr((spec.seed, spec.name, Seed.IDENTIFIER, *key))
+    return str(uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])).upper()
