@@ -1,0 +1,361 @@
+"""Nuclei, cells and cytoplasm as label images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray  # noqa: TC002  # annotations are read when compiling
+
+from openhcs.functions._inputs import (  # noqa: TC001  # annotations are read when compiling
+    ChannelPlanes,
+    PlaneArray,
+)
+from openhcs.functions._registry import Axes, Kind, Output, function
+from openhcs.functions._threshold import Histogram, minimum_error, otsu
+
+__all__ = ["segment_cells", "segment_cytoplasm", "segment_nuclei"]
+
+_THRESHOLDS = ("otsu", "local", "minimum-error")
+
+
+@function(outputs=(Output("nuclei", Kind.LABELS),), needs=frozenset({"pixel_um"}))
+def segment_nuclei(
+    plane: PlaneArray,
+    *,
+    pixel_um: tuple[float, float],
+    threshold: str | float = "otsu",
+    threshold_factor: float = 1.0,
+    smoothing_um: float = 0.7,
+    min_diameter_um: float = 5.0,
+    max_diameter_um: float = 40.0,
+    split_depth: float = 0.08,
+    local_window_um: float = 80.0,
+) -> NDArray[np.int32]:
+    """Find bright, roundish objects such as nuclei and part those that touch.
+
+    Parameters
+    ----------
+    plane
+        Shape (y, x), integer or floating point.
+    pixel_um
+        Size of a pixel (y, x) in µm, greater than 0.
+    threshold
+        ``"otsu"``: one value for the plane; ``"local"``: the same over a background that varies
+        within the plane; ``"minimum-error"``: for classes of very different size; or a number in
+        the plane's own units.
+    threshold_factor
+        Moves a found threshold away from the background (above 1) or towards it; greater than 0.
+    smoothing_um
+        Standard deviation of the Gaussian applied first; 0 for none.
+    min_diameter_um, max_diameter_um
+        Objects whose area is that of a smaller or greater disk are left out; 0 < min < max.
+    split_depth
+        Two centres in one object belong to two nuclei when the neck between them is narrower than
+        the thinner of the two by this fraction; 0 to 1, where 1 never splits.
+    local_window_um
+        Width over which ``"local"`` lets the background vary; greater than a clump of nuclei.
+
+    Returns
+    -------
+    NDArray[np.int32]
+        Shape (y, x): 0 is background, objects count from 1 without gaps. Objects at the border
+        are kept; `measure_objects` marks them.
+
+    Raises
+    ------
+    ValueError
+        If the plane is not two-dimensional or a parameter is out of its range.
+
+    Notes
+    -----
+    Gaussian, threshold, holes smaller than a nucleus filled, then for each object the distance to
+    its edge, smoothed; the maxima of it are seeds of a watershed. Objects with one seed, which are
+    most, never see the watershed. A minority of pixels that are exactly 0 after smoothing is
+    canvas that no tile covers, and has no say in the threshold. NaN is background.
+    Cost: about 0.06 s/Mpx.
+    """
+    from scipy import ndimage
+
+    _check_nuclei(plane, pixel_um, min_diameter_um, max_diameter_um, smoothing_um)
+    if not 0 <= split_depth <= 1:
+        raise ValueError(f"split_depth is {split_depth}; it is a fraction from 0 to 1")
+    if not threshold_factor > 0:
+        raise ValueError(f"threshold_factor is {threshold_factor}; it must be greater than 0")
+    smoothed = np.nan_to_num(plane.astype(np.float32), nan=0.0)
+    if smoothing_um > 0:
+        sigma = tuple(smoothing_um / size for size in pixel_um)
+        smoothed = ndimage.gaussian_filter(smoothed, sigma, truncate=3.0)
+    if threshold == "local":
+        if not local_window_um > 0:
+            raise ValueError(f"local_window_um is {local_window_um}; it must be greater than 0")
+        smoothed = smoothed - _background(smoothed, local_window_um, pixel_um)
+    integer = not np.issubdtype(plane.dtype, np.floating)
+    mask = smoothed > _cut(smoothed, threshold, threshold_factor, integer=integer)
+
+    pixel_area = pixel_um[0] * pixel_um[1]
+    least = max(math.pi / 4 * min_diameter_um**2 / pixel_area, 1.0)
+    most = math.pi / 4 * max_diameter_um**2 / pixel_area
+    _fill_holes(mask, least)
+    clumps, count = ndimage.label(mask)
+    areas = np.bincount(clumps.ravel(), minlength=count + 1)
+    labels = np.zeros(plane.shape, np.int32)
+    found = 0
+    for number, box in enumerate(ndimage.find_objects(clumps), start=1):
+        if areas[number] < least:
+            continue
+        clump = clumps[box] == number
+        parts = (
+            _split(clump, pixel_um, min_diameter_um, split_depth)
+            if areas[number] >= 2 * least
+            else clump.astype(np.int32)
+        )
+        sizes = np.bincount(parts.ravel())
+        sizes[0] = 0
+        kept = (sizes >= least) & (sizes <= most)
+        numbers = np.where(kept, found + np.cumsum(kept), 0).astype(np.int32)
+        np.copyto(labels[box], numbers[parts], where=clump)
+        found += int(kept.sum())
+    return labels
+
+
+@function(
+    axes=Axes.CHANNELS,
+    outputs=(Output("cells", Kind.LABELS),),
+    inputs={"nuclei": (Kind.LABELS, "nuclei")},
+    needs=frozenset({"pixel_um"}),
+)
+def segment_cells(
+    channels: ChannelPlanes,
+    *,
+    nuclei: NDArray[Any],
+    pixel_um: tuple[float, float],
+    guide: str | None = None,
+    distance_um: float = 8.0,
+    threshold: str | float = "otsu",
+    threshold_factor: float = 0.6,
+    smoothing_um: float = 1.0,
+) -> NDArray[np.int32]:
+    """Give every nucleus the cell around it, with the same number.
+
+    Parameters
+    ----------
+    channels
+        Planes by channel name, shape (y, x) each.
+    nuclei
+        Labels, shape (y, x).
+    pixel_um
+        Size of a pixel (y, x) in µm, greater than 0.
+    guide
+        Name of a channel that shows the cell body: cells reach to its threshold and meet where it
+        is darkest between them. Without one, cells reach as far as ``distance_um``.
+    distance_um
+        Greatest distance from the nucleus; 0 or more.
+    threshold, threshold_factor, smoothing_um
+        As in `segment_nuclei`, for the guide.
+
+    Returns
+    -------
+    NDArray[np.int32]
+        Shape (y, x), numbered as the nuclei; every nucleus lies within its cell.
+
+    Raises
+    ------
+    ValueError
+        If the guide is no channel, shapes differ, or a parameter is out of its range.
+    """
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
+    if distance_um < 0:
+        raise ValueError(f"distance_um is {distance_um}; it must be 0 or more")
+    if guide is not None and guide not in channels:
+        raise ValueError(f"guide {guide!r} is no channel; there are {', '.join(channels)}")
+    seeds = np.asarray(nuclei).astype(np.int32)
+    if not seeds.any():
+        return seeds
+    distance, (rows, columns) = ndimage.distance_transform_edt(
+        seeds == 0, sampling=pixel_um, return_indices=True
+    )
+    near = distance <= distance_um
+    if guide is None:
+        return np.where(near, seeds[rows, columns], 0).astype(np.int32)
+    plane = np.asarray(channels[guide])
+    if plane.shape != seeds.shape:
+        raise ValueError(f"channel {guide!r} has shape {plane.shape}, the nuclei {seeds.shape}")
+    smoothed = np.nan_to_num(plane.astype(np.float32), nan=0.0)
+    if smoothing_um > 0:
+        sigma = tuple(smoothing_um / size for size in pixel_um)
+        smoothed = ndimage.gaussian_filter(smoothed, sigma, truncate=3.0)
+    integer = not np.issubdtype(plane.dtype, np.floating)
+    body = smoothed > _cut(smoothed, threshold, threshold_factor, integer=integer)
+    body &= near
+    body |= seeds > 0
+    cells: NDArray[np.int32] = watershed(-smoothed, seeds, mask=body).astype(np.int32)
+    return cells
+
+
+@function(
+    axes=Axes.CHANNELS,
+    outputs=(Output("cytoplasm", Kind.LABELS),),
+    inputs={"cells": (Kind.LABELS, "cells"), "nuclei": (Kind.LABELS, "nuclei")},
+)
+def segment_cytoplasm(
+    channels: ChannelPlanes,  # noqa: ARG001  # every function is handed its axes first
+    *,
+    cells: NDArray[Any],
+    nuclei: NDArray[Any],
+) -> NDArray[np.int32]:
+    """Take the nuclei out of the cells; what is left keeps the cell's number.
+
+    Parameters
+    ----------
+    channels
+        Not looked at.
+    cells, nuclei
+        Labels of one shape (y, x).
+
+    Returns
+    -------
+    NDArray[np.int32]
+        Shape (y, x). A cell that is all nucleus has no cytoplasm: its number is missing.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if cells.shape != nuclei.shape:
+        raise ValueError(f"cells have shape {cells.shape}, nuclei {nuclei.shape}")
+    return np.where(np.asarray(nuclei) > 0, 0, cells).astype(np.int32)
+
+
+def _check_nuclei(
+    plane: PlaneArray,
+    pixel_um: tuple[float, float],
+    min_diameter_um: float,
+    max_diameter_um: float,
+    smoothing_um: float,
+) -> None:
+    if plane.ndim != 2:
+        raise ValueError(f"a plane has two axes (y, x); this one has shape {plane.shape}")
+    if not (pixel_um[0] > 0 and pixel_um[1] > 0):
+        raise ValueError(f"pixel_um is {pixel_um}; both sizes must be greater than 0")
+    if not 0 < min_diameter_um < max_diameter_um:
+        raise ValueError(
+            f"min_diameter_um is {min_diameter_um} and max_diameter_um {max_diameter_um}; "
+            "the first must be greater than 0 and less than the second"
+        )
+    if smoothing_um < 0:
+        raise ValueError(f"smoothing_um is {smoothing_um}; it must be 0 or more")
+
+
+def _cut(
+    smoothed: NDArray[np.float32], threshold: str | float, factor: float, *, integer: bool
+) -> float:
+    """Find the value above which a pixel is signal; infinity where all pixels are alike."""
+    if not isinstance(threshold, str):
+        return float(threshold)
+    if threshold not in _THRESHOLDS:
+        raise ValueError(
+            f"threshold is {threshold!r}; it must be a number or one of {', '.join(_THRESHOLDS)}"
+        )
+    histogram = None
+    covered = smoothed != 0
+    uncovered = covered.size - int(np.count_nonzero(covered))
+    if 0 < uncovered < covered.size / 2:
+        histogram = Histogram.of(smoothed[covered], integer=integer)
+    if histogram is None:
+        histogram = Histogram.of(smoothed, integer=integer)
+    if histogram is None:
+        return math.inf
+    cut = minimum_error(histogram) if threshold == "minimum-error" else otsu(histogram)
+    return cut.background + factor * (cut.value - cut.background)
+
+
+def _background(
+    smoothed: NDArray[np.float32], window_um: float, pixel_um: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Follow the lower side of a plane at a scale at which this costs little."""
+    from scipy import ndimage
+    from skimage.transform import resize
+
+    step = tuple(max(1, round(window_um / 8 / size)) for size in pixel_um)
+    step = (min(step[0], smoothed.shape[0]), min(step[1], smoothed.shape[1]))
+    rows, columns = smoothed.shape[0] // step[0], smoothed.shape[1] // step[1]
+    blocks = smoothed[: rows * step[0], : columns * step[1]]
+    coarse = blocks.reshape(rows, step[0], columns, step[1]).mean(axis=(1, 3))
+    opened = ndimage.grey_opening(coarse, size=9)
+    even = ndimage.gaussian_filter(opened, 4.0)
+    background: NDArray[np.float32] = resize(
+        even, smoothed.shape, order=1, mode="edge", preserve_range=True, anti_aliasing=False
+    ).astype(np.float32)
+    return background
+
+
+def _fill_holes(mask: NDArray[np.bool_], most: float) -> None:
+    """Fill, in place, holes of fewer pixels than ``most`` that do not reach the border."""
+    from scipy import ndimage
+
+    holes, count = ndimage.label(~mask)
+    fill = np.bincount(holes.ravel(), minlength=count + 1) < most
+    fill[0] = False
+    for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
+        fill[edge] = False
+    if fill.any():
+        mask |= fill[holes]
+
+
+def _split(
+    clump: NDArray[np.bool_], pixel_um: tuple[float, float], diameter_um: float, depth: float
+) -> NDArray[np.int32]:
+    """Part one connected object where it has a neck; 0 outside of it, parts from 1."""
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
+    inside = np.pad(clump, 1)
+    distance = ndimage.distance_transform_edt(inside, sampling=pixel_um).astype(np.float32)
+    sigma = tuple(0.1 * diameter_um / size for size in pixel_um)
+    distance = ndimage.gaussian_filter(distance, sigma, mode="constant", truncate=3.0)
+    window = tuple(2 * max(1, round(0.3 * diameter_um / size)) + 1 for size in pixel_um)
+    peaks = (ndimage.maximum_filter(distance, window) == distance) & inside
+    seeds, count = ndimage.label(peaks, np.ones((3, 3), bool))
+    if count > 1:
+        count = _merge_seeds(seeds, count, distance, depth)
+    if count <= 1:
+        return clump.astype(np.int32)
+    parts: NDArray[np.int32] = watershed(-distance, seeds, mask=inside)[1:-1, 1:-1]
+    return parts.astype(np.int32)
+
+
+def _merge_seeds(
+    seeds: NDArray[np.int32], count: int, distance: NDArray[np.float32], depth: float
+) -> int:
+    """Give one number, in place, to seeds with no neck between them; return how many remain."""
+    rows, columns = np.nonzero(seeds)
+    numbers = seeds[rows, columns]
+    first = np.unique(numbers, return_index=True)[1]
+    rows, columns = rows[first], columns[first]
+    heights = distance[rows, columns]
+    parent = list(range(count))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for i in range(count):
+        span = np.hypot(rows[i + 1 :] - rows[i], columns[i + 1 :] - columns[i])
+        for j in range(i + 1, count):
+            steps = int(span[j - i - 1]) + 2
+            along_y = np.linspace(rows[i], rows[j], steps).round().astype(np.intp)
+            along_x = np.linspace(columns[i], columns[j], steps).round().astype(np.intp)
+            neck = distance[along_y, along_x].min()
+            if neck >= (1 - depth) * min(heights[i], heights[j]):
+                parent[root(j)] = root(i)
+    roots = [root(i) for i in range(count)]
+    order = {kept: number for number, kept in enumerate(dict.fromkeys(roots), start=1)}
+    table = np.array([0, *(order[kept] for kept in roots)], np.int32)
+    np.take(table, seeds, out=seeds)
+    return len(order)
