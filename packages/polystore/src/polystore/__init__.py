@@ -1,1 +1,60 @@
 """What scientific arrays mean, where they are kept, and how a stream of them becomes a view."""
+
+from __future__ import annotations
+
+from polystore._components import COMPONENTS, Components, ComponentValue
+from polystore._errors import (
+    LayoutError,
+    MissingExtraError,
+    NotStoredError,
+    NotWrittenError,
+    PayloadError,
+    PolystoreError,
+    ProjectionError,
+    StorageError,
+    UnreadableError,
+    WireError,
+    WireHeaderError,
+    WireSizeError,
+    WireVersionError,
+    WriteOnlyError,
+)
+from polystore._kinds import Kind
+from polystore._payload import Column, Data, Payload, Table
+from polystore._protocols import Reader, Sink, Writer
+from polystore._regions import Regions
+from polystore._wire import HEADER_MOST_BYTES, PAYLOAD_MOST_BYTES, WIRE_VERSION, decode, encode
+
+__all__ = [
+    "COMPONENTS",
+    "HEADER_MOST_BYTES",
+    "PAYLOAD_MOST_BYTES",
+    "WIRE_VERSION",
+    "Column",
+    "ComponentValue",
+    "Components",
+    "Data",
+    "Kind",
+    "LayoutError",
+    "MissingExtraError",
+    "NotStoredError",
+    "NotWrittenError",
+    "Payload",
+    "PayloadError",
+    "PolystoreError",
+    "ProjectionError",
+    "Reader",
+    "Regions",
+    "Sink",
+    "StorageError",
+    "Table",
+    "UnreadableError",
+    "WireError",
+    "WireHeaderError",
+    "WireSizeError",
+    "WireVersionError",
+    "WriteOnlyError",
+    "Writer",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,96 @@
+"""Errors of polystore; each leaf is also the builtin exception that it stands for.
+
+::
+
+    PolystoreError
+    ├── PayloadError            ValueError         a value that cannot be a payload
+    ├── WireError
+    │   ├── WireVersionError    ValueError         written by another version of the format
+    │   ├── WireHeaderError     ValueError         a header that is not one, or contradicts itself
+    │   └── WireSizeError       ValueError         buffers that are not as long as the header says
+    ├── StorageError
+    │   ├── NotStoredError      FileNotFoundError  nothing is stored under this name
+    │   ├── UnreadableError     OSError            something is stored, and cannot be decoded
+    │   ├── NotWrittenError     OSError            nothing was written; what stood there still stands
+    │   ├── LayoutError         ValueError         a plate, image or label that does not fit
+    │   └── WriteOnlyError      UnsupportedOperation  a sink that was asked to read
+    ├── MissingExtraError       ImportError        an optional dependency is not installed
+    └── ProjectionError         ValueError         a payload that no layer can show
+"""
+
+from __future__ import annotations
+
+import io
+
+__all__ = [
+    "LayoutError",
+    "MissingExtraError",
+    "NotStoredError",
+    "NotWrittenError",
+    "PayloadError",
+    "PolystoreError",
+    "ProjectionError",
+    "StorageError",
+    "UnreadableError",
+    "WireError",
+    "WireHeaderError",
+    "WireSizeError",
+    "WireVersionError",
+    "WriteOnlyError",
+]
+
+
+class PolystoreError(Exception):
+    """Root of all errors that polystore raises on purpose."""
+
+
+class PayloadError(PolystoreError, ValueError):
+    """A value that cannot be a payload, or a component of one."""
+
+
+class WireError(PolystoreError):
+    """Frames that cannot be decoded."""
+
+
+class WireVersionError(WireError, ValueError):
+    """The header was written by another version of the format; the message names both."""
+
+
+class WireHeaderError(WireError, ValueError):
+    """The header is not one, or what it says cannot be."""
+
+
+class WireSizeError(WireError, ValueError):
+    """The buffers are not as many or as long as the header says."""
+
+
+class StorageError(PolystoreError):
+    """Something could not be stored or read back."""
+
+
+class NotStoredError(StorageError, FileNotFoundError):
+    """Nothing is stored under this name."""
+
+
+class UnreadableError(StorageError, OSError):
+    """Something is stored under this name, and cannot be decoded; the message names the file."""
+
+
+class NotWrittenError(StorageError, OSError):
+    """Nothing was written; what stood there before still stands. The message names the target."""
+
+
+class LayoutError(StorageError, ValueError):
+    """A plate, image or label that does not fit what is there or what the format allows."""
+
+
+class WriteOnlyError(StorageError, io.UnsupportedOperation):
+    """A sink was asked to read."""
+
+
+class MissingExtraError(PolystoreError, ImportError):
+    """An optional dependency is not installed; the message names the extra to install."""
+
+
+class ProjectionError(PolystoreError, ValueError):
+    """A payload that no layer can show."""

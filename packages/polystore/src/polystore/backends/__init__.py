@@ -1,0 +1,54 @@
+"""Where payloads are kept: files written whole or not at all, TIFF planes, OME-Zarr plates."""
+
+from __future__ import annotations
+
+from polystore.backends._atomic import (
+    atomic_file,
+    atomic_folder,
+    leftovers,
+    remove_leftovers,
+    write_bytes,
+    write_json,
+)
+from polystore.backends._plates import (
+    Acquisition,
+    ImageSlot,
+    PlateLayout,
+    create_plate,
+    extend_plate,
+    read_plate,
+    settle_plate,
+)
+from polystore.backends._tiff import TiffHeader, read_header, read_plane, write_plane
+from polystore.backends._zarr import (
+    ChannelMeta,
+    ImageMeta,
+    ImageWriter,
+    LabelsWriter,
+    write_labels,
+)
+
+__all__ = [
+    "Acquisition",
+    "ChannelMeta",
+    "ImageMeta",
+    "ImageSlot",
+    "ImageWriter",
+    "LabelsWriter",
+    "PlateLayout",
+    "TiffHeader",
+    "atomic_file",
+    "atomic_folder",
+    "create_plate",
+    "extend_plate",
+    "leftovers",
+    "read_header",
+    "read_plane",
+    "read_plate",
+    "remove_leftovers",
+    "settle_plate",
+    "write_bytes",
+    "write_json",
+    "write_labels",
+    "write_plane",
+]

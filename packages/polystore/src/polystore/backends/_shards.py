@@ -1,0 +1,239 @@
+"""One Zarr v3 array, written plane by plane into few files.
+
+Compressed chunks are appended to a shard as they come, and its index is written at the end. So
+an image of many planes is written in the memory of one chunk, and one level of it is two files.
+
+Notes
+-----
+Zarr v3 core specification and its sharding codec (``sharding_indexed``, version 1.0): a shard is
+the chunks, then for each of them offset and length as little-endian 64-bit numbers in C order,
+then the CRC-32C of these. A chunk that is not there has both numbers 2**64 - 1 and is all zero.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polystore._errors import MissingExtraError
+from polystore.backends._atomic import write_json, writing
+
+__all__ = ["ShardedArray", "chunk_sides", "crc32c"]
+
+_CHUNK_PX = 1024
+_SHARD_MOST_BYTES = 64 * 1024**2
+_ABSENT = np.uint64(2**64 - 1)
+_BITSHUFFLE = 2
+
+
+def chunk_sides(height: int, width: int) -> tuple[int, int]:
+    """Sides of the chunks of a plane: at most 1024, and as equal as can be."""
+    return _chunk_side(height), _chunk_side(width)
+
+
+def _chunk_side(length: int) -> int:
+    return math.ceil(length / math.ceil(length / _CHUNK_PX))
+
+
+class ShardedArray:
+    """A Zarr v3 array that one process writes plane by plane.
+
+    Parameters
+    ----------
+    folder
+        Made here; must not exist.
+    shape
+        Of the whole array; the last two axes are y and x, all others are counted in planes.
+    dtype
+        Of the elements; written little-endian.
+    names
+        Of the axes.
+
+    Raises
+    ------
+    NotWrittenError
+        If the folder cannot be made.
+    MissingExtraError
+        If zarr is not installed.
+
+    Notes
+    -----
+    All planes of one time point share a shard where they are at most 64 MiB together, and have
+    one each otherwise, because readers may take in a whole shard to show one plane. Chunks are
+    Blosc with zstd level 1 and bit shuffling: on noisy 16-bit fields 1.6 times as fast as with
+    byte shuffling for 2 % more bytes.
+    """
+
+    def __init__(
+        self, folder: Path, *, shape: tuple[int, ...], dtype: np.dtype[Any], names: tuple[str, ...]
+    ) -> None:
+        self._compress = _compressor()
+        self._folder = folder
+        self._shape = shape
+        self._dtype = dtype.newbyteorder("<")
+        self._names = names
+        height, width = shape[-2:]
+        self._sides = chunk_sides(height, width)
+        self._grid = (math.ceil(height / self._sides[0]), math.ceil(width / self._sides[1]))
+        together = math.prod(shape[1:]) * dtype.itemsize <= _SHARD_MOST_BYTES
+        planes = shape[1:-2] if together else (1,) * len(shape[1:-2])
+        self._shard_planes = (1, *planes)
+        self._shards: dict[tuple[int, ...], tuple[Path, NDArray[np.uint64], int]] = {}
+        with writing(folder):
+            folder.mkdir()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array."""
+        return self._shape
+
+    def write_plane(self, index: tuple[int, ...], plane: NDArray[Any]) -> None:
+        """Write the plane at `index`, one number for each axis before y and x.
+
+        Raises
+        ------
+        NotWrittenError
+            If it cannot be written.
+        """
+        shard = tuple(i // n for i, n in zip(index, self._shard_planes, strict=True))
+        place = tuple(i % n for i, n in zip(index, self._shard_planes, strict=True))
+        path, entries, end = self._shards.get(shard) or self._new_shard(shard)
+        with writing(path), path.open("ab") as stream:
+            for row, column in product(range(self._grid[0]), range(self._grid[1])):
+                chunk = self._chunk(plane, row, column)
+                if chunk is None:
+                    entries[(*place, row, column)] = _ABSENT
+                    continue
+                packed = self._compress(chunk)
+                stream.write(packed)
+                entries[(*place, row, column)] = end, len(packed)
+                end += len(packed)
+        self._shards[shard] = (path, entries, end)
+
+    def close(self) -> None:
+        """Write the indices and the metadata.
+
+        Raises
+        ------
+        NotWrittenError
+            If they cannot be written.
+        """
+        for path, entries, _ in self._shards.values():
+            index = entries.astype("<u8").tobytes()
+            with writing(path), path.open("ab") as stream:
+                stream.write(index + crc32c(index).to_bytes(4, "little"))
+        write_json(self._folder / "zarr.json", self._metadata())
+
+    def _new_shard(self, shard: tuple[int, ...]) -> tuple[Path, NDArray[np.uint64], int]:
+        path = self._folder.joinpath("c", *map(str, shard), "0", "0")
+        with writing(path):
+            path.parent.mkdir(parents=True)
+        entries = np.full((*self._shard_planes, *self._grid, 2), _ABSENT, dtype=np.uint64)
+        return path, entries, 0
+
+    def _chunk(self, plane: NDArray[Any], row: int, column: int) -> NDArray[Any] | None:
+        height, width = self._sides
+        part = plane[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        if part[0, 0] == 0 and not part.any():
+            return None
+        if part.shape == self._sides:
+            return np.ascontiguousarray(part, dtype=self._dtype)
+        # chunks at the edge are stored whole
+        whole = np.zeros(self._sides, dtype=self._dtype)
+        whole[: part.shape[0], : part.shape[1]] = part
+        return whole
+
+    def _metadata(self) -> dict[str, Any]:
+        inner = (*(1 for _ in self._shard_planes), *self._sides)
+        outer = (
+            *self._shard_planes,
+            self._grid[0] * self._sides[0],
+            self._grid[1] * self._sides[1],
+        )
+        order: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+        blosc = {
+            "name": "blosc",
+            "configuration": {
+                "typesize": self._dtype.itemsize,
+                "cname": "zstd",
+                "clevel": 1,
+                "shuffle": "bitshuffle",
+                "blocksize": 0,
+            },
+        }
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self._shape),
+            "data_type": self._dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(outer)}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0,
+            "codecs": [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {
+                        "chunk_shape": list(inner),
+                        "codecs": [order, blosc],
+                        "index_codecs": [order, {"name": "crc32c"}],
+                        "index_location": "end",
+                    },
+                }
+            ],
+            "attributes": {},
+            "dimension_names": list(self._names),
+            "storage_transformers": [],
+        }
+
+
+def crc32c(content: bytes) -> int:
+    """CRC-32C (Castagnoli) of a few thousand bytes.
+
+    Notes
+    -----
+    RFC 3720, appendix B.4. About 10 MB/s, which is plenty for an index.
+    """
+    table = _crc_table()
+    value = 0xFFFFFFFF
+    for byte in content:
+        value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
+    return value ^ 0xFFFFFFFF
+
+
+@cache
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+class _Blosc:
+    """Blosc with zstd, in the thread that calls."""
+
+    def __init__(self) -> None:
+        try:
+            import numcodecs.blosc
+        except ImportError as error:
+            raise MissingExtraError("OME-Zarr needs zarr: install polystore[zarr]") from error
+        # zarr sets the same: work is spread over processes, and Blosc's threads do not survive fork
+        numcodecs.blosc.use_threads = False
+        self._call = numcodecs.blosc.compress
+
+    def __call__(self, chunk: NDArray[Any]) -> bytes:
+        packed: bytes = self._call(chunk, b"zstd", 1, _BITSHUFFLE)
+        return packed
+
+
+@cache
+def _compressor() -> _Blosc:
+    return _Blosc()

@@ -1,0 +1,253 @@
+"""Single planes in TIFF files."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polystore._errors import MissingExtraError, NotStoredError, UnreadableError
+from polystore.backends._atomic import atomic_file
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+__all__ = ["TiffHeader", "read_header", "read_plane", "write_plane"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiffHeader:
+    """What a page says about itself, without its pixels.
+
+    Attributes
+    ----------
+    shape
+        Height and width in pixels; a third number where a pixel has several samples.
+    dtype
+        Of the pixels as `read_plane` gives them, in the byte order of this computer.
+    pages
+        Pages in the file.
+    compression, photometric
+        Names of the TIFF standard in lower case, as ``"lzw"`` and ``"minisblack"``.
+    description, software, date_time
+        Text of the tags 270, 305 and 306; empty where there is none.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    pages: int
+    compression: str
+    photometric: str
+    description: str
+    software: str
+    date_time: str
+
+
+def read_header(path: Path | str, page: int = 0) -> TiffHeader:
+    """Read what a page says about itself.
+
+    Parameters
+    ----------
+    path
+        The file.
+    page
+        Counted from 0.
+
+    Raises
+    ------
+    NotStoredError
+        If there is no such file.
+    UnreadableError
+        If it is no TIFF, is cut off, or has no such page; the message names the file.
+    MissingExtraError
+        If tifffile is not installed.
+    """
+    with _open(path) as tif:
+        found = _page(tif, path, page)
+        if found.dtype is None:
+            raise UnreadableError(f"{path}: page {page} has samples of no known type")
+        return TiffHeader(
+            shape=tuple(found.shape),
+            dtype=np.dtype(found.dtype).newbyteorder("="),
+            pages=len(tif.pages),
+            compression=_name(found.compression),
+            photometric=_name(found.photometric),
+            description=_text(found, 270),
+            software=_text(found, 305),
+            date_time=_text(found, 306),
+        )
+
+
+def read_plane(path: Path | str, page: int = 0) -> NDArray[Any]:
+    """Read the pixels of one page.
+
+    Stored numbers are given as they are: a palette is not applied, an inverted scale stays.
+
+    Parameters
+    ----------
+    path
+        The file.
+    page
+        Counted from 0.
+
+    Returns
+    -------
+    ndarray
+        Shape and type as the header says, in the byte order of this computer.
+
+    Raises
+    ------
+    NotStoredError
+        If there is no such file.
+    UnreadableError
+        If it is no TIFF, is cut off or damaged, or has no such page; the message names the file.
+    MissingExtraError
+        If tifffile or imagecodecs is not installed.
+    """
+    with _open(path) as tif:
+        found = _page(tif, path, page)
+        size = tif.filehandle.size
+        for offset, count in zip(found.dataoffsets, found.databytecounts, strict=False):
+            # decoders fill what is missing with zeros, and an image that is half black looks real
+            if offset + count > size:
+                raise UnreadableError(
+                    f"{path}: page {page} is cut off: its pixels reach to byte {offset + count} "
+                    f"and the file has {size}"
+                )
+        # planes are read by several processes at once already
+        pixels: NDArray[Any] = found.asarray(maxworkers=1)
+        if pixels.shape != tuple(found.shape):
+            raise UnreadableError(
+                f"{path}: page {page} says {found.shape} and holds {pixels.shape}"
+            )
+    if not pixels.dtype.isnative:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    return pixels
+
+
+def write_plane(
+    path: Path | str,
+    plane: NDArray[Any],
+    *,
+    compression: Literal["lzw", "none"] = "none",
+    description: str | None = None,
+    fsync: bool = False,
+) -> None:
+    """Write one page, in one piece or not at all.
+
+    Parameters
+    ----------
+    path
+        In a folder that exists.
+    plane
+        Shape (y, x).
+    compression
+        ``"lzw"`` is read by everything.
+    description
+        For tag 270; ASCII.
+    fsync
+        Whether to wait until it has reached the disk.
+
+    Raises
+    ------
+    NotWrittenError
+        If it cannot be written; what was there before still is.
+    ValueError
+        If `plane` is not two-dimensional.
+    MissingExtraError
+        If tifffile or imagecodecs is not installed.
+    """
+    if plane.ndim != 2:
+        raise ValueError(f"a plane has the axes y and x, not the shape {plane.shape}")
+    with _extra():
+        import tifffile
+    with atomic_file(path, fsync=fsync) as stream, _extra():
+        tifffile.imwrite(
+            stream,
+            plane,
+            photometric="minisblack",
+            compression=None if compression == "none" else compression,
+            description=description,
+            metadata=None,
+            software=False,
+        )
+
+
+@contextlib.contextmanager
+def _open(path: Path | str) -> Iterator[TiffFile]:
+    with _extra():
+        import tifffile
+    # imagecodecs raises errors of its own for each format, all of them RuntimeErrors
+    broken = (
+        tifffile.TiffFileError,
+        EOFError,
+        IndexError,
+        KeyError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        struct.error,
+        zlib.error,
+    )
+    try:
+        with _extra(), tifffile.TiffFile(path) as tif:
+            yield tif
+    except (UnreadableError, MissingExtraError):
+        raise
+    except FileNotFoundError as error:
+        raise NotStoredError(f"{path}: there is no such file") from error
+    except broken as error:
+        size = Path(path).stat().st_size if Path(path).is_file() else None
+        reason = "the file is empty" if size == 0 else str(error) or type(error).__name__
+        raise UnreadableError(f"{path} cannot be read as TIFF: {reason}") from error
+
+
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"TIFF files need {error.name or 'tifffile'}: install polystore[tiff]"
+        ) from error
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise MissingExtraError(
+                "this TIFF file needs imagecodecs: install polystore[tiff]"
+            ) from error
+        raise
+
+
+def _page(tif: TiffFile, path: Path | str, page: int) -> TiffPage:
+    from tifffile import TiffPage
+
+    pages = tif.pages
+    if page < 0 or page >= len(pages):
+        raise UnreadableError(f"{path} has {len(pages)} pages, and none numbered {page}")
+    found = pages[page]
+    if not isinstance(found, TiffPage):
+        raise UnreadableError(f"{path}: page {page} is not a full page")
+    return found
+
+
+def _name(value: object) -> str:
+    return str(getattr(value, "name", value)).lower()
+
+
+def _text(page: TiffPage, code: int) -> str:
+    tag = page.tags.get(code)
+    if tag is None:
+        return ""
+    value = tag.value
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else ""
