@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import socket as stdlib_socket
 import threading
 import time
@@ -297,15 +298,15 @@ class IOThread:
         finally:
             self._close()
 
-    def _patience_ms(self) -> float | None:
-        """Say how long nothing can be due; None without end, under no circumstances busy."""
+    def _patience_ms(self) -> int | None:
+        """Say how long nothing can be due; None is without end."""
         with self._lock:
             while self._timers and self._timers[0][2].cancelled:
                 heapq.heappop(self._timers)
             if not self._timers:
                 return None
             # zmq takes whole milliseconds; rounding down would spin through the last one
-            return max(0.0, (self._timers[0][0] - time.monotonic()) * 1000 + 0.999)
+            return max(0, math.ceil((self._timers[0][0] - time.monotonic()) * 1000))
 
     def _run_timers(self) -> None:
         now = time.monotonic()

@@ -1,0 +1,287 @@
+"""ZMQClient: a program's connection to one service, from hello to goodbye."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from zmqruntime import _owner
+from zmqruntime._control_client import ControlClient
+from zmqruntime._errors import (
+    ControlTimeout,
+    HandshakeError,
+    PeerError,
+    PeerLostError,
+    RequestError,
+)
+from zmqruntime._handshake import App, Hello, Welcome
+from zmqruntime._loop import IOThread
+from zmqruntime._messages import V_MAX, V_MIN
+from zmqruntime._polling import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
+    from typing import Self
+
+    from zmqruntime._endpoints import Endpoint
+    from zmqruntime._messages import Reply
+
+    HelloExtras = Callable[[], Mapping[str, Any]]
+
+__all__ = ["ZMQClient"]
+
+logger = logging.getLogger(__name__)
+
+
+class ZMQClient:
+    """A program's connection to one service.
+
+    Parameters
+    ----------
+    endpoint
+        Where the service is.
+    app
+        What this program calls itself.
+    version
+        Version of this program.
+    role
+        What it wants to be, for example ``client`` or ``producer``.
+    token
+        Token of the service. None looks for the one that a service of this user on this
+        computer leaves; it is looked for again at every hello, because a service that starts
+        again has a new one.
+    hello_extras
+        Called, on the loop, for fields to add to each hello.
+
+    Notes
+    -----
+    The connection heals: when the service, or its successor, can be reached again, hello is said
+    again and the callbacks of `on_welcome` are called. A changed ``welcome.incarnation`` means
+    that the service has started anew and knows nothing of what was before.
+
+    On one computer the end of the service's process is noticed through the kernel, elsewhere
+    when the connection breaks or falls silent for 3 s. A busy service is not a lost one.
+
+    Examples
+    --------
+    >>> from zmqruntime.testing import free_endpoint
+    >>> server = ZMQServer("greeter", free_endpoint())
+    >>> server.control.handle("greet", lambda request, peer: {"text": "hello"})
+    >>> with server, ZMQClient(server.endpoint) as client:
+    ...     client.connect().server.name, client.control.request("greet")
+    ('greeter', {'text': 'hello'})
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        app: str = "zmqruntime",
+        version: str = "",
+        role: str = "client",
+        token: str | None = None,
+        hello_extras: HelloExtras | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.app = app
+        self.version = version
+        self.role = role
+        self.peer_id = os.urandom(8).hex()
+        self.incarnation = os.urandom(8).hex()
+        self.loop = IOThread(f"{app}-to-{endpoint.port}")
+        self.control = ControlClient(self.loop, endpoint.control_url, token=token)
+        self.control.on_connected(self._say_hello)
+        self.control.on_lost(self._on_lost)
+        self._given_token = token
+        self._hello_extras = hello_extras
+        self._process = _owner.process_info()
+        self._welcome: Welcome | None = None
+        self._failure: Exception | None = None
+        self._changed = threading.Condition()
+        self._welcome_callbacks: list[Callable[[Welcome], object]] = []
+        self._lost_callbacks: list[Callable[[str], object]] = []
+        self._pidfd: int | None = None
+        self._opened = self._closed = self._greeting = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the service answered to the last hello.
+
+        Raises
+        ------
+        PeerLostError
+            If the service has not answered a hello yet.
+        """
+        if self._welcome is None:
+            raise PeerLostError(f"not connected to {self.endpoint}: call connect() first")
+        return self._welcome
+
+    @property
+    def connected(self) -> bool:
+        """Whether hello was answered and the connection is up."""
+        return self._welcome is not None and self.control.connected
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def connect(self, timeout: float = 5.0) -> Welcome:
+        """Say hello and wait for the welcome; when connected already, return the last one.
+
+        Parameters
+        ----------
+        timeout
+            Longest wait in seconds.
+
+        Returns
+        -------
+        Welcome
+            Ports, limits and identity of the service.
+
+        Raises
+        ------
+        ControlTimeout
+            If nothing answered in time; the client goes on trying until it is closed.
+        HandshakeError
+            If the service refused.
+        """
+        deadline = Deadline(timeout)
+        if not self._opened:
+            self._opened = True
+            self.loop.start()
+            self.control.open()
+        elif self.control.connected:
+            self.loop.call_soon(self._say_hello)  # unless it was said and answered
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.connected or self._failure is not None, deadline.remaining()
+            )
+            if self.connected:
+                return self.welcome
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise HandshakeError(f"{self.endpoint}: {failure}") from failure
+        raise ControlTimeout(
+            f"nothing answered at {self.endpoint} within {timeout:g} s: is the service running?"
+        )
+
+    def close(self) -> None:
+        """Close the connection; any thread but the loop. Twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        self.control.close()
+        if self.loop.running:
+            self.loop.submit(self._forget_process).result()
+        self.loop.stop()
+
+    def on_welcome(self, callback: Callable[[Welcome], object]) -> None:
+        """Call a function, on the loop, with each welcome.
+
+        Parameters
+        ----------
+        callback
+            Must not block.
+        """
+        self._welcome_callbacks.append(callback)
+
+    def on_lost(self, callback: Callable[[str], object]) -> None:
+        """Call a function, on the loop, with the reason, when the service was lost.
+
+        Parameters
+        ----------
+        callback
+            Must not block.
+        """
+        self._lost_callbacks.append(callback)
+
+    def _say_hello(self) -> None:
+        """Introduce ourselves, unless that is done or under way; on the loop."""
+        if self._greeting or self._welcome is not None:
+            return
+        self._greeting = True
+        if self._given_token is None and self.endpoint.is_loopback:
+            self.control.token = _owner.read_token(self.endpoint.port)
+        hello = Hello(
+            v_min=V_MIN,
+            v_max=V_MAX,
+            app=App(name=self.app, version=self.version),
+            role=self.role,
+            peer_id=self.peer_id,
+            incarnation=self.incarnation,
+            process=self._process,
+            host_digest=_owner.host_digest(),
+            extras=dict(self._hello_extras() if self._hello_extras is not None else {}),
+        )
+        future = self.control.request_nowait("hello", hello.to_body())
+        future.add_done_callback(self._on_answer)
+
+    def _on_answer(self, future: Future[Reply]) -> None:
+        """Take the welcome, or keep the reason why there is none; on the loop."""
+        self._greeting = False
+        try:
+            welcome = Welcome.from_body(future.result().body)
+        except (RequestError, HandshakeError) as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+            return
+        except ControlTimeout:
+            logger.info("%s has not answered a hello yet", self.endpoint)
+            self._say_hello()  # sent at once, or with the next connection
+            return
+        except PeerError:
+            return  # lost, so the next connection says hello again, or closed
+        self._watch_process(welcome)
+        with self._changed:
+            self._welcome = welcome
+            self._failure = None
+            self._changed.notify_all()
+        for callback in self._welcome_callbacks:
+            self.loop.call_soon(callback, welcome)
+
+    def _on_lost(self, reason: str) -> None:
+        self._forget_process()
+        with self._changed:
+            known, self._welcome = self._welcome, None
+        if known is not None:
+            for callback in self._lost_callbacks:
+                self.loop.call_soon(callback, reason)
+
+    def _watch_process(self, welcome: Welcome) -> None:
+        """On one computer, let the kernel tell us when the service's process ends.
+
+        A worker that the service forked may keep the connection open after it was killed.
+        """
+        self._forget_process()
+        if welcome.host_digest != _owner.host_digest() or not hasattr(os, "pidfd_open"):
+            return
+        pid = welcome.process.pid
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            return  # in another container, or gone already, which the connection will show
+        identity = _owner.identity_of(pid)
+        if identity is None or identity.start_time != welcome.process.start_time:
+            os.close(descriptor)
+            return
+        self._pidfd = descriptor
+        self.loop.register(
+            descriptor, lambda: self.control.declare_lost(f"process {pid} has ended")
+        )
+
+    def _forget_process(self) -> None:
+        if self._pidfd is not None:
+            self.loop.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None

@@ -1,0 +1,505 @@
+"""ControlClient: a DEALER socket; requests with ids and deadlines, several at a time."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+from collections import Counter, defaultdict
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from zmqruntime import _codec
+from zmqruntime._errors import (
+    ControlTimeout,
+    FrameError,
+    LoopStoppedError,
+    PeerLostError,
+    RequestError,
+    request_error,
+)
+from zmqruntime._messages import V_MAX, Reply, RequestMessage
+from zmqruntime._polling import Backoff, Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._messages import ReplyMessage
+
+__all__ = ["ControlClient"]
+
+logger = logging.getLogger(__name__)
+
+_HEARTBEAT_MS = 1000
+_RECONNECT_MS = 50
+_RECONNECT_MOST_MS = 1000
+_MOST_READ = 64
+_FULL_RETRY_S = 0.01
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A request that has no answer yet."""
+
+    id: str
+    type: str
+    frames: tuple[bytes, ...]
+    future: Future[Reply]
+    deadline: Deadline
+    again: bool
+    timeout: float
+    sent: bool = False
+    backoff: Backoff = field(default_factory=Backoff)
+    timer: TimerHandle | None = None
+
+
+class ControlClient:
+    """Asks one server, over one connection that heals itself.
+
+    Parameters
+    ----------
+    loop
+        Thread that owns the socket.
+    url
+        Where the server listens, ``tcp://127.0.0.1:5555``.
+    token
+        Token to show with every request, or None.
+
+    Notes
+    -----
+    Nothing is queued for a server that is not there: a request waits here until there is a
+    connection or its deadline passes. When a connection breaks, requests under way fail with
+    `PeerLostError`, because the server may or may not have carried them out; those that are
+    idempotent, or carry a key, are sent again on the next connection, and also when the server
+    answers that a later try may succeed (waits of 50 ms doubling to 2 s, within the deadline).
+    """
+
+    def __init__(self, loop: IOThread, url: str, *, token: str | None = None) -> None:
+        self.loop = loop
+        self.url = url
+        self.token = token
+        self.counters: Counter[str] = Counter()
+        self._pending: dict[str, _Pending] = {}
+        self._pushes: defaultdict[str, list[Callable[[dict[str, Any]], object]]] = defaultdict(list)
+        self._connected_callbacks: list[Callable[[], object]] = []
+        self._lost_callbacks: list[Callable[[str], object]] = []
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._flushing: TimerHandle | None = None
+        self._ids = itertools.count(1)
+        self._prefix = secrets.token_hex(4)
+        self.connected = False
+        """Whether libzmq has a connection that completed its handshake."""
+        self.closed = False
+
+    def open(self) -> None:
+        """Make the socket and begin to connect; does not wait for the server."""
+        self.loop.submit(self._open).result()
+
+    def close(self) -> None:
+        """Close the connection; what waits for an answer fails. Twice is harmless."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.loop.running:
+            self.loop.submit(self._close).result()
+
+    def request(
+        self,
+        type_: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 5.0,
+        idempotent: bool = False,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """Ask, and wait for the answer; any thread but the loop.
+
+        Parameters
+        ----------
+        type_
+            Type of the request.
+        body
+            Plain values.
+        timeout
+            Longest wait in seconds.
+        idempotent
+            Asking twice does no harm, so it may be sent again after a broken connection.
+        key
+            Name of this request; the server carries out a key once and answers repeats from
+            its memory, so it may be sent again too.
+
+        Returns
+        -------
+        dict
+            Body of the answer.
+
+        Raises
+        ------
+        ControlTimeout
+            If no answer came in time.
+        PeerLostError
+            If the connection broke while a request that may not be repeated was under way.
+        RequestError
+            One of its leaves, if the server refused.
+        FrameError
+            If the body holds something that is not plain.
+        RuntimeError
+            If called on the loop, which must not wait: use `request_nowait` there.
+        """
+        reply = self.call(type_, body, timeout=timeout, idempotent=idempotent, key=key)
+        return dict(reply.body)
+
+    def call(
+        self,
+        type_: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        attachments: Sequence[bytes] = (),
+        timeout: float = 5.0,
+        idempotent: bool = False,
+        key: str | None = None,
+    ) -> Reply:
+        """Ask with frames attached, and return the whole answer; otherwise as `request`.
+
+        Parameters
+        ----------
+        type_, body, timeout, idempotent, key
+            As for `request`.
+        attachments
+            Frames to send after the message, at most 62.
+
+        Returns
+        -------
+        Reply
+            Type, body and attachments of the answer.
+
+        Raises
+        ------
+        ZmqRuntimeError
+            As `request`.
+        RuntimeError
+            If called on the loop.
+        """
+        if self.loop.on_loop:
+            raise RuntimeError("request() would make the loop wait for itself: use request_nowait")
+        return self.request_nowait(
+            type_,
+            body,
+            attachments=attachments,
+            timeout=timeout,
+            idempotent=idempotent,
+            key=key,
+        ).result()
+
+    def request_nowait(
+        self,
+        type_: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        attachments: Sequence[bytes] = (),
+        timeout: float = 5.0,
+        idempotent: bool = False,
+        key: str | None = None,
+    ) -> Future[Reply]:
+        """Ask, and return what will hold the answer; any thread.
+
+        Parameters
+        ----------
+        type_, body, attachments, timeout, idempotent, key
+            As for `call`.
+
+        Returns
+        -------
+        Future
+            Holds the `Reply`, or an error that `request` would raise. It is completed on the
+            loop, so its callbacks must not block.
+
+        Raises
+        ------
+        FrameError
+            If the body holds something that is not plain.
+        LoopStoppedError
+            If the client or its loop has been stopped.
+        """
+        if self.closed:
+            raise LoopStoppedError(f"the connection to {self.url} was closed here")
+        id_ = f"{self._prefix}-{next(self._ids)}"
+        frame = self._encode(type_, body, id_=id_, timeout=timeout, key=key)
+        pending = _Pending(
+            id=id_,
+            type=type_,
+            frames=(b"", frame, *attachments),
+            future=Future(),
+            deadline=Deadline(timeout),
+            again=idempotent or key is not None,
+            timeout=timeout,
+        )
+        if self.loop.on_loop:
+            self._begin(pending)
+        else:
+            self.loop.call_soon(self._begin, pending)
+        return pending.future
+
+    def notify(self, type_: str, body: Mapping[str, Any] | None = None) -> None:
+        """Tell the server something and want no answer; any thread.
+
+        Without a connection it is a counted drop.
+
+        Parameters
+        ----------
+        type_
+            Type of the request.
+        body
+            Plain values.
+
+        Raises
+        ------
+        FrameError
+            If the body holds something that is not plain.
+        """
+        frames = (b"", self._encode(type_, body, id_="", timeout=5.0, key=None))
+        if self.loop.on_loop:
+            self._notify(frames)
+        else:
+            self.loop.call_soon(self._notify, frames)
+
+    def on_push(self, type_: str, callback: Callable[[dict[str, Any]], object]) -> None:
+        """Call a function, on the loop, with the body of each push of a type.
+
+        Parameters
+        ----------
+        type_
+            Type of the message.
+        callback
+            Must not block.
+        """
+        self._pushes[type_].append(callback)
+
+    def on_connected(self, callback: Callable[[], object]) -> None:
+        """Call a function, on the loop, whenever a connection is there."""
+        self._connected_callbacks.append(callback)
+
+    def on_lost(self, callback: Callable[[str], object]) -> None:
+        """Call a function, on the loop, with a reason, whenever a connection broke."""
+        self._lost_callbacks.append(callback)
+
+    def declare_lost(self, reason: str) -> None:
+        """Treat the connection as broken, because somebody knows; on the loop, or handed to it.
+
+        Parameters
+        ----------
+        reason
+            What is known, for the errors of those who wait.
+        """
+        if not self.loop.on_loop:
+            self.loop.call_soon(self.declare_lost, reason)
+            return
+        if not self.connected:
+            return
+        self.connected = False
+        for pending in tuple(self._pending.values()):
+            if not pending.sent:
+                continue
+            pending.sent = False
+            if not pending.again:
+                self._fail(
+                    pending,
+                    PeerLostError(
+                        f"{self.url}: {reason} while {pending.type!r} was under way; "
+                        "it may or may not have been carried out"
+                    ),
+                )
+        for callback in self._lost_callbacks:
+            self.loop.call_soon(callback, reason)
+
+    def _encode(
+        self,
+        type_: str,
+        body: Mapping[str, Any] | None,
+        *,
+        id_: str,
+        timeout: float,
+        key: str | None,
+    ) -> bytes:
+        return _codec.encode(
+            RequestMessage(
+                v=V_MAX,
+                type=type_,
+                id=id_,
+                body=dict(body or {}),
+                deadline_ms=max(1, int(timeout * 1000)),
+                token=self.token,
+                key=key,
+            )
+        )
+
+    def _open(self) -> None:
+        socket = self.loop.context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 200)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.IPV6, 1 if "[" in self.url else 0)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
+        self._socket = socket
+        self._monitor = socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        self.loop.register(self._monitor, self._on_monitor)
+        self.loop.register(socket, self._on_readable)
+        socket.connect(self.url)
+
+    def _close(self) -> None:
+        for pending in tuple(self._pending.values()):
+            self._fail(pending, LoopStoppedError(f"the connection to {self.url} was closed here"))
+        if self._socket is None or self._monitor is None:
+            return
+        self.connected = False
+        self.loop.unregister(self._socket)
+        self.loop.unregister(self._monitor)
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close()
+        self._socket = self._monitor = None
+
+    def _begin(self, pending: _Pending) -> None:
+        if self.closed:
+            pending.future.set_exception(
+                LoopStoppedError(f"the connection to {self.url} was closed here")
+            )
+            return
+        self._pending[pending.id] = pending
+        pending.timer = self.loop.call_later(
+            pending.deadline.remaining(), lambda: self._expire(pending)
+        )
+        self._transmit(pending)
+
+    def _transmit(self, pending: _Pending) -> None:
+        """Send a request, if there is a connection; else the next connection sends it."""
+        if pending.future.done() or pending.sent or not self.connected:
+            return
+        if self._send(pending.frames):
+            pending.sent = True
+        elif self._flushing is None or self._flushing.cancelled:
+            self._flushing = self.loop.call_later(_FULL_RETRY_S, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        for pending in tuple(self._pending.values()):
+            self._transmit(pending)
+
+    def _notify(self, frames: Sequence[bytes]) -> None:
+        if not (self.connected and self._send(frames)):
+            self.counters["dropped"] += 1
+
+    def _send(self, frames: Sequence[bytes]) -> bool:
+        if self._socket is None:
+            return False
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def _expire(self, pending: _Pending) -> None:
+        if pending.sent:
+            what = f"{self.url} did not answer {pending.type!r} within {pending.timeout:g} s"
+        else:
+            what = (
+                f"no connection to {self.url} within {pending.timeout:g} s, "
+                f"so {pending.type!r} was not sent: is the service running there?"
+            )
+        self._fail(pending, ControlTimeout(what))
+
+    def _fail(self, pending: _Pending, error: Exception) -> None:
+        if self._settle(pending):
+            pending.future.set_exception(error)
+
+    def _settle(self, pending: _Pending) -> bool:
+        """Forget a request, and say whether somebody still waits for it."""
+        self._pending.pop(pending.id, None)
+        if pending.timer is not None:
+            pending.timer.cancel()
+        return not pending.future.done() and pending.future.set_running_or_notify_cancel()
+
+    def _on_monitor(self) -> None:
+        while self._monitor is not None and self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
+            if event == zmq.EVENT_DISCONNECTED:
+                self.declare_lost("the connection broke")
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._on_handshake()
+
+    def _on_handshake(self) -> None:
+        if self._socket is None or self.connected:
+            return
+        self._socket.getsockopt(zmq.EVENTS)  # makes the socket see its new connection
+        self.connected = True
+        for callback in self._connected_callbacks:
+            self.loop.call_soon(callback)
+        self._flush()
+
+    def _on_readable(self) -> None:
+        for _ in range(_MOST_READ):
+            if self._socket is None:
+                return
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._receive(frames)
+
+    def _receive(self, frames: Sequence[bytes]) -> None:
+        try:
+            message = _codec.decode_reply(frames[1] if len(frames) > 1 else b"")
+        except FrameError as error:
+            self.counters["bad_frame"] += 1
+            logger.warning("%s sent what is no message: %s", self.url, error)
+            return
+        if not message.id:
+            self._on_unasked(message)
+            return
+        pending = self._pending.get(message.id)
+        if pending is None:
+            self.counters["late"] += 1
+            return
+        if message.type in ("error", "reject"):
+            refusal = request_error(
+                message.code,
+                message.message,
+                details=message.details,
+                retryable=message.retryable,
+            )
+            self._on_refusal(pending, refusal)
+        elif self._settle(pending):
+            pending.future.set_result(Reply(message.body, message.type, tuple(frames[2:])))
+
+    def _on_unasked(self, message: ReplyMessage) -> None:
+        if message.type == "error":
+            self.counters["bad_frame"] += 1
+            logger.warning("%s refused a frame of ours: %s", self.url, message.message)
+            return
+        for callback in self._pushes.get(message.type, ()):
+            try:
+                callback(message.body)
+            except Exception:
+                logger.exception("callback for push %r failed", message.type)
+
+    def _on_refusal(self, pending: _Pending, error: RequestError) -> None:
+        wait = pending.backoff.next()
+        if not (error.retryable and pending.again and wait < pending.deadline.remaining()):
+            self._fail(pending, error)
+            return
+
+        def again() -> None:
+            pending.sent = False
+            self._transmit(pending)
+
+        self.loop.call_later(wait, again)

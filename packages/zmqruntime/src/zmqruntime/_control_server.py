@@ -1,0 +1,520 @@
+"""ControlServer: a ROUTER socket, a handler per type of request, and always an answer."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import zmq
+
+from zmqruntime import _codec
+from zmqruntime._codec import Encoding, Limits
+from zmqruntime._endpoints import bind_socket
+from zmqruntime._errors import (
+    BusyError,
+    ConflictError,
+    DeadlineError,
+    ForbiddenError,
+    FrameError,
+    FrameTooLargeError,
+    InvalidRequestError,
+    RequestError,
+    UnavailableError,
+    request_error,
+)
+from zmqruntime._messages import V_MAX, V_MIN, PushMessage, Reply, ReplyMessage, Request
+from zmqruntime._peer import Peer
+from zmqruntime._workers import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from zmqruntime._handshake import Hello
+    from zmqruntime._loop import IOThread
+
+    Handler = Callable[[Request, Peer], Mapping[str, Any] | Reply | None]
+
+__all__ = ["ControlServer"]
+
+logger = logging.getLogger(__name__)
+
+_OPEN_TYPES = frozenset({"ping", "hello"})
+_MOST_READ = 64  # messages per turn of the loop, so that other sockets get theirs
+_MOST_PEERS = 1024
+_MOST_STORED = 256
+_MOST_WAITING = 64
+_MOST_ENVELOPE = 8
+_HEARTBEAT_MS = 1000
+_SETTLE_S = 0.02  # the monitor speaks a moment before the socket forgets the connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Return:
+    """Where a reply goes, and how it is written."""
+
+    envelope: tuple[bytes, ...]
+    encoding: Encoding
+    id: str = ""
+    trace: str | None = None
+    wanted: bool = True
+
+
+@dataclass(slots=True)
+class _Stored:
+    """Result of a request with an idempotency key, or those who wait for it."""
+
+    reply: Reply | None = None
+    waiting: list[_Return] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    handler: Handler
+    on_loop: bool
+
+
+class ControlServer:
+    """Answers requests of many peers on one ROUTER socket.
+
+    Parameters
+    ----------
+    loop
+        Thread that owns the socket.
+    url
+        Where to bind, ``tcp://127.0.0.1:5555``.
+    token
+        Owner token; who shows it is the owner.
+    open_to_all
+        Serve peers without the token too (they are still not the owner).
+    limits
+        Caps on what peers may send.
+    workers
+        Most slow handlers at a time.
+
+    Notes
+    -----
+    A handler runs on a worker thread unless it was registered for the loop, so requests of one
+    peer may finish in another order than they came. It returns the body of an ``ok`` reply, a
+    `Reply`, or None for an empty body; it refuses by raising a `RequestError`. Any other
+    exception is logged with its traceback and answered with ``internal``.
+
+    Replies copy the envelope of the request up to its empty delimiter, so plain REQ sockets and
+    proxies in between work. Requests of a peer that has not said hello carry the token each.
+    """
+
+    def __init__(
+        self,
+        loop: IOThread,
+        url: str,
+        *,
+        token: str,
+        open_to_all: bool = False,
+        limits: Limits | None = None,
+        workers: int = 4,
+    ) -> None:
+        self.loop = loop
+        self.url = url
+        self.limits = limits or Limits()
+        self.counters: Counter[str] = Counter()
+        self._token = token.encode()
+        self._open_to_all = open_to_all
+        self._handlers: dict[str, _Registered] = {}
+        self._peers: dict[bytes, Peer] = {}
+        self._lost: list[Callable[[Peer], object]] = []
+        self._stored: OrderedDict[tuple[str, str], _Stored] = OrderedDict()
+        self._pool = WorkerPool(f"{loop.name}-worker", threads=workers)
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._looking = False
+        self.handle("ping", self._on_ping, on_loop=True)
+
+    def open(self) -> None:
+        """Bind and begin to answer.
+
+        Raises
+        ------
+        EndpointInUse
+            If another program listens there.
+        InvalidEndpointError
+            If the address does not belong to this computer.
+        """
+        self.loop.submit(self._open).result()
+
+    def close(self) -> None:
+        """Answer no more; what was answered already is still delivered. Twice is harmless."""
+        self._pool.close()
+        if self.loop.running:
+            self.loop.submit(self._close).result()
+
+    def handle(self, type_: str, handler: Handler, *, on_loop: bool = False) -> None:
+        """Answer a type of request.
+
+        Parameters
+        ----------
+        type_
+            Type of the request; registering it again replaces the handler.
+        handler
+            Called with the request and its peer.
+        on_loop
+            Run on the I/O thread, in the order of arrival, instead of on a worker. Only for
+            handlers that take less than 5 ms and wait for nothing.
+        """
+        self._handlers[type_] = _Registered(handler, on_loop)
+
+    def on_peer_lost(self, callback: Callable[[Peer], object]) -> None:
+        """Call a function, on the loop, when a peer that said hello is gone.
+
+        Parameters
+        ----------
+        callback
+            Called once per lost peer.
+        """
+        self._lost.append(callback)
+
+    def push(self, peer_id: bytes, type_: str, body: Mapping[str, Any] | None = None) -> None:
+        """Send a peer something it did not ask for; any thread.
+
+        Parameters
+        ----------
+        peer_id
+            `Peer.id` of a peer that said hello. One that is gone is a counted drop.
+        type_
+            Type of the message.
+        body
+            Plain values.
+
+        Raises
+        ------
+        FrameError
+            If the body holds something that is not plain.
+        """
+        message = PushMessage(v=V_MAX, type=type_, body=dict(body or {}))
+        if self.loop.on_loop:
+            self._push(peer_id, message)
+        else:
+            self.loop.call_soon(self._push, peer_id, message)
+
+    def admit(self, peer: Peer, hello: Hello) -> Peer:
+        """Remember a peer that said hello; on the loop.
+
+        Parameters
+        ----------
+        peer
+            As handed to the handler.
+        hello
+            What it said.
+
+        Returns
+        -------
+        Peer
+            The peer as it is known from now on.
+
+        Raises
+        ------
+        BusyError
+            If too many peers are known already.
+        """
+        if peer.id not in self._peers and len(self._peers) >= _MOST_PEERS:
+            raise BusyError(f"{_MOST_PEERS} peers are connected already", retryable=True)
+        known = replace(peer, hello=hello)
+        self._peers[peer.id] = known
+        return known
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The peers that said hello and are not known to be gone."""
+        return tuple(self._peers.values())
+
+    def _open(self) -> None:
+        socket = self.loop.context.socket(zmq.ROUTER)
+        try:
+            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            socket.setsockopt(zmq.LINGER, 500)
+            socket.setsockopt(zmq.MAXMSGSIZE, self.limits.request_bytes + 64 * 1024)
+            socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
+            bind_socket(socket, self.url)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        self._socket = socket
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.loop.register(socket, self._on_readable)
+        self.loop.register(self._monitor, self._on_monitor)
+
+    def _close(self) -> None:
+        if self._socket is None or self._monitor is None:
+            return
+        self.loop.unregister(self._socket)
+        self.loop.unregister(self._monitor)
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close()
+        self._socket = self._monitor = None
+
+    def _on_readable(self) -> None:
+        for _ in range(_MOST_READ):
+            if self._socket is None:
+                return
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._receive(frames)
+
+    def _receive(self, frames: Sequence[bytes]) -> None:
+        """Serve one message; whatever is wrong with it is answered or counted."""
+        self.counters["received"] += 1
+        try:
+            end = frames.index(b"", 1, 1 + _MOST_ENVELOPE) + 1
+        except ValueError:
+            end = 1
+        content = frames[end:]
+        envelope = tuple(frames[:end]) if end > 1 else (frames[0], b"")
+        first = content[0] if content else b""
+        back = _Return(envelope=envelope, encoding=_codec.encoding_of(first))
+        if end == 1 or not content:
+            self._refuse(back, FrameError("expected an empty delimiter, then a message"))
+            return
+        try:
+            self._serve(content, back)
+        except FrameError as error:
+            self._refuse(back, error)
+
+    def _serve(self, content: Sequence[bytes], back: _Return) -> None:
+        peer_id = back.envelope[0]
+        known = self._peers.get(peer_id)
+        # Routing ids that begin with a zero byte are given by libzmq and never given again;
+        # one that a peer chose itself proves nothing.
+        if peer_id[:1] != b"\0":
+            known = None
+        if known is None or not known.permitted:
+            longest = max(map(len, content))
+            if longest > self.limits.stranger_bytes and not self._permits(self._glimpse(content)):
+                raise FrameTooLargeError(
+                    f"frame of {longest} bytes: at most {self.limits.stranger_bytes} are allowed "
+                    "without a valid token"
+                )
+            if len(content) > self.limits.frames:
+                raise FrameTooLargeError(f"{len(content)} frames: too many")
+        message = _codec.decode_request(content[0])
+        back = replace(back, id=message.id, trace=message.trace, wanted=bool(message.id))
+        owner = self._is_owner(message.token)
+        peer = Peer(
+            id=peer_id,
+            owner=owner or (known is not None and known.owner),
+            permitted=self._open_to_all or owner or (known is not None and known.permitted),
+            encoding=back.encoding,
+            hello=known.hello if known is not None else None,
+        )
+        try:
+            _codec.check_lengths(content, type_=message.type, limits=self.limits)
+            _codec.check_counts(message.body, self.limits)
+            request = Request(
+                type=message.type,
+                body=message.body,
+                attachments=tuple(content[1:]),
+                id=message.id,
+                key=message.key,
+                trace=message.trace,
+                due=time.monotonic() + message.deadline_ms / 1000,
+            )
+            self._dispatch(request, peer, back, version=message.v)
+        except (FrameError, RequestError) as error:
+            self._refuse(back, error)
+
+    def _dispatch(self, request: Request, peer: Peer, back: _Return, *, version: int) -> None:
+        if request.type not in _OPEN_TYPES and not V_MIN <= version <= V_MAX:
+            raise UnavailableError(
+                f"protocol {version} is not spoken here: {V_MIN} to {V_MAX}",
+                code="unsupported_version",
+                details={"v_min": V_MIN, "v_max": V_MAX},
+            )
+        if request.type not in _OPEN_TYPES and not peer.permitted:
+            raise ForbiddenError(
+                "show the token of this server first: its file is readable by its owner only",
+                code="unauthenticated",
+            )
+        registered = self._handlers.get(request.type)
+        if registered is None:
+            raise InvalidRequestError(
+                f"no request {request.type!r} here; known are {sorted(self._handlers)}",
+                code="unknown_type",
+            )
+        if request.key is not None and self._answer_from_store(request, request.key, back):
+            return
+        if registered.on_loop:
+            self._finish(request, back, self._call(registered.handler, request, peer))
+            return
+
+        def job() -> None:
+            outcome = self._call(registered.handler, request, peer)
+            if self.loop.running:
+                self.loop.call_soon(self._finish, request, back, outcome)
+
+        if not self._pool.offer(job):
+            self._finish(request, back, BusyError("too many requests wait", retryable=True))
+
+    def _call(self, handler: Handler, request: Request, peer: Peer) -> Reply | RequestError:
+        """Run a handler; what it raises becomes an answer."""
+        if request.expired:
+            return DeadlineError(f"{request.type!r} was not begun before its deadline")
+        try:
+            result = handler(request, peer)
+        except RequestError as error:
+            return error
+        except Exception as error:
+            logger.exception("handler of %r failed for %s", request.type, peer)
+            return request_error("internal", f"{type(error).__name__}: {error}")
+        return result if isinstance(result, Reply) else Reply(result or {})
+
+    def _finish(self, request: Request, back: _Return, outcome: Reply | RequestError) -> None:
+        """Answer a request, and everybody who asked the same by its key; on the loop."""
+        waiting: list[_Return] = []
+        if request.key is not None:
+            stored = self._stored.get((request.type, request.key))
+            if stored is not None:
+                waiting, stored.waiting = stored.waiting, []
+                if isinstance(outcome, Reply):
+                    stored.reply = outcome
+                else:  # not done, so it may be tried again
+                    del self._stored[request.type, request.key]
+        for target in (back, *waiting):
+            if isinstance(outcome, Reply):
+                self._answer(target, outcome)
+            else:
+                self._refuse(target, outcome)
+
+    def _answer_from_store(self, request: Request, key: str, back: _Return) -> bool:
+        """Answer a repeat of a request with a key, or remember the first one."""
+        stored = self._stored.get((request.type, key))
+        if stored is None:
+            if len(self._stored) >= _MOST_STORED:
+                done = next((name for name, each in self._stored.items() if each.reply), None)
+                if done is None:
+                    raise BusyError("too many requests with a key are under way", retryable=True)
+                del self._stored[done]
+            self._stored[request.type, key] = _Stored()
+            return False
+        if stored.reply is not None:
+            self._answer(back, stored.reply)
+        elif len(stored.waiting) < _MOST_WAITING:
+            stored.waiting.append(back)
+        else:
+            raise ConflictError(f"the request with key {key!r} is under way already")
+        return True
+
+    def _on_ping(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
+        return Reply({"ready": True, "v_min": V_MIN, "v_max": V_MAX}, "pong")
+
+    def _glimpse(self, content: Sequence[bytes]) -> str | None:
+        """Read no more than the token of a long message."""
+        if len(content[0]) > self.limits.request_bytes or len(content) > self.limits.frames:
+            return None
+        return _codec.decode_envelope(content[0]).token
+
+    def _is_owner(self, token: str | None) -> bool:
+        return token is not None and hmac.compare_digest(token.encode(), self._token)
+
+    def _permits(self, token: str | None) -> bool:
+        return self._open_to_all or self._is_owner(token)
+
+    def _answer(self, back: _Return, reply: Reply) -> None:
+        if not back.wanted:
+            return
+        message = ReplyMessage(
+            v=V_MAX, id=back.id, type=reply.type, body=dict(reply.body), trace=back.trace
+        )
+        try:
+            frame = _codec.encode(message, back.encoding)
+        except FrameError as error:
+            logger.error("reply %r cannot be sent: %s", reply.type, error)  # noqa: TRY400 - told
+            self._refuse(back, request_error("internal", str(error)))
+            return
+        self.counters["answered"] += 1
+        self._send([*back.envelope, frame, *reply.attachments])
+
+    def _refuse(self, back: _Return, error: FrameError | RequestError) -> None:
+        if isinstance(error, FrameError):
+            code = "too_large" if isinstance(error, FrameTooLargeError) else "bad_frame"
+            error = request_error(code, str(error))
+        self.counters[f"refused.{error.code}"] += 1
+        logger.debug("refused %r: %s", error.code, error)
+        if not back.wanted:
+            return
+        message = ReplyMessage(
+            v=V_MAX,
+            id=back.id,
+            type="error",
+            trace=back.trace,
+            code=error.code,
+            message=str(error),
+            details=error.details,
+            retryable=error.retryable,
+        )
+        try:
+            frame = _codec.encode(message, back.encoding)
+        except FrameError:
+            frame = _codec.encode(msgspec.structs.replace(message, details={}), back.encoding)
+        self._send([*back.envelope, frame])
+
+    def _push(self, peer_id: bytes, message: PushMessage) -> None:
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            self.counters["dropped"] += 1
+            return
+        frame = _codec.encode(message, peer.encoding)
+        if self._send([peer_id, b"", frame]):
+            self.counters["pushed"] += 1
+
+    def _send(self, frames: Sequence[bytes]) -> bool:
+        """Send without waiting; who is gone or does not read is a counted drop."""
+        if self._socket is None:
+            self.counters["dropped"] += 1
+            return False
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            self.counters["dropped"] += 1
+            logger.warning("peer %s does not read its messages: one was dropped", frames[0].hex())
+            return False
+        except zmq.ZMQError as error:
+            self.counters["dropped"] += 1
+            if error.errno == zmq.EHOSTUNREACH:
+                self._forget(frames[0])
+            else:
+                logger.warning("cannot send to peer %s: %s", frames[0].hex(), error)
+            return False
+        return True
+
+    def _forget(self, peer_id: bytes) -> None:
+        peer = self._peers.pop(peer_id, None)
+        if peer is None:
+            return
+        for callback in self._lost:
+            self.loop.call_soon(callback, peer)
+
+    def _on_monitor(self) -> None:
+        """Learn that some connection ended; see, a moment later, whose."""
+        if self._monitor is None:
+            return
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart(zmq.NOBLOCK)
+        if not self._looking and self._peers:
+            self._looking = True
+            self.loop.call_later(_SETTLE_S, self._look_for_lost)
+
+    def _look_for_lost(self) -> None:
+        """Touch every peer; the socket knows at once which are gone. Peers ignore the touch."""
+        self._looking = False
+        if self._socket is None:
+            return
+        self._socket.getsockopt(zmq.EVENTS)  # makes the socket see connections that have ended
+        touch = PushMessage(v=V_MAX, type="touch")
+        for peer_id in tuple(self._peers):
+            self._push(peer_id, touch)

@@ -1,0 +1,376 @@
+"""ZMQServer: a service of one process; its address, its control channel, its life."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket as stdlib_socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from zmqruntime import _owner
+from zmqruntime._control_server import ControlServer
+from zmqruntime._endpoints import bind_host, is_loopback
+from zmqruntime._errors import ForbiddenError, HandshakeError, InvalidRequestError
+from zmqruntime._handshake import Hello, Ports, ServerInfo, Welcome, Work, choose_version
+from zmqruntime._loop import IOThread
+from zmqruntime._messages import V_MAX, V_MIN, Reply
+from zmqruntime._spawn import Inherited, Readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Self
+
+    from zmqruntime._codec import Limits
+    from zmqruntime._endpoints import Endpoint
+    from zmqruntime._messages import Request
+    from zmqruntime._peer import Peer
+
+    HelloHook = Callable[[Hello, Peer], Mapping[str, Any]]
+
+__all__ = ["ZMQServer"]
+
+logger = logging.getLogger(__name__)
+
+
+class ZMQServer:
+    """A service that others find, ask and stop.
+
+    Starting takes the lock of ``{app}-{port}``, binds the control port, and leaves a lock file
+    and an owner token where the programs of this user find them.
+
+    Parameters
+    ----------
+    app
+        Lower-case word that names the application.
+    endpoint
+        Where to serve; its host is where clients of this computer find it.
+    version
+        Version of the application.
+    bind_address
+        ``*`` is every interface that is permitted: without keys that is loopback only.
+    insecure
+        Listen on interfaces that other computers can reach, and serve whoever asks, although
+        there are no keys. Stopping still takes the owner token.
+    limits
+        Caps on what peers may send.
+    workers
+        Most slow handlers at a time.
+    hello_hooks
+        Each is called, on the loop, with the hello and its peer, and returns fields to add to
+        the welcome.
+
+    Examples
+    --------
+    >>> from zmqruntime.testing import free_endpoint
+    >>> with ZMQServer("greeter", free_endpoint()) as server:
+    ...     server.control.handle("greet", lambda request, peer: {"text": "hello"})
+    """
+
+    def __init__(
+        self,
+        app: str,
+        endpoint: Endpoint,
+        *,
+        version: str = "",
+        bind_address: str = "*",
+        insecure: bool = False,
+        limits: Limits | None = None,
+        workers: int = 4,
+        hello_hooks: Sequence[HelloHook] = (),
+    ) -> None:
+        self.app = app
+        self.endpoint = endpoint
+        self.version = version
+        self.insecure = insecure
+        self.bound = bind_host(bind_address, insecure=insecure)
+        self.ports = Ports(control=endpoint.port, data=endpoint.data_port)
+        self.incarnation = os.urandom(8).hex()
+        self.server_id = ""
+        self._process = _owner.process_info()
+        self.ready = False
+        self.work = Work()
+        """What the application is doing; assign a new value whenever that changes."""
+        self.hello_hooks: list[HelloHook] = list(hello_hooks)
+        self.loop = IOThread(f"{app}-{endpoint.port}")
+        self._token = secrets.token_urlsafe(24)
+        self._lock = _owner.EndpointLock(app, endpoint.port)
+        self._inherited: Inherited | None = None
+        self._started_at = 0.0
+        self._state = threading.Lock()  # guards the two flags
+        self._started = self._stopped = False
+        self._stop_requested = threading.Event()
+        self._stop_callbacks: list[Callable[[str], object]] = []
+        self._signals: tuple[stdlib_socket.socket, stdlib_socket.socket] | None = None
+        self.control = ControlServer(
+            self.loop,
+            endpoint.control_bind_url(self.bound),
+            token=self._token,
+            open_to_all=insecure,
+            limits=limits,
+            workers=workers,
+        )
+        self.control.handle("ping", self._on_ping, on_loop=True)
+        self.control.handle("hello", self._on_hello, on_loop=True)
+        self.control.handle("shutdown", self._on_shutdown, on_loop=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self, *, ready: bool = True) -> None:
+        """Take the lock, bind, and answer; starting twice is harmless.
+
+        Parameters
+        ----------
+        ready
+            Say at once that the service can be used. A service with more to prepare passes
+            False and calls `report_ready` later; it answers pings in between.
+
+        Raises
+        ------
+        EndpointInUse
+            If another process serves here, of ours or not; it is left alone.
+        LoopStoppedError
+            If the server was stopped; a new one is needed then.
+        """
+        with self._state:
+            if self._started:
+                return
+            self.loop.start()
+            try:
+                record = self._lock.acquire(
+                    host="localhost" if self.bound == "*" else self.bound,
+                    data_port=self.ports.data,
+                    token=self._token,
+                )
+                self.server_id = record.server_id
+                self._started_at = time.time()
+                self.control.open()
+            except BaseException:
+                self._lock.release()
+                self.loop.stop()
+                self._stopped = True
+                raise
+            self._started = True
+        self._inherited = Inherited.take()
+        if self._inherited.owner is not None:
+            self.loop.submit(self._watch_owner, self._inherited.owner).result()
+        if self.insecure and not is_loopback(self.bound):
+            logger.warning(
+                "%s serves anybody who reaches %s:%d", self.app, self.bound, self.ports.control
+            )
+        if ready:
+            self.report_ready()
+
+    def report_ready(self) -> None:
+        """Say, to pings and to the process that started this one, that the service is usable."""
+        self.ready = True
+        if self._inherited is not None:
+            self._inherited.report(Readiness(app=self.app, pid=os.getpid(), ports=self.ports))
+
+    def stop(self) -> None:
+        """Stop answering and give the address up; any thread but the loop. Twice is harmless.
+
+        Raises
+        ------
+        RuntimeError
+            If called on the loop, which cannot wait for itself: use `request_stop` there.
+        """
+        if self.loop.on_loop:
+            raise RuntimeError("stop() would make the loop wait for itself: use request_stop()")
+        self.request_stop("stopped")
+        with self._state:
+            if self._stopped:
+                return
+            self._stopped = True
+            self.ready = False
+            if self._signals is not None:
+                signal.set_wakeup_fd(-1)
+            self.control.close()
+            self._lock.release()
+            self.loop.stop()
+            if self._inherited is not None:
+                self._inherited.close()
+            for each in self._signals or ():
+                each.close()
+
+    def request_stop(self, reason: str) -> None:
+        """Ask whoever runs the service to stop it; any thread, only the first time counts.
+
+        Parameters
+        ----------
+        reason
+            For the log.
+        """
+        if self._stop_requested.is_set():
+            return
+        self._stop_requested.set()
+        logger.info("%s on port %d: %s", self.app, self.ports.control, reason)
+        if self.loop.running:
+            for callback in self._stop_callbacks:
+                self.loop.call_soon(callback, reason)
+
+    def on_stop_request(self, callback: Callable[[str], object]) -> None:
+        """Call a function, on the loop, with the reason, when the service should end.
+
+        Parameters
+        ----------
+        callback
+            Tells the program's own main loop, which then calls `stop`.
+        """
+        self._stop_callbacks.append(callback)
+
+    def wait_for_stop_request(self, timeout: float | None = None) -> bool:
+        """Wait until a signal, the owner or a shutdown request asks the service to end.
+
+        Parameters
+        ----------
+        timeout
+            Longest wait in seconds; None waits for ever.
+
+        Returns
+        -------
+        bool
+            Whether it was asked.
+        """
+        return self._stop_requested.wait(timeout)
+
+    def install_signal_handlers(self) -> None:
+        """Turn SIGTERM and SIGINT into stop requests; main thread only.
+
+        The interpreter writes the signal's number to a pipe that the loop reads; nothing else
+        happens in the handler, so it is safe at any moment and under any main loop. The handlers
+        stay for the rest of the process: a second signal while it ends changes nothing.
+
+        Raises
+        ------
+        ValueError
+            If called outside the main thread.
+        """
+        if self._signals is not None:
+            return
+        receive, send = stdlib_socket.socketpair()
+        receive.setblocking(False)
+        send.setblocking(False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave_it_to_the_pipe)
+        signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
+        self._signals = (receive, send)
+
+        def on_signal() -> None:
+            numbers = receive.recv(64)
+            names = {signal.Signals(each).name for each in numbers}
+            if names & {"SIGTERM", "SIGINT"}:
+                self.request_stop("/".join(sorted(names)))
+
+        self.loop.submit(self.loop.register, receive.fileno(), on_signal).result()
+
+    def serve_until_signal(self) -> None:
+        """Serve until a signal, the owner or a shutdown request ends it; main thread only.
+
+        Raises
+        ------
+        EndpointInUse
+            If the server was not started yet and its address is taken.
+        ValueError
+            If called outside the main thread.
+        """
+        self.start()
+        try:
+            self.install_signal_handlers()
+            self._stop_requested.wait()
+        finally:
+            self.stop()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a permitted ping is told; on the loop."""
+        return {
+            "ready": self.ready,
+            "v_min": V_MIN,
+            "v_max": V_MAX,
+            "app": self.app,
+            "version": self.version,
+            "server_id": self.server_id,
+            "incarnation": self.incarnation,
+            "pid": self._process.pid,
+            "start_time": self._process.start_time,
+            "ports": {"control": self.ports.control, "data": self.ports.data},
+            "bound": [self.bound],
+            "insecure": self.insecure,
+            "work": msgspec.to_builtins(self.work),
+            "uptime": time.time() - self._started_at,
+            "counters": dict(self.control.counters),
+        }
+
+    def _on_ping(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
+        if peer.permitted:
+            return Reply(self.describe(), "pong")
+        return Reply({"ready": self.ready, "v_min": V_MIN, "v_max": V_MAX}, "pong")
+
+    def _on_hello(self, request: Request, peer: Peer) -> Reply:
+        if not peer.permitted:
+            raise ForbiddenError(
+                f"{self.app} on port {self.ports.control} welcomes only who shows its token; "
+                "its file is readable by the user who runs it",
+                code="unauthenticated",
+            )
+        try:
+            hello = Hello.from_body(request.body)
+        except HandshakeError as error:
+            raise InvalidRequestError(str(error)) from error
+        version = choose_version(hello.v_min, hello.v_max)
+        peer = self.control.admit(peer, hello)
+        extras: dict[str, Any] = {}
+        for hook in self.hello_hooks:
+            extras.update(hook(hello, peer))
+        limits = self.control.limits
+        welcome = Welcome(
+            v=version,
+            server=ServerInfo(
+                name=self.app,
+                version=self.version,
+                id=self.server_id,
+                incarnation=self.incarnation,
+            ),
+            ports=self.ports,
+            process=self._process,
+            bound=(self.bound,),
+            insecure=self.insecure,
+            capabilities=("service:shutdown",) if peer.owner else (),
+            limits={
+                "frame_bytes": limits.frame_bytes,
+                "request_bytes": limits.request_bytes,
+                "frames": limits.frames,
+            },
+            host_digest=_owner.host_digest(),
+            work=self.work,
+            extras=extras,
+        )
+        return Reply(welcome.to_body(), "welcome")
+
+    def _on_shutdown(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
+        if not peer.owner:
+            raise ForbiddenError(f"only the owner of {self.app} may stop it: show its token")
+        self.loop.call_soon(self.request_stop, f"asked to stop by {peer}")
+        return Reply()
+
+    def _watch_owner(self, descriptor: int) -> None:
+        def on_readable() -> None:
+            if not os.read(descriptor, 64):
+                self.loop.unregister(descriptor)
+                self.request_stop("the process that started this service has ended")
+
+        self.loop.register(descriptor, on_readable)
+
+
+def _leave_it_to_the_pipe(number: int, frame: object) -> None:
+    """Do nothing: the interpreter has written the number to the wake pipe."""
