@@ -1,0 +1,372 @@
+"""Uneven illumination: learned from a plate or given by its vendor, and taken out of planes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from openhcs.functions._convert import to_dtype
+from openhcs.functions._registry import Axes, Kind, Output, Prepared, function
+from openhcs.functions._scale import enlarge, reduce_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from openhcs.functions._inputs import PlaneArray
+
+__all__ = ["CorrectedPlane", "Illumination", "Source", "correct_illumination"]
+
+Source: TypeAlias = Literal["auto", "vendor", "estimate", "none"]
+
+_WANTED = 64
+"""Fields to learn from, where a plate has them."""
+_SURE = 50
+"""Fewer fields than these give a profile of low confidence."""
+_LEAST = 10
+"""Fewer fields than these give none."""
+_REDUCED_PX = 128
+_SMOOTHING_PX = 6.0
+_PERCENTILE = 25.0
+_DARK_QUANTILE = 0.001
+_TAIL = 0.02
+"""Share of the darkest pixels that a field hands on, of which the dark level is a quantile."""
+_FOUND = ("none", "vendor", "estimate")
+_BAND_PX = 65536
+"""Pixels worked on at a time, so that they stay in the processor's cache."""
+
+
+class Illumination:
+    """What `correct_illumination` learns from a plate, for one channel.
+
+    The profile is the vendor's where there is one; otherwise the 25th percentile over fields of
+    planes without their dark level and divided by their mean, smoothed at 1/8 of the scale of a
+    1080 px plane. Cells are bright and move from field to field, so a low percentile of many
+    fields shows the background alone.
+
+    Notes
+    -----
+    64 fields of 1080 by 1080 px take 0.2 s besides their reading.
+    """
+
+    def wanted(self, parameters: Mapping[str, Any], *, vendor: bool, available: int) -> int:
+        """Say how many fields of a channel to summarise.
+
+        Parameters
+        ----------
+        parameters
+            Of `correct_illumination`: ``source`` and ``dark``.
+        vendor
+            Whether the plate brings a profile of its own for this channel.
+        available
+            How many fields the plate has for this channel.
+
+        Raises
+        ------
+        ValueError
+            If the source that is asked for cannot be had from this plate.
+        """
+        source: Source = parameters["source"]
+        if source not in ("auto", "vendor", "estimate", "none"):
+            message = f"source is {source!r}, expected 'auto', 'vendor', 'estimate' or 'none'"
+            raise ValueError(message)
+        if source == "vendor" and not vendor:
+            raise ValueError(_NO_VENDOR)
+        if source == "estimate" and available < _LEAST:
+            raise ValueError(_too_few(available))
+        if source == "none":
+            return 0
+        if vendor and source != "estimate":
+            return 0 if parameters["dark"] is not None else min(available, _WANTED)
+        return min(available, _WANTED) if available >= _LEAST else 0
+
+    def summarise(
+        self,
+        plane: NDArray[Any],
+        parameters: Mapping[str, Any],  # noqa: ARG002  # the protocol's
+    ) -> Mapping[str, NDArray[Any]]:
+        """Reduce a plane to block means, and the darkest of its pixels.
+
+        Returns
+        -------
+        Mapping
+            ``means``, at most 128 by 128, float32; ``darkest``, ascending, float32; ``sampled``,
+            how many pixels those are the darkest of.
+        """
+        sample = plane[::2, ::2].ravel()
+        tail = max(1, int(_TAIL * sample.size))
+        darkest = np.sort(np.partition(sample, tail - 1)[:tail]).astype(np.float32)
+        return {
+            "means": reduce_mean(plane, (_REDUCED_PX, _REDUCED_PX)),
+            "darkest": darkest,
+            "sampled": np.asarray(sample.size),
+        }
+
+    def combine(
+        self,
+        summaries: Sequence[Mapping[str, NDArray[Any]]],
+        parameters: Mapping[str, Any],
+        *,
+        shape: tuple[int, int],
+        vendor: NDArray[Any] | None,
+    ) -> Prepared:
+        """Make the profile and dark level of one channel.
+
+        Parameters
+        ----------
+        summaries
+            What `summarise` gave for each field.
+        parameters
+            Of `correct_illumination`.
+        shape
+            (y, x) of the channel's planes.
+        vendor
+            The plate's own profile, shape (y, x); None when there is none.
+
+        Raises
+        ------
+        ValueError
+            If the source that is asked for cannot be had.
+        """
+        source: Source = parameters["source"]
+        dark: float | None = parameters["dark"]
+        if source == "vendor" and vendor is None:
+            raise ValueError(_NO_VENDOR)
+        if source == "estimate" and len(summaries) < _LEAST:
+            raise ValueError(_too_few(len(summaries)))
+        if vendor is not None and source in ("auto", "vendor"):
+            if vendor.shape != shape:
+                message = f"the vendor's profile is {vendor.shape} px, the planes are {shape} px"
+                raise ValueError(message)
+            flat = np.asarray(vendor, dtype=np.float32)
+            return _prepared(
+                "vendor", flat, _dark(summaries, dark, profile=flat), len(summaries), "vendor"
+            )
+        if source == "none" or len(summaries) < _LEAST:
+            why = "not asked for" if source == "none" else _too_few(len(summaries))
+            return _prepared("none", None, 0.0, len(summaries), "none", why)
+        level = _dark(summaries, dark)
+        flat = _estimate([summary["means"] for summary in summaries], level, shape)
+        confidence = "high" if len(summaries) >= _SURE else "low"
+        return _prepared("estimate", flat, level, len(summaries), confidence)
+
+
+_NO_VENDOR = (
+    "this plate brings no illumination profile for the channel; "
+    "use source='estimate', or source='auto' to take what there is"
+)
+
+
+def _too_few(fields: int) -> str:
+    return (
+        f"{fields} fields are too few to estimate the illumination from, which takes {_LEAST} "
+        f"or more ({_SURE} to be sure); use source='none', or give more wells"
+    )
+
+
+def _prepared(
+    source: str,
+    flat: NDArray[np.float32] | None,
+    dark: float,
+    fields: int,
+    confidence: str,
+    why: str = "",
+) -> Prepared:
+    arrays: dict[str, NDArray[Any]] = {
+        "source": np.asarray(_FOUND.index(source), dtype=np.uint8),
+        "fields": np.asarray(fields, dtype=np.int64),
+        "dark": np.asarray(dark, dtype=np.float32),
+    }
+    note: dict[str, Any] = {"source": source, "confidence": confidence, "fields": fields}
+    note["dark"] = dark
+    if flat is not None:
+        arrays["flat"] = flat
+        note["flat_min"], note["flat_max"] = float(flat.min()), float(flat.max())
+    if why:
+        note["why"] = why
+    return Prepared(arrays, note)
+
+
+def _dark(
+    summaries: Sequence[Mapping[str, NDArray[Any]]],
+    given: float | None,
+    profile: NDArray[np.float32] | None = None,
+) -> float:
+    """Give the level of a pixel that sees no light, in counts.
+
+    The 0.1 % quantile of all pixels is an upper bound: where there is background everywhere, it is
+    the background of the darkest corner. Two percentiles of the fields, both dark level plus a
+    multiple of the same profile, meet at the dark level, which may lie lower.
+    """
+    if given is not None:
+        return float(given)
+    if not summaries:
+        return 0.0
+    darkest = np.sort(np.concatenate([summary["darkest"] for summary in summaries]))
+    sampled = sum(int(summary["sampled"]) for summary in summaries)
+    bound = float(darkest[min(len(darkest) - 1, int(_DARK_QUANTILE * sampled))])
+    means = np.stack([summary["means"] for summary in summaries])
+    dim = _smooth(np.percentile(means, _PERCENTILE, axis=0))
+    if profile is None:
+        if len(summaries) < _LEAST:
+            return bound
+        lit = _smooth(means.mean(axis=0))
+        slope, intercept = _line(dim, lit)
+        crossing = intercept / (1 - slope) if slope > 1.05 else bound
+    else:
+        reduced = reduce_mean(profile, (_REDUCED_PX, _REDUCED_PX))
+        crossing = _line(reduced, dim)[1] if np.ptp(reduced) > 0.1 else bound
+    return float(np.clip(crossing, 0, bound))
+
+
+def _line(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float]:
+    """Fit y = slope * x + intercept by least squares."""
+    across = x.ravel().astype(np.float64)
+    up = y.ravel().astype(np.float64)
+    centred = across - across.mean()
+    spread = float(centred @ centred)
+    slope = float(centred @ up) / spread if spread > 0 else 0.0
+    return slope, float(up.mean()) - slope * float(across.mean())
+
+
+def _estimate(
+    means: Sequence[NDArray[np.float32]], dark: float, shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Estimate a profile of mean 1 and shape (y, x) from the block means of many fields."""
+    fields = np.stack(means) - np.float32(dark)
+    level = fields.mean(axis=(1, 2), keepdims=True)
+    lit = level[:, 0, 0] > 0
+    if not lit.any():
+        return np.ones(shape, dtype=np.float32)
+    relative = fields[lit] / level[lit]
+    profile = _smooth(np.percentile(relative, _PERCENTILE, axis=0))
+    flat = enlarge(profile, shape)
+    flat /= flat.mean(dtype=np.float64)
+    return np.maximum(flat, np.float32(0.05), out=flat)
+
+
+def _smooth(plane: NDArray[Any]) -> NDArray[np.float32]:
+    """Smooth by a Gaussian along y, then x."""
+    rows, columns = (_local_lines(size) for size in plane.shape)
+    return np.asarray(rows @ plane @ columns.T, dtype=np.float32)
+
+
+def _local_lines(size: int) -> NDArray[np.float64]:
+    """Give the matrix that smooths `size` values by fitting a line around each of them.
+
+    In the middle that is a Gaussian mean. At the ends, where a mean would flatten the slope
+    and brighten dark corners, the line follows it.
+
+    Notes
+    -----
+    Fan & Gijbels, Local Polynomial Modelling and Its Applications (1996), section 2.3.
+    """
+    distance = np.subtract.outer(np.arange(size), np.arange(size)).astype(np.float64)
+    weight = np.exp(-0.5 * np.square(distance / _SMOOTHING_PX))
+    zeroth, first, second = (
+        np.sum(weight * distance**power, axis=1, keepdims=True) for power in range(3)
+    )
+    spread = zeroth * second - np.square(first)
+    line = weight * (second - first * distance)
+    return np.asarray(np.divide(line, spread, out=np.eye(size), where=spread > 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectedPlane:
+    """What `correct_illumination` gives.
+
+    Attributes
+    ----------
+    image
+        Shape (y, x), the pixel type of the plane.
+    illumination
+        ``source`` (``vendor``, ``estimate`` or ``none``), ``confidence`` (``vendor``, ``high``,
+        ``low`` or ``none``), ``fields`` learned from, ``dark`` in counts, and ``clipped_px``.
+    """
+
+    image: PlaneArray
+    illumination: Mapping[str, float | int | str]
+
+
+@function(
+    axes=Axes.PLANE,
+    outputs=(Output("image", Kind.IMAGE), Output("illumination", Kind.RECORD)),
+    preparation=Illumination(),
+)
+def correct_illumination(
+    plane: PlaneArray,
+    *,
+    prepared: Mapping[str, NDArray[Any]],
+    source: Source = "auto",
+    dark: float | None = None,
+) -> CorrectedPlane:
+    """Take the dark level and uneven illumination out of a plane.
+
+    Parameters
+    ----------
+    plane
+        Shape (y, x), integers or floats.
+    prepared
+        What `Illumination` found for the channel.
+    source
+        Where the profile comes from: ``vendor``, an ``estimate`` over the fields of the plate, or
+        ``none``; ``auto`` takes the vendor's, else an estimate from 10 fields or more, else none.
+    dark
+        Counts of a pixel that sees no light, 0 or more; None to estimate it together with the
+        profile.
+
+    Raises
+    ------
+    ValueError
+        If the profile is of another shape than the plane.
+
+    Notes
+    -----
+    ``(plane - dark) / flat`` in float32, rounded half to even and clipped to the pixel type. The
+    brightness of the middle of the field rises or falls by one factor for the whole plate, so
+    wells keep their ratios.
+    """
+    del source, dark  # used by the preparation
+    found = _FOUND[int(prepared["source"])] if "source" in prepared else "none"
+    flat = prepared.get("flat")
+    fields = int(prepared["fields"]) if flat is not None else 0
+    level = float(prepared["dark"]) if flat is not None else 0.0
+    clipped = 0
+    image = plane
+    if flat is not None:
+        if flat.shape != plane.shape:
+            message = f"the illumination profile is {flat.shape} px, the plane is {plane.shape} px"
+            raise ValueError(message)
+        image, clipped = _apply(plane, flat, level)
+    confidence = {"none": "none", "vendor": "vendor"}.get(
+        found, "high" if fields >= _SURE else "low"
+    )
+    return CorrectedPlane(
+        image=image,
+        illumination={
+            "source": found,
+            "confidence": confidence,
+            "fields": fields,
+            "dark": level,
+            "clipped_px": clipped,
+        },
+    )
+
+
+def _apply(plane: PlaneArray, flat: NDArray[Any], dark: float) -> tuple[PlaneArray, int]:
+    corrected = np.empty_like(plane)
+    rows = max(1, _BAND_PX // max(1, plane.shape[1]))
+    clipped = 0
+    band = np.empty((rows, plane.shape[1]), dtype=np.float32)
+    for start in range(0, plane.shape[0], rows):
+        piece = plane[start : start + rows]
+        work = band[: len(piece)]
+        np.subtract(piece, np.float32(dark), out=work, dtype=np.float32, casting="same_kind")
+        np.divide(work, flat[start : start + rows], out=work)
+        converted = to_dtype(work, plane.dtype)
+        corrected[start : start + rows] = converted.pixels
+        clipped += converted.clipped_px
+    return corrected, clipped

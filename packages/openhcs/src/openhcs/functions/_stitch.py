@@ -1,0 +1,244 @@
+"""The fields of a well as one image per channel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openhcs.functions._align import Alignment, align
+from openhcs.functions._fuse import fuse, mosaic_shape
+from openhcs.functions._registry import Axes, Kind, Output, function
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from openhcs.functions._inputs import ChannelTiles, Columns, PlaneArray, Tile
+
+__all__ = ["Stitched", "stitch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stitched:
+    """What `stitch` gives.
+
+    Attributes
+    ----------
+    image
+        Mosaic (Y, X) of each channel, all of one shape, the pixel type of the tiles; 0 where no
+        tile lies.
+    stitch_pairs
+        One row per pair of neighbouring tiles: ``first`` and ``second`` (fields), ``dy_px`` and
+        ``dx_px`` (measured away from the stage), ``ncc``, ``residual_px`` after the solution, and
+        ``status``.
+    tiles
+        One row per tile: ``field``; ``y_px`` and ``x_px`` of its first pixel on the mosaic;
+        ``dy_px`` and ``dx_px`` away from the stage; ``placed`` (``aligned`` or ``stage-only``).
+    stitch
+        ``verdict`` (``aligned``, ``partly``, ``stage-only`` or ``single``), ``reference``,
+        ``tiles``, ``pairs``, ``accepted_fraction``, ``residual_95_px``, ``covered_fraction``, and
+        ``origin_y_um`` and ``origin_x_um``: the mosaic's first pixel from the well's centre.
+    """
+
+    image: Mapping[str, PlaneArray]
+    stitch_pairs: Columns
+    tiles: Columns
+    stitch: Mapping[str, float | int | str]
+
+
+@function(
+    axes=Axes.CHANNEL_FIELDS,
+    collapses=frozenset({"field"}),
+    needs=frozenset({"pixel_um"}),
+    outputs=(
+        Output("image", Kind.IMAGE),
+        Output("stitch_pairs", Kind.TABLE),
+        Output("tiles", Kind.TABLE),
+        Output("stitch", Kind.RECORD),
+    ),
+)
+def stitch(
+    channels: ChannelTiles,
+    *,
+    pixel_um: tuple[float, float],
+    reference: str | None = None,
+    max_shift_um: float | None = None,
+    stage_error_um: float = 0.0,
+    least_ncc: float = 0.3,
+) -> Stitched:
+    """Find where the fields of a well lie, and fuse them into one image per channel.
+
+    Parameters
+    ----------
+    channels
+        Tiles of one shape by channel name, with positions from the stage.
+    pixel_um
+        Size of a pixel (y, x) in µm.
+    reference
+        Channel on which positions are found, for all channels; None for the first one.
+    max_shift_um
+        Largest believable error between two tiles, above 0; None for 15 % of a tile.
+    stage_error_um
+        Expected error of the stage, 0 or more: overlaps are searched that far beyond what the
+        stage says, and never less than 24 px.
+    least_ncc
+        Correlation below which a measured shift is not believed, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If a position is unknown and there is more than one tile, tiles differ in shape, a
+        parameter is out of range, or the reference is not among the channels.
+
+    Notes
+    -----
+    The first channel is the reference, not the mean of all: a mean would read every channel
+    twice, and blurs where channels are shifted against each other.
+    Holds the tiles of the reference channel, then those of one row of tiles at a time.
+    """
+    name = _reference(channels, reference)
+    _check(pixel_um, max_shift_um, stage_error_um, least_ncc)
+    fields = _fields(channels)
+    known = {tile.field: tile.load() for tile in channels[name]}
+    shape = next(iter(known.values())).shape if known else (0, 0)
+    for field, pixels in known.items():
+        if pixels.shape != shape:
+            message = f"field {field} is {pixels.shape} px in {name}, others are {shape} px"
+            raise ValueError(message)
+    height, width = shape
+    scale = np.asarray(pixel_um, dtype=np.float64)
+    centres_px = _centres_um(fields) / scale
+    pad_px = max(24, *(math.ceil(stage_error_um / size) for size in pixel_um))
+    limits = [max_shift_um / p if max_shift_um else 0.15 * n for p, n in zip(scale, shape)]
+    found = align(
+        [known.get(field) for field in fields],
+        centres_px,
+        shape=(height, width),
+        max_shift_px=(limits[0], limits[1]),
+        pad_px=pad_px,
+        least_ncc=least_ncc,
+    )
+    placed = centres_px + found.displacement_px
+    corner = placed.min(axis=0)
+    positions = placed - corner
+    canvas = mosaic_shape(positions, (height, width))
+    at = {field: positions[n] for n, field in enumerate(fields)}
+    image = {}
+    covered = 0.0
+    for channel, tiles in channels.items():
+        loads = [
+            (lambda pixels=known[tile.field]: pixels) if channel == name else tile.load
+            for tile in tiles
+        ]
+        mosaic = fuse(
+            loads,
+            np.array([at[tile.field] for tile in tiles]),
+            shape=(height, width),
+            canvas=canvas,
+        )
+        image[channel] = mosaic.pixels
+        if channel == name:
+            covered = float(mosaic.covered.mean())
+            known.clear()
+    origin = (corner - (np.array(shape) - 1) / 2) * scale
+    return Stitched(
+        image=image,
+        stitch_pairs=_pair_table(found, list(fields)),
+        tiles=_tile_table(found, list(fields), positions),
+        stitch={
+            "verdict": found.verdict,
+            "reference": name,
+            "tiles": len(fields),
+            "pairs": len(found.pairs),
+            "accepted_fraction": found.accepted_fraction,
+            "residual_95_px": found.residual_95_px,
+            "covered_fraction": covered,
+            "origin_y_um": float(origin[0]),
+            "origin_x_um": float(origin[1]),
+        },
+    )
+
+
+def _reference(channels: ChannelTiles, reference: str | None) -> str:
+    if not any(channels.values()):
+        message = "there are no tiles to stitch"
+        raise ValueError(message)
+    name = next(name for name in channels if channels[name]) if reference is None else reference
+    if name not in channels or not channels[name]:
+        message = f"reference channel {name!r} has no tiles; there are {', '.join(channels)}"
+        raise ValueError(message)
+    return name
+
+
+def _check(
+    pixel_um: tuple[float, float],
+    max_shift_um: float | None,
+    stage_error_um: float,
+    least_ncc: float,
+) -> None:
+    problems = []
+    if not all(math.isfinite(size) and size > 0 for size in pixel_um):
+        problems.append(f"pixel_um is {pixel_um}, expected two sizes above 0")
+    if max_shift_um is not None and not max_shift_um > 0:
+        problems.append(f"max_shift_um is {max_shift_um}, expected more than 0")
+    if not (math.isfinite(stage_error_um) and stage_error_um >= 0):
+        problems.append(f"stage_error_um is {stage_error_um}, expected 0 or more")
+    if not 0 <= least_ncc <= 1:
+        problems.append(f"least_ncc is {least_ncc}, expected 0 to 1")
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _fields(channels: ChannelTiles) -> Mapping[int, Tile]:
+    """Give one tile per field, over all channels, in the order of the fields."""
+    seen: dict[int, Tile] = {}
+    for tiles in channels.values():
+        for tile in tiles:
+            seen.setdefault(tile.field, tile)
+    return dict(sorted(seen.items()))
+
+
+def _centres_um(fields: Mapping[int, Tile]) -> NDArray[np.float64]:
+    """Give (y, x) of the centre of each tile, shape (n, 2)."""
+    centres = np.array([(tile.y_um, tile.x_um) for tile in fields.values()], dtype=np.float64)
+    unknown = [field for field, at in zip(fields, centres) if not np.isfinite(at).all()]
+    if not unknown:
+        return centres
+    if len(fields) == 1:
+        return np.zeros((1, 2))
+    message = (
+        f"the stage position of field {', '.join(map(str, unknown))} is unknown; "
+        "tiles are stitched from where the stage says they are"
+    )
+    raise ValueError(message)
+
+
+def _pair_table(found: Alignment, fields: list[int]) -> Columns:
+    pairs = found.pairs
+    shifts = np.array([pair.shift_px for pair in pairs], dtype=np.float64).reshape(-1, 2)
+    return {
+        "first": np.array([fields[pair.first] for pair in pairs], dtype=np.int64),
+        "second": np.array([fields[pair.second] for pair in pairs], dtype=np.int64),
+        "dy_px": shifts[:, 0],
+        "dx_px": shifts[:, 1],
+        "ncc": np.array([pair.ncc for pair in pairs], dtype=np.float64),
+        "residual_px": found.residual_px,
+        "status": np.array([str(pair.status) for pair in pairs], dtype=np.str_),
+    }
+
+
+def _tile_table(
+    found: Alignment, fields: list[int], positions: NDArray[np.float64]
+) -> dict[str, NDArray[Any]]:
+    return {
+        "field": np.array(fields, dtype=np.int64),
+        "y_px": positions[:, 0],
+        "x_px": positions[:, 1],
+        "dy_px": found.displacement_px[:, 0],
+        "dx_px": found.displacement_px[:, 1],
+        "placed": np.where(found.aligned, "aligned", "stage-only"),
+    }
