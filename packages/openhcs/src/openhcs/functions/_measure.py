@@ -16,7 +16,7 @@ from openhcs.functions._inputs import (  # noqa: TC001  # annotations are read w
 from openhcs.functions._registry import Axes, Kind, Output, function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["measure_objects"]
 
@@ -124,7 +124,7 @@ class _Pixels:
 
     @classmethod
     def of(cls, labels: NDArray[Any]) -> _Pixels:
-        flat = np.flatnonzero(labels)
+        flat = np.flatnonzero(labels != 0)
         labelled = labels.ravel()[flat].astype(np.int64)
         numbers, objects = _ranks(labelled)
         areas = np.bincount(objects, minlength=numbers.size)
@@ -264,23 +264,17 @@ def _ring(
     They are taken from a lattice that puts two to three points across the ring, at most every
     fourth pixel: a site is free when no object reaches into its block.
     """
-    from scipy import ndimage
-
     empty = np.zeros(0, np.intp)
     if pixels.numbers.size == 0:
         return _Pixels(pixels.numbers, empty, empty, empty)
     step = tuple(min(4, max(1, int(ring_um / (2 * size)))) for size in pixel_um)
-    gap = tuple(math.ceil(gap_um / (n * size)) for n, size in zip(step, pixel_um, strict=True))
-    reach = tuple(
-        inner + max(1, round(ring_um / (n * size)))
-        for inner, n, size in zip(gap, step, pixel_um, strict=True)
-    )
+    gap = [math.ceil(gap_um / (n * size)) for n, size in zip(step, pixel_um, strict=True)]
+    ring = [max(1, round(ring_um / (n * size))) for n, size in zip(step, pixel_um, strict=True)]
     rows = np.zeros((-(-shape[0] // step[0]), -(-shape[1] // step[1])), np.int32)
     rows[y // step[0], x // step[1]] = pixels.objects + 1
-    near = ndimage.maximum_filter(rows, tuple(2 * n + 1 for n in gap)) if any(gap) else rows
-    far = ndimage.maximum_filter(rows, tuple(2 * n + 1 for n in reach))
-    far[near > 0] = 0
-    site_y, site_x = np.nonzero(far)
+    near = _grown(rows, gap)
+    far = _grown(near, ring)
+    site_y, site_x = np.nonzero((near == 0) & (far > 0))
     objects = far[site_y, site_x].astype(np.intp) - 1
     return _Pixels(
         pixels.numbers,
@@ -288,6 +282,21 @@ def _ring(
         objects,
         np.bincount(objects, minlength=pixels.numbers.size),
     )
+
+
+def _grown(rows: NDArray[np.int32], steps: Sequence[int]) -> NDArray[np.int32]:
+    """Spread the larger values along both axes, by so many steps each way."""
+    for _ in range(steps[0]):
+        wider = rows.copy()
+        np.maximum(wider[1:], rows[:-1], out=wider[1:])
+        np.maximum(wider[:-1], rows[1:], out=wider[:-1])
+        rows = wider
+    for _ in range(steps[1]):
+        wider = rows.copy()
+        np.maximum(wider[:, 1:], rows[:, :-1], out=wider[:, 1:])
+        np.maximum(wider[:, :-1], rows[:, 1:], out=wider[:, :-1])
+        rows = wider
+    return rows
 
 
 def _intensity_columns(
