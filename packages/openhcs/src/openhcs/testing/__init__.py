@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openhcs.testing._faults import InjectedFault
+from openhcs.testing._faults import Fault, InjectedFault
 from openhcs.testing._plates import (
     default_condition,
     noise_free_mosaic,
@@ -15,6 +15,7 @@ from openhcs.testing._truth import PlateTruth, read_truth
 
 __all__ = [
     "Condition",
+    "Fault",
     "InjectedFault",
     "PlaneKey",
     "PlateSpec",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
+import functools
 import hashlib
 import math
 import multiprocessing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openhcs.testing import _truth
+from openhcs.testing._faults import inject
 from openhcs.testing._geometry import TilePlace, tile_places
 from openhcs.testing._optics import defocus, expose, illumination, sample
 from openhcs.testing._scene import Scene
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from openhcs.testing._faults import Fault, FaultKind, InjectedFault
     from openhcs.testing._spec import Compression, EmptyOverlaps, PlateFormat
 
 __all__ = ["default_condition", "noise_free_mosaic", "noise_free_tile", "synthetic_plate"]
@@ -76,6 +80,7 @@ def synthetic_plate(
     plate_rows: int = 8,
     plate_columns: int = 12,
     seed: int = 0,
+    faults: Sequence[Fault | FaultKind] = (),
     processes: int = 1,
 ) -> PlateTruth:
     """Write a plate of made-up cells in a vendor's layout, and all that is true about it.
@@ -142,6 +147,8 @@ def synthetic_plate(
         Size of the plate.
     seed
         Decides everything that is random.
+    faults
+        Damage to do at the end: kinds, or `Fault` to say to which plane.
     processes
         Worker processes; more than one needs the ``__main__`` guard in a script.
 
@@ -155,7 +162,7 @@ def synthetic_plate(
     FileExistsError
         If the folder, or its truth, has files in it.
     ValueError
-        If a parameter is out of range.
+        If a parameter is out of range, or a fault does not fit the plate.
 
     Notes
     -----
@@ -233,7 +240,8 @@ def synthetic_plate(
         _file_row(plate, extra.path, extra.kind, extra.data)
         for extra in layout.metadata(spec, places)
     ]
-    _write_truth(truth, spec, rows, records)
+    injected = inject(plate, spec, rows, faults)
+    _write_truth(truth, spec, rows, records, injected)
     return read_truth(plate)
 
 
@@ -354,7 +362,7 @@ def _write_well(task: tuple[PlateSpec, str, str]) -> _WellRecord:
     tiles: list[dict[str, object]] = [
         {
             "well": well,
-            **{field.name: getattr(place, field.name) for field in fields(place)},
+            **{field.name: getattr(place, field.name) for field in dataclasses.fields(place)},
             "focus_um": scene.focus_um,
             "best_z": best,
         }
@@ -373,7 +381,7 @@ def _write_channel(
     places: tuple[TilePlace, ...],
 ) -> Iterator[dict[str, object]]:
     """Write all planes of a channel and time point of a well."""
-    profile = illumination(channel, spec.vignetting).evaluate(spec.size_px)
+    profile = _profile(channel, spec.vignetting, spec.size_px)
     hot = generator(spec.seed, Seed.HOT_PIXELS, channel).integers(
         spec.size_px[0] * spec.size_px[1], size=spec.hot_pixels
     )
@@ -500,6 +508,12 @@ def _at_pixels(canvas: NDArray[np.float32]) -> NDArray[np.float32]:
     return mosaic
 
 
+@functools.lru_cache(maxsize=8)
+def _profile(channel: int, corner: float, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Evaluate the illumination of a channel once per process."""
+    return illumination(channel, corner).evaluate(shape)
+
+
 def _blur_px(spec: PlateSpec, scene: Scene, z: int) -> float:
     return abs(z_offset_um(spec, z) - scene.focus_um) * spec.defocus / spec.pixel_um
 
@@ -513,6 +527,7 @@ def _write_truth(
     spec: PlateSpec,
     rows: list[dict[str, object]],
     records: list[_WellRecord],
+    injected: Sequence[InjectedFault],
 ) -> None:
     """Write the tables and profiles of the truth."""
     _truth.write_truth_file(truth, spec)
@@ -541,7 +556,11 @@ def _write_truth(
             for well, condition in zip(spec.wells, spec.conditions, strict=True)
         ],
     )
-    write_table(truth / "faults.csv", _truth.FAULT_COLUMNS, ())
+    write_table(
+        truth / "faults.csv",
+        _truth.FAULT_COLUMNS,
+        [dataclasses.asdict(fault) for fault in injected],
+    )
     for channel in range(len(spec.channels)):
-        profile = illumination(channel, spec.vignetting).evaluate(spec.size_px)
+        profile = _profile(channel, spec.vignetting, spec.size_px)
         np.save(truth / f"illumination_ch{channel}.npy", profile)

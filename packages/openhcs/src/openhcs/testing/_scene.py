@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from openhcs.testing._spec import PlateSpec
 
-__all__ = ["Cells", "Scene"]
+__all__ = ["Cells", "Scene", "background_counts"]
 
 NUCLEUS_COUNTS = 1400.0  # median of the first channel, above the background
 CELL_COUNTS = (500.0, 700.0, 420.0, 600.0)  # medians of the others, in turn
@@ -53,6 +53,11 @@ class Cells:
     minor_um: NDArray[np.float64]
     angle: NDArray[np.float64]
     brightness: NDArray[np.float64]
+
+
+def background_counts(channel: int) -> float:
+    """Say how bright a channel is where there is no cell, on average over the field."""
+    return BACKGROUND_COUNTS[channel % len(BACKGROUND_COUNTS)]
 
 
 class Scene:
@@ -127,7 +132,7 @@ class Scene:
         spec = self._spec
         canvases = np.empty((len(spec.channels), *self._shape), np.float32)
         for channel in range(len(spec.channels)):
-            background = BACKGROUND_COUNTS[channel % len(BACKGROUND_COUNTS)]
+            background = background_counts(channel)
             canvases[channel] = background
             canvases[channel] += np.float32(background) * self._texture
         labels = np.zeros(self._shape, np.uint16)
@@ -140,7 +145,11 @@ class Scene:
             label[(shape.radius <= 1.0) & (label == 0)] = index + 1
             for channel in range(len(spec.channels)):
                 drawn = shape.nucleus if channel == 0 else shape.cell
-                counts = NUCLEUS_COUNTS if channel == 0 else CELL_COUNTS[(channel - 1) % 4]
+                counts = (
+                    NUCLEUS_COUNTS
+                    if channel == 0
+                    else CELL_COUNTS[(channel - 1) % len(CELL_COUNTS)]
+                )
                 light = drawn * np.float32(counts * cells.brightness[index, channel])
                 canvases[(channel, *shape.window)] += light
                 sums[index, channel] = light.sum(dtype=np.float64)

@@ -199,6 +199,11 @@ class PlateSpec:
             (0.0 <= self.touching <= 1.0, "touching", "a fraction from 0 to 1"),
             (0.2 <= self.vignetting <= 1.0, "vignetting", "a fraction from 0.2 to 1"),
             (self.seed >= 0, "seed", "0 or more"),
+            (
+                not (self.projections and self.format == "phenix"),
+                "projections",
+                "False with the format phenix, which stores none",
+            ),
             (len(self.conditions) == len(self.wells), "conditions", "one per well"),
         )
         for good, name, allowed in checks:

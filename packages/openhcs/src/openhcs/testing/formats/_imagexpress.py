@@ -170,7 +170,8 @@ def _encode(
     *,
     thumbnail: bool = False,
 ) -> bytes:
-    description = _metaseries(spec, key, place, (pixels.shape[0], pixels.shape[1]), thumbnail)
+    shape = (pixels.shape[0], pixels.shape[1])
+    description = _metaseries(spec, key, place, shape, 8 * pixels.itemsize, thumbnail)
     return encode_tiff(
         pixels,
         compression=spec.compression,
@@ -185,7 +186,12 @@ def _encode(
 
 
 def _metaseries(
-    spec: PlateSpec, key: PlaneKey, place: TilePlace, shape: tuple[int, int], thumbnail: bool
+    spec: PlateSpec,
+    key: PlaneKey,
+    place: TilePlace,
+    shape: tuple[int, int],
+    bits: int,
+    thumbnail: bool,
 ) -> str:
     """Write the text of tag 270."""
     pitch = _PLATE_UM / spec.plate_columns
@@ -204,15 +210,15 @@ def _metaseries(
         "\r\nSubtract: Off\r\nShading: Off\r\nGain: 16-bit (low noise & high well capacity)"
         "\r\nFrames to Average: 1\r\nSoftware Version: MetaXpress 6.5.2.351"
     )
-    calibration = (
-        spec.pixel_um * spec.size_px[0] / shape[0],
-        spec.pixel_um * spec.size_px[1] / shape[1],
+    reduced = shape if thumbnail else spec.size_px
+    calibration = tuple(
+        spec.pixel_um * full / small for full, small in zip(spec.size_px, reduced, strict=True)
     )
     plane: list[tuple[str, str, object]] = [
         ("plane-type", "string", "plane"),
         ("pixel-size-x", "int", shape[1]),
         ("pixel-size-y", "int", shape[0]),
-        ("bits-per-pixel", "int", 16),
+        ("bits-per-pixel", "int", bits),
         ("autoscale-state", "bool", "on"),
         ("spatial-calibration-state", "bool", "on"),
         ("spatial-calibration-x", "float", calibration[1]),

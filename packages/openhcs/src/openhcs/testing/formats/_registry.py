@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
+from openhcs.testing.formats._phenix import Phenix
 
 if TYPE_CHECKING:
     from openhcs.testing._spec import PlateFormat
@@ -20,5 +21,7 @@ def layout_of(name: PlateFormat) -> Layout:
             return ImageXpressExport()
         case "imagexpress-database":
             return ImageXpressDatabase()
+        case "phenix":
+            return Phenix()
         case _:
             raise ValueError(f"{name!r} is no format of synthetic plates")

@@ -1,0 +1,331 @@
+"""Opera Phenix: a Harmony measurement with a V5 index and flat-field profiles."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import math
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+from openhcs.testing._optics import illumination
+from openhcs.testing._scene import background_counts
+from openhcs.testing._spec import PlaneKey, well_position
+from openhcs.testing.formats._layout import (
+    ExtraFile,
+    acquired_at,
+    encode_tiff,
+    guid,
+    wavelengths_nm,
+    z_offset_um,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from openhcs.testing._geometry import TilePlace
+    from openhcs.testing._spec import PlateSpec
+
+__all__ = ["INDEX", "Phenix"]
+
+INDEX = "Images/Index.idx.xml"
+_NAMESPACE = "http://www.perkinelmer.com/PEHH/HarmonyV5"
+_BOM = b"\xef\xbb\xbf"
+_CAMERA_PX_PER_CM = 1550.3  # a pitch of 6.45 µm, whatever the objective
+_NO_COLOUR = 4294967295
+_SOFTWARE = "Device Serial No: 1400L00000, App Ver: NGen 4.9.2137.273"
+_ORIENTATION = "[[0.985998,0,0,-14.5],[0,-0.985998,0,-30.8],[0,0,1.00,5.671]]"
+
+
+class Phenix:
+    """A measurement folder of an Opera Phenix, as Harmony 4.9 exports it."""
+
+    def field_order(self, spec: PlateSpec) -> tuple[tuple[int, int], ...]:
+        """Give the middle field first, then the others row by row, back and forth."""
+        rows, columns = spec.grid
+        middle = ((rows - 1) // 2, (columns - 1) // 2)
+        snake = (
+            (y, x)
+            for y in range(rows)
+            for x in (range(columns) if y % 2 == 0 else reversed(range(columns)))
+        )
+        return (middle, *(cell for cell in snake if cell != middle))
+
+    def path(self, spec: PlateSpec, key: PlaneKey) -> str:  # noqa: ARG002
+        """`Images/r01c01f01p01-ch1sk1fk1fl1.tiff`."""
+        return f"Images/{_url(key)}"
+
+    def encode(
+        self,
+        spec: PlateSpec,
+        key: PlaneKey,
+        place: TilePlace,  # noqa: ARG002
+        pixels: NDArray[Any],
+    ) -> bytes:
+        """Make a TIFF of one strip with the vendor's private tags."""
+        height, width = pixels.shape
+        arrays = (
+            '<?xml version="1.0" encoding="UTF-8" ?><Root><Arrays><Array FrameIndex="0" '
+            f'CompressionType="{spec.compression.upper()}" CompressionRate="1" Type="Image" '
+            f'Width="{width}" Height="{height}" BitsPerPixel="{8 * pixels.itemsize}" '
+            'Factor="1" /></Arrays></Root>'
+        )
+        description = (
+            '<?xml version="1.0" encoding="utf-8"?>\r\n'
+            f'<TiffImageDescription Version="1" xmlns="{_NAMESPACE}"><MeasurementID>'
+            f"{guid(spec, 'measurement').lower()}</MeasurementID><InstrumentDescription>"
+            "<Type>Phenix</Type></InstrumentDescription></TiffImageDescription>"
+        ).encode()
+        taken = acquired_at(spec, key)
+        stamp = f"{taken:%Y-%m-%dT%H:%M:%S}.{taken.microsecond // 1000:03d}Z"
+        return encode_tiff(
+            pixels,
+            compression=spec.compression,
+            rows_per_strip=height,
+            software=_SOFTWARE,
+            resolution=(_CAMERA_PX_PER_CM, _CAMERA_PX_PER_CM),
+            resolutionunit="CENTIMETER",
+            extratags=[
+                (269, "s", 0, "96 synthetic", True),
+                (271, "s", 0, "PerkinElmer", True),
+                (272, "s", 0, "1400L00000", True),
+                (306, "s", 0, stamp, True),
+                (340, "H", 1, int(pixels.min()), True),
+                (341, "H", 1, int(pixels.max()), True),
+                (65200, "s", 0, arrays, True),
+                (65500, "B", len(description), description, True),
+            ],
+        )
+
+    def companions(
+        self,
+        spec: PlateSpec,  # noqa: ARG002
+        key: PlaneKey,  # noqa: ARG002
+        place: TilePlace,  # noqa: ARG002
+        pixels: NDArray[Any],  # noqa: ARG002
+    ) -> Iterator[ExtraFile]:
+        """Give none."""
+        return iter(())
+
+    def metadata(
+        self, spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]
+    ) -> Iterator[ExtraFile]:
+        """Give the index and the assay layout."""
+        yield ExtraFile(path=INDEX, kind="metadata", data=_file(_index(spec, places)))
+        yield ExtraFile(
+            path=f"Assaylayout/{spec.name}.xml", kind="metadata", data=_file(_assay_layout(spec))
+        )
+
+
+def _url(key: PlaneKey) -> str:
+    return (
+        f"r{key.row + 1:02d}c{key.col + 1:02d}f{key.field + 1:02d}p{key.z + 1:02d}"
+        f"-ch{key.channel + 1}sk{key.t + 1}fk1fl1.tiff"
+    )
+
+
+def _image_id(key: PlaneKey) -> str:
+    return (
+        f"{key.row + 1:02d}{key.col + 1:02d}"
+        f"K{key.t + 1}F{key.field + 1}P{key.z + 1}R{key.channel + 1}"
+    )
+
+
+def _file(lines: Iterable[str]) -> bytes:
+    return _BOM + "\r\n".join(['<?xml version="1.0" encoding="utf-8"?>', *lines, ""]).encode()
+
+
+def _root(element: str, attributes: str = "") -> str:
+    return (
+        f'<{element} xmlns:xsd="http://www.w3.org/2001/XMLSchema" '
+        f'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"{attributes} xmlns="{_NAMESPACE}">'
+    )
+
+
+def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iterator[str]:
+    start = acquired_at(spec, PlaneKey(row=0, col=0, field=0, channel=0, z=0, t=0))
+    name = escape(spec.name)
+    wells = sorted(places, key=well_position)
+    keys = {well: _keys(spec, well) for well in wells}
+    yield _root("EvaluationInputData", ' Version="1"')
+    yield "  <User>Synthetic</User>"
+    yield "  <InstrumentType>Phenix</InstrumentType>"
+    yield "  <Plates>"
+    yield "    <Plate>"
+    yield f"      <PlateID>{name}</PlateID>"
+    yield f"      <MeasurementID>{guid(spec, 'measurement').lower()}</MeasurementID>"
+    yield f"      <MeasurementStartTime>{start:%Y-%m-%dT%H:%M:%S.%f}0+01:00</MeasurementStartTime>"
+    yield f"      <Name>{name}</Name>"
+    yield f"      <PlateTypeName>{spec.plate_rows * spec.plate_columns} synthetic</PlateTypeName>"
+    yield f"      <PlateRows>{spec.plate_rows}</PlateRows>"
+    yield f"      <PlateColumns>{spec.plate_columns}</PlateColumns>"
+    for well in wells:
+        yield f'      <Well id="{_image_id(keys[well][0])[:4]}" />'
+    yield "    </Plate>"
+    yield "  </Plates>"
+    yield "  <Wells>"
+    for well in wells:
+        row, col = well_position(well)
+        yield "    <Well>"
+        yield f"      <id>{_image_id(keys[well][0])[:4]}</id>"
+        yield f"      <Row>{row + 1}</Row>"
+        yield f"      <Col>{col + 1}</Col>"
+        for key in keys[well]:
+            yield f'      <Image id="{_image_id(key)}" />'
+        yield "    </Well>"
+    yield "  </Wells>"
+    yield "  <Maps>"
+    # Entries do not come in the order of the channels.
+    order = [*range(len(spec.channels))[1:], 0]
+    yield "    <Map>"
+    for channel in order:
+        yield f'      <Entry ChannelID="{channel + 1}">'
+        profile = escape(_flatfield(spec, channel))
+        yield f"        <FlatfieldProfile>{profile}</FlatfieldProfile>"
+        yield "      </Entry>"
+    yield "    </Map>"
+    yield "    <Map>"
+    skew = base64.encodebytes(gzip.compress(b"<SkewcropParameters />", mtime=0)).decode().strip()
+    for channel in order:
+        yield f'      <Entry ChannelID="{channel + 1}">'
+        yield f"        <SkewcropParameters>{skew}</SkewcropParameters>"
+        yield "      </Entry>"
+    yield "    </Map>"
+    yield "  </Maps>"
+    yield "  <Images>"
+    for well in wells:
+        for key in keys[well]:
+            yield from _image(spec, key, places[well][key.field])
+    yield "  </Images>"
+    yield "</EvaluationInputData>"
+
+
+def _keys(spec: PlateSpec, well: str) -> list[PlaneKey]:
+    row, col = well_position(well)
+    return [
+        PlaneKey(row=row, col=col, field=field, channel=channel, z=z, t=t)
+        for t in range(spec.t)
+        for field in range(spec.fields)
+        for z in range(spec.z)
+        for channel in range(len(spec.channels))
+    ]
+
+
+def _image(spec: PlateSpec, key: PlaneKey, place: TilePlace) -> Iterator[str]:
+    excitation, emission = wavelengths_nm(spec, key.channel)
+    height, width = spec.size_px
+    taken = acquired_at(spec, key)
+    first = acquired_at(spec, PlaneKey(row=key.row, col=key.col, field=0, channel=0, z=0, t=0))
+    z_um = z_offset_um(spec, key.z)
+    elapsed = math.floor((taken - first).total_seconds()) if key.t else 0
+    yield '    <Image Version="1">'
+    for name, value in (
+        ("id", _image_id(key)),
+        ("State", "Ok"),
+        ("URL", _url(key)),
+        ("Row", key.row + 1),
+        ("Col", key.col + 1),
+        ("FieldID", key.field + 1),
+        ("PlaneID", key.z + 1),
+        ("TimepointID", key.t),
+        ("ChannelID", key.channel + 1),
+        ("FlimID", 1),
+        ("ChannelName", escape(spec.channels[key.channel])),
+        ("ImageType", "Signal"),
+        ("AcquisitionType", "NipkowConfocal"),
+        ("IlluminationType", "Epifluorescence"),
+        ("ChannelType", "Fluorescence"),
+        ("ImageResolutionX", _metres(spec.pixel_um)),
+        ("ImageResolutionY", _metres(spec.pixel_um)),
+        ("ImageSizeX", width),
+        ("ImageSizeY", height),
+        ("BinningX", 2),
+        ("BinningY", 2),
+        ("MaxIntensity", 65535),
+        ("CameraType", "AndorZylaCam"),
+        ("PositionX", _metres(place.stage_x_um)),
+        ("PositionY", _metres(-place.stage_y_um)),  # y rises upward here
+        ("PositionZ", _metres(z_um)),
+        ("AbsPositionZ", _metres(135_350.0 + z_um)),
+        ("MeasurementTimeOffset", elapsed),
+        ("AbsTime", f"{taken:%Y-%m-%dT%H:%M:%S}.{taken.microsecond // 1000:03d}+01:00"),
+        ("MainExcitationWavelength", excitation),
+        ("MainEmissionWavelength", emission),
+        ("ObjectiveMagnification", 20),
+        ("ObjectiveNA", 1),
+        ("ExposureTime", f"{0.015 + 0.01 * key.channel:.3g}"),
+        ("OrientationMatrix", _ORIENTATION),
+    ):
+        yield f"      <{name}{_UNITS.get(name, '')}>{value}</{name}>"
+    yield "    </Image>"
+
+
+_UNITS = {
+    **dict.fromkeys(("ImageResolutionX", "ImageResolutionY", "AbsPositionZ"), ' Unit="m"'),
+    **dict.fromkeys(("PositionX", "PositionY", "PositionZ"), ' Unit="m"'),
+    **dict.fromkeys(("MainExcitationWavelength", "MainEmissionWavelength"), ' Unit="nm"'),
+    **dict.fromkeys(("ObjectiveMagnification", "ObjectiveNA"), ' Unit=""'),
+    **dict.fromkeys(("MeasurementTimeOffset", "ExposureTime"), ' Unit="s"'),
+}
+
+
+def _metres(length_um: float) -> str:
+    """Write µm as metres the way .NET prints a double: 2E-05, -0.000322907, 0."""
+    text = repr(round(length_um * 1e-6, 12)).replace("e", "E")
+    return text.removesuffix(".0").replace("-0", "0") if length_um == 0 else text
+
+
+def _flatfield(spec: PlateSpec, channel: int) -> str:
+    """Write a profile in Acapella's notation, which only looks like JSON."""
+    name = spec.channels[channel]
+    if "," in name:
+        name = f'"{name}"'
+    tail = f"Channel: {channel + 1}, ChannelName: {name}, Version: Acapella:2013}}"
+    coefficients = illumination(channel, spec.vignetting).coefficients
+    if len(coefficients) == 1:
+        flat = "{Background: {Character: Null, Profile: {Type: Identity}, Quality: 1}, "
+        return flat + tail
+    height, width = spec.size_px
+    rows = ", ".join(f"[{', '.join(f'{value:.4g}' for value in row)}]" for row in coefficients)
+    return (
+        f"{{Background: {{Character: NonFlat, Mean: {background_counts(channel):.8g}, "
+        "NoiseConst: 3.4302017, NonFlatness: {Corrected: 0.026984985, "
+        f"Original: {1 - spec.vignetting:.8g}, Random: 0.024891443}}, "
+        f"Profile: {{Coefficients: [{rows}], Dims: [{width}, {height}], "
+        f"Origin: [{(width - 1) / 2}, {(height - 1) / 2}], "
+        f"Scale: [{1 / width:.8g}, {1 / height:.8g}], Type: Polynomial}}, Quality: 1.0}}, " + tail
+    )
+
+
+def _assay_layout(spec: PlateSpec) -> Iterator[str]:
+    """Write the conditions of all wells of the plate, empty where there is none."""
+    yield _root("AssayLayout")
+    yield f"  <PlateCols>{spec.plate_columns}</PlateCols>"
+    yield f"  <PlateRows>{spec.plate_rows}</PlateRows>"
+    conditions = dict(
+        zip((well_position(well) for well in spec.wells), spec.conditions, strict=True)
+    )
+    for layer, kind in (("Compound", "string"), ("Role", "string"), ("Dose", "double")):
+        yield "  <Layer>"
+        yield f"    <Name>{layer}</Name>"
+        yield f"    <ValueType>{kind}</ValueType>"
+        for row in range(spec.plate_rows):
+            for col in range(spec.plate_columns):
+                condition = conditions.get((row, col))
+                value = ""
+                if condition is not None:
+                    value = {
+                        "Compound": escape(condition.compound),
+                        "Role": condition.role,
+                        "Dose": "" if math.isnan(condition.dose_um) else f"{condition.dose_um:g}",
+                    }[layer]
+                yield "    <Well>"
+                yield f"      <Row>{row + 1}</Row>"
+                yield f"      <Col>{col + 1}</Col>"
+                yield f"      <Value>{value}</Value>" if value else "      <Value />"
+                yield f"      <Color>{_NO_COLOUR}</Color>"
+                yield "    </Well>"
+        yield "  </Layer>"
+    yield "</AssayLayout>"
