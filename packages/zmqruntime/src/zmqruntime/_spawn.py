@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-__all__ = ["Inherited", "Readiness", "ServiceProcess", "log_tail", "start_service"]
+__all__ = [
+    "Inherited",
+    "Readiness",
+    "ServiceProcess",
+    "launch_service",
+    "log_tail",
+    "start_service",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +101,7 @@ class Inherited:
 class ServiceProcess:
     """A service process that we started, and alone may kill.
 
-    Made by `start_service`.
+    Made by `launch_service` or `start_service`.
 
     Attributes
     ----------
@@ -103,7 +110,7 @@ class ServiceProcess:
     identity
         Which process it is.
     readiness
-        What it said when it was ready.
+        What it said when it was ready; None before.
     log_path
         Where its output goes.
     """
@@ -113,16 +120,17 @@ class ServiceProcess:
         process: subprocess.Popen[bytes],
         *,
         command: tuple[str, ...],
-        identity: _owner.Identity,
-        readiness: Readiness,
         log_path: Path,
+        ready_pipe: int,
         owner_pipe: int | None,
     ) -> None:
         self._process = process
+        self._ready_pipe: int | None = ready_pipe
         self._owner_pipe = owner_pipe
         self.command = command
-        self.identity = identity
-        self.readiness = readiness
+        # a child that was not waited for keeps its entry, so it can be read even if it ended
+        self.identity = _owner.identity_of(process.pid)
+        self.readiness: Readiness | None = None
         self.log_path = log_path
         _owner.close_in_forked_children(self)
 
@@ -141,13 +149,68 @@ class ServiceProcess:
         """Exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
+    def wait_ready(self, timeout: float) -> Readiness:
+        """Wait until the service says that it can be used.
+
+        Parameters
+        ----------
+        timeout
+            Longest wait in seconds.
+
+        Returns
+        -------
+        Readiness
+            What it said.
+
+        Raises
+        ------
+        ServiceStartError
+            If it ended, or was not ready in time; with the end of its log. Nothing of it is
+            left running.
+        """
+        if self.readiness is not None:
+            return self.readiness
+        if self._ready_pipe is None:
+            raise ServiceStartError(
+                f"{' '.join(self.command)} was stopped before it was ready",
+                step="wait",
+                command=self.command,
+            )
+        heard = _read_readiness(self._ready_pipe, time.monotonic() + timeout)
+        if isinstance(heard, Readiness):
+            os.close(self._ready_pipe)
+            self._ready_pipe = None
+            self.readiness = heard
+            return heard
+        if heard == "ended":
+            what = self._last_words()
+        elif heard == "late":
+            what = f"was not ready within {timeout:g} s"
+        else:
+            what = heard
+        self.kill()
+        tail = log_tail(self.log_path)
+        raise ServiceStartError(
+            f"{' '.join(self.command)} {what}; the end of its log {self.log_path}:\n"
+            f"{tail or '(empty)'}",
+            step="wait",
+            command=self.command,
+            log_tail=tail,
+        )
+
+    def _last_words(self) -> str:
+        # the pipe closes just before the process is gone; only then its status is known
+        if self.identity is None or _owner.wait_for_exit(self.identity, 2.0):
+            return f"ended with exit status {self._process.wait()} before it was ready"
+        return "closed its readiness pipe without being ready"
+
     def stop(self, timeout: float = 5.0) -> int:
         """Ask it to end, wait, and end it by force if it does not; twice is harmless.
 
         Parameters
         ----------
         timeout
-            Longest wait in seconds before force; force takes its whole process group.
+            Longest wait in seconds before force.
 
         Returns
         -------
@@ -156,25 +219,107 @@ class ServiceProcess:
         """
         if self.alive:
             self._process.terminate()
-            if not _owner.wait_for_exit(self.identity, timeout):
+            if self.identity is not None and not _owner.wait_for_exit(self.identity, timeout):
                 logger.warning("%s ignores SIGTERM: it is killed", self.command[0])
-                # it is our child and not waited for, so its pid and group are still its own
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.pid, signal.SIGKILL)
+        return self.kill()
+
+    def kill(self) -> int:
+        """End it by force, with its process group; harmless when it has ended.
+
+        Returns
+        -------
+        int
+            Its exit status, negative for a signal.
+        """
+        if self.alive:
+            # it is our child and not waited for, so its pid and group are still its own
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        code = self._process.wait()
         self.close()
-        return self._process.wait()
+        return code
 
     def close(self) -> None:
-        """Let go of the pipe; a service that is not persistent ends by itself then."""
-        if self._owner_pipe is not None:
-            descriptor, self._owner_pipe = self._owner_pipe, None
-            os.close(descriptor)
+        """Let go of the pipes; a service that is not persistent ends by itself then."""
+        for descriptor in (self._ready_pipe, self._owner_pipe):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._ready_pipe = self._owner_pipe = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+
+def launch_service(
+    command: Sequence[str],
+    *,
+    log_path: Path,
+    persistent: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> ServiceProcess:
+    """Start a service process in a process group of its own; do not wait for it.
+
+    Parameters
+    ----------
+    command
+        Program and arguments. The program serves with `ZMQServer`, which reports by itself.
+    log_path
+        File to which its output is added; made with mode 0600.
+    persistent
+        Let it live on when this process ends. Otherwise it ends within a second of it, however
+        this process ends.
+    env
+        Variables to add to the environment.
+
+    Returns
+    -------
+    ServiceProcess
+        Running, perhaps not ready.
+
+    Raises
+    ------
+    ServiceStartError
+        If the program cannot be started.
+    """
+    words = tuple(command)
+    ready_read, ready_write = os.pipe()
+    owner_read, owner_write = (None, None) if persistent else os.pipe()
+    theirs = [each for each in (ready_write, owner_read) if each is not None]
+    ours = [each for each in (ready_read, owner_write) if each is not None]
+    variables = {**os.environ, **(env or {}), _READY_FD: str(ready_write)}
+    variables.pop(_OWNER_FD, None)
+    if owner_read is not None:
+        variables[_OWNER_FD] = str(owner_read)
+    try:
+        with _open_log(log_path) as log:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=variables,
+                pass_fds=theirs,
+                start_new_session=True,
+            )
+    except OSError as error:
+        for each in ours:
+            os.close(each)
+        raise ServiceStartError(
+            f"cannot start {words[0]}: {error}", step="start", command=words
+        ) from error
+    finally:
+        for each in theirs:
+            os.close(each)
+    return ServiceProcess(
+        process,
+        command=words,
+        log_path=log_path,
+        ready_pipe=ready_read,
+        owner_pipe=owner_write,
+    )
 
 
 def start_service(
@@ -189,17 +334,10 @@ def start_service(
 
     Parameters
     ----------
-    command
-        Program and arguments. The program serves with `ZMQServer`, which reports by itself.
-    log_path
-        File to which its output is added; made with mode 0600.
+    command, log_path, persistent, env
+        As for `launch_service`.
     timeout
         Longest wait in seconds.
-    persistent
-        Let it live on when this process ends. Otherwise it ends within a second of it, however
-        this process ends.
-    env
-        Variables to add to the environment.
 
     Returns
     -------
@@ -212,55 +350,9 @@ def start_service(
         If it could not be started, ended, or was not ready in time; with the end of its log.
         Nothing of it is left running.
     """
-    words = tuple(command)
-    due = time.monotonic() + timeout
-    ready_read, ready_write = os.pipe()
-    owner_read, owner_write = (None, None) if persistent else os.pipe()
-    inherited = [each for each in (ready_write, owner_read) if each is not None]
-    variables = {**os.environ, **(env or {}), _READY_FD: str(ready_write)}
-    variables.pop(_OWNER_FD, None)
-    if owner_read is not None:
-        variables[_OWNER_FD] = str(owner_read)
-    process = None
-    try:
-        with _open_log(log_path) as log:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=variables,
-                pass_fds=inherited,
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise ServiceStartError(
-            f"cannot start {words[0]}: {error}", step="start", command=words
-        ) from error
-    finally:
-        for each in inherited:
-            os.close(each)
-        if process is None:
-            os.close(ready_read)
-            if owner_write is not None:
-                os.close(owner_write)
-    identity = _owner.identity_of(process.pid)
-    try:
-        readiness = _read_readiness(ready_read, due)
-    finally:
-        os.close(ready_read)
-    if identity is not None and isinstance(readiness, Readiness):
-        return ServiceProcess(
-            process,
-            command=words,
-            identity=identity,
-            readiness=readiness,
-            log_path=log_path,
-            owner_pipe=owner_write,
-        )
-    if owner_write is not None:
-        os.close(owner_write)
-    raise _failure(process, words, log_path, timeout, str(readiness))
+    process = launch_service(command, log_path=log_path, persistent=persistent, env=env)
+    process.wait_ready(timeout)
+    return process
 
 
 def log_tail(path: Path) -> str:
@@ -309,34 +401,3 @@ def _read_readiness(descriptor: int, due: float) -> Readiness | str:
         return msgspec.json.decode(text.partition(b"\n")[0], type=Readiness)
     except msgspec.DecodeError as error:
         return f"wrote what is no readiness: {error}"
-
-
-def _failure(
-    process: subprocess.Popen[bytes],
-    words: tuple[str, ...],
-    log_path: Path,
-    timeout: float,
-    reason: str,
-) -> ServiceStartError:
-    """End what is left of a service that did not come up, and say what happened."""
-    if reason == "ended":
-        # the pipe closes just before the process is gone; only then its status is known
-        try:
-            code = process.wait(timeout=2.0)
-            what = f"ended with exit status {code} before it was ready"
-        except subprocess.TimeoutExpired:
-            what = "closed its readiness pipe without being ready"
-    elif reason == "late":
-        what = f"was not ready within {timeout:g} s"
-    else:
-        what = reason
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    tail = log_tail(log_path)
-    return ServiceStartError(
-        f"{' '.join(words)} {what}; the end of its log {log_path}:\n{tail or '(empty)'}",
-        step="start",
-        command=words,
-        log_tail=tail,
-    )
