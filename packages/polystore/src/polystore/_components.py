@@ -8,10 +8,13 @@ None: a stitched image has no field, a projection no z.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from polystore._errors import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["COMPONENTS", "ComponentValue", "Components", "sort_key"]
 

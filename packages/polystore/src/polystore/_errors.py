@@ -3,19 +3,19 @@
 ::
 
     PolystoreError
-    ├── PayloadError            ValueError         a value that cannot be a payload
+    ├── PayloadError            ValueError              a value that cannot be a payload
     ├── WireError
-    │   ├── WireVersionError    ValueError         written by another version of the format
-    │   ├── WireHeaderError     ValueError         a header that is not one, or contradicts itself
-    │   └── WireSizeError       ValueError         buffers that are not as long as the header says
+    │   ├── WireVersionError    ValueError              another version of the format
+    │   ├── WireHeaderError     ValueError              no header, or one that contradicts itself
+    │   └── WireSizeError       ValueError              buffers not as long as the header says
     ├── StorageError
-    │   ├── NotStoredError      FileNotFoundError  nothing is stored under this name
-    │   ├── UnreadableError     OSError            something is stored, and cannot be decoded
-    │   ├── NotWrittenError     OSError            nothing was written; what stood there still stands
-    │   ├── LayoutError         ValueError         a plate, image or label that does not fit
-    │   └── WriteOnlyError      UnsupportedOperation  a sink that was asked to read
-    ├── MissingExtraError       ImportError        an optional dependency is not installed
-    └── ProjectionError         ValueError         a payload that no layer can show
+    │   ├── NotStoredError      FileNotFoundError       nothing is stored under this name
+    │   ├── UnreadableError     OSError                 what is stored cannot be decoded
+    │   ├── NotWrittenError     OSError                 not written; the old one still stands
+    │   ├── LayoutError         ValueError              a plate, image or label that does not fit
+    │   └── WriteOnlyError      io.UnsupportedOperation a sink that was asked to read
+    ├── MissingExtraError       ImportError             an optional dependency is not installed
+    └── ProjectionError         ValueError              a payload that no layer can show
 """
 
 from __future__ import annotations

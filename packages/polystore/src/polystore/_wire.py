@@ -22,13 +22,11 @@ A header of another version is refused by its number, not read as far as it goes
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from polystore._components import Components, ComponentValue
 from polystore._errors import (
@@ -40,6 +38,11 @@ from polystore._errors import (
 from polystore._kinds import Kind
 from polystore._payload import DTYPES, Column, Data, Payload
 from polystore._regions import Regions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 __all__ = ["HEADER_MOST_BYTES", "PAYLOAD_MOST_BYTES", "WIRE_VERSION", "decode", "encode"]
 

@@ -22,12 +22,14 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from polystore._errors import NotWrittenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "atomic_file",

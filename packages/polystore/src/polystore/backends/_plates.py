@@ -13,15 +13,17 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polystore._components import sort_key
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
 from polystore.backends._atomic import write_json, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "Acquisition",

@@ -15,14 +15,17 @@ from __future__ import annotations
 import math
 from functools import cache
 from itertools import product
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polystore._errors import MissingExtraError
 from polystore.backends._atomic import write_json, writing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 __all__ = ["ShardedArray", "chunk_sides", "crc32c"]
 
@@ -222,7 +225,7 @@ class _Blosc:
 
     def __init__(self) -> None:
         try:
-            import numcodecs.blosc
+            import numcodecs.blosc  # type: ignore[import-untyped]  # has no types
         except ImportError as error:
             raise MissingExtraError("OME-Zarr needs zarr: install polystore[zarr]") from error
         # zarr sets the same: work is spread over processes, and Blosc's threads do not survive fork

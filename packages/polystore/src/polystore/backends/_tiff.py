@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polystore._errors import MissingExtraError, NotStoredError, UnreadableError
 from polystore.backends._atomic import atomic_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPage
 
 __all__ = ["TiffHeader", "read_header", "read_plane", "write_plane"]

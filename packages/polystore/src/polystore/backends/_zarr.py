@@ -13,28 +13,33 @@ same axes. Level k is translated by (2**k - 1) / 2 pixels: the centre of its fir
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from polystore._errors import LayoutError, NotStoredError
+from polystore._errors import LayoutError, NotStoredError, UnreadableError
 from polystore.backends._atomic import commit_folder, partial_path, writing
 from polystore.backends._plates import OME_VERSION, read_group, well_path, write_group
 from polystore.backends._pyramid import halve_labels, halve_mean, level_shapes
 from polystore.backends._shards import ShardedArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
 
 __all__ = ["ChannelMeta", "ImageMeta", "ImageWriter", "LabelsWriter", "write_labels"]
 
 _IMAGE_AXES = ("t", "c", "z", "y", "x")
 _LABEL_AXES = ("t", "z", "y", "x")
 _IMAGE_TYPES = frozenset({"u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"})
+_SAMPLE_PX = 256
 _COLORS = ("00FFFF", "00FF00", "FF00FF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
 _UNITS: dict[str, tuple[str, str]] = {
     "t": ("time", "second"),
@@ -279,7 +284,7 @@ class ImageWriter(_PyramidWriter):
         coarsest = self._put((t, c, z), plane)
         channels = self._meta.channels
         if not channels or channels[c].window is None:
-            low, high = np.nanpercentile(coarsest, [0.1, 99.9])
+            low, high = np.nanpercentile(_sample(coarsest), [0.1, 99.9])
             self._ranges.setdefault(c, []).append((float(low), float(high)))
 
     def commit(self, *, partial: bool = False, fsync: bool = False) -> Path:
@@ -511,9 +516,13 @@ def _part(folder: Path, name: Literal["well", "multiscales"]) -> Any:
 
 
 def _array_shape(folder: Path) -> tuple[int, ...]:
-    import json
-
-    return tuple(json.loads((folder / "zarr.json").read_bytes())["shape"])
+    file = folder / "zarr.json"
+    try:
+        return tuple(json.loads(file.read_bytes())["shape"])
+    except FileNotFoundError as error:
+        raise NotStoredError(f"{folder}: there is no array") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableError(f"{file} cannot be read: {error!r}") from error
 
 
 def _label_names(folder: Path) -> list[str]:
@@ -572,6 +581,11 @@ def _multiscale(
             transforms.append({"type": "translation", "translation": moved})
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
     return {"name": name, "axes": described, "datasets": datasets, "type": method}
+
+
+def _sample(plane: NDArray[Any]) -> NDArray[Any]:
+    step = max(1, max(plane.shape) // _SAMPLE_PX)
+    return plane[::step, ::step]
 
 
 def _window(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
