@@ -83,16 +83,13 @@ def segment_nuclei(
         raise ValueError(f"split_depth is {split_depth}; it is a fraction from 0 to 1")
     if not threshold_factor > 0:
         raise ValueError(f"threshold_factor is {threshold_factor}; it must be greater than 0")
-    smoothed = np.nan_to_num(plane.astype(np.float32), nan=0.0)
-    if smoothing_um > 0:
-        sigma = tuple(smoothing_um / size for size in pixel_um)
-        smoothed = ndimage.gaussian_filter(smoothed, sigma, truncate=3.0)
+    smoothed, covered = _smoothed(plane, smoothing_um, pixel_um)
     if threshold == "local":
         if not local_window_um > 0:
             raise ValueError(f"local_window_um is {local_window_um}; it must be greater than 0")
         smoothed = smoothed - _background(smoothed, local_window_um, pixel_um)
     integer = not np.issubdtype(plane.dtype, np.floating)
-    mask = smoothed > _cut(smoothed, threshold, threshold_factor, integer=integer)
+    mask = smoothed > _cut(smoothed, covered, threshold, threshold_factor, integer=integer)
 
     pixel_area = pixel_um[0] * pixel_um[1]
     least = max(math.pi / 4 * min_diameter_um**2 / pixel_area, 1.0)
@@ -184,12 +181,9 @@ def segment_cells(
     plane = np.asarray(channels[guide])
     if plane.shape != seeds.shape:
         raise ValueError(f"channel {guide!r} has shape {plane.shape}, the nuclei {seeds.shape}")
-    smoothed = np.nan_to_num(plane.astype(np.float32), nan=0.0)
-    if smoothing_um > 0:
-        sigma = tuple(smoothing_um / size for size in pixel_um)
-        smoothed = ndimage.gaussian_filter(smoothed, sigma, truncate=3.0)
+    smoothed, covered = _smoothed(plane, smoothing_um, pixel_um)
     integer = not np.issubdtype(plane.dtype, np.floating)
-    body = smoothed > _cut(smoothed, threshold, threshold_factor, integer=integer)
+    body = smoothed > _cut(smoothed, covered, threshold, threshold_factor, integer=integer)
     body &= near
     body |= seeds > 0
     cells: NDArray[np.int32] = watershed(-smoothed, seeds, mask=body).astype(np.int32)
@@ -251,8 +245,33 @@ def _check_nuclei(
         raise ValueError(f"smoothing_um is {smoothing_um}; it must be 0 or more")
 
 
+def _smoothed(
+    plane: PlaneArray, smoothing_um: float, pixel_um: tuple[float, float]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Smooth a plane; say where tiles cover it, None for everywhere."""
+    from scipy import ndimage
+
+    smoothed = np.nan_to_num(plane.astype(np.float32), nan=0.0)
+    reach = (0, 0)
+    if smoothing_um > 0:
+        sigma = tuple(smoothing_um / size for size in pixel_um)
+        reach = tuple(math.ceil(3 * s) for s in sigma)
+        smoothed = ndimage.gaussian_filter(smoothed, sigma, truncate=3.0)
+    free = smoothed == 0
+    if not 0 < np.count_nonzero(free) < free.size / 2:
+        return smoothed, None
+    # Smoothing has carried the edge of the canvas as far to either side.
+    covered = ~ndimage.maximum_filter(free, tuple(4 * n + 3 for n in reach))
+    return smoothed, covered if covered.any() else None
+
+
 def _cut(
-    smoothed: NDArray[np.float32], threshold: str | float, factor: float, *, integer: bool
+    smoothed: NDArray[np.float32],
+    covered: NDArray[np.bool_] | None,
+    threshold: str | float,
+    factor: float,
+    *,
+    integer: bool,
 ) -> float:
     """Find the value above which a pixel is signal; infinity where all pixels are alike."""
     if not isinstance(threshold, str):
@@ -261,11 +280,7 @@ def _cut(
         raise ValueError(
             f"threshold is {threshold!r}; it must be a number or one of {', '.join(_THRESHOLDS)}"
         )
-    histogram = None
-    covered = smoothed != 0
-    uncovered = covered.size - int(np.count_nonzero(covered))
-    if 0 < uncovered < covered.size / 2:
-        histogram = Histogram.of(smoothed[covered], integer=integer)
+    histogram = None if covered is None else Histogram.of(smoothed[covered], integer=integer)
     if histogram is None:
         histogram = Histogram.of(smoothed, integer=integer)
     if histogram is None:
@@ -286,8 +301,12 @@ def _background(
     rows, columns = smoothed.shape[0] // step[0], smoothed.shape[1] // step[1]
     blocks = smoothed[: rows * step[0], : columns * step[1]]
     coarse = blocks.reshape(rows, step[0], columns, step[1]).mean(axis=(1, 3))
-    opened = ndimage.grey_opening(coarse, size=9)
-    even = ndimage.gaussian_filter(opened, 4.0)
+    # A slope is taken off first: an opening would flatten it at the border.
+    y, x = (grid.ravel() for grid in np.indices(coarse.shape))
+    terms = np.stack([np.ones(y.size), y, x], axis=1)
+    slope = (terms @ np.linalg.lstsq(terms, coarse.ravel(), rcond=None)[0]).reshape(coarse.shape)
+    opened = ndimage.grey_opening(coarse - slope, size=9)
+    even = slope + ndimage.gaussian_filter(opened, 4.0)
     background: NDArray[np.float32] = resize(
         even, smoothed.shape, order=1, mode="edge", preserve_range=True, anti_aliasing=False
     ).astype(np.float32)

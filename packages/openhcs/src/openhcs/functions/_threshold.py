@@ -25,8 +25,8 @@ stays empty.
 _SIGNAL_CONTRAST = 6.0
 """Without two classes, signal starts this many robust standard deviations above the median."""
 
-_PEEL_RATIO = 4.0
-"""A threshold steps down when the class below it holds this many times more signal pixels."""
+_CLIP = 3.0
+"""What is brighter than this many times typical signal counts as that bright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,6 @@ class Histogram:
         counts = np.bincount(bins.ravel(), minlength=_BINS).astype(np.float64)
         return cls(counts, low, step, 0.1 if integer else 0.0)
 
-    def below(self, bin_: int) -> Histogram:
-        """Give the part up to and with one bin."""
-        return Histogram(self.counts[: bin_ + 1], self.low, self.step, self.least_width)
-
     def value(self, bin_: float) -> float:
         """Give the value in the middle of a bin."""
         return self.low + self.step * float(bin_)
@@ -113,26 +109,32 @@ def otsu(histogram: Histogram) -> Cut:
 
     Notes
     -----
-    Otsu, IEEE Trans. SMC 9 (1979) 62-66, with two guards. Rare, very bright pixels draw the
-    threshold up to themselves: it steps down while the class below divides again, as clearly, and
-    holds several times more signal. One class only (an empty field) gives no useful threshold:
-    then signal is what stands six robust standard deviations above the median.
+    Otsu, IEEE Trans. SMC 9 (1979) 62-66, with two guards. Rare and very bright pixels (debris,
+    mitoses) draw the threshold up to themselves; on a logarithmic scale they weigh less, so signal
+    is first found there, and what is three times brighter is clipped. One class only (an empty
+    field) gives no useful threshold: then signal is what stands six robust standard deviations
+    above the median.
     """
-    bin_ = _otsu_bin(histogram)
+    bin_ = _otsu_bin(histogram.counts)
+    clipped = _otsu_bin(_clipped(histogram))
+    if clipped < bin_ and _contrast(histogram, clipped) >= CLASS_CONTRAST:
+        bin_ = clipped
     if _contrast(histogram, bin_) < CLASS_CONTRAST:
-        median, width = histogram.spread()
-        return Cut(median + _SIGNAL_CONTRAST * width, median)
-    while True:
-        signal = histogram.counts[bin_ + 1 :].sum()
-        lower = histogram.below(bin_)
-        if np.count_nonzero(lower.counts) < 2:
-            break
-        next_ = _otsu_bin(lower)
-        grown = histogram.counts[next_ + 1 :].sum() / signal
-        if grown < _PEEL_RATIO or _contrast(lower, next_) < CLASS_CONTRAST:
-            break
-        bin_ = next_
+        return _one_class(histogram)
     return Cut(histogram.value(bin_ + 0.5), histogram.value(histogram.quantile(0.5, last=bin_)))
+
+
+def _clipped(histogram: Histogram) -> NDArray[np.float64]:
+    """Count what is brighter than three times typical signal as three times as bright."""
+    offset = max(histogram.quantile(0.5), 1.0)
+    scale = np.log(np.arange(histogram.counts.size) + offset)
+    bin_ = _otsu_bin(histogram.counts, scale)
+    low = histogram.quantile(0.5, last=bin_)
+    high = histogram.quantile(0.5, first=bin_ + 1)
+    top = min(math.ceil(low + _CLIP * (high - low)), histogram.counts.size - 1)
+    counts = histogram.counts[: top + 1].copy()
+    counts[top] += histogram.counts[top + 1 :].sum()
+    return counts
 
 
 def minimum_error(histogram: Histogram) -> Cut:
@@ -167,17 +169,20 @@ def minimum_error(histogram: Histogram) -> Cut:
     cost[~usable] = math.inf
     bin_ = int(edges[int(np.argmin(cost)) + 1]) - 1
     if not usable.any() or _contrast(histogram, bin_) < CLASS_CONTRAST:
-        median, width = histogram.spread()
-        return Cut(median + _SIGNAL_CONTRAST * width, median)
+        return _one_class(histogram)
     return Cut(histogram.value(bin_ + 0.5), histogram.value(histogram.quantile(0.5, last=bin_)))
 
 
-def _otsu_bin(histogram: Histogram) -> int:
-    """Give the last bin of the lower class."""
-    counts: NDArray[Any] = histogram.counts
+def _one_class(histogram: Histogram) -> Cut:
+    median, width = histogram.spread()
+    return Cut(median + _SIGNAL_CONTRAST * width, median)
+
+
+def _otsu_bin(counts: NDArray[np.float64], values: NDArray[Any] | None = None) -> int:
+    """Give the last bin of the lower class; the bins' values are their numbers by default."""
     below = np.cumsum(counts)[:-1]
     above = counts.sum() - below
-    moment = np.cumsum(counts * np.arange(counts.size))
+    moment = np.cumsum(counts * (np.arange(counts.size) if values is None else values))
     with np.errstate(divide="ignore", invalid="ignore"):
         between = (moment[-1] * below - moment[:-1] * (below + above)) ** 2 / (below * above)
     between[~np.isfinite(between)] = -1.0
