@@ -7,6 +7,7 @@ from zmqruntime._codec import Encoding, Limits
 from zmqruntime._connect import ServiceManager, ZMQServiceManager
 from zmqruntime._control_client import ControlClient
 from zmqruntime._control_server import ControlServer
+from zmqruntime._credits import Credit
 from zmqruntime._discovery import ServiceRecord, find_services, stop_service
 from zmqruntime._endpoints import Endpoint, Transport
 from zmqruntime._errors import (
@@ -15,6 +16,7 @@ from zmqruntime._errors import (
     ConflictError,
     ControlTimeout,
     DeadlineError,
+    DescriptorError,
     EndpointError,
     EndpointInUse,
     ForbiddenError,
@@ -25,37 +27,58 @@ from zmqruntime._errors import (
     InternalError,
     InvalidEndpointError,
     InvalidRequestError,
+    LeaseInUseError,
+    LeaseReleasedError,
     LoopStoppedError,
+    NotAttachedError,
     NotFoundError,
+    PayloadTooLargeError,
     PeerError,
     PeerLostError,
+    PublishTimeoutError,
     RequestError,
     ServiceError,
     ServiceStartError,
     ServiceStopError,
+    StaleSlotError,
+    StreamError,
     UnavailableError,
     ZmqRuntimeError,
 )
+from zmqruntime._gaps import Gap, GapReason, Recovery
 from zmqruntime._handshake import App, Hello, Ports, ProcessInfo, ServerInfo, Welcome, Work
 from zmqruntime._loop import IOThread, TimerHandle
 from zmqruntime._messages import Reply, Request
+from zmqruntime._outbox import Ack
 from zmqruntime._owner import Identity
 from zmqruntime._peer import Peer
 from zmqruntime._polling import Backoff, Deadline
+from zmqruntime._publisher import LinkState, Publisher, PublisherState
+from zmqruntime._publisher_pool import PublisherPool
+from zmqruntime._reception import Item, ProducerStatus
 from zmqruntime._server import ZMQServer
 from zmqruntime._spawn import Readiness, ServiceProcess, launch_service, start_service
+from zmqruntime._stream_messages import AckStatus, Mode
+from zmqruntime._subscriber import Subscriber
+from zmqruntime.carriers import Carrier, CarrierReason, InlineLimits, Lease
 
 __all__ = [
+    "Ack",
+    "AckStatus",
     "App",
     "Backoff",
     "BusyError",
     "CancelledRequestError",
+    "Carrier",
+    "CarrierReason",
     "ConflictError",
     "ControlClient",
     "ControlServer",
     "ControlTimeout",
+    "Credit",
     "Deadline",
     "DeadlineError",
+    "DescriptorError",
     "Encoding",
     "Endpoint",
     "EndpointError",
@@ -63,23 +86,40 @@ __all__ = [
     "ForbiddenError",
     "FrameError",
     "FrameTooLargeError",
+    "Gap",
+    "GapReason",
     "HandshakeError",
     "Hello",
     "IOThread",
     "Identity",
+    "InlineLimits",
     "InsecureBindError",
     "InternalError",
     "InvalidEndpointError",
     "InvalidRequestError",
+    "Item",
+    "Lease",
+    "LeaseInUseError",
+    "LeaseReleasedError",
     "Limits",
+    "LinkState",
     "LoopStoppedError",
+    "Mode",
+    "NotAttachedError",
     "NotFoundError",
+    "PayloadTooLargeError",
     "Peer",
     "PeerError",
     "PeerLostError",
     "Ports",
     "ProcessInfo",
+    "ProducerStatus",
+    "PublishTimeoutError",
+    "Publisher",
+    "PublisherPool",
+    "PublisherState",
     "Readiness",
+    "Recovery",
     "Reply",
     "Request",
     "RequestError",
@@ -90,6 +130,9 @@ __all__ = [
     "ServiceRecord",
     "ServiceStartError",
     "ServiceStopError",
+    "StaleSlotError",
+    "StreamError",
+    "Subscriber",
     "TimerHandle",
     "Transport",
     "UnavailableError",

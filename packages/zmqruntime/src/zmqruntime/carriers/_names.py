@@ -13,44 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zmqruntime._errors import DescriptorError
+from zmqruntime._owner import current_identity, identity_of
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's shared memory, not a temporary file
+SHARED_MEMORY = Path("/dev/shm")
 SHAPE = re.compile(
     r"zr-(?P<uid>0|[1-9][0-9]{0,9})-(?P<pid>[1-9][0-9]{0,9})"
     r"-(?P<start>0|[1-9][0-9]{0,19})-(?P<token>[0-9a-f]{16})"
 )
-
-
-def process_start_ticks(pid: int) -> int | None:
-    """Say when a process started.
-
-    Parameters
-    ----------
-    pid
-        Number of the process.
-
-    Returns
-    -------
-    int | None
-        Clock ticks between boot and start; None if there is no such process.
-
-    Raises
-    ------
-    OSError
-        If the system's process table cannot be read at all.
-
-    Notes
-    -----
-    Field 22 of ``/proc/{pid}/stat``, proc(5). The name of the program, field 2, is in brackets and
-    may itself hold brackets and blanks, hence the split at the last one. A zombie has ended for our
-    purposes: it holds no memory any more.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +88,16 @@ class SegmentName:
 
         Raises
         ------
-        OSError
-            If the system does not tell when this process started (no ``/proc``).
+        ServiceError
+            If the system does not tell when this process started.
         """
-        pid = os.getpid()
-        start = process_start_ticks(pid)
-        if start is None:
-            msg = "/proc does not list this process; shared-memory segments need it"
-            raise OSError(msg)
-        return cls(uid=os.getuid(), pid=pid, start_ticks=start, token=secrets.token_hex(8))
+        owner = current_identity()
+        return cls(
+            uid=os.getuid(),
+            pid=owner.pid,
+            start_ticks=owner.start_time,
+            token=secrets.token_hex(8),
+        )
 
     def owner_lives(self) -> bool:
         """Say whether the process that owns the segment still exists.
@@ -136,10 +106,6 @@ class SegmentName:
         -------
         bool
             True while pid and start time are those of a running process.
-
-        Raises
-        ------
-        OSError
-            If the system's process table cannot be read.
         """
-        return process_start_ticks(self.pid) == self.start_ticks
+        owner = identity_of(self.pid)
+        return owner is not None and owner.start_time == self.start_ticks

@@ -1,0 +1,219 @@
+"""What a producer has sent to one receiver and what became of it.
+
+Sans-IO: numbers, room, and acknowledgements of one run of a stream. The publisher does the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zmqruntime._credits import Credit, CreditWindow
+from zmqruntime._gaps import Gap, GapReason, LossBook, Recovery
+from zmqruntime._stream_messages import Acks, AckStatus, Failure, LossNote
+
+if TYPE_CHECKING:
+    from zmqruntime.carriers._lender import LentSlot
+
+__all__ = ["Ack", "Outbox", "Sent"]
+
+_MOST_SETTLED = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """What became of a payload at its receiver.
+
+    Attributes
+    ----------
+    key
+        The application's name for the payload.
+    sequence
+        Its number in the stream.
+    status
+        Received, displayed or failed.
+    code, text
+        Of a failure: a word for programs, a sentence for people. Empty otherwise.
+    """
+
+    key: str
+    sequence: int
+    status: AckStatus
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Sent:
+    """A payload under way.
+
+    Attributes
+    ----------
+    key
+        The application's name for it.
+    lent
+        The slot it lies in, until the receiver has released it; None inline.
+    status
+        The last word about it, or None.
+    """
+
+    key: str
+    lent: LentSlot | None = None
+    status: AckStatus | None = None
+
+
+class Outbox:
+    """One run of a stream, seen from its producer.
+
+    Parameters
+    ----------
+    topic, epoch
+        Names of the stream and of this run.
+    credit
+        What the receiver has room for.
+    until
+        With which word a payload counts as acknowledged; a failure always does.
+    """
+
+    def __init__(
+        self, *, topic: str, epoch: str, credit: Credit, until: AckStatus = AckStatus.RECEIVED
+    ) -> None:
+        self.topic = topic
+        self.epoch = epoch
+        self.window = CreditWindow(credit)
+        self.losses = LossBook()
+        self._until = until
+        self._last = 0
+        self._sent: dict[int, Sent] = {}
+        self._settled: dict[int, Sent] = {}
+
+    @property
+    def last(self) -> int:
+        """The highest number that was given."""
+        return self._last
+
+    def number(self) -> int:
+        """Give the next number."""
+        self._last += 1
+        return self._last
+
+    def sent(self, sequence: int, key: str, lent: LentSlot | None = None) -> None:
+        """Note a payload that is under way."""
+        self._sent[sequence] = Sent(key, lent)
+
+    def find(self, lent: LentSlot) -> int | None:
+        """Say which payload lies in a slot; None if none does."""
+        return next((seq for seq, sent in self._sent.items() if sent.lent == lent), None)
+
+    def unacknowledged(self) -> tuple[tuple[int, str], ...]:
+        """Number and key of the payloads nobody has acknowledged, in order."""
+        return tuple((seq, sent.key) for seq, sent in self._sent.items() if self._waits(sent))
+
+    def is_clear(self) -> bool:
+        """Whether every payload is acknowledged."""
+        return not any(self._waits(sent) for sent in self._sent.values())
+
+    def lent(self) -> tuple[LentSlot, ...]:
+        """The slots that this receiver has not released."""
+        return tuple(sent.lent for sent in self._sent.values() if sent.lent is not None)
+
+    def lose(self, sequence: int, reason: GapReason) -> Gap:
+        """Note a number that will not come, to be told to the receiver.
+
+        Parameters
+        ----------
+        sequence
+            The number.
+        reason
+            Why.
+
+        Returns
+        -------
+        Gap
+            The same for the application.
+        """
+        self._sent.pop(sequence, None)
+        self.losses.add(sequence, reason)
+        return self.gap(sequence, sequence, reason)
+
+    def notes(self) -> tuple[LossNote, ...]:
+        """Hand over the losses that the receiver has not been told of."""
+        return tuple(LossNote(each.first, each.last, each.reason) for each in self.losses.take())
+
+    def gap(
+        self, first: int, last: int, reason: GapReason, recover: Recovery = Recovery.NONE
+    ) -> Gap:
+        """Make a gap of this stream."""
+        return Gap(
+            topic=self.topic,
+            epoch=self.epoch,
+            first=first,
+            last=last,
+            reason=reason,
+            recover=recover,
+        )
+
+    def gaps(self, reason: GapReason) -> list[Gap]:
+        """Say which payloads are lost if this run ends now, as runs of numbers."""
+        runs: list[tuple[int, int]] = []
+        for sequence, _ in self.unacknowledged():
+            if runs and runs[-1][1] + 1 == sequence:
+                runs[-1] = (runs[-1][0], sequence)
+            else:
+                runs.append((sequence, sequence))
+        return [self.gap(first, last, reason, Recovery.REPLAY) for first, last in runs]
+
+    def heard(self, acks: Acks) -> tuple[list[Ack], list[LentSlot]]:
+        """Book a receiver's news; numbers that were never sent are ignored.
+
+        Parameters
+        ----------
+        acks
+            The news.
+
+        Returns
+        -------
+        tuple[list[Ack], list[LentSlot]]
+            What is new about payloads, in order, and the slots that came back.
+        """
+        self.window.give_back(Credit(acks.messages, acks.nbytes))
+        slots = []
+        for sequence in acks.released:
+            sent = self._sent.get(sequence)
+            if sent is not None and sent.lent is not None:
+                slots.append(sent.lent)
+                sent.lent = None
+                self._settle(sequence)
+        news = [self._learn(each.sequence, AckStatus.FAILED, each) for each in acks.failed]
+        news += [self._learn(sequence, AckStatus.DISPLAYED) for sequence in acks.displayed]
+        news += [self._learn(sequence, AckStatus.RECEIVED) for sequence in acks.received]
+        return [ack for ack in news if ack is not None], slots
+
+    def _learn(
+        self, sequence: int, status: AckStatus, failure: Failure | None = None
+    ) -> Ack | None:
+        sent = self._sent.get(sequence) or self._settled.get(sequence)
+        if sent is None or sent.status in (status, AckStatus.DISPLAYED, AckStatus.FAILED):
+            return None
+        sent.status = status
+        self._settle(sequence)
+        return Ack(
+            key=sent.key,
+            sequence=sequence,
+            status=status,
+            code="" if failure is None else failure.code,
+            text="" if failure is None else failure.text,
+        )
+
+    def _settle(self, sequence: int) -> None:
+        """Put a payload aside once nothing is waited for; a last word about it may still come."""
+        sent = self._sent.get(sequence)
+        if sent is not None and sent.lent is None and not self._waits(sent):
+            self._settled[sequence] = self._sent.pop(sequence)
+            if len(self._settled) > _MOST_SETTLED:
+                del self._settled[next(iter(self._settled))]
+
+    def _waits(self, sent: Sent) -> bool:
+        return sent.status is None or (
+            sent.status is AckStatus.RECEIVED and self._until is AckStatus.DISPLAYED
+        )

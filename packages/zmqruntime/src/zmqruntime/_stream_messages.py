@@ -1,0 +1,230 @@
+"""What crosses the sockets for a stream: attach, announce, acknowledge, and a header per message.
+
+A stream goes from one producer to one subscriber. Who attaches is given an `epoch`, a word that
+nobody can guess; each data message bears it, so a stranger on the data socket has no stream.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from zmqruntime._errors import DescriptorError
+from zmqruntime._gaps import GapReason
+from zmqruntime.carriers._arena import SlotReference
+from zmqruntime.carriers._inline import MAX_BUFFERS
+from zmqruntime.carriers._negotiate import HostIdentity
+
+__all__ = [
+    "DATA_VERSION",
+    "MAX_HEADER_BYTES",
+    "AckStatus",
+    "Acks",
+    "Announce",
+    "Attach",
+    "Attached",
+    "Detach",
+    "Failure",
+    "LossNote",
+    "Mode",
+    "Part",
+    "TransportHeader",
+    "decode_header",
+    "stream_topic",
+]
+
+DATA_VERSION = 1
+MAX_HEADER_BYTES = 64 << 10
+MAX_KEY_CHARS = 1024
+
+_Topic = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
+_Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_Label = Annotated[str, msgspec.Meta(max_length=256)]
+_Natural = Annotated[int, msgspec.Meta(ge=0)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Mode(StrEnum):
+    """What happens when the receiver has no room.
+
+    ``reliable``: the producer waits. ``latest``: a newer payload takes the place of an older one
+    that has not been sent, before it is encoded.
+    """
+
+    RELIABLE = "reliable"
+    LATEST = "latest"
+
+
+class AckStatus(StrEnum):
+    """What became of a payload at its receiver."""
+
+    RECEIVED = "received"
+    DISPLAYED = "displayed"
+    FAILED = "failed"
+
+
+class Attach(msgspec.Struct, frozen=True, kw_only=True):
+    """A producer asks to take part: what, how, and from where."""
+
+    topic: _Topic
+    mode: Mode
+    producer: _Label
+    host: HostIdentity
+    probe: _Label = ""
+    challenge: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Attached(msgspec.Struct, frozen=True, kw_only=True):
+    """The subscriber agrees: under which epoch, with how much room, on which carrier."""
+
+    epoch: _Word
+    subscriber: _Word
+    incarnation: _Label
+    host: HostIdentity
+    messages: _Positive
+    nbytes: _Positive
+    shared_memory: bool
+    probe_answer: _Label = ""
+
+
+class Announce(msgspec.Struct, frozen=True, kw_only=True):
+    """A producer names a segment of its own, before it refers to it."""
+
+    epoch: _Word
+    name: _Label
+
+
+class Detach(msgspec.Struct, frozen=True, kw_only=True):
+    """A producer leaves; what it has sent stays valid."""
+
+    epoch: _Word
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """A payload that could not be used: which, a word for programs, a sentence for people."""
+
+    sequence: int
+    code: str
+    text: str
+
+
+class Acks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A subscriber's news to one producer: room, released payloads, what became of them.
+
+    Without any news it is a sign of life, which prolongs leases.
+    """
+
+    epoch: str
+    messages: _Natural = 0
+    nbytes: _Natural = 0
+    released: tuple[int, ...] = ()
+    received: tuple[int, ...] = ()
+    displayed: tuple[int, ...] = ()
+    failed: tuple[Failure, ...] = ()
+
+
+class LossNote(msgspec.Struct, frozen=True, array_like=True):
+    """Numbers that will not come, and why."""
+
+    first: _Positive
+    last: _Positive
+    reason: GapReason
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """Which part of a payload a message is, from 0, and of how many."""
+
+    index: _Natural
+    count: _Positive
+
+
+class TransportHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Second frame of a data message.
+
+    Attributes
+    ----------
+    v
+        Version of the data protocol.
+    epoch
+        Which run of which stream.
+    seq
+        Number of the payload, from 1; 0 for a message that only tells of losses.
+    target
+        Incarnation of the receiver it is meant for.
+    key
+        The application's name for the payload.
+    t_ns, mono_ns
+        When it was handed over: nanoseconds since the epoch, and of the sender's monotonic clock.
+    sizes
+        Bytes of each buffer of the whole payload.
+    ref
+        Where the buffers lie in shared memory; None when they follow inline.
+    part
+        Which part of an inline payload this is.
+    lost
+        Numbers before `seq` that will not come.
+    """
+
+    v: int
+    epoch: str
+    seq: _Natural
+    target: str
+    key: str = ""
+    t_ns: int = 0
+    mono_ns: int = 0
+    sizes: Annotated[tuple[_Natural, ...], msgspec.Meta(max_length=MAX_BUFFERS)] = ()
+    ref: SlotReference | None = None
+    part: Part = Part(0, 1)
+    lost: tuple[LossNote, ...] = ()
+
+
+_HEADER = msgspec.msgpack.Decoder(TransportHeader)
+
+
+def decode_header(frame: bytes) -> TransportHeader:
+    """Read the second frame of a data message.
+
+    Parameters
+    ----------
+    frame
+        Bytes from anybody.
+
+    Returns
+    -------
+    TransportHeader
+        The checked header.
+
+    Raises
+    ------
+    DescriptorError
+        If it is too long, malformed, or of another version.
+    """
+    if len(frame) > MAX_HEADER_BYTES:
+        raise DescriptorError(f"a transport header of {len(frame)} bytes was refused")
+    try:
+        header = _HEADER.decode(frame)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise DescriptorError(f"this is no transport header: {error}") from error
+    if header.v != DATA_VERSION:
+        raise DescriptorError(f"data protocol {header.v} is not spoken here, only {DATA_VERSION}")
+    return header
+
+
+def stream_topic(topic: str, subscriber: str) -> bytes:
+    """Say what the first frame of a credited message is.
+
+    Parameters
+    ----------
+    topic
+        Name of the stream, without zero bytes.
+    subscriber
+        Id of the one receiver.
+
+    Returns
+    -------
+    bytes
+        Both, each ended by a zero byte: ``frame`` is then no prefix of ``frame_2``.
+    """
+    return topic.encode() + b"\0" + subscriber.encode() + b"\0"

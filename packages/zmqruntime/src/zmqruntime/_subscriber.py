@@ -1,0 +1,459 @@
+"""Subscriber: the receiving end of streams, on a server's I/O thread."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket as stdlib_socket
+import threading
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+import msgspec
+import zmq
+
+from zmqruntime._credits import DEFAULT_CREDIT, Credit
+from zmqruntime._endpoints import bind_socket
+from zmqruntime._errors import (
+    DescriptorError,
+    InvalidRequestError,
+    LoopStoppedError,
+    NotFoundError,
+)
+from zmqruntime._gaps import Gap, GapReason
+from zmqruntime._reception import Item, ProducerStatus, Reception
+from zmqruntime._stream_messages import (
+    MAX_HEADER_BYTES,
+    Announce,
+    Attach,
+    Attached,
+    Detach,
+    decode_header,
+)
+from zmqruntime.carriers._inline import DEFAULT_LIMITS, MAX_CHUNK_BYTES, InlineLimits
+from zmqruntime.carriers._names import SHARED_MEMORY
+from zmqruntime.carriers._negotiate import (
+    CarrierReason,
+    HostIdentity,
+    answer_probe,
+    judge,
+    shared_memory_available,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any, Self
+
+    from zmqruntime._loop import TimerHandle
+    from zmqruntime._messages import Request
+    from zmqruntime._peer import Peer
+    from zmqruntime._server import ZMQServer
+
+__all__ = ["Subscriber"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_READ = 64  # messages per turn of the loop, so that the control channel gets its turns
+_RENEW_S = 10.0  # a third of the time that a lease lasts
+_MOST_PRODUCERS = 256
+
+
+class Subscriber:
+    """Receives what producers publish to this server.
+
+    Producers connect to the server's data port; each asks on the control channel to take part and
+    is granted room for so many messages and bytes, which it gets back as items are released.
+
+    Parameters
+    ----------
+    server
+        A started server of this process; the subscriber is closed before it.
+    credit
+        Room for each producer.
+    use_shared_memory
+        Whether payloads may come through shared memory where the same host is proved.
+    directory
+        Where segments lie; a tmpfs.
+    limits
+        Sizes of inline payloads that are accepted.
+
+    Raises
+    ------
+    EndpointInUse
+        If another program listens on the data port.
+    ValueError
+        If there is no room for even one message.
+
+    Notes
+    -----
+    The server's I/O thread owns the socket. Every method may be called from any thread. The
+    descriptor of `fileno` is readable as long as something can be received; a Qt notifier or
+    ``select`` can watch it.
+    """
+
+    def __init__(
+        self,
+        server: ZMQServer,
+        *,
+        credit: Credit = DEFAULT_CREDIT,
+        use_shared_memory: bool = True,
+        directory: Path = SHARED_MEMORY,
+        limits: InlineLimits = DEFAULT_LIMITS,
+    ) -> None:
+        if credit.messages < 1 or credit.nbytes < 1:
+            raise ValueError(f"a producer needs room for at least one message, not {credit}")
+        self.subscriber_id = secrets.token_hex(8)
+        self._loop = server.loop
+        self._control = server.control
+        self._incarnation = server.incarnation
+        self._credit = credit
+        self._directory = directory
+        self._limits = limits
+        self._host = HostIdentity.mine()
+        self._shared_memory = use_shared_memory and shared_memory_available(directory)
+        self._receptions: dict[str, Reception] = {}  # by epoch
+        self._peers: dict[str, bytes] = {}  # epoch -> peer on the control channel
+        self._watched: dict[str, int] = {}  # epoch -> descriptor of the producer's process
+        self._socket: zmq.Socket[bytes] | None = None
+        self._renewal: TimerHandle | None = None
+        self._changed = threading.Condition()  # guards what follows
+        self._queue: deque[Item | Gap] = deque()
+        self._news: set[str] = set()
+        self._counters: Counter[str] = Counter()
+        self._closed = False
+        self._wake_receive, self._wake_send = stdlib_socket.socketpair()
+        self._wake_receive.setblocking(False)
+        self._wake_send.setblocking(False)
+        try:
+            self._loop.submit(self._open, server.endpoint.data_bind_url(server.bound)).result()
+        except BaseException:
+            self._wake_receive.close()
+            self._wake_send.close()
+            raise
+        for type_, handler in (
+            ("attach", self._on_attach),
+            ("arena", self._on_announce),
+            ("detach", self._on_detach),
+        ):
+            self._control.handle(type_, handler, on_loop=True)
+        self._control.on_peer_lost(self._on_peer_lost)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while something can be received.
+
+        Returns
+        -------
+        int
+            To be watched, not read; valid until `close`.
+        """
+        return self._wake_receive.fileno()
+
+    def receive(self, limit: int | None = None) -> list[Item | Gap]:
+        """Take what has arrived, without waiting.
+
+        Parameters
+        ----------
+        limit
+            At most so many, None for all.
+
+        Returns
+        -------
+        list[Item | Gap]
+            Items to be released, and gaps where items are missing, in the order of each stream.
+        """
+        with self._changed:
+            count = len(self._queue) if limit is None else min(limit, len(self._queue))
+            taken = [self._queue.popleft() for _ in range(count)]
+            if taken and not self._queue and not self._closed:
+                self._wake_receive.recv(1)
+        return taken
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until something can be received.
+
+        Parameters
+        ----------
+        timeout
+            Longest wait in seconds, None for ever.
+
+        Returns
+        -------
+        bool
+            Whether there is something.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closed, timeout)
+            return bool(self._queue)
+
+    @property
+    def producers(self) -> tuple[ProducerStatus, ...]:
+        """The producers that take part now."""
+        with self._changed:
+            receptions = tuple(self._receptions.values())
+        return tuple(reception.status for reception in receptions if not reception.closed)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, producers that have left included.
+
+        ``items``, ``bytes``, ``bytes_copied``, ``gaps`` (payloads missing), ``dropped`` (messages
+        refused or repeated) and ``foreign`` (messages that belong to no stream).
+        """
+        with self._changed:
+            totals = Counter(self._counters)
+            receptions = tuple(self._receptions.values())
+        for reception in receptions:
+            totals.update(_totals(reception))
+        names = ("items", "bytes", "bytes_copied", "gaps", "dropped", "foreign")
+        return {name: totals[name] for name in names}
+
+    def close(self) -> None:
+        """Stop receiving; a second call does nothing. Items that were handed out stay valid."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            unread = [entry for entry in self._queue if isinstance(entry, Item)]
+            self._queue.clear()
+            self._changed.notify_all()
+        for item in unread:
+            item.lease.release()
+        if self._loop.running:
+            self._loop.submit(self._close).result()
+        self._wake_receive.close()
+        self._wake_send.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What follows runs on the loop, except _on_news and _on_gap.
+
+    def _open(self, url: str) -> None:
+        socket = self._loop.context.socket(zmq.SUB)
+        try:
+            socket.setsockopt(zmq.RCVHWM, 0)  # credit bounds what is under way, not libzmq
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.MAXMSGSIZE, MAX_CHUNK_BYTES + MAX_HEADER_BYTES)
+            bind_socket(socket, url)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        self._socket = socket
+        self._loop.register(socket, self._on_readable)
+
+    def _close(self) -> None:
+        self._flush()
+        for epoch in tuple(self._receptions):
+            self._drop(epoch, GapReason.RECEIVER_LOST)
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if self._socket is not None:
+            self._loop.unregister(self._socket)
+            self._socket.close(linger=0)
+            self._socket = None
+
+    def _on_attach(self, request: Request, peer: Peer) -> dict[str, Any]:
+        attach = request.parse(Attach)
+        if self._socket is None:
+            raise InvalidRequestError("the subscriber has been closed", code="unavailable")
+        if len(self._receptions) >= _MOST_PRODUCERS:
+            raise InvalidRequestError(f"{_MOST_PRODUCERS} producers take part", code="busy")
+        answer, proved = "", False
+        if self._shared_memory and attach.probe and attach.host.digest == self._host.digest:
+            with contextlib.suppress(DescriptorError):  # then inline; the sender learns why
+                answer = answer_probe(
+                    attach.probe, challenge=attach.challenge, directory=self._directory
+                )
+                proved = True
+        reason = judge(self._host, attach.host, proved=proved)
+        if not self._shared_memory or not attach.probe:
+            reason = CarrierReason.DISABLED
+        epoch = secrets.token_hex(16)
+        reception = Reception(
+            attach,
+            epoch=epoch,
+            subscriber=self.subscriber_id,
+            incarnation=self._incarnation,
+            reason=reason,
+            directory=self._directory,
+            limits=self._limits,
+            on_news=self._on_news,
+            on_gap=self._on_gap,
+        )
+        with self._changed:
+            self._receptions[epoch] = reception
+        self._peers[epoch] = peer.id
+        self._watch(epoch, attach.host)
+        self._socket.subscribe(reception.filter)
+        logger.info("%s attached to %r: %s", attach.producer, attach.topic, reason)
+        return msgspec.to_builtins(
+            Attached(
+                epoch=epoch,
+                subscriber=self.subscriber_id,
+                incarnation=self._incarnation,
+                host=self._host,
+                messages=self._credit.messages,
+                nbytes=self._credit.nbytes,
+                shared_memory=self._shared_memory,
+                probe_answer=answer,
+            )
+        )
+
+    def _on_announce(self, request: Request, peer: Peer) -> None:
+        announce = request.parse(Announce)
+        reception = self._reception_of(announce.epoch, peer)
+        try:
+            reception.announce(announce.name)
+        except DescriptorError as error:
+            raise InvalidRequestError(str(error)) from error
+
+    def _on_detach(self, request: Request, peer: Peer) -> None:
+        epoch = request.parse(Detach).epoch
+        self._reception_of(epoch, peer)
+        self._on_readable()  # what was sent before still counts
+        self._drop(epoch, GapReason.PRODUCER_LOST)
+
+    def _reception_of(self, epoch: str, peer: Peer) -> Reception:
+        reception = self._receptions.get(epoch)
+        if reception is None or self._peers.get(epoch) != peer.id:
+            raise NotFoundError("no such stream of yours; attach first")
+        return reception
+
+    def _watch(self, epoch: str, host: HostIdentity) -> None:
+        """Learn at once when a producer on this host ends."""
+        if not self._host.sees_pid_of(host) or not hasattr(os, "pidfd_open"):
+            return
+        try:
+            descriptor = os.pidfd_open(host.pid)
+        except OSError:
+            return
+        self._watched[epoch] = descriptor
+        self._loop.register(descriptor, lambda: self._on_ended(epoch))
+
+    def _on_ended(self, epoch: str) -> None:
+        self._on_readable()  # what it sent before its end still counts
+        self._drop(epoch, GapReason.PRODUCER_LOST)
+
+    def _on_peer_lost(self, peer: Peer) -> None:
+        for epoch in [epoch for epoch, id_ in self._peers.items() if id_ == peer.id]:
+            self._drop(epoch, GapReason.PRODUCER_LOST)
+
+    def _drop(self, epoch: str, reason: GapReason) -> None:
+        reception = self._receptions.get(epoch)
+        descriptor = self._watched.pop(epoch, None)
+        if descriptor is not None:
+            self._loop.unregister(descriptor)
+            os.close(descriptor)
+        self._peers.pop(epoch, None)
+        if reception is None:
+            return
+        if self._socket is not None:
+            self._socket.unsubscribe(reception.filter)
+        self._deliver(reception.close(reason))
+        with self._changed:
+            del self._receptions[epoch]
+            self._counters.update(_totals(reception))
+        logger.info("%s left %r", reception.producer, reception.topic)
+
+    def _on_readable(self) -> None:
+        for _ in range(_MOST_READ):
+            if self._socket is None:
+                return
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._deliver(self._take(frames))
+
+    def _take(self, frames: Sequence[zmq.Frame]) -> list[Item | Gap]:
+        try:
+            if not len(frames) >= 2 or len(frames[1].buffer) > MAX_HEADER_BYTES:
+                raise DescriptorError("a data message has a topic and a header")
+            transport = decode_header(frames[1].bytes)
+            if len(frames) > 2 and len(frames[2].buffer) > MAX_HEADER_BYTES:
+                raise DescriptorError("a payload's header has at most 64 KiB")
+        except DescriptorError as error:
+            logger.debug("dropped a data message: %s", error)
+            self._count_foreign()
+            return []
+        reception = self._receptions.get(transport.epoch)
+        if reception is None:
+            self._count_foreign()
+            return []
+        header = frames[2].bytes if len(frames) > 2 else b""
+        found = reception.take(
+            frames[0].bytes, transport, header, [frame.buffer for frame in frames[3:]]
+        )
+        self._await_renewal()
+        return found
+
+    def _count_foreign(self) -> None:
+        with self._changed:
+            self._counters["foreign"] += 1
+
+    def _deliver(self, found: Sequence[Item | Gap]) -> None:
+        if not found:
+            return
+        with self._changed:
+            if not self._closed:
+                if not self._queue:
+                    self._wake_send.send(b"\0")
+                self._queue.extend(found)
+                self._changed.notify_all()
+                return
+        for entry in found:
+            if isinstance(entry, Item):
+                entry.lease.release()
+
+    def _on_gap(self, gap: Gap) -> None:
+        self._deliver([gap])
+
+    def _on_news(self, reception: Reception) -> None:
+        with self._changed:
+            idle = not self._news
+            self._news.add(reception.epoch)
+        if idle:
+            with contextlib.suppress(LoopStoppedError):  # nobody is left to be told
+                self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        with self._changed:
+            epochs, self._news = self._news, set()
+        for epoch in epochs:
+            self._tell(epoch)
+
+    def _tell(self, epoch: str, *, alive: bool = False) -> None:
+        reception, peer = self._receptions.get(epoch), self._peers.get(epoch)
+        if reception is None or peer is None:
+            return
+        news = reception.take_news()
+        for acks in news or ([reception.sign_of_life()] if alive else []):
+            self._control.push(peer, "ack", msgspec.to_builtins(acks))
+
+    def _await_renewal(self) -> None:
+        if self._renewal is None or self._renewal.cancelled:
+            self._renewal = self._loop.call_later(_RENEW_S, self._renew)
+
+    def _renew(self) -> None:
+        holding = [e for e, reception in self._receptions.items() if reception.leases_memory]
+        for epoch in holding:
+            self._tell(epoch, alive=True)
+        if holding:
+            self._await_renewal()
+
+
+def _totals(reception: Reception) -> dict[str, int]:
+    status = reception.status
+    return {
+        "items": status.items,
+        "bytes": status.nbytes,
+        "bytes_copied": status.bytes_copied,
+        "gaps": status.gaps,
+        "dropped": status.dropped,
+    }
