@@ -10,19 +10,27 @@
     ├── PipelineError
     │   ├── SourceError                ValueError    pipeline text that may not be evaluated
     │   ├── ParameterError             TypeError     a step is given what its function does not take
-    │   └── CompileError               ValueError    a pipeline that cannot run on this plate
+    │   ├── CompileError               ValueError    a pipeline that cannot run on this plate
+    │   └── StepError                  RuntimeError  a step failed on a group of planes
     ├── RunError
     │   ├── ResultFolderError          OSError       the result folder cannot be used
     │   └── WorkerLostError            RuntimeError  a worker process ended without a result
+    ├── MisuseError                    ValueError    a command is not used as it can be
     └── ViewerError                    ConnectionError
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
     "AmbiguousFormatError",
     "CompileError",
     "FormatNotRecognisedError",
+    "MisuseError",
     "OpenHCSError",
     "ParameterError",
     "PipelineError",
@@ -31,6 +39,7 @@ __all__ = [
     "ResultFolderError",
     "RunError",
     "SourceError",
+    "StepError",
     "ViewerError",
     "WorkerLostError",
 ]
@@ -81,7 +90,23 @@ class ParameterError(PipelineError, TypeError):
 
 
 class CompileError(PipelineError, ValueError):
-    """A pipeline that cannot run on this plate; the message lists every problem found."""
+    """A pipeline that cannot run on this plate; the message lists every problem found.
+
+    Parameters
+    ----------
+    problems
+        One sentence for each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        heading = "1 problem" if count == 1 else f"{count} problems"
+        super().__init__(f"{heading}:" + "".join(f"\n- {problem}" for problem in self.problems))
+
+
+class StepError(PipelineError, RuntimeError):
+    """A step's function failed or gave something else than it declares; says for which group."""
 
 
 class RunError(OpenHCSError):
@@ -94,6 +119,10 @@ class ResultFolderError(RunError, OSError):
 
 class WorkerLostError(RunError, RuntimeError):
     """A worker process ended without handing back a result."""
+
+
+class MisuseError(OpenHCSError, ValueError):
+    """A command is not used as it can be; the message says how."""
 
 
 class ViewerError(OpenHCSError, ConnectionError):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from openhcs.pipeline._compile import MissingPlanes, compile_pipeline
+from openhcs.pipeline._content_key import content_key, plane_facts, step_keys, well_keys
+from openhcs.pipeline._default import default_pipeline, nuclear_channel
+from openhcs.pipeline._evaluation import Evaluation, Kept, Source
 from openhcs.pipeline._events import (
     Event,
     PreparationAdvanced,
@@ -14,18 +18,46 @@ from openhcs.pipeline._events import (
     WellRetried,
     WellStarted,
 )
+from openhcs.pipeline._groups import GroupKey
 from openhcs.pipeline._outcome import Outcome
+from openhcs.pipeline._pipeline import Pipeline, from_source, load, to_source
+from openhcs.pipeline._plan import PLATE, Plan, PlannedInput, PlannedOutput, PlannedStep
+from openhcs.pipeline._planes import well_planes
+from openhcs.pipeline._step import Step
 
 __all__ = [
+    "PLATE",
+    "Evaluation",
     "Event",
+    "GroupKey",
+    "Kept",
+    "MissingPlanes",
     "Outcome",
+    "Pipeline",
+    "Plan",
+    "PlannedInput",
+    "PlannedOutput",
+    "PlannedStep",
     "PreparationAdvanced",
     "PreparationFinished",
     "RunFinished",
     "RunStarted",
+    "Source",
+    "Step",
     "StepFinished",
     "WellFinished",
     "WellImage",
     "WellRetried",
     "WellStarted",
+    "compile_pipeline",
+    "content_key",
+    "default_pipeline",
+    "from_source",
+    "load",
+    "nuclear_channel",
+    "plane_facts",
+    "step_keys",
+    "to_source",
+    "well_keys",
+    "well_planes",
 ]

@@ -1,0 +1,294 @@
+"""Source text read back to values through an allow-list; nothing in the text is ever executed.
+
+The text is parsed, and the parsed tree is walked by hand. What the walk does not know, it refuses
+with file, line and column.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable
+from typing import NoReturn
+
+from openhcs._errors import ParameterError, SourceError
+from openhcs.codegen._names import Constructor, Names, Reference
+
+__all__ = ["LARGEST_SOURCE_CHARACTERS", "evaluate"]
+
+LARGEST_SOURCE_CHARACTERS = 64 * 1024
+"""Longer text is refused unread; a pipeline of a hundred steps has a tenth of it."""
+
+_DEEPEST = 16
+_MOST_ITEMS = 4096
+_LARGEST_INTEGER = 2**63
+_WHAT = {
+    ast.Import: "an import of a whole module",
+    ast.FunctionDef: "a function definition",
+    ast.AsyncFunctionDef: "a function definition",
+    ast.ClassDef: "a class definition",
+    ast.Attribute: "an attribute",
+    ast.Subscript: "an index",
+    ast.Lambda: "a lambda",
+    ast.BinOp: "arithmetic",
+    ast.BoolOp: "a condition",
+    ast.Compare: "a comparison",
+    ast.IfExp: "a condition",
+    ast.ListComp: "a comprehension",
+    ast.SetComp: "a comprehension",
+    ast.DictComp: "a comprehension",
+    ast.GeneratorExp: "a comprehension",
+    ast.JoinedStr: "an f-string",
+    ast.Starred: "an unpacked argument",
+    ast.NamedExpr: "an assignment inside an expression",
+    ast.AugAssign: "an augmented assignment",
+    ast.AnnAssign: "an annotated assignment",
+    ast.Set: "a set",
+    ast.For: "a loop",
+    ast.While: "a loop",
+    ast.If: "a condition",
+    ast.With: "a with block",
+    ast.Try: "a try block",
+    ast.Delete: "a deletion",
+    ast.Await: "an await",
+    ast.Expr: "an expression without effect",
+}
+
+
+def evaluate(source: str, filename: str, names: Names, target: str) -> object:
+    """Read source text and give the value that it assigns to a name.
+
+    Allowed are import lines that name allowed names, assignments of a single name, literals of
+    numbers, text, tuples, lists and dicts, names that the text assigned before, references, and
+    calls of constructors. Import lines may be left out.
+
+    Parameters
+    ----------
+    source
+        Python text, at most `LARGEST_SOURCE_CHARACTERS` long.
+    filename
+        How messages call the text.
+    names
+        What the text may use.
+    target
+        The name whose value is wanted.
+
+    Returns
+    -------
+    object
+        What was assigned to `target` last.
+
+    Raises
+    ------
+    SourceError
+        If the text holds anything else, is too long or too deeply nested, or does not assign
+        `target`. The message begins with ``filename:line:column``.
+    """
+    if len(source) > LARGEST_SOURCE_CHARACTERS:
+        message = (
+            f"{filename}:1:1: the text has {len(source)} characters, "
+            f"at most {LARGEST_SOURCE_CHARACTERS} are read"
+        )
+        raise SourceError(message)
+    return _Evaluator(filename, names).value_of(_parse(source, filename), target)
+
+
+def _parse(source: str, filename: str) -> ast.Module:
+    try:
+        return ast.parse(source, filename)
+    except SyntaxError as error:
+        text = f"{filename}:{error.lineno or 1}:{max(error.offset or 1, 1)}: {error.msg}"
+        raise SourceError(text) from error
+    except ValueError as error:
+        message = f"{filename}:1:1: {error}"
+        raise SourceError(message) from error
+    except (MemoryError, RecursionError) as error:
+        # The parser gives up on text nested thousands deep in either of these ways.
+        message = f"{filename}:1:1: nested too deeply to be read"
+        raise SourceError(message) from error
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class _Evaluator:
+    """One reading of one text."""
+
+    def __init__(self, filename: str, names: Names) -> None:
+        self._filename = filename
+        self._modules = names
+        self._allowed: dict[str, Constructor | Reference] = {}
+        for module in names.values():
+            self._allowed.update(module)
+        self._assigned: dict[str, object] = {}
+
+    def value_of(self, module: ast.Module, target: str) -> object:
+        body = module.body
+        if body and isinstance(body[0], ast.Expr) and _is_text(body[0].value):
+            body = body[1:]
+        for statement in body:
+            self._statement(statement)
+        if target not in self._assigned:
+            message = f"{self._filename}:1:1: nothing is assigned to {target!r}"
+            if self._assigned:
+                message += f"; only to {', '.join(map(repr, self._assigned))}"
+            raise SourceError(message)
+        return self._assigned[target]
+
+    def _refuse(self, node: ast.AST, message: str) -> NoReturn:
+        line = getattr(node, "lineno", 1)
+        column = getattr(node, "col_offset", 0) + 1
+        text = f"{self._filename}:{line}:{column}: {message}"
+        raise SourceError(text)
+
+    def _statement(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.ImportFrom):
+            self._import(node)
+        elif isinstance(node, ast.Assign):
+            self._assign(node)
+        else:
+            what = _WHAT.get(type(node), f"a {type(node).__name__} statement")
+            allowed = ", ".join(f"'from {module} import ...'" for module in self._modules)
+            self._refuse(node, f"{what} is not allowed; allowed are assignments and {allowed}")
+
+    def _import(self, node: ast.ImportFrom) -> None:
+        module = "." * node.level + (node.module or "")
+        known = self._modules.get(module)
+        if known is None:
+            self._refuse(
+                node,
+                f"nothing may be imported from {module!r}{_suggestion(module, self._modules)}",
+            )
+        for alias in node.names:
+            if alias.asname is not None:
+                self._refuse(alias, f"{alias.name!r} cannot be renamed: use it under its own name")
+            if alias.name not in known:
+                self._refuse(
+                    alias, f"{module!r} has no {alias.name!r}{_suggestion(alias.name, known)}"
+                )
+
+    def _assign(self, node: ast.Assign) -> None:
+        if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
+            self._refuse(node, "assign to one plain name at a time")
+        name = node.targets[0].id
+        if name in self._allowed:
+            self._refuse(node.targets[0], f"{name!r} is taken and cannot be assigned to")
+        if name.startswith("__"):
+            self._refuse(node.targets[0], f"{name!r} is not a name for a value of yours")
+        self._assigned[name] = self._value(node.value, 0)
+
+    def _value(self, node: ast.expr, depth: int) -> object:
+        if depth > _DEEPEST:
+            self._refuse(node, f"nested more than {_DEEPEST} deep")
+        match node:
+            case ast.Constant():
+                return self._constant(node)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                if isinstance(number, bool):
+                    self._refuse(node, "True and False have no negative")
+                return -self._number(node, number)
+            case ast.Name():
+                return self._name(node)
+            case ast.Tuple(elts=items):
+                return tuple(self._items(node, items, depth))
+            case ast.List(elts=items):
+                return self._items(node, items, depth)
+            case ast.Dict():
+                return self._dict(node, depth)
+            case ast.Call():
+                return self._call(node, depth)
+            case _:
+                what = _WHAT.get(type(node), f"an expression of kind {type(node).__name__}")
+                self._refuse(node, f"{what} is not allowed; values are literals, names and calls")
+
+    def _constant(self, node: ast.Constant) -> object:
+        value = node.value
+        if value is None or isinstance(value, bool | str):
+            return value
+        if isinstance(value, int | float):
+            return self._number(node, value)
+        self._refuse(node, f"a literal of type {type(value).__name__} is not allowed")
+
+    def _number(self, node: ast.expr, value: float) -> float:
+        if isinstance(value, int) and value >= _LARGEST_INTEGER:
+            self._refuse(node, "the integer is larger than 64 bits")
+        if value == float("inf"):
+            self._refuse(node, "the number is too large for a float")
+        return value
+
+    def _name(self, node: ast.Name) -> object:
+        if node.id in self._assigned:
+            return self._assigned[node.id]
+        entry = self._allowed.get(node.id)
+        if isinstance(entry, Reference):
+            return entry.value
+        if isinstance(entry, Constructor):
+            self._refuse(node, f"{node.id!r} has to be called: write {node.id}(...)")
+        known = [*self._assigned, *self._allowed]
+        self._refuse(node, f"unknown name {node.id!r}{_suggestion(node.id, known)}")
+
+    def _items(self, node: ast.expr, items: list[ast.expr], depth: int) -> list[object]:
+        if len(items) > _MOST_ITEMS:
+            self._refuse(node, f"{len(items)} items, at most {_MOST_ITEMS} are read")
+        return [self._value(item, depth + 1) for item in items]
+
+    def _dict(self, node: ast.Dict, depth: int) -> dict[object, object]:
+        result: dict[object, object] = {}
+        keys = [key for key in node.keys if key is not None]
+        if len(keys) != len(node.keys):
+            self._refuse(node, "a dict unpacked into another is not allowed")
+        values = self._items(node, node.values, depth)
+        for key_node, value in zip(keys, values, strict=True):
+            key = self._value(key_node, depth + 1)
+            if not isinstance(key, str | int | float | None):
+                self._refuse(key_node, "keys are text or numbers")
+            if key in result:
+                self._refuse(key_node, f"the key {key!r} stands here twice")
+            result[key] = value
+        return result
+
+    def _call(self, node: ast.Call, depth: int) -> object:
+        if not isinstance(node.func, ast.Name):
+            what = _WHAT.get(type(node.func), "this")
+            self._refuse(node.func, f"{what} cannot be called; call a name")
+        name = node.func.id
+        entry = self._allowed.get(name)
+        if not isinstance(entry, Constructor):
+            constructors = [key for key, known in self._allowed.items() if _callable(known)]
+            if isinstance(entry, Reference):
+                advice = f"hand it over by its name, as in {constructors[-1]}({name})"
+                self._refuse(node.func, f"{name!r} is not called here: {advice}")
+            advice = _suggestion(name, constructors)
+            self._refuse(node.func, f"{name!r} is nothing that may be called{advice}")
+        arguments = self._items(node, node.args, depth)
+        keywords: dict[str, object] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                self._refuse(keyword, "unpacked keywords are not allowed: write them out")
+            if keyword.arg in keywords:
+                self._refuse(keyword, f"{keyword.arg!r} is given twice")
+            keywords[keyword.arg] = self._value(keyword.value, depth + 1)
+        try:
+            return entry.build(*arguments, **keywords)
+        except ParameterError as error:
+            raise SourceError(self._located(node, error)) from error
+
+    def _located(self, node: ast.Call, error: ParameterError) -> str:
+        place: ast.AST = node
+        if isinstance(error.argument, int) and error.argument < len(node.args):
+            place = node.args[error.argument]
+        for keyword in node.keywords:
+            if keyword.arg == error.argument:
+                place = keyword
+        line = getattr(place, "lineno", 1)
+        return f"{self._filename}:{line}:{getattr(place, 'col_offset', 0) + 1}: {error}"
+
+
+def _callable(entry: Constructor | Reference) -> bool:
+    return isinstance(entry, Constructor)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)

@@ -1,0 +1,88 @@
+"""Keys under which results are found again: equal keys mean equal results.
+
+The key of a step in a well is a hash over the keys of what goes into it, the function and its
+version, its parameters, and the versions of the libraries that compute. The key of raw planes is a
+hash over path, page, size and time of change. Whatever changes one of these changes the keys of all
+that depends on it, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from openhcs.pipeline._plan import PLATE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from openhcs.pipeline._plan import Plan, PlannedStep
+    from openhcs.plates import Plane
+
+__all__ = ["content_key", "plane_facts", "step_keys", "well_keys"]
+
+_SCHEMA = 1
+"""Raised when the layout of stored results changes, so that older ones are not taken over."""
+
+_COMPUTING = ("numpy", "scikit-image", "scipy")
+
+
+def content_key(value: Any) -> str:
+    """Hash JSON values to 32 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    return {name: importlib.metadata.version(name) for name in _COMPUTING}
+
+
+def plane_facts(plane: Plane) -> Sequence[Any]:
+    """Give what makes a raw plane the one that it is."""
+    return [plane.path, plane.page, plane.file_size, plane.mtime_ns]
+
+
+def well_keys(plan: Plan) -> Mapping[str, str]:
+    """Give the key of each well's raw planes."""
+    names = ("well", "t", "field", "channel", "z", "path", "page", "file_size", "mtime_ns")
+    rows: dict[str, list[Any]] = {well: [] for well in plan.wells}
+    columns = [plan.index.column(name).tolist() for name in names]
+    for well, *facts in zip(*columns, strict=True):
+        if (facts[1], facts[0]) not in plan.skipped.get(well, ()):
+            rows[well].append(facts)
+    common = [plan.format_facts, list(plan.channels), plan.pixel_um]
+    return {well: content_key([common, sorted(facts)]) for well, facts in rows.items()}
+
+
+def step_keys(
+    steps: Sequence[PlannedStep], well_key: str, prepared: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Give the key of each step of one well, by step name.
+
+    Parameters
+    ----------
+    steps
+        The plan's steps.
+    well_key
+        Key of the well's raw planes.
+    prepared
+        Key of what each step learned from the plate, by step name.
+    """
+    keys: dict[str, str] = {}
+    streams: list[str] = []
+    names = [step.name for step in steps]
+    for step in steps:
+        source = well_key if step.source == PLATE else streams[step.source]
+        given = [[part.parameter, part.output, keys[names[part.step]]] for part in step.inputs]
+        key = content_key(
+            [_SCHEMA, _versions(), source, given, step.to_key(), prepared.get(step.name)]
+        )
+        keys[step.name] = key
+        # What does not change images leaves their key alone.
+        before = streams[-1] if streams else well_key
+        streams.append(key if step.gives_image else before)
+    return keys

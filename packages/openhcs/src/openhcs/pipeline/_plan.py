@@ -1,0 +1,249 @@
+"""A plan: a pipeline resolved against a plate, as plain data.
+
+Nothing is decided after this: which function with which parameters, which images go into it, what
+its outputs are called, which wells run and which cannot. A plan is written as JSON for the worker
+processes, which read it once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openhcs._errors import CompileError
+from openhcs.functions import REGISTRY, Axes, FunctionSpec, Kind, spec_of
+
+if TYPE_CHECKING:
+    from openhcs.pipeline._parameters import Parameter
+    from openhcs.pipeline._pipeline import Pipeline
+    from openhcs.plates import PlateIndex
+
+__all__ = ["PLATE", "Plan", "PlannedInput", "PlannedOutput", "PlannedStep"]
+
+PLATE = -1
+"""Source of a step that takes the plate's own planes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedInput:
+    """A parameter that is filled with an earlier step's output.
+
+    Attributes
+    ----------
+    parameter
+        Keyword of the function.
+    step
+        Position of the step that gives it.
+    output
+        Name of that step's output.
+    """
+
+    parameter: str
+    step: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedOutput:
+    """A named output and the name under which it is stored.
+
+    Attributes
+    ----------
+    name
+        The function's name for it.
+    kind
+        What it is.
+    stored
+        Folder of a table or record, name of a label image; unique in the pipeline.
+    """
+
+    name: str
+    kind: Kind
+    stored: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """A step with everything resolved.
+
+    Attributes
+    ----------
+    name
+        Unique in the pipeline.
+    function, module
+        Name of the function and the module that it is imported from.
+    version
+        The function's version when the plan was made.
+    axes
+        What one call consumes.
+    parameters
+        All of them, defaults filled in.
+    channels
+        The channels that it works on; None for all.
+    drops
+        Whether the other channels end here.
+    source
+        Position of the step whose images it takes; `PLATE` for the plate's own planes.
+    inputs
+        Parameters filled with earlier outputs.
+    outputs
+        Named outputs without the image.
+    gives_image
+        Whether it changes images; where it does not, they go on as they were.
+    image
+        Name of the image group that its images are stored in; None when they are not stored.
+    prepared
+        Whether it learns from the whole plate first.
+    """
+
+    name: str
+    function: str
+    module: str
+    version: int
+    axes: Axes
+    parameters: Mapping[str, Parameter]
+    channels: tuple[str, ...] | None
+    drops: bool
+    source: int
+    inputs: tuple[PlannedInput, ...]
+    outputs: tuple[PlannedOutput, ...]
+    gives_image: bool
+    image: str | None
+    prepared: bool
+
+    @property
+    def spec(self) -> FunctionSpec:
+        """Find the function's declaration in this process.
+
+        Raises
+        ------
+        CompileError
+            If the function cannot be imported here, or is not the version that was planned.
+        """
+        spec = REGISTRY.get(self.function)
+        if spec is None or spec.call.__module__ != self.module:
+            try:
+                spec = spec_of(getattr(importlib.import_module(self.module), self.function))
+            except (ImportError, AttributeError, TypeError) as error:
+                message = f"{self.name}: {self.module}.{self.function} cannot be had here: {error}"
+                raise CompileError([message]) from error
+        if spec.version != self.version:
+            message = (
+                f"{self.name}: {self.function} is version {spec.version} here, "
+                f"but version {self.version} was planned"
+            )
+            raise CompileError([message])
+        return spec
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the step as JSON values."""
+        return {
+            "name": self.name,
+            "function": self.function,
+            "module": self.module,
+            "version": self.version,
+            "axes": str(self.axes),
+            "parameters": dict(self.parameters),
+            "channels": None if self.channels is None else list(self.channels),
+            "drops": self.drops,
+            "source": self.source,
+            "inputs": [[part.parameter, part.step, part.output] for part in self.inputs],
+            "outputs": [[part.name, str(part.kind), part.stored] for part in self.outputs],
+            "gives_image": self.gives_image,
+            "image": self.image,
+            "prepared": self.prepared,
+        }
+
+    def to_key(self) -> dict[str, Any]:
+        """Give what decides the step's results, beside what goes into it, as JSON values."""
+        value = self.to_json()
+        for name in ("name", "source", "inputs", "prepared"):
+            del value[name]
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PlannedStep:
+        """Read back what `to_json` gave."""
+        channels = value["channels"]
+        return cls(
+            name=value["name"],
+            function=value["function"],
+            module=value["module"],
+            version=value["version"],
+            axes=Axes(value["axes"]),
+            parameters={name: _thawed(part) for name, part in value["parameters"].items()},
+            channels=None if channels is None else tuple(channels),
+            drops=value["drops"],
+            source=value["source"],
+            inputs=tuple(
+                PlannedInput(parameter=parameter, step=step, output=output)
+                for parameter, step, output in value["inputs"]
+            ),
+            outputs=tuple(
+                PlannedOutput(name=name, kind=Kind(kind), stored=stored)
+                for name, kind, stored in value["outputs"]
+            ),
+            gives_image=value["gives_image"],
+            image=value["image"],
+            prepared=value["prepared"],
+        )
+
+
+def _thawed(value: Any) -> Parameter:
+    """Turn JSON's lists back to the tuples that parameters are made of."""
+    if isinstance(value, list):
+        return tuple(_thawed(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _thawed(item) for key, item in value.items()}
+    plain: Parameter = value
+    return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A pipeline that can run on a plate.
+
+    Attributes
+    ----------
+    pipeline
+        As it was given.
+    source
+        The same as Python source.
+    index
+        The plate, limited to the planes that are used.
+    steps
+        Resolved steps, in order.
+    wells
+        Every well that must get a result, in plate order.
+    refused
+        Wells of these that cannot run, and why.
+    channels
+        Names of the channels, by channel number; no two alike.
+    pixel_um
+        Pixel size (y, x) in µm; None when unknown.
+    missing
+        What is done about missing planes: ``fail-well`` or ``skip-group``.
+    skipped
+        Fields and time points of a well that are left out because planes of theirs are missing.
+    notes
+        Choices that were made and what to know about them, one sentence each.
+    """
+
+    pipeline: Pipeline
+    source: str
+    index: PlateIndex
+    steps: tuple[PlannedStep, ...]
+    wells: tuple[str, ...]
+    refused: Mapping[str, str]
+    channels: tuple[str, ...]
+    pixel_um: tuple[float, float] | None
+    missing: str
+    skipped: Mapping[str, frozenset[tuple[int, int]]]
+    notes: tuple[str, ...]
+
+    @property
+    def format_facts(self) -> tuple[str, str]:
+        """Format of the plate and its version, which decide how planes are read."""
+        return self.index.format, self.index.format_version

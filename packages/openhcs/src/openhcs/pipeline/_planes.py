@@ -1,0 +1,78 @@
+"""The planes of a well by the keys under which its steps see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from openhcs.pipeline._groups import GroupKey
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from openhcs.plates import Plane, PlateIndex
+
+__all__ = ["UNUSABLE", "keys_by_well", "unique_channels", "well_planes"]
+
+UNUSABLE = ("missing", "empty", "unreadable", "error-record", "conflict")
+"""What a plane's status says when it was expected and cannot be used."""
+
+
+def unique_channels(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Give each channel a name of its own: unnamed ones their number, equal ones a number more."""
+    taken: set[str] = set()
+    unique: list[str] = []
+    for number, name in enumerate(names):
+        base = name or f"channel {number + 1}"
+        wanted, count = base, 1
+        while wanted in taken:
+            count += 1
+            wanted = f"{base} ({count})"
+        taken.add(wanted)
+        unique.append(wanted)
+    return tuple(unique)
+
+
+def keys_by_well(index: PlateIndex, channels: tuple[str, ...]) -> Mapping[str, tuple[GroupKey, ...]]:
+    """Give the keys of all planes, by well, without making the planes themselves."""
+    columns = [index.column(name).tolist() for name in ("well", "t", "field", "channel", "z")]
+    found: dict[str, set[tuple[int, int, int, int]]] = {}
+    for well, *numbers in zip(*columns, strict=True):
+        t, field, channel, z = numbers
+        found.setdefault(well, set()).add((t, field, channel, z))
+    return {
+        well: tuple(
+            GroupKey(t=t, field=field, channel=channels[channel], z=z)
+            for t, field, channel, z in sorted(numbers)
+        )
+        for well, numbers in found.items()
+    }
+
+
+def well_planes(
+    index: PlateIndex,
+    well: str,
+    channels: tuple[str, ...],
+    skipped: Collection[tuple[int, int]] = frozenset(),
+) -> Mapping[GroupKey, Plane]:
+    """Give the planes of a well by key, in the order of t, field, channel and z.
+
+    Parameters
+    ----------
+    index
+        The planes that the plan uses.
+    well
+        Name of the well.
+    channels
+        Names by channel number.
+    skipped
+        Fields and time points (field, t) to leave out.
+    """
+    return {
+        GroupKey(t=plane.t, field=plane.field, channel=channels[plane.channel], z=plane.z): plane
+        for plane in sorted(
+            index.select(wells=[well], kind=None, status=None),
+            key=lambda plane: (plane.t, plane.field, plane.channel, plane.z),
+        )
+        if (plane.field, plane.t) not in skipped
+    }

@@ -1,0 +1,162 @@
+"""A step: one function, its parameters, and which images it works on."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openhcs._errors import ParameterError
+from openhcs.functions import FunctionSpec, spec_of
+from openhcs.pipeline._parameters import checked_parameters
+
+if TYPE_CHECKING:
+    from openhcs.pipeline._parameters import Parameter
+
+__all__ = ["OTHERWISE", "PREVIOUS", "START", "Step"]
+
+PREVIOUS = "previous"
+START = "start"
+OTHERWISE = ("pass", "drop", "error")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_INPUT = re.compile(r"step:([A-Za-z][A-Za-z0-9_]{0,63})")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Step:
+    """One function, to be called for each group of planes that it asks for.
+
+    Parameters
+    ----------
+    function
+        A function declared with `openhcs.functions.function`, or its declaration.
+    name
+        Name in events, tables and the run record; the function's name by default. A letter, then
+        letters, digits and underscores.
+    channel
+        Name of the only channel, or names of the channels, that the step works on; all by default.
+    otherwise
+        What becomes of the other channels when the step changes images: ``"pass"`` hands them on
+        as they are, ``"drop"`` leaves them out from here on, ``"error"`` says that there must be
+        none.
+    input
+        ``"previous"`` (the default), ``"start"`` for the plate's own planes, or ``"step:NAME"`` for
+        the images that an earlier step gave.
+    keep
+        Whether the step's images are stored in the result even when later steps go on from them.
+    **parameters
+        Handed to the function.
+
+    Raises
+    ------
+    ParameterError
+        If the function is not declared or an argument does not fit it.
+
+    Examples
+    --------
+    >>> from openhcs.functions import project_max
+    >>> Step(project_max, keep=True).name
+    'project_max'
+    """
+
+    spec: FunctionSpec
+    name: str
+    channel: tuple[str, ...] | None
+    otherwise: str | None
+    input: str
+    keep: bool
+    parameters: dict[str, Parameter]
+
+    def __init__(
+        self,
+        function: Callable[..., Any] | FunctionSpec,
+        *,
+        name: str | None = None,
+        channel: str | tuple[str, ...] | None = None,
+        otherwise: str | None = None,
+        input: str | None = None,  # noqa: A002  # the word that pipelines read best with
+        keep: bool = False,
+        **parameters: object,
+    ) -> None:
+        spec = _declared(function)
+        values = {
+            "spec": spec,
+            "name": _checked_name(spec.name if name is None else name),
+            "channel": _checked_channel(channel),
+            "otherwise": _checked_otherwise(otherwise),
+            "input": _checked_input(PREVIOUS if input is None else input),
+            "keep": _checked_keep(keep),
+            "parameters": checked_parameters(spec, parameters),
+        }
+        if otherwise is not None and channel is None:
+            message = f"{spec.name} works on all channels: otherwise={otherwise!r} needs channel="
+            raise ParameterError(message, "otherwise")
+        for field, value in values.items():
+            object.__setattr__(self, field, value)
+
+    @property
+    def source_step(self) -> str | None:
+        """Name of the earlier step whose images are taken; None for previous and start."""
+        match = _INPUT.fullmatch(self.input)
+        return match[1] if match else None
+
+
+def _declared(function: object) -> FunctionSpec:
+    if isinstance(function, FunctionSpec):
+        return function
+    if not callable(function):
+        message = f"a step begins with a function, not {function!r}"
+        raise ParameterError(message, 0)
+    try:
+        return spec_of(function)
+    except TypeError as error:
+        raise ParameterError(str(error), 0) from error
+
+
+def _checked_name(name: object) -> str:
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    message = f"a step's name is a letter, then letters, digits and underscores, not {name!r}"
+    raise ParameterError(message, "name")
+
+
+def _checked_channel(channel: object) -> tuple[str, ...] | None:
+    if channel is None:
+        return None
+    names = (channel,) if isinstance(channel, str) else channel
+    if (
+        isinstance(names, tuple | list)
+        and names
+        and all(isinstance(name, str) for name in names)
+        and len(set(names)) == len(names)
+    ):
+        return tuple(names)
+    message = f"channel is the name of a channel or a tuple of different names, not {channel!r}"
+    raise ParameterError(message, "channel")
+
+
+def _checked_otherwise(otherwise: object) -> str | None:
+    if otherwise is None:
+        return None
+    if isinstance(otherwise, str) and otherwise in OTHERWISE:
+        return otherwise
+    close = difflib.get_close_matches(str(otherwise), OTHERWISE, n=1)
+    advice = f"; did you mean {close[0]!r}?" if close else ""
+    message = f"otherwise is 'pass', 'drop' or 'error', not {otherwise!r}{advice}"
+    raise ParameterError(message, "otherwise")
+
+
+def _checked_input(value: object) -> str:
+    if isinstance(value, str) and (value in (PREVIOUS, START) or _INPUT.fullmatch(value)):
+        return value
+    message = f"input is 'previous', 'start' or 'step:NAME', not {value!r}"
+    raise ParameterError(message, "input")
+
+
+def _checked_keep(keep: object) -> bool:
+    if isinstance(keep, bool):
+        return keep
+    message = f"keep is True or False, not {keep!r}"
+    raise ParameterError(message, "keep")

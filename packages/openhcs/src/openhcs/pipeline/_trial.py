@@ -1,0 +1,165 @@
+"""A plan held against every way in which the planes of its wells are arranged, and tried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openhcs._errors import StepError
+from openhcs.functions import Kind
+from openhcs.pipeline._dry_run import dry_run, tiny_plane
+from openhcs.pipeline._evaluation import Evaluation
+from openhcs.pipeline._planes import keys_by_well
+
+if TYPE_CHECKING:
+    from openhcs.pipeline._groups import GroupKey
+    from openhcs.pipeline._plan import Plan, PlannedStep
+
+__all__ = ["trial"]
+
+_Learned = Mapping[str, Mapping[str, Mapping[str, NDArray[Any]]]]
+
+
+def trial(plan: Plan) -> Sequence[str]:
+    """Give every problem that shows when the plan's steps meet the plate's arrangement of planes.
+
+    Each arrangement that occurs is checked without pixels: that inputs of steps match one output
+    each, and that stored images are whole. The largest is then tried on tiny images.
+    """
+    arrangements: dict[tuple[GroupKey, ...], str] = {}
+    for well, keys in keys_by_well(plan.index, plan.channels).items():
+        left_out = plan.skipped.get(well, frozenset())
+        present = tuple(key for key in keys if (key.field, key.t) not in left_out)
+        arrangements.setdefault(present, well)
+    problems = [
+        f"well {well}: {problem}" if len(arrangements) > 1 else problem
+        for keys, well in arrangements.items()
+        for problem in _arrangement_problems(plan, keys)
+    ]
+    learned, lessons = _learned(plan)
+    problems.extend(lessons)
+    if not problems:
+        largest = max(arrangements, key=len)
+        problems.extend(
+            dry_run(
+                plan.steps,
+                largest,
+                dtype=plan.index.dtype,
+                pixel_um=plan.pixel_um,
+                prepared=learned,
+            )
+        )
+    return problems
+
+
+def _arrangement_problems(plan: Plan, keys: Sequence[GroupKey]) -> Sequence[str]:
+    try:
+        streams = Evaluation(plan.steps, _Planes(keys, plan.pixel_um), _Untouched()).streams
+    except StepError as error:
+        return [str(error)]
+    problems = []
+    for step, stream in zip(plan.steps, streams, strict=True):
+        if step.image is None:
+            continue
+        uneven = _uneven(tuple(stream))
+        if uneven is not None:
+            problems.append(
+                f"{step.name}: its images are to be stored, but channels differ in {uneven}: "
+                "project them first, or take one channel"
+            )
+    return problems
+
+
+def _uneven(keys: Sequence[GroupKey]) -> str | None:
+    """Name an axis whose members differ between the channels of a field."""
+    by_field: dict[int | None, dict[str | None, set[tuple[int | None, int | None]]]] = {}
+    for key in keys:
+        by_field.setdefault(key.field, {}).setdefault(key.channel, set()).add((key.t, key.z))
+    for channels in by_field.values():
+        members = list(channels.values())
+        for position, axis in enumerate(("t", "z")):
+            if len({frozenset(place[position] for place in each) for each in members}) > 1:
+                return axis
+    return None
+
+
+def _learned(plan: Plan) -> tuple[_Learned, Sequence[str]]:
+    """Let each step learn from tiny planes what it would learn from the plate."""
+    learned: dict[str, dict[str, Mapping[str, NDArray[Any]]]] = {}
+    problems: list[str] = []
+    for step in plan.steps:
+        preparation = step.spec.preparation
+        if preparation is None:
+            continue
+        for channel in step.channels or tuple(plan.channels[n] for n in plan.index.channels):
+            number = plan.channels.index(channel)
+            vendor = plan.index.vendor_profile(number) is not None
+            planes = plan.index.select(channels=[number], kind=None)
+            fields = {
+                place
+                for place in zip(
+                    *(planes.column(name).tolist() for name in ("well", "field", "t")), strict=True
+                )
+            }
+            try:
+                wanted = preparation.wanted(
+                    step.parameters, vendor=vendor, available=len(fields)
+                )
+                tiny = [tiny_plane(plan.index.dtype, seed) for seed in range(wanted)]
+                learned.setdefault(step.name, {})[channel] = preparation.combine(
+                    [preparation.summarise(plane, step.parameters) for plane in tiny],
+                    step.parameters,
+                    shape=(64, 64),
+                    vendor=np.ones((64, 64), np.float32) if vendor else None,
+                ).arrays
+            except Exception as error:  # noqa: BLE001  # a plug-in's failure is a problem to list
+                problems.append(f"{step.name}, channel {channel}: {error or type(error).__name__}")
+    return learned, problems
+
+
+class _Planes:
+    """The keys of a well, without pixels."""
+
+    def __init__(self, keys: Sequence[GroupKey], pixel_um: tuple[float, float] | None) -> None:
+        self._keys = keys
+        self.pixel_um = pixel_um
+
+    def keys(self) -> Sequence[GroupKey]:
+        return self._keys
+
+    def read(self, key: GroupKey) -> NDArray[Any]:
+        message = f"{key}: no pixels are read here"
+        raise AssertionError(message)
+
+    def place(self, key: GroupKey, axis: str) -> float:  # noqa: ARG002  # the protocol's
+        return 0.0
+
+    def prepared(
+        self,
+        step: str,  # noqa: ARG002  # the protocol's
+        channel: str | None,  # noqa: ARG002  # the protocol's
+    ) -> Mapping[str, NDArray[Any]]:
+        return {}
+
+
+class _Untouched:
+    """Nothing is stored and nothing is there."""
+
+    def store(self, step: PlannedStep, name: str, kind: Kind, key: GroupKey, value: Any) -> None:
+        """Drop it."""
+
+    def reused(self, step: PlannedStep) -> bool:  # noqa: ARG002  # the protocol's
+        return False
+
+    def stored(self, step: PlannedStep, name: str, kind: Kind, key: GroupKey) -> Any:
+        message = f"{step.name}: {kind} {name} of {key} is not stored"
+        raise AssertionError(message)
+
+    def finished(self, step: PlannedStep, seconds: float) -> None:
+        """Nothing is counted."""
+
+    def proceed(self) -> None:
+        """Nothing stops it."""
