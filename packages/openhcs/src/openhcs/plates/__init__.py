@@ -1,1 +1,39 @@
-"""openhcs.plates."""
+"""Plates: a microscope's folder as an index of planes, and what is odd about it."""
+
+from __future__ import annotations
+
+from openhcs.plates._describe import describe
+from openhcs.plates._detect import format_names
+from openhcs.plates._findings import CODES, Finding
+from openhcs.plates._index import FileCounts, PlateFacts, PlateIndex
+from openhcs.plates._open import open_plate
+from openhcs.plates._plane import Plane, PlaneKind, PlaneStatus
+from openhcs.plates._platemap import Platemap, read_platemap
+from openhcs.plates._positions import PositionGrid, position_grid
+from openhcs.plates._profile import PolynomialProfile
+from openhcs.plates._storage import read_index
+from openhcs.plates._wells import parse_well, parse_wells, sort_wells, well_name
+
+__all__ = [
+    "CODES",
+    "FileCounts",
+    "Finding",
+    "Plane",
+    "PlaneKind",
+    "PlaneStatus",
+    "PlateFacts",
+    "PlateIndex",
+    "Platemap",
+    "PolynomialProfile",
+    "PositionGrid",
+    "describe",
+    "format_names",
+    "open_plate",
+    "parse_well",
+    "parse_wells",
+    "position_grid",
+    "read_index",
+    "read_platemap",
+    "sort_wells",
+    "well_name",
+]

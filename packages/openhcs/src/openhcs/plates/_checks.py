@@ -1,0 +1,307 @@
+"""Checks that every reader makes of its rows: missing, doubled, mixed and unplaced planes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, TypeAlias
+
+from openhcs.plates._findings import some
+from openhcs.plates._plane import PlaneKind, PlaneStatus
+from openhcs.plates._positions import outliers
+from openhcs.plates._rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from openhcs.plates._findings import FindingLog
+
+__all__ = [
+    "add_missing",
+    "check_dimensions",
+    "check_metadata",
+    "check_mixes",
+    "dense",
+    "mark_conflicts",
+    "report_missing",
+]
+
+_SPELLED = 8
+"""So many missing planes of a well are named one by one."""
+
+Key: TypeAlias = tuple[int, str, int, int, str, int, int]
+
+
+def dense(ids: Iterable[int]) -> dict[int, int]:
+    """Number a vendor's numbers from 0 in their order.
+
+    Parameters
+    ----------
+    ids
+        Numbers, repeated or not.
+
+    Returns
+    -------
+    dict
+        Vendor's number to rank.
+    """
+    return {number: rank for rank, number in enumerate(sorted(set(ids)))}
+
+
+def mark_conflicts(rows: Sequence[Row], findings: FindingLog) -> None:
+    """Give rows that claim to be the same plane the status ``conflict``, with a finding each key.
+
+    Parameters
+    ----------
+    rows
+        All rows; copies made by an export do not count.
+    findings
+        Takes one ``DUPLICATE_KEY`` for each key.
+    """
+    by_key: dict[Key, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.status != PlaneStatus.DUPLICATE_CONTENT:
+            by_key[_key(row)].append(row)
+    for same in by_key.values():
+        if len(same) > 1:
+            for row in same:
+                row.status = PlaneStatus.CONFLICT.value
+            first = same[0]
+            findings.add(
+                "DUPLICATE_KEY",
+                f"{len(same)} files are {_words(first)}: {', '.join(r.path for r in same)}.",
+                well=first.well,
+                field=first.field,
+                channel=first.channel,
+                z=first.z,
+                t=first.t,
+                path=first.path,
+            )
+
+
+def add_missing(rows: list[Row], complete: Callable[[Row, Row], None]) -> list[Row]:
+    """Add a row for every plane that the plate should have and has not.
+
+    Parameters
+    ----------
+    rows
+        All rows so far; the new ones are appended.
+    complete
+        Fills in a new row from one of the same well or channel: called with the new row and
+        an example of its channel.
+
+    Returns
+    -------
+    list
+        The new rows.
+
+    Notes
+    -----
+    A channel is expected to have, in each well that has any image of the acquisition, every field
+    that it has in some well, each with every (kind, z, t) that it has in some field.
+    """
+    wells: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
+    fields: dict[tuple[int, int], set[int]] = defaultdict(set)
+    members: dict[tuple[int, int], set[tuple[str, int, int]]] = defaultdict(set)
+    examples: dict[tuple[int, int], Row] = {}
+    present: set[Key] = set()
+    for row in rows:
+        wells[row.acquisition][row.well] = (row.row, row.col)
+        if row.status == PlaneStatus.DUPLICATE_CONTENT:
+            continue
+        channel = (row.acquisition, row.channel)
+        fields[channel].add(row.field)
+        members[channel].add((row.kind, row.z, row.t))
+        examples.setdefault(channel, row)
+        present.add(_key(row))
+    missing: list[Row] = []
+    for (acquisition, channel), example in examples.items():
+        for well, (place_row, place_col) in wells[acquisition].items():
+            for field in fields[acquisition, channel]:
+                for kind, z, t in members[acquisition, channel]:
+                    if (acquisition, well, field, channel, kind, z, t) in present:
+                        continue
+                    row = Row(
+                        well=well,
+                        row=place_row,
+                        col=place_col,
+                        field=field,
+                        channel=channel,
+                        z=z,
+                        t=t,
+                        kind=kind,
+                        acquisition=acquisition,
+                        status=PlaneStatus.MISSING.value,
+                        channel_id=example.channel_id,
+                    )
+                    complete(row, example)
+                    missing.append(row)
+    rows.extend(missing)
+    return missing
+
+
+def report_missing(missing: Iterable[Row], findings: FindingLog) -> None:
+    """Name missing planes: one by one while a well lacks few, in one finding when it lacks many.
+
+    Parameters
+    ----------
+    missing
+        Rows with the status ``missing``.
+    findings
+        Takes the ``MISSING_PLANE`` findings.
+    """
+    by_well: dict[tuple[int, int, int], list[Row]] = defaultdict(list)
+    for row in missing:
+        by_well[row.acquisition, row.row, row.col].append(row)
+    for _, lacking in sorted(by_well.items()):
+        well = lacking[0].well
+        if len(lacking) > _SPELLED:
+            findings.add(
+                "MISSING_PLANE",
+                f"Well {well} lacks {len(lacking)} planes: "
+                f"{some((_place(row) for row in lacking), 3)}.",
+                well=well,
+            )
+            continue
+        for row in lacking:
+            named = f" ({row.path})" if row.path else ""
+            findings.add(
+                "MISSING_PLANE",
+                f"There is no file for {_words(row)}{named}.",
+                well=well,
+                field=row.field,
+                channel=row.channel,
+                z=row.z,
+                t=row.t,
+                path=row.path or None,
+            )
+
+
+def check_mixes(rows: Sequence[Row], names: Sequence[str], findings: FindingLog) -> None:
+    """Name planes whose element type or size is not that of their channel.
+
+    Parameters
+    ----------
+    rows
+        All rows; those without a header do not count.
+    names
+        Channel names.
+    findings
+        Takes ``DTYPE_MIX`` and ``SHAPE_MIX``, one for each odd value of a channel.
+    """
+    for code, thing, value_of in (
+        ("DTYPE_MIX", "element type", lambda row: row.dtype),
+        ("SHAPE_MIX", "size", lambda row: f"{row.height} x {row.width}"),
+    ):
+        by_channel: dict[int, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+        for row in rows:
+            if row.status == PlaneStatus.OK and row.height > 0:
+                by_channel[row.channel][value_of(row)].append(row)
+        for channel, by_value in sorted(by_channel.items()):
+            usual, *odd = sorted(by_value.items(), key=lambda item: -len(item[1]))
+            for value, planes in odd:
+                first = planes[0] if len(planes) == 1 else None
+                findings.add(
+                    code,
+                    f"Channel {names[channel]} has {thing} {usual[0]}, but {value} in "
+                    f"{some((plane.path for plane in planes), 3)}.",
+                    well=first.well if first else None,
+                    field=first.field if first else None,
+                    channel=channel,
+                    z=first.z if first else None,
+                    t=first.t if first else None,
+                    path=planes[0].path,
+                )
+
+
+def check_dimensions(rows: Sequence[Row], names: Sequence[str], findings: FindingLog) -> None:
+    """Say which channels have stacks, single planes or projections only, where they differ.
+
+    Parameters
+    ----------
+    rows
+        All rows.
+    names
+        Channel names.
+    findings
+        Takes at most one ``MIXED_DIMENSIONS``.
+    """
+    stacks: dict[int, set[int]] = defaultdict(set)
+    times: dict[int, set[int]] = defaultdict(set)
+    kinds: dict[int, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.status != PlaneStatus.DUPLICATE_CONTENT:
+            times[row.channel].add(row.t)
+            kinds[row.channel].add(row.kind)
+            if row.kind == PlaneKind.PLANE:
+                stacks[row.channel].add(row.z)
+    shapes = {c: (len(stacks[c]), len(times[c]), tuple(sorted(kinds[c]))) for c in sorted(times)}
+    if len(set(shapes.values())) > 1:
+        parts = [
+            f"{names[c]}: {z} z, {t} t" + "".join(f", {k}" for k in ks if k != PlaneKind.PLANE)
+            for c, (z, t, ks) in shapes.items()
+        ]
+        findings.add("MIXED_DIMENSIONS", f"Channels differ in extent ({'; '.join(parts)}).")
+
+
+def check_metadata(
+    rows: Sequence[Row], tile_um: Mapping[tuple[int, int], float], findings: FindingLog
+) -> None:
+    """Name what is not known of usable planes: position, pixel size, and positions far off.
+
+    Parameters
+    ----------
+    rows
+        All rows.
+    tile_um
+        Extent of a tile, µm, by acquisition and channel; NaN when unknown.
+    findings
+        Takes at most one ``POSITION_MISSING``, ``PIXEL_SIZE_MISSING`` and ``PIXEL_SIZE_MIX``, and
+        an ``OUTLIER_POSITION`` for each field far from the others of its well.
+    """
+    usable = [row for row in rows if row.status == PlaneStatus.OK]
+    unplaced = Counter(row.well for row in usable if math.isnan(row.x_um) or math.isnan(row.y_um))
+    if unplaced:
+        findings.add(
+            "POSITION_MISSING",
+            f"{unplaced.total()} planes have no stage position (wells {some(unplaced)}).",
+        )
+    unsized = Counter(row.well for row in usable if math.isnan(row.pixel_um_x))
+    if unsized:
+        findings.add(
+            "PIXEL_SIZE_MISSING",
+            f"{unsized.total()} planes have no pixel size (wells {some(unsized)}).",
+        )
+    sizes = {f"{row.pixel_um_y:.6g} x {row.pixel_um_x:.6g}" for row in usable if row.pixel_um_x > 0}
+    if len(sizes) > 1:
+        findings.add("PIXEL_SIZE_MIX", f"Pixel sizes differ: {some(sorted(sizes))} µm.")
+    places: dict[tuple[int, str], dict[int, tuple[float, float]]] = defaultdict(dict)
+    extent: dict[tuple[int, str], float] = {}
+    for row in usable:
+        if not math.isnan(row.x_um):
+            places[row.acquisition, row.well].setdefault(row.field, (row.x_um, row.y_um))
+            extent[row.acquisition, row.well] = tile_um.get(
+                (row.acquisition, row.channel), math.nan
+            )
+    for key, fields in places.items():
+        for field in outliers(fields, extent[key]):
+            x, y = fields[field]
+            findings.add(
+                "OUTLIER_POSITION",
+                f"Field {field} of well {key[1]} lies far from the others, at ({x:.0f}, {y:.0f}) µm.",
+                well=key[1],
+                field=field,
+            )
+
+
+def _key(row: Row) -> Key:
+    return (row.acquisition, row.well, row.field, row.channel, row.kind, row.z, row.t)
+
+
+def _place(row: Row) -> str:
+    kind = "" if row.kind == PlaneKind.PLANE else f" {row.kind}"
+    return f"field {row.field} channel {row.channel} z {row.z} t {row.t}{kind}"
+
+
+def _words(row: Row) -> str:
+    return f"well {row.well} {_place(row)}"

@@ -1,0 +1,128 @@
+"""A plate in words and numbers, for people and scripts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from openhcs._errors import PlaneUnreadableError
+from openhcs.plates._plane import PlaneStatus
+from openhcs.plates._positions import position_grid
+
+if TYPE_CHECKING:
+    from openhcs.plates._index import PlateIndex
+
+__all__ = ["describe"]
+
+
+def describe(index: PlateIndex) -> dict[str, Any]:
+    """Say what a plate holds, as plain JSON values.
+
+    Parameters
+    ----------
+    index
+        The plate.
+
+    Returns
+    -------
+    dict
+        ``format``, ``wells``, ``fields``, ``channels``, ``z``, ``t`` (lists of what is present,
+        numbers 0-based), ``planes`` (usable images), ``pixel_size_um`` ([y, x] or null),
+        ``dtype``, ``findings`` (each with ``code``, ``severity``, ``message``, ``remedy`` and what
+        it concerns: ``well``, ``field``, ``channel``, ``z``, ``t``, ``file``); and ``name``,
+        ``root``, ``format_version``, ``why``, ``identity``, ``plate`` (rows, columns),
+        ``channel_names``, ``shapes``, ``kinds`` and ``statuses`` (counts), ``expected`` and
+        ``found`` (images), ``files`` (counts by class) and ``grids`` (by well: rows, columns,
+        step in µm (y, x), whether regular, places of fields).
+    """
+    statuses = Counter(index.column("status").tolist())
+    copies = statuses[PlaneStatus.DUPLICATE_CONTENT.value]
+    files = index.files
+    return {
+        "name": index.name,
+        "root": str(index.root),
+        "format": index.format,
+        "format_version": index.format_version,
+        "why": index.why,
+        "identity": index.identity,
+        "plate": {"rows": index.rows, "columns": index.columns},
+        "wells": list(index.wells),
+        "fields": list(index.fields),
+        "channels": list(index.channels),
+        "channel_names": list(index.channel_names),
+        "z": list(index.z),
+        "t": list(index.t),
+        "planes": statuses[PlaneStatus.OK.value],
+        "expected": len(index) - copies,
+        "found": len(index) - copies - statuses[PlaneStatus.MISSING.value],
+        "kinds": dict(Counter(index.column("kind").tolist())),
+        "statuses": dict(statuses),
+        "pixel_size_um": list(index.pixel_um) if index.pixel_um else None,
+        "dtype": _dtype(index),
+        "shapes": _shapes(index),
+        "grids": _grids(index),
+        "files": {
+            "planes": files.planes,
+            "metadata": files.metadata,
+            "thumbnails": files.thumbnails,
+            "ignored": files.ignored,
+            "named": files.named,
+            "total": files.total,
+        },
+        "findings": [
+            {
+                name: value
+                for name, value in (
+                    ("code", finding.code),
+                    ("severity", finding.severity),
+                    ("message", finding.message),
+                    ("remedy", finding.remedy),
+                    ("well", finding.well),
+                    ("field", finding.field),
+                    ("channel", finding.channel),
+                    ("z", finding.z),
+                    ("t", finding.t),
+                    ("file", finding.path),
+                )
+                if value is not None
+            }
+            for finding in index.findings
+        ],
+    }
+
+
+def _dtype(index: PlateIndex) -> str | None:
+    try:
+        return index.dtype.name
+    except PlaneUnreadableError:
+        return None
+
+
+def _shapes(index: PlateIndex) -> list[list[int]]:
+    pairs = set(zip(index.column("height").tolist(), index.column("width").tolist(), strict=True))
+    return [[height, width] for height, width in sorted(pairs) if height > 0]
+
+
+def _grids(index: PlateIndex) -> dict[str, Any]:
+    names = ("well", "field", "x_um", "y_um", "width", "pixel_um_x")
+    places: dict[str, dict[int, tuple[float, float]]] = {}
+    tile_um = math.nan
+    for well, field, x, y, width, pixel in zip(
+        *(index.column(name).tolist() for name in names), strict=True
+    ):
+        places.setdefault(well, {}).setdefault(field, (x, y))
+        if width > 0 and pixel > 0:
+            tile_um = width * pixel
+    grids: dict[str, Any] = {}
+    for well in index.wells:
+        grid = position_grid(places[well], tile_um)
+        if grid is not None:
+            grids[well] = {
+                "rows": grid.rows,
+                "columns": grid.columns,
+                "step_um": [None if math.isnan(step) else step for step in grid.step_um],
+                "regular": grid.regular,
+                "cells": {str(field): list(cell) for field, cell in grid.cells.items()},
+            }
+    return grids

@@ -1,0 +1,156 @@
+"""What is odd about a plate: a code, how bad it is, where, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["CODES", "Finding", "FindingLog", "Severity", "some"]
+
+Severity: TypeAlias = Literal["info", "warning", "error"]
+
+CODES: dict[str, tuple[Severity, str]] = {
+    "CONSTANT_PLANE": ("warning", "Look at the plane; leave the field out if it is empty."),
+    "DTYPE_MIX": ("error", "Re-export the odd planes, or leave their wells out."),
+    "DUPLICATE_CONTENT": ("warning", "Check which of the files is the right one."),
+    "DUPLICATE_KEY": ("error", "Move the file that is not wanted out of the plate folder."),
+    "EMPTY_FILE": ("error", "Copy the file again from the microscope."),
+    "ERROR_RECORD": ("error", "The microscope reported a failure; acquire the well again."),
+    "FLATFIELD_UNREADABLE": ("warning", "Estimate the illumination from the images instead."),
+    "LABEL_MISMATCH": ("error", "Find out which of the two is right before using the well."),
+    "LINK_IGNORED": ("info", "Open the folder that the link leads to as a plate of its own."),
+    "METADATA_CONFLICT": ("warning", "Check which copy belongs to the plate."),
+    "METADATA_UNREADABLE": ("error", "Copy the file again from the microscope."),
+    "MISSING_PLANE": ("error", "Copy the plane again, or choose how to go on without it."),
+    "MIXED_DIMENSIONS": ("info", ""),
+    "NAME_CASE": ("warning", "Rename the file as its index names it."),
+    "ORIENTATION_UNVERIFIED": ("warning", "Check that neighbouring fields fit together."),
+    "OUTLIER_POSITION": ("warning", "Check the stage position of the field."),
+    "PARTIAL_ACQUISITION": ("warning", "Nothing, if the acquisition was stopped on purpose."),
+    "PATH_ESCAPE": ("error", "Correct the path in the metadata; it must stay in the plate."),
+    "PIXEL_SIZE_MISSING": ("warning", "Give the pixel size by hand where a step needs it."),
+    "PIXEL_SIZE_MIX": ("warning", "Process the channels apart."),
+    "PLATE_SIZE_ASSUMED": ("info", ""),
+    "PLATEMAP_ENTRY_MISSING": ("warning", "Add the wells to the platemap."),
+    "PLATEMAP_UNKNOWN_WELL": ("warning", "Correct the wells of the platemap."),
+    "POSITION_MISSING": ("warning", "Give the grid by hand where a step needs it."),
+    "SHAPE_MIX": ("error", "Re-export the odd planes, or leave their wells out."),
+    "THUMBNAIL_SKIPPED": ("info", ""),
+    "TOO_LARGE": ("error", "Check that this is the file that it should be."),
+    "UNLISTED_FILE": ("warning", "Move the file out, or index the plate again at its source."),
+    "UNMATCHED_NAME": ("warning", "Move the files out, or rename them as the format names them."),
+    "UNREADABLE": ("error", "Copy the file again from the microscope."),
+    "XML_ENTITY": ("error", "Remove the entity; instruments do not write any."),
+    "Z_COPY": ("info", ""),
+}
+"""Every code, how bad it is, and what to do about it when the finding does not say more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One odd thing about a plate.
+
+    Parameters
+    ----------
+    code
+        One of `CODES`.
+    severity
+        ``error`` when data are lost or doubtful, ``warning`` when a person should know,
+        ``info`` when it is only worth saying.
+    message
+        One plain sentence.
+    remedy
+        What to do; empty where nothing has to be done.
+    well, field, channel, z, t, path
+        What it concerns, where that is one thing; numbers are 0-based and dense, the path is
+        relative to the plate.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    remedy: str = ""
+    well: str | None = None
+    field: int | None = None
+    channel: int | None = None
+    z: int | None = None
+    t: int | None = None
+    path: str | None = None
+
+
+class FindingLog:
+    """Collects findings while a plate is being read."""
+
+    def __init__(self) -> None:
+        self._findings: list[Finding] = []
+
+    def add(
+        self,
+        code: str,
+        message: str,
+        *,
+        well: str | None = None,
+        field: int | None = None,
+        channel: int | None = None,
+        z: int | None = None,
+        t: int | None = None,
+        path: str | None = None,
+    ) -> None:
+        """Note a finding; severity and remedy follow from the code.
+
+        Parameters
+        ----------
+        code
+            One of `CODES`.
+        message
+            One plain sentence.
+        well, field, channel, z, t, path
+            What it concerns.
+
+        Raises
+        ------
+        KeyError
+            If the code is none of `CODES`.
+        """
+        severity, remedy = CODES[code]
+        self._findings.append(
+            Finding(
+                code=code,
+                severity=severity,
+                message=message,
+                remedy=remedy,
+                well=well,
+                field=field,
+                channel=channel,
+                z=z,
+                t=t,
+                path=path,
+            )
+        )
+
+    def all(self) -> tuple[Finding, ...]:
+        """Give the findings in the order in which they were noted."""
+        return tuple(self._findings)
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """List the first few names and count the others.
+
+    Parameters
+    ----------
+    names
+        What to list.
+    most
+        How many to spell out.
+
+    Returns
+    -------
+    str
+        ``a, b and 3 more``.
+    """
+    listed = list(names)
+    text = ", ".join(listed[:most])
+    return f"{text} and {len(listed) - most} more" if len(listed) > most else text

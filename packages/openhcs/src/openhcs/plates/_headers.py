@@ -1,0 +1,63 @@
+"""Headers of many TIFF files."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeAlias
+
+from openhcs.plates._tiff import TiffHeader, TiffHeaderError, read_tiff_header
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from openhcs.plates._scan import ScannedFile
+
+__all__ = ["HeaderResult", "read_headers"]
+
+HeaderResult: TypeAlias = TiffHeader | str
+"""A header, or why there is none."""
+
+_THREADS = 4
+_CHUNK = 256
+
+
+def read_headers(root: Path, files: Sequence[ScannedFile]) -> dict[str, HeaderResult]:
+    """Read the headers of some files of a plate.
+
+    Parameters
+    ----------
+    root
+        The plate's folder.
+    files
+        Which ones; none of 0 bytes.
+
+    Returns
+    -------
+    dict
+        For each path its header, or one clause that says why it has none.
+
+    Notes
+    -----
+    A few threads, because on a network drive nearly all of the time is spent waiting for the file
+    to be opened. On a local disk they change nothing.
+    """
+    base = str(root)
+    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+
+    def read(chunk: Sequence[ScannedFile]) -> list[tuple[str, HeaderResult]]:
+        return [(file.path, _read(f"{base}/{file.path}", file.size)) for file in chunk]
+
+    if len(chunks) < 2:
+        return dict(read(files))
+    with ThreadPoolExecutor(_THREADS, "openhcs-headers") as pool:
+        return {path: result for part in pool.map(read, chunks) for path, result in part}
+
+
+def _read(path: str, size: int) -> HeaderResult:
+    try:
+        return read_tiff_header(path, size=size)
+    except TiffHeaderError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)

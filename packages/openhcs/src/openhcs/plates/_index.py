@@ -1,0 +1,441 @@
+"""The plate index: an immutable table with one row per plane, and what is true of the plate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openhcs._errors import PlaneUnreadableError
+from openhcs.plates._plane import Plane
+from openhcs.plates._rows import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from openhcs.plates._findings import Finding
+    from openhcs.plates._platemap import Platemap
+    from openhcs.plates._profile import PolynomialProfile
+
+__all__ = ["FileCounts", "PlateFacts", "PlateIndex"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCounts:
+    """How many files of the plate folder ended in which class.
+
+    Parameters
+    ----------
+    planes
+        Indexed, whatever their status.
+    metadata
+        Index files, plans, platemaps.
+    thumbnails
+        Small pictures that the vendor keeps beside the images.
+    ignored
+        Left out by a rule: hidden files, leavings of an operating system, unused copies of an
+        index.
+    named
+        In a finding and nowhere else.
+    """
+
+    planes: int = 0
+    metadata: int = 0
+    thumbnails: int = 0
+    ignored: int = 0
+    named: int = 0
+
+    @property
+    def total(self) -> int:
+        """All files."""
+        return self.planes + self.metadata + self.thumbnails + self.ignored + self.named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlateFacts:
+    """What is true of a plate as a whole; the attributes of `PlateIndex` say what they mean."""
+
+    root: Path
+    format: str
+    format_version: str
+    why: str
+    name: str
+    rows: int
+    columns: int
+    channel_names: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    profiles: Mapping[int, PolynomialProfile]
+    platemap: Platemap | None = None
+    files: FileCounts
+    identity: str
+    deep: bool = False
+
+
+class PlateIndex:
+    """The planes of a plate, or some of them, and what is known about the plate.
+
+    Made by `open_plate`; immutable. Iterating gives `Plane` values, `select` gives a smaller
+    index of the same plate, `read` gives pixels.
+
+    Parameters
+    ----------
+    facts
+        What is true of the plate.
+    columns
+        One read-only array of shape (planes,) for each column of the table.
+
+    Raises
+    ------
+    ValueError
+        If columns are missing or of unequal length.
+    """
+
+    __slots__ = ("_columns", "_facts", "_present")
+
+    def __init__(self, facts: PlateFacts, columns: Mapping[str, NDArray[Any]]) -> None:
+        lengths = {len(columns[name]) for name in COLUMNS if name in columns}
+        if set(columns) != set(COLUMNS) or len(lengths) != 1:
+            raise ValueError("a plate index needs all its columns, equally long")
+        self._facts = facts
+        self._columns = {name: columns[name] for name in COLUMNS}
+        self._present: dict[str, tuple[Any, ...]] = {}
+
+    @property
+    def facts(self) -> PlateFacts:
+        """What is true of the whole plate, in one value."""
+        return self._facts
+
+    @property
+    def root(self) -> Path:
+        """The plate's folder; paths of planes are relative to it."""
+        return self._facts.root
+
+    @property
+    def format(self) -> str:
+        """Name of the format: ``imagexpress``, ``imagexpress-database`` or ``harmony``."""
+        return self._facts.format
+
+    @property
+    def format_version(self) -> str:
+        """The vendor's version of the format, empty when the vendor states none."""
+        return self._facts.format_version
+
+    @property
+    def why(self) -> str:
+        """One sentence: which format was chosen, and what for."""
+        return self._facts.why
+
+    @property
+    def name(self) -> str:
+        """The plate's name."""
+        return self._facts.name
+
+    @property
+    def rows(self) -> int:
+        """Rows of the physical plate."""
+        return self._facts.rows
+
+    @property
+    def columns(self) -> int:
+        """Columns of the physical plate."""
+        return self._facts.columns
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything odd about the plate, whichever planes are selected."""
+        return self._facts.findings
+
+    @property
+    def identity(self) -> str:
+        """Hash over path, size and time of change of every file of the plate."""
+        return self._facts.identity
+
+    @property
+    def files(self) -> FileCounts:
+        """How many files ended in which class."""
+        return self._facts.files
+
+    @property
+    def platemap(self) -> Platemap | None:
+        """Conditions per well, where the plate brings them."""
+        return self._facts.platemap
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of all channels of the plate, indexed by channel."""
+        return self._facts.channel_names
+
+    @property
+    def wells(self) -> tuple[str, ...]:
+        """The wells of the rows, in plate order."""
+        if "well" not in self._present:
+            places = self._columns["row"].astype(np.int64) * 64 + self._columns["col"]
+            first = np.unique(places, return_index=True)[1]
+            self._present["well"] = tuple(self._columns["well"][first].tolist())
+        return self._present["well"]
+
+    @property
+    def fields(self) -> tuple[int, ...]:
+        """The fields of the rows, 0-based."""
+        return self._numbers("field")
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The channels of the rows, 0-based."""
+        return self._numbers("channel")
+
+    @property
+    def z(self) -> tuple[int, ...]:
+        """The z of the rows, 0-based; a projection has z 0."""
+        return self._numbers("z")
+
+    @property
+    def t(self) -> tuple[int, ...]:
+        """The time points of the rows, 0-based."""
+        return self._numbers("t")
+
+    @property
+    def pixel_um(self) -> tuple[float, float] | None:
+        """Pixel size (y, x) in µm; None when it is unknown or differs between the rows."""
+        if "pixel_um" not in self._present:
+            self._present["pixel_um"] = self._common_pixel()
+        size = self._present["pixel_um"]
+        return (size[0], size[1]) if size else None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of the images; the wider one where channels differ.
+
+        Raises
+        ------
+        PlaneUnreadableError
+            If no header of a selected plane could be read.
+        """
+        names = {name for name in self._distinct("dtype") if name}
+        if not names:
+            raise PlaneUnreadableError(
+                f"no image of {self.root} could be read, so its element type is unknown; "
+                "see the findings"
+            )
+        return np.result_type(*sorted(names))
+
+    def __len__(self) -> int:
+        return len(self._columns["well"])
+
+    def __iter__(self) -> Iterator[Plane]:
+        columns = (values.tolist() for values in self._columns.values())
+        for values in zip(*columns, strict=True):
+            yield _plane(dict(zip(COLUMNS, values, strict=True)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PlateIndex):
+            return NotImplemented
+        return self._facts == other._facts and all(
+            np.array_equal(values, other._columns[name], equal_nan=values.dtype.kind == "f")
+            for name, values in self._columns.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equal by value, and too large to hash
+
+    def __repr__(self) -> str:
+        return (
+            f"<PlateIndex {self.name!r}: {self.format}, {len(self.wells)} wells, "
+            f"{len(self)} planes, {len(self.findings)} findings>"
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Give one column of the table.
+
+        Parameters
+        ----------
+        name
+            A name of `Plane`, with ``height`` and ``width`` in place of its shape. Unknown
+            numbers are NaN or -1, unknown texts empty.
+
+        Returns
+        -------
+        NDArray
+            Read-only, shape (planes,).
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        """
+        return self._columns[name]
+
+    def select(
+        self,
+        *,
+        wells: Iterable[str] | None = None,
+        fields: Iterable[int] | None = None,
+        channels: Iterable[int] | None = None,
+        z: Iterable[int] | None = None,
+        t: Iterable[int] | None = None,
+        kind: str | None = "plane",
+        status: str | None = "ok",
+    ) -> PlateIndex:
+        """Give the index of some of the planes.
+
+        Parameters
+        ----------
+        wells, fields, channels, z, t
+            What to keep; None keeps all.
+        kind
+            ``plane`` or a projection; None keeps every kind.
+        status
+            ``ok`` or another status; None keeps every status.
+
+        Returns
+        -------
+        PlateIndex
+            Rows in the same order; the facts about the plate, its findings among them, stay.
+
+        Raises
+        ------
+        TypeError
+            If `wells` is one text in place of several.
+        """
+        if isinstance(wells, str):
+            raise TypeError(f"wells is the text {wells!r}; give several, such as [{wells!r}]")
+        chosen = np.ones(len(self), np.bool_)
+        numbers = {"field": fields, "channel": channels, "z": z, "t": t}
+        for name, values in numbers.items():
+            if values is not None:
+                chosen &= np.isin(self._columns[name], list(values))
+        if wells is not None:
+            wanted = set(wells)
+            chosen &= np.array([well in wanted for well in self._columns["well"]], np.bool_)
+        for name, value in (("kind", kind), ("status", status)):
+            if value is not None:
+                chosen &= self._columns[name] == str(value)
+        return self._rows(chosen)
+
+    def read(self, plane: Plane) -> NDArray[Any]:
+        """Read the pixels of a plane.
+
+        Parameters
+        ----------
+        plane
+            One of this plate.
+
+        Returns
+        -------
+        NDArray
+            Shape (y, x), in the byte order of this computer.
+
+        Raises
+        ------
+        PlaneUnreadableError
+            If the plane is not on disk, or cannot be decoded, or is not of the shape and element
+            type that the index states.
+        """
+        from openhcs.plates._read import read_plane
+
+        return read_plane(self.root, plane)
+
+    def vendor_profile(self, channel: int) -> NDArray[np.float32] | None:
+        """Give the illumination profile that the vendor ships for a channel.
+
+        Parameters
+        ----------
+        channel
+            Dense, 0-based.
+
+        Returns
+        -------
+        NDArray[np.float32] | None
+            Relative brightness to divide by, shape (y, x), at least 0.1; ones where the vendor
+            says that the channel is flat. None when the vendor says nothing.
+        """
+        profile = self._facts.profiles.get(channel)
+        if profile is None:
+            return None
+        rows = (self._columns["channel"] == channel) & (self._columns["height"] > 0)
+        places = np.flatnonzero(rows)
+        if places.size == 0:
+            return None
+        first = int(places[0])
+        shape = int(self._columns["height"][first]), int(self._columns["width"][first])
+        return profile.evaluate(shape)
+
+    def write(self, path: str | Path) -> None:
+        """Store the index in one file; see `read_index`.
+
+        Parameters
+        ----------
+        path
+            The file; it is replaced when it is complete.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        from openhcs.plates._storage import write_index
+
+        write_index(self, path)
+
+    def with_findings(self, findings: Sequence[Finding]) -> PlateIndex:
+        """Give the same index with further findings.
+
+        Parameters
+        ----------
+        findings
+            What was found later.
+
+        Returns
+        -------
+        PlateIndex
+            Equal in all else.
+        """
+        facts = replace(self._facts, findings=(*self._facts.findings, *findings))
+        return PlateIndex(facts, self._columns)
+
+    def _rows(self, chosen: NDArray[np.bool_]) -> PlateIndex:
+        columns = {}
+        for name, values in self._columns.items():
+            kept = values[chosen]
+            kept.setflags(write=False)
+            columns[name] = kept
+        return PlateIndex(self._facts, columns)
+
+    def _numbers(self, name: str) -> tuple[int, ...]:
+        if name not in self._present:
+            self._present[name] = tuple(np.unique(self._columns[name]).tolist())
+        return self._present[name]
+
+    def _distinct(self, name: str) -> set[str]:
+        if name not in self._present:
+            self._present[name] = tuple(set(self._columns[name].tolist()))
+        return set(self._present[name])
+
+    def _common_pixel(self) -> tuple[float, ...]:
+        size = []
+        for name in ("pixel_um_y", "pixel_um_x"):
+            known = self._columns[name]
+            known = known[~np.isnan(known)]
+            if known.size == 0 or np.ptp(known) > 1e-6 * float(known[0]):
+                return ()
+            size.append(float(known[0]))
+        return tuple(size)
+
+
+def _plane(values: dict[str, Any]) -> Plane:
+    height, width = values.pop("height"), values.pop("width")
+    dtype = values.pop("dtype")
+    for name in _MAYBE:
+        if values[name] != values[name]:  # only NaN differs from itself
+            values[name] = None
+    return Plane(
+        **(values | {"path": values["path"] or None}),
+        shape=(height, width) if height > 0 else None,
+        dtype=np.dtype(dtype) if dtype else None,
+    )
+
+
+_MAYBE = ("pixel_um_y", "pixel_um_x", "excitation_nm", "emission_nm", "exposure_s", "time_s")

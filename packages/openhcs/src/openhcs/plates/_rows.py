@@ -1,0 +1,118 @@
+"""Rows of a plate index while a reader makes them, and their columns once they are made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["COLUMNS", "Row", "columns_of"]
+
+TEXT = np.dtype(object)
+_INT, _FLOAT = np.dtype(np.int32), np.dtype(np.float64)
+
+COLUMNS: dict[str, np.dtype[Any]] = {
+    "well": TEXT,
+    "row": _INT,
+    "col": _INT,
+    "field": _INT,
+    "channel": _INT,
+    "z": _INT,
+    "t": _INT,
+    "kind": TEXT,
+    "acquisition": _INT,
+    "path": TEXT,
+    "page": _INT,
+    "height": _INT,
+    "width": _INT,
+    "dtype": TEXT,
+    "x_um": _FLOAT,
+    "y_um": _FLOAT,
+    "z_um": _FLOAT,
+    "pixel_um_y": _FLOAT,
+    "pixel_um_x": _FLOAT,
+    "channel_name": TEXT,
+    "excitation_nm": _FLOAT,
+    "emission_nm": _FLOAT,
+    "exposure_s": _FLOAT,
+    "time_s": _FLOAT,
+    "file_size": np.dtype(np.int64),
+    "mtime_ns": np.dtype(np.int64),
+    "status": TEXT,
+    "field_id": TEXT,
+    "channel_id": TEXT,
+    "z_id": TEXT,
+    "t_id": TEXT,
+}
+"""Columns of the table and how they are held; unknown numbers are NaN or -1, texts are empty."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """A row that is still being filled in; the names are those of `COLUMNS`."""
+
+    well: str
+    row: int
+    col: int
+    field: int = 0
+    channel: int = 0
+    z: int = 0
+    t: int = 0
+    kind: str = "plane"
+    acquisition: int = 0
+    path: str = ""
+    page: int = 0
+    height: int = -1
+    width: int = -1
+    dtype: str = ""
+    x_um: float = math.nan
+    y_um: float = math.nan
+    z_um: float = math.nan
+    pixel_um_y: float = math.nan
+    pixel_um_x: float = math.nan
+    channel_name: str = ""
+    excitation_nm: float = math.nan
+    emission_nm: float = math.nan
+    exposure_s: float = math.nan
+    time_s: float = math.nan
+    file_size: int = -1
+    mtime_ns: int = -1
+    status: str = "ok"
+    field_id: str = ""
+    channel_id: str = ""
+    z_id: str = ""
+    t_id: str = ""
+
+
+_ORDER = attrgetter("acquisition", "row", "col", "field", "channel", "kind", "t", "z", "path")
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
+    """Turn rows into read-only columns, ordered by acquisition, well, field, channel, t and z.
+
+    Parameters
+    ----------
+    rows
+        The rows, in any order.
+
+    Returns
+    -------
+    dict
+        One array of shape (rows,) for each of `COLUMNS`.
+    """
+    ordered = sorted(rows, key=_ORDER)
+    columns: dict[str, NDArray[Any]] = {}
+    for name, dtype in COLUMNS.items():
+        values = np.empty(len(ordered), dtype)
+        values[:] = list(map(attrgetter(name), ordered))
+        values.setflags(write=False)
+        columns[name] = values
+    return columns

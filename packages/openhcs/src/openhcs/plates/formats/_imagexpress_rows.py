@@ -1,0 +1,391 @@
+"""Rows of an ImageXpress plate: names, tags and headers put together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openhcs.plates._checks import (
+    add_missing,
+    check_dimensions,
+    check_metadata,
+    check_mixes,
+    dense,
+    mark_conflicts,
+    report_missing,
+)
+from openhcs.plates._headers import read_headers
+from openhcs.plates._plane import PlaneKind, PlaneStatus
+from openhcs.plates._rows import Row
+from openhcs.plates._tiff import TiffHeader
+from openhcs.plates.formats._imagexpress_kinds import kind_by_tag, kinds_of_group
+from openhcs.plates.formats._metaseries import MetaSeries, parse_metaseries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from openhcs.plates._findings import FindingLog
+    from openhcs.plates.formats._imagexpress_names import ImageFile
+
+__all__ = ["RowMaker"]
+
+_SLACK = 8192
+"""Bytes by which uncompressed files of one kind differ: their descriptions vary."""
+
+
+@dataclass(slots=True)
+class _Image:
+    """A file with its row, and what its header says once it was opened."""
+
+    file: ImageFile
+    row: Row
+    header: TiffHeader | None = None
+    meta: MetaSeries | None = None
+    opened: bool = False
+
+    @property
+    def usable(self) -> bool:
+        return self.row.status == PlaneStatus.OK
+
+
+class RowMaker:
+    """Makes the rows of a plate. Opens as few headers as it can, or all of them.
+
+    Parameters
+    ----------
+    root
+        The plate's folder.
+    files
+        Its images.
+    wave_names
+        Names from the plan, by wavelength; may be empty.
+    findings
+        Takes what is odd.
+    deep
+        Whether to open every header.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[ImageFile],
+        wave_names: Sequence[str],
+        findings: FindingLog,
+        *,
+        deep: bool,
+    ) -> None:
+        self._root = root
+        self._findings = findings
+        self._deep = deep
+        bases = {base: number for number, base in enumerate(sorted({file.base for file in files}))}
+        fields = dense(file.site for file in files)
+        self._waves = dense(file.wave for file in files)
+        times = dense(file.time for file in files)
+        self._images = [
+            _Image(
+                file,
+                Row(
+                    well=file.well,
+                    row=file.row,
+                    col=file.col,
+                    field=fields[file.site],
+                    channel=self._waves[file.wave],
+                    t=times[file.time],
+                    acquisition=bases[file.base],
+                    path=file.file.path,
+                    file_size=file.file.size,
+                    mtime_ns=file.file.mtime_ns,
+                    field_id=str(file.site),
+                    channel_id=str(file.wave),
+                    z_id="" if file.step is None else str(file.step),
+                    t_id=str(file.time),
+                    status=PlaneStatus.OK.value if file.file.size else PlaneStatus.EMPTY.value,
+                ),
+            )
+            for file in files
+        ]
+        self._wave_names = wave_names
+        self._odd: list[tuple[str, str, _Image]] = []  # named once z is numbered
+        self._z_offsets: dict[tuple[int, int], dict[int, float]] = {}
+        self.channel_names: tuple[str, ...] = ()
+        """One name per channel; known once `rows` was called."""
+
+    def rows(self) -> list[Row]:
+        """Make the rows.
+
+        Returns
+        -------
+        list
+            One per file, and one per missing plane.
+        """
+        if self._deep:
+            self._open(self._images)
+        self._decide_kinds()
+        self._number_z()
+        self._open(self._anchors())
+        self._open(self._suspicious())
+        self.channel_names = self._names()
+        self._describe()
+        self._report_files()
+        rows = [image.row for image in self._images]
+        mark_conflicts(rows, self._findings)
+        self._report_missing(rows)
+        check_mixes(rows, self.channel_names, self._findings)
+        check_dimensions(rows, self.channel_names, self._findings)
+        check_metadata(rows, self._tile_um(), self._findings)
+        return rows
+
+    def _open(self, images: Iterable[_Image]) -> None:
+        chosen = [image for image in images if not image.opened and image.file.file.size > 0]
+        results = read_headers(self._root, [image.file.file for image in chosen])
+        for image in chosen:
+            result = results[image.row.path]
+            image.opened = True
+            if isinstance(result, str):
+                image.row.status = PlaneStatus.UNREADABLE.value
+                self._odd.append(("UNREADABLE", f"cannot be read: {result}.", image))
+                continue
+            image.header = result
+            if b"<!ENTITY" in result.description:
+                self._odd.append(("XML_ENTITY", "declares an entity in its description.", image))
+            elif result.description:
+                image.meta = parse_metaseries(result.description)
+                self._check_label(image)
+
+    def _check_label(self, image: _Image) -> None:
+        label = image.meta.label if image.meta else None
+        named = (image.file.well, image.file.site)
+        if label is not None and (
+            label[0] != named[0] or (label[1] != named[1] and "s" in image.file.marked)
+        ):
+            said = (
+                f"is named well {named[0]} site {named[1]}, but says that it was taken at "
+                f"well {label[0]} site {label[1]}."
+            )
+            self._odd.append(("LABEL_MISMATCH", said, image))
+
+    def _decide_kinds(self) -> None:
+        """Decide by one well, field and time point of each channel what its z steps are."""
+        groups: dict[tuple[int, int], dict[tuple[str, int, int], list[_Image]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for image in self._images:
+            if image.usable:
+                file = image.file
+                groups[image.row.acquisition, file.wave][file.well, file.site, file.time].append(
+                    image
+                )
+        samples = {
+            channel: max(members.values(), key=lambda images: len({i.file.step for i in images}))
+            for channel, members in groups.items()
+        }
+        self._open(image for sample in samples.values() for image in sample)
+        kinds: dict[tuple[int, int], dict[int | None, str]] = {}
+        for channel, sample in samples.items():
+            paths = {image.file.step: image.row.path for image in sample}
+            tags = {image.file.step: image.meta for image in sample if image.meta is not None}
+            kinds[channel] = kinds_of_group(self._root, paths, tags)
+            self._z_offsets[channel] = {
+                step: meta.z_um
+                for step, meta in tags.items()
+                if step and kinds[channel][step] == PlaneKind.PLANE and not math.isnan(meta.z_um)
+            }
+        for image in self._images:
+            step = image.file.step
+            known = kinds.get((image.row.acquisition, image.file.wave), {})
+            kind = known.get(step)
+            if self._deep and image.meta is not None:
+                kind = kind_by_tag(step, image.meta) or kind
+            if kind is None:
+                kind = PlaneKind.UNKNOWN.value if step == 0 else PlaneKind.PLANE.value
+            if kind == "copy":
+                if image.usable:
+                    image.row.status = PlaneStatus.DUPLICATE_CONTENT.value
+                kind = PlaneKind.PLANE.value if step else PlaneKind.UNKNOWN.value
+            image.row.kind = kind
+        copies = [i for i in self._images if i.row.status == PlaneStatus.DUPLICATE_CONTENT]
+        if copies:
+            waves = sorted({image.file.wave for image in copies})
+            self._findings.add(
+                "Z_COPY",
+                f"{len(copies)} files of wavelengths {', '.join(map(str, waves))} are copies that "
+                "the export put in place of planes never taken.",
+            )
+
+    def _number_z(self) -> None:
+        """Number the steps of stacks over the whole plate; a single plane has z 0."""
+        steps: dict[int, set[int]] = defaultdict(set)
+        for image in self._images:
+            stacked = image.row.kind == PlaneKind.PLANE and image.file.step
+            if stacked and image.row.status != PlaneStatus.DUPLICATE_CONTENT:
+                steps[image.file.wave].add(image.file.step or 0)
+        stacks = [found for found in steps.values() if len(found) > 1]
+        numbers = dense(step for found in stacks for step in found)
+        for image in self._images:
+            if image.row.kind == PlaneKind.PLANE and len(steps[image.file.wave]) > 1:
+                image.row.z = numbers.get(image.file.step or 0, 0)
+
+    def _anchors(self) -> list[_Image]:
+        """One image of each well, field and channel: positions are per field."""
+        anchors: dict[tuple[int, str, int, int], _Image] = {}
+        for image in self._images:
+            if image.usable:
+                key = _place(image)
+                best = anchors.get(key)
+                if best is None or _rank(image) < _rank(best):
+                    anchors[key] = image
+        return list(anchors.values())
+
+    def _suspicious(self) -> list[_Image]:
+        """Uncompressed files whose size is not that of their channel."""
+        usual: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+        for image in self._images:
+            if image.header is not None and image.header.compression == 1:
+                usual[image.row.acquisition, image.file.wave][image.row.file_size] += 1
+        sizes = {channel: counts.most_common(1)[0][0] for channel, counts in usual.items()}
+        return [
+            image
+            for image in self._images
+            if (size := sizes.get((image.row.acquisition, image.file.wave))) is not None
+            and abs(image.row.file_size - size) > _SLACK
+        ]
+
+    def _names(self) -> tuple[str, ...]:
+        said: dict[int, Counter[str]] = defaultdict(Counter)
+        for image in self._images:
+            if image.meta is not None and image.meta.channel:
+                said[image.file.wave][image.meta.channel] += 1
+        names: list[str] = []
+        for wave in self._waves:
+            planned = self._wave_names[wave - 1] if 0 < wave <= len(self._wave_names) else ""
+            tagged = said[wave].most_common(1)[0][0] if said[wave] else ""
+            name = planned or tagged or f"w{wave}"
+            names.append(name if name not in names else f"{name} (w{wave})")
+        return tuple(names)
+
+    def _describe(self) -> None:
+        """Fill in what headers say: from the file's own, else from one of its field."""
+        by_place: dict[tuple[int, str, int, int], _Image] = {}
+        by_channel: dict[tuple[int, int], _Image] = {}
+        by_field: dict[tuple[int, str, int], _Image] = {}
+        start: dict[int, float] = {}
+        for image in sorted(self._images, key=_rank):
+            if image.header is None:
+                continue
+            row, file = image.row, image.file
+            by_place.setdefault(_place(image), image)
+            by_channel.setdefault((row.acquisition, file.wave), image)
+            if image.meta is not None:
+                by_field.setdefault((row.acquisition, file.well, file.site), image)
+                taken = image.meta.time
+                if not math.isnan(taken):
+                    start[row.acquisition] = min(taken, start.get(row.acquisition, taken))
+        for image in self._images:
+            row, file = image.row, image.file
+            row.channel_name = self.channel_names[row.channel]
+            near = by_place.get(_place(image))
+            like = near or by_channel.get((row.acquisition, file.wave))
+            header = image.header or (like.header if like else None)
+            if header is not None and (image.header is not None or image.usable):
+                row.height, row.width, row.dtype = header.height, header.width, header.dtype
+            meta = image.meta or (like.meta if like else None)
+            if meta is not None:
+                row.pixel_um_y, row.pixel_um_x = meta.pixel_um
+                row.emission_nm, row.exposure_s = meta.emission_nm, meta.exposure_s
+            field = by_field.get((row.acquisition, file.well, file.site))
+            placed = image.meta or (near.meta if near else None) or (field.meta if field else None)
+            if placed is not None:
+                row.x_um, row.y_um = placed.offset_um
+            if image.meta is not None:
+                row.z_um = image.meta.z_um
+                row.time_s = image.meta.time - start.get(row.acquisition, math.nan)
+            elif near is not None and row.kind == PlaneKind.PLANE:
+                row.z_um = self._z_from(near, file.step)
+        self._place_by_stage(by_field)
+
+    def _z_from(self, near: _Image, step: int | None) -> float:
+        """Focus of a plane that was not opened: that of one of its stack, plus the same steps."""
+        offsets = self._z_offsets.get((near.row.acquisition, near.file.wave), {})
+        here, there = offsets.get(step or 0), offsets.get(near.file.step or 0)
+        if near.meta is None or here is None or there is None:
+            return math.nan
+        return near.meta.z_um + here - there
+
+    def _place_by_stage(self, by_field: dict[tuple[int, str, int], _Image]) -> None:
+        """Where tags give only the place on the stage, measure from the middle of the well's fields."""
+        wells: dict[tuple[int, str], dict[int, tuple[float, float]]] = defaultdict(dict)
+        for (acquisition, well, site), image in by_field.items():
+            if image.meta is not None and math.isnan(sum(image.meta.offset_um)):
+                wells[acquisition, well][site] = image.meta.stage_um
+        if not wells:
+            return
+        middles = {
+            key: tuple((min(axis) + max(axis)) / 2 for axis in zip(*places.values(), strict=True))
+            for key, places in wells.items()
+        }
+        for image in self._images:
+            key = (image.row.acquisition, image.file.well)
+            place = wells.get(key, {}).get(image.file.site)
+            if place is not None and math.isnan(image.row.x_um):
+                image.row.x_um = place[0] - middles[key][0]
+                image.row.y_um = place[1] - middles[key][1]
+
+    def _report_files(self) -> None:
+        for image in self._images:
+            if image.row.status == PlaneStatus.EMPTY:
+                self._odd.append(("EMPTY_FILE", "has 0 bytes.", image))
+        for code, what, image in self._odd:
+            row = image.row
+            self._findings.add(
+                code,
+                f"{row.path} {what}",
+                well=row.well,
+                field=row.field,
+                channel=row.channel,
+                z=row.z,
+                t=row.t,
+                path=row.path,
+            )
+
+    def _report_missing(self, rows: list[Row]) -> None:
+        placed: dict[tuple[int, str, int], Row] = {}
+        ids: dict[tuple[str, int], str] = {}
+        for image in self._images:
+            row = image.row
+            placed.setdefault((row.acquisition, row.well, row.field), row)
+            ids["field", row.field] = row.field_id
+            ids["t", row.t] = row.t_id
+            if row.kind == PlaneKind.PLANE:
+                ids[f"z{row.channel}", row.z] = row.z_id
+
+        def complete(row: Row, example: Row) -> None:
+            near = placed.get((row.acquisition, row.well, row.field))
+            if near is not None:
+                row.x_um, row.y_um = near.x_um, near.y_um
+            row.channel_name = example.channel_name
+            row.pixel_um_y, row.pixel_um_x = example.pixel_um_y, example.pixel_um_x
+            row.emission_nm = example.emission_nm
+            row.field_id, row.t_id = ids["field", row.field], ids["t", row.t]
+            row.z_id = ids.get((f"z{row.channel}", row.z), "")
+
+        report_missing(add_missing(rows, complete), self._findings)
+
+    def _tile_um(self) -> dict[tuple[int, int], float]:
+        return {
+            (image.row.acquisition, image.row.channel): image.row.width * image.row.pixel_um_x
+            for image in self._images
+            if image.header is not None
+        }
+
+
+def _place(image: _Image) -> tuple[int, str, int, int]:
+    return (image.row.acquisition, image.file.well, image.file.site, image.file.wave)
+
+
+def _rank(image: _Image) -> tuple[bool, bool, int, int]:
+    """Prefer sound images to others, planes to projections, early ones to late, low ones to high."""
+    row = image.row
+    return (row.status != PlaneStatus.OK, row.kind != PlaneKind.PLANE, row.t, image.file.step or 0)
