@@ -13,14 +13,6 @@ from openhcs.functions._inputs import (
     Tile,
 )
 from openhcs.functions._measure import measure_objects
-from openhcs.functions._project import (
-    best_focus,
-    project_max,
-    project_mean,
-    project_min,
-    project_std,
-    project_sum,
-)
 from openhcs.functions._plate_statistics import (
     BScores,
     EdgeEffect,
@@ -31,6 +23,14 @@ from openhcs.functions._plate_statistics import (
     robust_z,
     ssmd,
     z_prime,
+)
+from openhcs.functions._project import (
+    best_focus,
+    project_max,
+    project_mean,
+    project_min,
+    project_std,
+    project_sum,
 )
 from openhcs.functions._registry import (
     Axes,

@@ -30,6 +30,9 @@ _QUALITY_FEATURES = (
     "saturated_fraction",
 )
 
+# One clipped pixel among planes without any is no finding: z 5 is 0.1 % of the pixels at least.
+_LEAST_SPREADS = {"saturated_fraction": 2e-4}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlier:
@@ -138,7 +141,8 @@ def flag_outliers(
     -----
     Robust z is (x - median) / (1.4826 MAD) among at least five rows that are alike. Where more
     than half of them are equal, the mean absolute deviation times 1.2533 takes the place of the
-    MAD (Iglewicz & Hoaglin, How to detect and handle outliers, 1993).
+    MAD (Iglewicz & Hoaglin, How to detect and handle outliers, 1993). Saturation less than 0.1 %
+    of the pixels from the median is never named.
     """
     if not limit > 0:
         raise ValueError(f"limit is {limit}; it must be greater than 0")
@@ -149,7 +153,7 @@ def flag_outliers(
     for rows in _groups([np.asarray(columns[key]) for key in by if key in columns], length):
         for name in features:
             values = np.asarray(columns[name])[rows].astype(np.float64)
-            median, scores = _robust_scores(values)
+            median, scores = _robust_scores(values, _LEAST_SPREADS.get(name, 0.0))
             found.extend(
                 Outlier(
                     feature=name,
@@ -174,14 +178,14 @@ def _groups(keys: Sequence[NDArray[Any]], length: int) -> list[NDArray[np.intp]]
     return [group for group in groups if group.size >= 5]
 
 
-def _robust_scores(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+def _robust_scores(values: NDArray[np.float64], least: float) -> tuple[float, NDArray[np.float64]]:
     """Give the median, and each value's distance from it; 0 where there is no spread."""
     known = values[~np.isnan(values)]
     if known.size == 0:
         return float("nan"), np.zeros(values.size)
     median = float(np.median(known))
     away = np.abs(known - median)
-    spread = 1.4826 * float(np.median(away)) or 1.2533 * float(away.mean())
+    spread = max(1.4826 * float(np.median(away)) or 1.2533 * float(away.mean()), least)
     if not spread > 0:
         return median, np.zeros(values.size)
     return median, np.nan_to_num((values - median) / spread, nan=0.0)

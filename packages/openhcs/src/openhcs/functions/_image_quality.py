@@ -56,8 +56,9 @@ def measure_image_quality(plane: PlaneArray) -> Mapping[str, float | bool | str]
     Notes
     -----
     Extremes, saturation and zeros count every pixel. Everything else is made from a fixed part of
-    the plane, so that this costs little beside reading it (0.6 ms on 1080²): every eighth row, for
-    the focus the central 256 x 256 pixels, for the hash every sixteenth row and the shape.
+    the plane, so that this costs little beside reading it (1 ms on 1080²): background and noise
+    from every eighth row, levels from every sixteenth, the hash from every 32nd row and the shape,
+    the focus from the central 256 x 256 pixels. Of planes of less than 256 rows, more are used.
     """
     if plane.ndim != 2 or plane.size == 0:
         raise ValueError(f"a plane has two axes (y, x); this one has shape {plane.shape}")
@@ -74,7 +75,8 @@ def measure_image_quality(plane: PlaneArray) -> Mapping[str, float | bool | str]
     constant = low == high
     step = max(1, min(8, min(plane.shape) // 32))
     rows = np.ascontiguousarray(plane[::step])
-    p01, median, p99 = _quantiles(rows, (0.01, 0.5, 0.99))
+    half = rows[:: min(step, 2)]
+    p01, median, p99 = _quantiles(half, (0.01, 0.5, 0.99))
     averages = _row_averages(rows, step)
     background, gradient = _background(averages)
     noise, snr, empty = _signal(rows, averages, background, step)
@@ -85,7 +87,7 @@ def measure_image_quality(plane: PlaneArray) -> Mapping[str, float | bool | str]
         "constant": constant,
         "minimum": low,
         "maximum": high,
-        "mean": float(rows.mean(dtype=np.float64)),
+        "mean": float(half.mean(dtype=np.float64)),
         "median": median,
         "p01": p01,
         "p99": p99,
@@ -96,7 +98,7 @@ def measure_image_quality(plane: PlaneArray) -> Mapping[str, float | bool | str]
         "empty": constant or empty,
         "focus_slope": slope,
         "focus_laplacian": laplacian,
-        "content_hash": _content_hash(plane[:: 2 * step], plane.shape),
+        "content_hash": _content_hash(rows[:: min(step, 4)], plane.shape),
     }
 
 
@@ -112,7 +114,7 @@ def _quantiles(rows: NDArray[Any], wanted: tuple[float, ...]) -> tuple[float, ..
         cumulated = np.cumsum(np.bincount(rows.ravel()))
         places = np.searchsorted(cumulated, [q * (rows.size - 1) for q in wanted], side="right")
         return tuple(float(place) for place in places)
-    return tuple(float(value) for value in np.quantile(rows[::4], wanted))
+    return tuple(float(value) for value in np.quantile(rows[::2], wanted))
 
 
 def _row_averages(rows: NDArray[Any], step: int) -> NDArray[np.float32]:
@@ -145,14 +147,20 @@ def _signal(
     noise = 0.0
     if some.shape[1] > 1:
         # Neighbouring pixels share the signal and differ by the noise, twice.
-        noise = 1.4826 / math.sqrt(2) * float(np.median(np.abs(np.diff(some[:, ::2]))))
-    flat = averages.ravel()
-    # The fifth brightest run: a nucleus covers more, a hot pixel or two do not.
-    fifth = max(flat.size - 5, 0)
-    bright = float(np.partition(flat, fifth)[fifth]) - background
-    spread = 1.4826 * float(np.median(np.abs(flat[::4] - np.median(flat[::4]))))
+        noise = 1.4826 / math.sqrt(2) * _middle(np.abs(np.diff(some[:, ::2])))
+    flat, some_runs = averages.ravel(), averages[::4].ravel()
+    # The third brightest run: a nucleus covers more, a hot pixel or two do not.
+    third = max(flat.size - 3, 0)
+    bright = float(np.partition(flat, third)[third]) - background
+    spread = 1.4826 * _middle(np.abs(some_runs - _middle(some_runs)))
     floor = max(noise / math.sqrt(step), spread)
     return noise, bright / noise if noise > 0 else 0.0, not bright > _EMPTY_CONTRAST * floor
+
+
+def _middle(values: NDArray[Any]) -> float:
+    """Give the upper median; a fifth of the time of ``numpy.median``, which looks for NaN too."""
+    half = values.size // 2
+    return float(np.partition(values, half, axis=None)[half])
 
 
 def _focus(plane: PlaneArray, noise: float) -> tuple[float, float]:
