@@ -104,7 +104,7 @@ def encode(message: Message, encoding: Encoding = Encoding.MSGPACK) -> bytes:
     message
         What to write.
     encoding
-        JSON writes bytes values as base64 text.
+        JSON writes bytes values as base64 text, and NaN and infinities as null.
 
     Returns
     -------

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+import struct
 from collections import Counter, defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from zmqruntime import _codec
 from zmqruntime._errors import (
@@ -40,6 +40,7 @@ _RECONNECT_MS = 50
 _RECONNECT_MOST_MS = 1000
 _MOST_READ = 64
 _FULL_RETRY_S = 0.01
+_MONITOR_EVENT = struct.Struct("=HI")  # event and value, as zmq_socket_monitor(3) lays them out
 
 
 @dataclass(slots=True, eq=False)
@@ -431,7 +432,7 @@ class ControlClient:
 
     def _on_monitor(self) -> None:
         while self._monitor is not None and self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
+            event, _ = _MONITOR_EVENT.unpack(self._monitor.recv_multipart(zmq.NOBLOCK)[0])
             if event == zmq.EVENT_DISCONNECTED:
                 self.declare_lost("the connection broke")
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+import zmq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zmqruntime import Endpoint, EndpointInUse, InsecureBindError, InvalidEndpointError
+from zmqruntime._endpoints import bind_host, bind_socket, is_loopback
+
+
+@pytest.mark.req("002.8")
+@pytest.mark.parametrize(("control", "data"), [(5555, 6555), (5565, 6565), (7777, 8777)])
+def test_the_data_port_is_a_thousand_above_the_control_port(control: int, data: int) -> None:
+    endpoint = Endpoint(port=control)
+    assert endpoint.control_url == f"tcp://127.0.0.1:{control}"
+    assert endpoint.data_url == f"tcp://127.0.0.1:{data}"
+    assert endpoint.data_port == data
+
+
+def test_ipv6_hosts_are_bracketed() -> None:
+    endpoint = Endpoint("::1", 5555)
+    assert endpoint.control_url == "tcp://[::1]:5555"
+    assert str(endpoint) == "[::1]:5555"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "transport", "offset"),
+    [
+        ("", 5555, "tcp", 1000),
+        ("*", 5555, "tcp", 1000),
+        ("a b", 5555, "tcp", 1000),
+        ("http://x", 5555, "tcp", 1000),
+        ("localhost", 0, "tcp", 1000),
+        ("localhost", 65000, "tcp", 1000),
+        ("localhost", 500, "tcp", -1000),
+        ("localhost", 5555, "tcp", 0),
+        ("localhost", 5555, "udp", 1000),
+    ],
+)
+def test_what_cannot_exist_is_refused(host: str, port: int, transport: str, offset: int) -> None:
+    with pytest.raises(InvalidEndpointError):
+        Endpoint(host, port, transport, offset)
+
+
+@given(
+    st.sampled_from(["localhost", "10.0.0.7", "::1", "fe80::1", "scope-3.lab.example"]),
+    st.integers(1, 64535),
+)
+def test_an_endpoint_can_be_read_back_from_its_text(host: str, port: int) -> None:
+    endpoint = Endpoint(host, port)
+    assert Endpoint.parse(str(endpoint)) == endpoint
+    assert Endpoint.parse(f"tcp://{endpoint}") == endpoint
+
+
+@pytest.mark.parametrize("text", ["localhost", "::1", "[::1]", " scope-3 "])
+def test_a_text_without_port_gets_the_default(text: str) -> None:
+    assert Endpoint.parse(text, default_port=7777).port == 7777
+
+
+@pytest.mark.parametrize("text", ["", ":5555", "a:b:c", "host:port", "ipc:///tmp/x", "a:999999"])
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(InvalidEndpointError):
+        Endpoint.parse(text)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_endpoint_or_a_named_error(text: str) -> None:
+    try:
+        Endpoint.parse(text)
+    except InvalidEndpointError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("asked", "insecure", "host"),
+    [
+        ("*", False, "127.0.0.1"),
+        ("*", True, "*"),
+        ("localhost", False, "127.0.0.1"),
+        ("127.0.0.1", False, "127.0.0.1"),
+        ("::1", False, "::1"),
+        ("0.0.0.0", True, "0.0.0.0"),  # noqa: S104 - said to be insecure
+    ],
+)
+def test_without_keys_only_loopback_is_served(asked: str, insecure: bool, host: str) -> None:
+    assert bind_host(asked, insecure=insecure) == host
+
+
+@pytest.mark.parametrize("asked", ["0.0.0.0", "10.0.0.7", "::"])  # noqa: S104 - refused
+def test_an_open_bind_without_keys_says_what_to_do(asked: str) -> None:
+    with pytest.raises(InsecureBindError, match="SSH tunnel.*insecure") as caught:
+        bind_host(asked)
+    assert isinstance(caught.value, PermissionError)
+
+
+def test_a_host_name_is_no_bind_address() -> None:
+    with pytest.raises(InvalidEndpointError):
+        bind_host("scope-3.lab.example", insecure=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("localhost", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False), ("h", False)],
+)
+def test_names_are_not_resolved_to_find_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.req("F.2")
+def test_a_port_that_a_foreign_program_holds_is_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as foreign, zmq.Context() as context:
+        with context.socket(zmq.ROUTER) as router, pytest.raises(EndpointInUse) as caught:
+            bind_socket(router, f"tcp://127.0.0.1:{foreign.getsockname()[1]}")
+        assert caught.value.pid is None
+        with socket.create_connection(foreign.getsockname()) as visitor:
+            assert visitor.getpeername() == foreign.getsockname()
+
+
+def test_an_address_of_another_computer_cannot_be_bound() -> None:
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.ROUTER) as router,
+        pytest.raises(InvalidEndpointError, match="192.0.2.1"),
+    ):
+        bind_socket(router, "tcp://192.0.2.1:5555")
