@@ -1,4 +1,4 @@
-"""Segmentation, features and image quality, each beside the bare library calls it cannot do without.
+"""Segmentation, features and image quality, each beside the library calls that it is held against.
 
 One field of 1080 x 1080 with 300 nuclei, a fifth of which touch. Ours and the limit run in turn, so
 that whatever else the computer does falls on both.

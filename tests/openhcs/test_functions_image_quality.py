@@ -113,7 +113,12 @@ def test_the_hash_is_that_of_the_content() -> None:
     plane = noisy(scene())
     record = measure_image_quality(plane)
     assert measure_image_quality(plane.copy()) == record
-    others = [noisy(scene(), seed=2), plane[::-1], plane.astype(np.int32), plane.reshape(128, 512)]
+    others: list[NDArray[Any]] = [
+        noisy(scene(), seed=2),
+        plane[::-1],
+        plane.astype(np.int32),
+        plane.reshape(128, 512),
+    ]
     hashes = {measure_image_quality(other)["content_hash"] for other in others}
     assert len(hashes | {record["content_hash"]}) == 5
 
@@ -134,7 +139,7 @@ def test_pixels_that_are_not_finite_are_left_out(fill: float) -> None:
     plane = scene().astype(np.float32)
     plane[10:14, 10:14] = fill
     record = measure_image_quality(plane)
-    assert record["maximum"] <= 1500
+    assert float(record["maximum"]) <= 1500
     assert all(math.isfinite(value) for value in record.values() if isinstance(value, float))
     nothing = measure_image_quality(np.full((32, 32), fill, np.float32))
     assert nothing["constant"] is True

@@ -40,7 +40,7 @@ _PROPERTIES = {
 def reference(labels: NDArray[Any], plane: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Measure the same with scikit-image, object by object."""
     rows: list[dict[str, float]] = []
-    for region in regionprops(labels, plane):
+    for region in regionprops(labels, plane):  # type: ignore[no-untyped-call]  # scikit-image
         row = {name: float(getattr(region, of)) for name, of in _PROPERTIES.items()}
         top, left, bottom, right = region.bbox
         row["AreaShape_BoundingBoxMinimum_Y"], row["AreaShape_BoundingBoxMinimum_X"] = top, left
@@ -193,6 +193,7 @@ def test_an_object_with_no_free_pixel_around_has_no_local_background() -> None:
 
 def test_each_channel_has_columns_of_its_own() -> None:
     labels = np.ones((32, 32), np.int32)
+    planes: dict[str, NDArray[Any]]
     planes = {"DAPI": np.full((32, 32), 2, np.uint16), "GFP": np.full((32, 32), 3, np.uint8)}
     columns = measure_objects(planes, labels=labels, pixel_um=PIXEL_UM)
     assert columns["Intensity_MeanIntensity_DAPI"].item() == 2

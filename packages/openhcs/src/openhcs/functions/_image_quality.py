@@ -72,6 +72,7 @@ def measure_image_quality(plane: PlaneArray) -> Mapping[str, float | bool | str]
         )
     low, high = float(plane.min()), float(plane.max())
     saturated = int(np.count_nonzero(plane == plane.max())) if high in _FULL_SCALES else 0
+    zeros = plane.size - int(np.count_nonzero(plane)) if low <= 0 <= high else 0
     constant = low == high
     step = max(1, min(8, min(plane.shape) // 32))
     rows = np.ascontiguousarray(plane[::step])
@@ -83,7 +84,7 @@ def measure_image_quality(plane: PlaneArray) -> Mapping[str, float | bool | str]
     slope, laplacian = (0.0, 0.0) if constant else _focus(plane, noise)
     return {
         "saturated_fraction": saturated / plane.size,
-        "zero_fraction": 1 - int(np.count_nonzero(plane)) / plane.size,
+        "zero_fraction": zeros / plane.size,
         "constant": constant,
         "minimum": low,
         "maximum": high,
@@ -130,9 +131,9 @@ def _background(averages: NDArray[np.float32]) -> tuple[float, float]:
     down, across = (min(_BLOCKS, n) for n in averages.shape)
     height, width = averages.shape[0] // down, averages.shape[1] // across
     blocks = averages[: down * height, : across * width].reshape(down, height, across, width)
-    blocks = blocks.transpose(0, 2, 1, 3).reshape(down * across, height * width)
+    listed = blocks.transpose(0, 2, 1, 3).reshape(down * across, height * width)
     quarter = (height * width) // 4
-    levels = np.partition(blocks, quarter, axis=1)[:, quarter].reshape(down, across)
+    levels = np.partition(listed, quarter, axis=1)[:, quarter].reshape(down, across)
     return float(np.median(levels)), sum(
         abs(_slope(np.arange(along.size, dtype=np.float64), along)) * along.size
         for along in (levels.mean(axis=1), levels.mean(axis=0))

@@ -130,6 +130,11 @@ class _Pixels:
         areas = np.bincount(objects, minlength=numbers.size)
         return cls(numbers, flat, objects, areas)
 
+    @property
+    def number_dtype(self) -> np.dtype[Any]:
+        """The smallest type that holds the row of an object + 1."""
+        return np.min_scalar_type(self.numbers.size)
+
     def total(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum values (one per pixel) over each object."""
         sums = np.bincount(self.objects, weights=values, minlength=self.numbers.size)
@@ -231,8 +236,8 @@ def _perimeters(
     height, width = shape
     stride = width + 2
     flat = (y + 1) * stride + x + 1
-    padded = np.zeros((height + 2) * stride, np.int32)
-    own = (pixels.objects + 1).astype(np.int32)
+    padded = np.zeros((height + 2) * stride, pixels.number_dtype)
+    own = (pixels.objects + 1).astype(padded.dtype)
     padded[flat] = own
     beside = (-stride, -1, 1, stride)
     inner = np.ones(flat.size, bool)
@@ -246,7 +251,9 @@ def _perimeters(
         code += 2 * (padded[flat + step] == own)
     for step in (-stride - 1, -stride + 1, stride - 1, stride + 1):
         code += 10 * (padded[flat + step] == own)
-    lengths = np.bincount(own - 1, weights=_OUTLINE[code], minlength=pixels.numbers.size)
+    lengths = np.bincount(
+        pixels.objects[outline], weights=_OUTLINE[code], minlength=pixels.numbers.size
+    )
     return lengths.astype(np.float64, copy=False)
 
 
@@ -270,7 +277,7 @@ def _ring(
     step = tuple(min(4, max(1, int(ring_um / (2 * size)))) for size in pixel_um)
     gap = [math.ceil(gap_um / (n * size)) for n, size in zip(step, pixel_um, strict=True)]
     ring = [max(1, round(ring_um / (n * size))) for n, size in zip(step, pixel_um, strict=True)]
-    rows = np.zeros((-(-shape[0] // step[0]), -(-shape[1] // step[1])), np.int32)
+    rows = np.zeros((-(-shape[0] // step[0]), -(-shape[1] // step[1])), pixels.number_dtype)
     rows[y // step[0], x // step[1]] = pixels.objects + 1
     near = _grown(rows, gap)
     far = _grown(near, ring)
@@ -284,7 +291,7 @@ def _ring(
     )
 
 
-def _grown(rows: NDArray[np.int32], steps: Sequence[int]) -> NDArray[np.int32]:
+def _grown(rows: NDArray[Any], steps: Sequence[int]) -> NDArray[Any]:
     """Spread the larger values along both axes, by so many steps each way."""
     for _ in range(steps[0]):
         wider = rows.copy()

@@ -294,10 +294,9 @@ def edge_effect(plate: ArrayLike) -> EdgeEffect:
         pooled = float(np.median(away))
         difference = (centres[0] - centres[1]) / pooled if pooled > 0 else math.nan
         p = float(stats.mannwhitneyu(outer, inner, alternative="two-sided").pvalue)
-    rows, columns = np.indices(values.shape)
-    return EdgeEffect(
-        difference=difference, p=p, rows=_trend(rows, values), columns=_trend(columns, values)
-    )
+    places = np.indices(values.shape)
+    rows, columns = (_trend(places[axis], values) for axis in (0, 1))
+    return EdgeEffect(difference=difference, p=p, rows=rows, columns=columns)
 
 
 def _trend(places: NDArray[Any], values: NDArray[np.float64]) -> Trend:

@@ -163,7 +163,6 @@ def segment_cells(
         If the guide is no channel, shapes differ, or a parameter is out of its range.
     """
     from scipy import ndimage
-    from skimage.segmentation import watershed
 
     if distance_um < 0:
         raise ValueError(f"distance_um is {distance_um}; it must be 0 or more")
@@ -186,8 +185,7 @@ def segment_cells(
     body = smoothed > _cut(smoothed, covered, threshold, threshold_factor, integer=integer)
     body &= near
     body |= seeds > 0
-    cells: NDArray[np.int32] = watershed(-smoothed, seeds, mask=body).astype(np.int32)
-    return cells
+    return _watershed(-smoothed, seeds, body)
 
 
 @function(
@@ -252,16 +250,14 @@ def _smoothed(
     from scipy import ndimage
 
     smoothed = np.nan_to_num(plane.astype(np.float32), nan=0.0)
-    reach = (0, 0)
+    sigma = tuple(smoothing_um / size for size in pixel_um)
     if smoothing_um > 0:
-        sigma = tuple(smoothing_um / size for size in pixel_um)
-        reach = tuple(math.ceil(3 * s) for s in sigma)
         smoothed = ndimage.gaussian_filter(smoothed, sigma, truncate=3.0)
     free = smoothed == 0
     if not 0 < np.count_nonzero(free) < free.size / 2:
         return smoothed, None
     # Smoothing has carried the edge of the canvas as far to either side.
-    covered = ~ndimage.maximum_filter(free, tuple(4 * n + 3 for n in reach))
+    covered = ~ndimage.maximum_filter(free, tuple(4 * math.ceil(3 * s) + 3 for s in sigma))
     return smoothed, covered if covered.any() else None
 
 
@@ -305,12 +301,12 @@ def _background(
     y, x = (grid.ravel() for grid in np.indices(coarse.shape))
     terms = np.stack([np.ones(y.size), y, x], axis=1)
     slope = (terms @ np.linalg.lstsq(terms, coarse.ravel(), rcond=None)[0]).reshape(coarse.shape)
-    opened = ndimage.grey_opening(coarse - slope, size=9)
+    opened = ndimage.grey_opening(coarse - slope, size=(9, 9))
     even = slope + ndimage.gaussian_filter(opened, 4.0)
-    background: NDArray[np.float32] = resize(
+    background: NDArray[Any] = resize(  # type: ignore[no-untyped-call]  # scikit-image has no types
         even, smoothed.shape, order=1, mode="edge", preserve_range=True, anti_aliasing=False
-    ).astype(np.float32)
-    return background
+    )
+    return background.astype(np.float32)
 
 
 def _fill_holes(mask: NDArray[np.bool_], most: float) -> None:
@@ -331,7 +327,6 @@ def _split(
 ) -> NDArray[np.int32]:
     """Part one connected object where it has a neck; 0 outside of it, parts from 1."""
     from scipy import ndimage
-    from skimage.segmentation import watershed
 
     inside = np.pad(clump, 1)
     distance = ndimage.distance_transform_edt(inside, sampling=pixel_um).astype(np.float32)
@@ -339,13 +334,25 @@ def _split(
     distance = ndimage.gaussian_filter(distance, sigma, mode="constant", truncate=3.0)
     window = tuple(2 * max(1, round(0.3 * diameter_um / size)) + 1 for size in pixel_um)
     peaks = (ndimage.maximum_filter(distance, window) == distance) & inside
-    seeds, count = ndimage.label(peaks, np.ones((3, 3), bool))
+    seeds = np.zeros(peaks.shape, np.int32)
+    count = int(ndimage.label(peaks, np.ones((3, 3), bool), output=seeds))
     if count > 1:
         count = _merge_seeds(seeds, count, distance, depth)
     if count <= 1:
         return clump.astype(np.int32)
-    parts: NDArray[np.int32] = watershed(-distance, seeds, mask=inside)[1:-1, 1:-1]
-    return parts.astype(np.int32)
+    return _watershed(-distance, seeds, inside)[1:-1, 1:-1]
+
+
+def _watershed(
+    height: NDArray[np.float32], seeds: NDArray[np.int32], mask: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """Flood from the seeds, which keep their numbers."""
+    from skimage import segmentation
+
+    flooded: NDArray[Any] = segmentation.watershed(  # type: ignore[no-untyped-call]  # scikit-image
+        height, seeds, mask=mask
+    )
+    return flooded.astype(np.int32, copy=False)
 
 
 def _merge_seeds(
