@@ -392,3 +392,129 @@ def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:
         synthetic_plate(tmp_path / "plate")
     assert kept.read_text() == "mine"
     assert not (tmp_path / "plate.truth").exists()
+
+
+def test_a_channel_lies_shifted_as_stored(tmp_path: Path) -> None:
+    def make(name: str, shift: float) -> PlateTruth:
+        return synthetic_plate(
+            tmp_path / name / "plate",
+            wells=("A01",),
+            grid=(1, 1),
+            size_px=96,
+            z=1,
+            stage_error_px=3.0 - shift,
+            channel_shift_px=shift,
+            seed=2,
+        )
+
+    straight, shifted = make("straight", 0.0), make("shifted", 3.0)
+    down = shifted.channel_shift["dy_px"].tolist()
+    right = shifted.channel_shift["dx_px"].tolist()
+    assert (down[0], right[0]) == (0.0, 0.0)
+    assert 0.0 < abs(down[1]) <= 3.0
+    assert set(straight.channel_shift["dy_px"].tolist()) == {0.0}
+    mosaic = noise_free_mosaic(shifted, "A01", channel=1)
+    place = tile(shifted, "A01", 0)
+    seen = noise_free_tile(shifted, "A01", field=0, channel=1)
+    rows = np.arange(96)[:, None] + place["y_px"] - down[1]
+    columns = np.arange(96)[None, :] + place["x_px"] - right[1]
+    expected = ndimage.map_coordinates(mosaic, np.broadcast_arrays(rows, columns), order=3)
+    np.testing.assert_allclose(seen[12:-12, 12:-12], expected[12:-12, 12:-12], atol=0.2)
+
+
+def test_place_on_the_plate_and_chance_act_as_stored(tmp_path: Path) -> None:
+    wells = ("A01", "B06", "D06", "G06")
+    same = dict.fromkeys(
+        wells, Condition(role="sample", compound="", dose_um=float("nan"), effect=1.0)
+    )
+    truth = synthetic_plate(
+        tmp_path / "plate",
+        wells=wells,
+        platemap=same,
+        grid=(2, 2),
+        size_px=128,
+        z=1,
+        edge_effect=0.2,
+        gradient=(0.7, 0.0),
+        well_cv=0.1,
+    )
+    layout = truth.platemap["layout_factor"]
+    assert layout[0] == pytest.approx(0.8 * 0.65)
+    assert np.diff(layout[1:]) == pytest.approx([0.2, 0.3])
+    assert np.ptp(truth.platemap["well_factor"]) > 0.01
+    factor = layout * truth.platemap["well_factor"]
+    measured = [
+        np.median(truth.of_well(truth.cells, well)["mean_GFP"] - 140.0) for well in truth.spec.wells
+    ]
+    assert np.asarray(measured) / factor == pytest.approx(np.mean(measured / factor), rel=0.2)
+
+
+def test_controls_show_what_the_assay_says(tmp_path: Path) -> None:
+    conditions = {
+        f"{row}{col:02d}": default_condition(f"A{col:02d}") for row in "ABCDEFGH" for col in (1, 12)
+    }
+    truth = synthetic_plate(
+        tmp_path / "plate",
+        wells=tuple(conditions),
+        grid=(1, 1),
+        size_px=128,
+        z=1,
+        cells_per_field=12,
+        well_cv=0.06,
+        texture=0.0,
+        seed=1,
+    )
+    means = {
+        role: np.array(
+            [
+                np.mean(truth.of_well(truth.cells, well)["mean_GFP"] - 140.0)
+                for well, condition in conditions.items()
+                if condition.role == role
+            ]
+        )
+        for role in ("negative", "positive")
+    }
+    low, high = means["negative"], means["positive"]
+    z_prime = 1 - 3 * (low.std(ddof=1) + high.std(ddof=1)) / (high.mean() - low.mean())
+    assert 0.4 < truth.assay["z_prime"] < 0.7
+    assert z_prime == pytest.approx(truth.assay["z_prime"], abs=0.2)
+    assert truth.assay["ssmd"] > 5
+
+
+@pytest.mark.parametrize("layout", ["imagexpress", "imagexpress-database", "phenix"])
+def test_a_channel_of_one_plane_stands_beside_stacks(tmp_path: Path, layout: Any) -> None:
+    truth = synthetic_plate(
+        tmp_path / "plate",
+        format=layout,
+        wells=("A01",),
+        grid=(1, 2),
+        size_px=48,
+        z=3,
+        single_plane=("GFP",),
+        projections=layout != "phenix",
+        stamp=True,
+    )
+    count = {
+        (kind, channel): int(
+            np.sum((truth.planes["kind"] == kind) & (truth.planes["channel"] == channel))
+        )
+        for kind in ("plane", "max", "copy")
+        for channel in (0, 1)
+    }
+    projected = 0 if layout == "phenix" else 2
+    assert (count["plane", 0], count["plane", 1]) == (6, 2)
+    assert (count["max", 0], count["max", 1], count["copy", 0]) == (projected, 0, 0)
+    assert count["copy", 1] == (6 if layout == "imagexpress" else 0)
+    chosen = truth.planes["channel"] == 1
+    copies = truth.planes["path"][chosen & (truth.planes["kind"] == "copy")].tolist()
+    if copies:
+        assert {path.split("/")[1] for path in copies} == {"ZStep_0", "ZStep_2", "ZStep_3"}
+        assert len(set(truth.planes["sha256"][chosen].tolist())) == 2
+    sharp = pixels(truth, field=0, channel=1).astype(float)[1:]
+    perfect = noise_free_tile(truth, "A01", field=0, channel=1)[1:] * truth.illumination[1][1:]
+    assert np.abs(sharp - 100 - perfect).mean() < 20
+
+
+def test_a_well_that_is_not_there_is_named(plain: PlateTruth) -> None:
+    with pytest.raises(ValueError, match="no well B02; it has A01, A12"):
+        noise_free_mosaic(plain, "B02", channel=0)

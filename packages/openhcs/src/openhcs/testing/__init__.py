@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from openhcs.testing._assay import default_condition
 from openhcs.testing._faults import Fault, InjectedFault
 from openhcs.testing._plates import (
-    default_condition,
     noise_free_mosaic,
     noise_free_tile,
     synthetic_plate,

@@ -47,7 +47,7 @@ class TilePlace:
 
 
 def _margin_px(spec: PlateSpec) -> int:
-    return math.ceil(spec.stage_error_px) + _SPLINE_PX + 1
+    return math.ceil(spec.stage_error_px + spec.channel_shift_px) + _SPLINE_PX + 1
 
 
 def _pitch_px(spec: PlateSpec) -> tuple[float, float]:
@@ -117,16 +117,17 @@ def overlap_bands(spec: PlateSpec) -> tuple[list[tuple[float, float]], list[tupl
     -------
     tuple of two lists
         First and last px along y of the overlaps between rows, then along x of those between
-        columns, widened by the stage error.
+        columns, widened by the errors of stage and channels.
     """
     bands: list[list[tuple[float, float]]] = []
     margin = _margin_px(spec)
+    reach = spec.stage_error_px + spec.channel_shift_px
     for count, pitch, size in zip(spec.grid, _pitch_px(spec), spec.size_px, strict=True):
         bands.append(
             [
                 (
-                    margin + step * pitch - spec.stage_error_px,
-                    margin + (step - 1) * pitch + size + spec.stage_error_px,
+                    margin + step * pitch - reach,
+                    margin + (step - 1) * pitch + size + reach,
                 )
                 for step in range(1, count)
             ]

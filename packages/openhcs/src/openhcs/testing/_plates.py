@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
+import json
 import math
 import multiprocessing
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs.testing import _truth
+from openhcs.testing._assay import default_condition, expected_assay
 from openhcs.testing._faults import inject
 from openhcs.testing._geometry import TilePlace, tile_places
 from openhcs.testing._optics import defocus, expose, illumination, sample
 from openhcs.testing._scene import Scene
 from openhcs.testing._spec import (
-    Condition,
     PlaneKey,
     PlateSpec,
     Seed,
@@ -30,7 +31,6 @@ from openhcs.testing._spec import (
 from openhcs.testing._stamp import encode_stamp
 from openhcs.testing._truth import PlateTruth, read_truth, truth_folder, write_table
 from openhcs.testing.formats import layout_of
-from openhcs.testing.formats._layout import z_offset_um
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from openhcs.testing._faults import Fault, FaultKind, InjectedFault
-    from openhcs.testing._spec import Compression, EmptyOverlaps, PlateFormat
+    from openhcs.testing._spec import Compression, Condition, EmptyOverlaps, PlateFormat
 
-__all__ = ["default_condition", "noise_free_mosaic", "noise_free_tile", "synthetic_plate"]
+__all__ = ["noise_free_mosaic", "noise_free_tile", "synthetic_plate"]
 
 CELLS_PER_UM2 = 8e-4
 
@@ -59,6 +59,7 @@ def synthetic_plate(
     pixel_um: float = 0.65,
     z_step_um: float = 3.0,
     stage_error_px: float = 2.0,
+    channel_shift_px: float = 0.0,
     cells_per_field: float | None = None,
     touching: float = 0.0,
     texture: float = 0.06,
@@ -73,6 +74,9 @@ def synthetic_plate(
     hot_pixels: int = 0,
     platemap: Mapping[str, Condition] | None = None,
     well_cv: float = 0.04,
+    edge_effect: float = 0.0,
+    gradient: tuple[float, float] = (0.0, 0.0),
+    single_plane: Sequence[str] = (),
     compression: Compression | None = None,
     projections: bool = False,
     timepoint_folders: bool | None = None,
@@ -109,6 +113,8 @@ def synthetic_plate(
         Pixel size and distance of the planes.
     stage_error_px
         Largest error of the stage along each axis: the true place is anywhere, between pixels too.
+    channel_shift_px
+        Largest shift of a channel against the first along each axis.
     cells_per_field
         Mean number; None means 800 per mm².
     touching
@@ -135,6 +141,14 @@ def synthetic_plate(
         Conditions by well; None, or a well left out, means `default_condition`.
     well_cv
         Variation of the second channel between wells of one condition.
+    edge_effect
+        Share of the second channel that the outermost rows and columns lack.
+    gradient
+        Relative change of the second channel from the first row to the last, and from the first
+        column to the last.
+    single_plane
+        Channels of which one plane is taken while the others have stacks. An ImageXpress export
+        holds copies of it in the other ``ZStep_`` folders.
     compression
         ``none``, ``lzw`` or ``deflate``; None means what the format's instruments write.
     projections
@@ -193,6 +207,7 @@ def synthetic_plate(
         pixel_um=pixel_um,
         z_step_um=z_step_um,
         stage_error_px=stage_error_px,
+        channel_shift_px=channel_shift_px,
         cells_per_field=cells_per_field,
         touching=touching,
         texture=texture,
@@ -206,6 +221,9 @@ def synthetic_plate(
         read_noise=read_noise,
         hot_pixels=hot_pixels,
         well_cv=well_cv,
+        edge_effect=edge_effect,
+        gradient=(gradient[0], gradient[1]),
+        single_plane=tuple(single_plane),
         compression=compression or native[format],
         projections=projections and z > 1,
         timepoint_folders=(t > 1 or z > 1) if timepoint_folders is None else timepoint_folders,
@@ -243,36 +261,6 @@ def synthetic_plate(
     injected = inject(plate, spec, rows, faults)
     _write_truth(truth, spec, rows, records, injected)
     return read_truth(plate)
-
-
-def default_condition(well: str, *, plate_columns: int = 12) -> Condition:
-    """Say what is in a well when nothing else is said.
-
-    Parameters
-    ----------
-    well
-        Its name.
-    plate_columns
-        Columns of the plate.
-
-    Returns
-    -------
-    Condition
-        The first column is the negative control, the last one the positive with threefold
-        intensity; between them a compound per row in doses that rise threefold by column.
-    """
-    row, col = well_position(well)
-    if col == 0:
-        return Condition(role="negative", compound="DMSO", dose_um=math.nan, effect=1.0)
-    if col == plate_columns - 1:
-        return Condition(role="positive", compound="control", dose_um=10.0, effect=3.0)
-    dose = 0.01 * 3.0 ** (col - 1)
-    return Condition(
-        role="sample",
-        compound=f"compound {row + 1}",
-        dose_um=round(dose, 4),
-        effect=1.0 + 2.0 / (1.0 + (0.8 + 0.2 * row) / dose),
-    )
 
 
 def noise_free_mosaic(
@@ -329,9 +317,10 @@ def noise_free_tile(
     """
     spec = truth.spec
     scene = Scene(spec, *well_position(well))
-    canvas = defocus(scene.render(t)[0][channel], _blur_px(spec, scene, z))
+    canvas = defocus(scene.render(t)[0][channel], _blur_px(spec, scene, channel, z))
     place = _places(spec, well)[field]
-    return sample(canvas, place.y_px, place.x_px, spec.size_px)
+    down, right = spec.channel_shift(channel)
+    return sample(canvas, place.y_px - down, place.x_px - right, spec.size_px)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,7 +347,9 @@ def _write_well(task: tuple[PlateSpec, str, str]) -> _WellRecord:
         cells += _cell_rows(spec, scene, well, t, canvases, labels, sums, places)
         for channel in range(len(spec.channels)):
             files += _write_channel(spec, scene, plate, channel, t, canvases[channel], places)
-    best = min(range(spec.z), key=lambda z: abs(z_offset_um(spec, z) - scene.focus_um))
+    best = min(
+        range(spec.z), key=lambda z: abs((z - (spec.z - 1) / 2) * spec.z_step_um - scene.focus_um)
+    )
     tiles: list[dict[str, object]] = [
         {
             "well": well,
@@ -387,11 +378,13 @@ def _write_channel(
     )
     row, col = scene.well
     brightest: dict[int, NDArray[np.uint16]] = {}
-    for z in range(spec.z):
-        blurred = defocus(canvas, _blur_px(spec, scene, z))
+    down, right = spec.channel_shift(channel)
+    stacked = spec.planes(channel) == spec.z
+    for z in range(spec.planes(channel)):
+        blurred = defocus(canvas, _blur_px(spec, scene, channel, z))
         for place in places:
             key = PlaneKey(row=row, col=col, field=place.field, channel=channel, z=z, t=t)
-            light = sample(blurred, place.y_px, place.x_px, spec.size_px)
+            light = sample(blurred, place.y_px - down, place.x_px - right, spec.size_px)
             light *= profile
             rng = (
                 generator(spec.seed, Seed.NOISE, row, col, place.field, channel, z, t)
@@ -400,11 +393,11 @@ def _write_channel(
             )
             pixels = expose(light, offset=spec.offset, read_noise=spec.read_noise, rng=rng)
             pixels.flat[hot] = 60_000
-            if spec.projections:
+            if spec.projections and stacked:
                 seen = brightest.get(place.field)
                 brightest[place.field] = pixels if seen is None else np.maximum(seen, pixels)
             yield from _write_plane(spec, plate, key, place, pixels)
-    for place in places if spec.projections else ():
+    for place in places if spec.projections and stacked else ():
         key = PlaneKey(row=row, col=col, field=place.field, channel=channel, z=0, t=t, kind="max")
         yield from _write_plane(spec, plate, key, place, brightest[place.field])
 
@@ -514,8 +507,8 @@ def _profile(channel: int, corner: float, shape: tuple[int, int]) -> NDArray[np.
     return illumination(channel, corner).evaluate(shape)
 
 
-def _blur_px(spec: PlateSpec, scene: Scene, z: int) -> float:
-    return abs(z_offset_um(spec, z) - scene.focus_um) * spec.defocus / spec.pixel_um
+def _blur_px(spec: PlateSpec, scene: Scene, channel: int, z: int) -> float:
+    return abs(spec.z_um(channel, z) - scene.focus_um) * spec.defocus / spec.pixel_um
 
 
 def _places(spec: PlateSpec, well: str) -> tuple[TilePlace, ...]:
@@ -531,6 +524,7 @@ def _write_truth(
 ) -> None:
     """Write the tables and profiles of the truth."""
     _truth.write_truth_file(truth, spec)
+    (truth / "assay.json").write_text(json.dumps(expected_assay(spec), indent=2) + "\n", "utf-8")
     write_table(truth / "planes.csv", _truth.PLANE_COLUMNS, rows)
     write_table(
         truth / "tiles.csv",
@@ -552,8 +546,19 @@ def _write_truth(
                 "compound": condition.compound,
                 "dose_um": condition.dose_um,
                 "effect": condition.effect,
+                "layout_factor": spec.layout_factor(well),
+                "well_factor": spec.well_factor(well),
             }
             for well, condition in zip(spec.wells, spec.conditions, strict=True)
+        ],
+    )
+    write_table(
+        truth / "channel_shift.csv",
+        _truth.SHIFT_COLUMNS,
+        [
+            {"channel": channel, **dict(zip(("dy_px", "dx_px"), shift, strict=True))}
+            for channel in range(len(spec.channels))
+            for shift in (spec.channel_shift(channel),)
         ],
     )
     write_table(

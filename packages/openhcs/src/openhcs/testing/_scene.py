@@ -25,8 +25,10 @@ CELL_COUNTS = (500.0, 700.0, 420.0, 600.0)  # medians of the others, in turn
 BACKGROUND_COUNTS = (180.0, 140.0, 220.0, 160.0)
 EDGE_UM = 0.45  # half width of a soft edge
 CELL_SCALE = 1.8  # axes of a cell against those of its nucleus
+LOBE = 1.14  # largest radius of a cell against that of its smooth outline
 GAP_UM = 2.5  # least room between two separate nuclei
 TRIES = 60  # places tried for a nucleus before the well counts as full
+BRIGHTNESS_CV = 0.15  # of cells of one well
 MOTION_UM = 0.6  # standard deviation of the step between two time points
 
 
@@ -42,6 +44,8 @@ class Cells:
         Semi-axes of the nucleus.
     angle
         Degrees from the x axis to the major axis, towards +y.
+    lobes
+        Phases of the waves along a cell's outline, in radians, shape (cells, 2).
     brightness
         Factor on the channels' medians, shape (cells, channels); the effect of the well's
         condition is in it.
@@ -52,6 +56,7 @@ class Cells:
     major_um: NDArray[np.float64]
     minor_um: NDArray[np.float64]
     angle: NDArray[np.float64]
+    lobes: NDArray[np.float64]
     brightness: NDArray[np.float64]
 
 
@@ -85,7 +90,6 @@ class Scene:
         self._name = well_name(row, col)
         rng = generator(spec.seed, Seed.SCENE, row, col)
         self.focus_um = float(rng.uniform(-1, 1)) * spec.focus_spread_um
-        self._well_factor = math.exp(rng.normal(0.0, 1.0) * spec.well_cv)
         self._cells = self._place(rng)
         self._steps = rng.normal(0.0, MOTION_UM, (max(spec.t - 1, 1), 2, len(self._cells.x_um)))
         self._texture = self._make_texture()
@@ -100,6 +104,7 @@ class Scene:
             major_um=start.major_um,
             minor_um=start.minor_um,
             angle=start.angle,
+            lobes=start.lobes,
             brightness=start.brightness,
         )
 
@@ -194,11 +199,11 @@ class Scene:
         major = rng.uniform(5.8, 8.2, wanted)
         minor = major * rng.uniform(0.72, 0.98, wanted)
         angle = rng.uniform(0.0, 180.0, wanted)
-        brightness = np.exp(rng.normal(0.0, 0.15, (wanted, len(spec.channels))))
+        lobes = rng.uniform(0.0, 2 * math.pi, (wanted, 2))
+        brightness = np.exp(rng.normal(0.0, BRIGHTNESS_CV, (wanted, len(spec.channels))))
         if len(spec.channels) > 1:
-            effect = (
-                spec.condition(self._name).effect if self._name in spec.wells else 1.0
-            ) * self._well_factor
+            effect = spec.condition(self._name).effect
+            effect *= spec.layout_factor(self._name) * spec.well_factor(self._name)
             brightness[:, 1] *= effect
         extent_um = np.array([width - 1, height - 1]) * spec.pixel_um
         bands = [
@@ -211,7 +216,7 @@ class Scene:
             ]
             for found, size in zip(self._empty_bands(), self._shape, strict=True)
         ]
-        reach = CELL_SCALE if len(spec.channels) > 1 else 1.0
+        reach = CELL_SCALE * LOBE if len(spec.channels) > 1 else 1.0
 
         x = np.full(wanted, np.inf)
         y = np.full(wanted, np.inf)
@@ -253,6 +258,7 @@ class Scene:
             major_um=major[chosen],
             minor_um=minor[chosen],
             angle=angle[chosen],
+            lobes=lobes[chosen],
             brightness=brightness[chosen],
         )
 
@@ -262,15 +268,16 @@ class Scene:
         height, width = self._shape
         xs, ys = self.to_px(cells.x_um, cells.y_um)
         scale = CELL_SCALE if len(self._spec.channels) > 1 else 1.0
-        for x, y, major, minor, angle in zip(
+        for x, y, major, minor, angle, (first, second) in zip(
             xs.tolist(),
             ys.tolist(),
             (cells.major_um / pixel).tolist(),
             (cells.minor_um / pixel).tolist(),
             np.radians(cells.angle).tolist(),
+            cells.lobes.tolist(),
             strict=True,
         ):
-            reach = scale * major + 6 * EDGE_UM / pixel + 1
+            reach = scale * LOBE * major + 6 * EDGE_UM / pixel + 1
             top, bottom = max(math.floor(y - reach), 0), min(math.ceil(y + reach) + 1, height)
             left, right = max(math.floor(x - reach), 0), min(math.ceil(x + reach) + 1, width)
             window = (slice(top, max(bottom, top)), slice(left, max(right, left)))
@@ -287,7 +294,10 @@ class Scene:
             cell = nucleus
             if scale > 1:
                 thickness = 1 - np.float32(0.5 / scale**2) * radius * radius
-                cell = _soft((radius - np.float32(scale)) * softness) * thickness
+                around = np.arctan2(v, u)
+                outline = 1 + np.float32(0.08) * np.cos(2 * around + np.float32(first))
+                outline += np.float32(0.06) * np.cos(3 * around + np.float32(second))
+                cell = _soft((radius - np.float32(scale) * outline) * softness) * thickness
             yield _Outline(window, radius, nucleus, cell)
 
 

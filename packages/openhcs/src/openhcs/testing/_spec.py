@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -39,6 +40,8 @@ class Seed:
     HOT_PIXELS = 5
     IDENTIFIER = 6
     FAULT = 7
+    CHANNEL_SHIFT = 8
+    WELL = 9
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -160,6 +163,7 @@ class PlateSpec:
     pixel_um: float
     z_step_um: float
     stage_error_px: float
+    channel_shift_px: float
     cells_per_field: float
     touching: float
     texture: float
@@ -173,6 +177,9 @@ class PlateSpec:
     read_noise: float
     hot_pixels: int
     well_cv: float
+    edge_effect: float
+    gradient: tuple[float, float]
+    single_plane: tuple[str, ...]
     compression: Compression
     projections: bool
     timepoint_folders: bool
@@ -195,6 +202,12 @@ class PlateSpec:
             (min(self.size_px) >= 32, "size_px", "at least 32 in both directions"),
             (self.pixel_um > 0, "pixel_um", "a length above 0 µm"),
             (self.stage_error_px >= 0, "stage_error_px", "0 or more"),
+            (self.channel_shift_px >= 0, "channel_shift_px", "0 or more"),
+            (
+                set(self.single_plane) <= set(self.channels),
+                "single_plane",
+                f"names out of {self.channels}",
+            ),
             (self.cells_per_field >= 0, "cells_per_field", "0 or more"),
             (0.0 <= self.touching <= 1.0, "touching", "a fraction from 0 to 1"),
             (0.2 <= self.vignetting <= 1.0, "vignetting", "a fraction from 0.2 to 1"),
@@ -222,8 +235,46 @@ class PlateSpec:
         """Fields per well."""
         return self.grid[0] * self.grid[1]
 
+    def planes(self, channel: int) -> int:
+        """Count the planes in a stack of a channel."""
+        return 1 if self.channels[channel] in self.single_plane else self.z
+
+    def z_um(self, channel: int, z: int) -> float:
+        """Say how far a plane of a channel lies above the middle of the stack."""
+        return (z - (self.planes(channel) - 1) / 2) * self.z_step_um
+
+    def channel_shift(self, channel: int) -> tuple[float, float]:
+        """Say how far, in px (y, x), a channel lies down and to the right of the first."""
+        if channel == 0:
+            return 0.0, 0.0
+        rng = generator(self.seed, Seed.CHANNEL_SHIFT, channel)
+        down, right = rng.uniform(-1.0, 1.0, 2) * self.channel_shift_px
+        return float(down), float(right)
+
+    def layout_factor(self, well: str) -> float:
+        """Give the factor on the second channel that a well's place on the plate makes."""
+        row, col = well_position(well)
+        rows, columns = self.plate_rows - 1, self.plate_columns - 1
+        factor = 1.0 - self.edge_effect * (row in {0, rows} or col in {0, columns})
+        for share, place, last in zip(self.gradient, (row, col), (rows, columns), strict=True):
+            factor *= 1.0 + share * (place / last - 0.5) if last else 1.0
+        return factor
+
+    def well_factor(self, well: str) -> float:
+        """Give the factor on the second channel by which a well differs from its equals."""
+        rng = generator(self.seed, Seed.WELL, *well_position(well))
+        return math.exp(rng.normal(0.0, 1.0) * self.well_cv)
+
     def condition(self, well: str) -> Condition:
-        """Say what is in a well."""
+        """Say what is in a well.
+
+        Raises
+        ------
+        ValueError
+            If the plate has no such well.
+        """
+        if well not in self.wells:
+            raise ValueError(f"the plate has no well {well}; it has {', '.join(self.wells)}")
         return self.conditions[self.wells.index(well)]
 
     def to_json(self) -> dict[str, Any]:

@@ -71,6 +71,18 @@ FAULT_COLUMNS: Mapping[str, type] = {
 }
 
 
+PLATEMAP_COLUMNS: Mapping[str, type] = {
+    "well": str,
+    "role": str,
+    "compound": str,
+    "dose_um": float,
+    "effect": float,
+    "layout_factor": float,
+    "well_factor": float,
+}
+SHIFT_COLUMNS: Mapping[str, type] = {"channel": int, "dy_px": float, "dx_px": float}
+
+
 def cell_columns(channels: Iterable[str]) -> dict[str, type]:
     """Name the columns of `cells.csv` and their types."""
     columns: dict[str, type] = {
@@ -115,10 +127,11 @@ class PlateTruth:
         All parameters.
     planes
         One row per file of the plate: ``path`` (relative, forward slashes), ``kind`` (``plane``,
-        ``max``, ``metadata``, ``thumbnail``, ``foreign``, ``duplicate``), ``well``, ``row``,
-        ``col``, ``field``, ``channel``, ``z``, ``t`` (0-based; -1 and an empty well where there
-        is no key), ``sha256`` (empty where a fault removed the file), ``stamp`` (hexadecimal,
-        empty without), ``fault`` (its kind, or empty).
+        ``max``, ``metadata``, ``thumbnail``, ``copy``, ``foreign``, ``duplicate``), ``well``,
+        ``row``, ``col``, ``field``, ``channel``, ``z``, ``t`` (0-based; -1 and an empty well
+        where there is no key; a copy has the key of its original), ``sha256``
+        (empty where a fault removed the file), ``stamp`` (hexadecimal, empty without), ``fault``
+        (its kind, or empty).
     tiles
         One row per well and field: ``stage_x_um``, ``stage_y_um`` as the metadata say,
         ``x_um``, ``y_um`` in truth (tile centres from the well centre, y downward), ``x_px``,
@@ -132,7 +145,16 @@ class PlateTruth:
         over its nucleus of the sharp, evenly lit scene with background, without offset).
         ``complete`` is 1 where tiles cover the whole nucleus.
     platemap
-        One row per well: ``well``, ``role``, ``compound``, ``dose_um``, ``effect``.
+        One row per well: ``well``, ``role``, ``compound``, ``dose_um``, and the factors on the
+        second channel: ``effect`` of the condition, ``layout_factor`` of the place on the plate,
+        ``well_factor`` of chance.
+    channel_shift
+        One row per channel: ``channel``, and ``dy_px``, ``dx_px`` by which it lies below and
+        right of the first.
+    assay
+        What the second channel's mean intensity should give over the control wells: ``z_prime``
+        and ``ssmd``, for many wells and no effect of the plate's layout; empty without a second
+        channel or without both kinds of control.
     illumination
         Per channel the relative illumination, mean 1, float32, shape (y, x).
     faults
@@ -145,6 +167,8 @@ class PlateTruth:
     tiles: Columns
     cells: Columns
     platemap: Columns
+    channel_shift: Columns
+    assay: Mapping[str, float]
     illumination: tuple[NDArray[np.float32], ...]
     faults: tuple[InjectedFault, ...]
 
@@ -213,6 +237,8 @@ def read_truth(folder: str | Path) -> PlateTruth:
         tiles=_read_table(truth / "tiles.csv", TILE_COLUMNS),
         cells=_read_table(truth / "cells.csv", cell_columns(spec.channels)),
         platemap=_read_table(truth / "platemap.csv", PLATEMAP_COLUMNS),
+        channel_shift=_read_table(truth / "channel_shift.csv", SHIFT_COLUMNS),
+        assay=json.loads((truth / "assay.json").read_text("utf-8")),
         illumination=tuple(
             _frozen(np.load(truth / f"illumination_ch{channel}.npy"))
             for channel in range(len(spec.channels))
@@ -222,15 +248,6 @@ def read_truth(folder: str | Path) -> PlateTruth:
             for row in zip(*(values.tolist() for values in faults.values()), strict=True)
         ),
     )
-
-
-PLATEMAP_COLUMNS: Mapping[str, type] = {
-    "well": str,
-    "role": str,
-    "compound": str,
-    "dose_um": float,
-    "effect": float,
-}
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:

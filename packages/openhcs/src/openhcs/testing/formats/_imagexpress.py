@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
@@ -15,7 +16,6 @@ from openhcs.testing.formats._layout import (
     encode_tiff,
     guid,
     wavelengths_nm,
-    z_offset_um,
 )
 
 if TYPE_CHECKING:
@@ -61,14 +61,17 @@ class ImageXpressExport:
         return _encode(spec, key, place, pixels)
 
     def companions(
-        self,
-        spec: PlateSpec,  # noqa: ARG002
-        key: PlaneKey,  # noqa: ARG002
-        place: TilePlace,  # noqa: ARG002
-        pixels: NDArray[Any],  # noqa: ARG002
+        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
     ) -> Iterator[ExtraFile]:
-        """Give none: an export has no thumbnails."""
-        return iter(())
+        """Give the copies with which MetaXpress fills the folders of a channel of one plane."""
+        if spec.planes(key.channel) == spec.z:
+            return
+        data = self.encode(spec, key, place, pixels)
+        copies = [dataclasses.replace(key, z=z) for z in range(1, spec.z)]
+        if spec.projections:
+            copies.append(dataclasses.replace(key, kind="max"))
+        for copy in copies:
+            yield ExtraFile(path=self.path(spec, copy), kind="copy", data=data)
 
     def metadata(
         self,
@@ -197,7 +200,7 @@ def _metaseries(
     pitch = _PLATE_UM / spec.plate_columns
     stage_x = _FIRST_WELL_UM[0] + key.col * pitch + place.stage_x_um
     stage_y = _FIRST_WELL_UM[1] + key.row * pitch + place.stage_y_um
-    z = _FOCUS_UM + z_offset_um(spec, 0 if key.kind == "max" else key.z)
+    z = _FOCUS_UM + spec.z_um(key.channel, 0 if key.kind == "max" else key.z)
     middle = _FOCUS_UM if key.kind == "max" else z
     channel = spec.channels[key.channel]
     _, emission = wavelengths_nm(spec, key.channel)

@@ -26,7 +26,6 @@ __all__ = [
     "encode_tiff",
     "guid",
     "wavelengths_nm",
-    "z_offset_um",
 ]
 
 _START = datetime.datetime(2026, 3, 17, 9, 12, 40, 318000)
@@ -51,13 +50,13 @@ class ExtraFile:
     path
         Relative to the plate, forward slashes.
     kind
-        ``metadata`` or ``thumbnail``.
+        ``metadata``, ``thumbnail``, or ``copy`` of the plane it accompanies.
     data
         Its bytes.
     """
 
     path: str
-    kind: Literal["metadata", "thumbnail"]
+    kind: Literal["metadata", "thumbnail", "copy"]
     data: bytes
 
 
@@ -136,11 +135,6 @@ def acquired_at(spec: PlateSpec, key: PlaneKey) -> datetime.datetime:
     place = (key.t * spec.plate_rows + key.row) * spec.plate_columns + key.col
     place = ((place * spec.fields + key.field) * len(spec.channels) + key.channel) * spec.z + key.z
     return _START + datetime.timedelta(milliseconds=415 * place)
-
-
-def z_offset_um(spec: PlateSpec, z: int) -> float:
-    """Say how far a plane lies above the middle of the stack."""
-    return (z - (spec.z - 1) / 2) * spec.z_step_um
 
 
 def wavelengths_nm(spec: PlateSpec, channel: int) -> tuple[int, int]:

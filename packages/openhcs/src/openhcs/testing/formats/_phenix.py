@@ -17,7 +17,6 @@ from openhcs.testing.formats._layout import (
     encode_tiff,
     guid,
     wavelengths_nm,
-    z_offset_um,
 )
 
 if TYPE_CHECKING:
@@ -210,6 +209,7 @@ def _keys(spec: PlateSpec, well: str) -> list[PlaneKey]:
         for field in range(spec.fields)
         for z in range(spec.z)
         for channel in range(len(spec.channels))
+        if z < spec.planes(channel)
     ]
 
 
@@ -218,7 +218,7 @@ def _image(spec: PlateSpec, key: PlaneKey, place: TilePlace) -> Iterator[str]:
     height, width = spec.size_px
     taken = acquired_at(spec, key)
     first = acquired_at(spec, PlaneKey(row=key.row, col=key.col, field=0, channel=0, z=0, t=0))
-    z_um = z_offset_um(spec, key.z)
+    z_um = spec.z_um(key.channel, key.z)
     elapsed = math.floor((taken - first).total_seconds()) if key.t else 0
     yield '    <Image Version="1">'
     for name, value in (
