@@ -21,7 +21,7 @@ from polystore._errors import (
 )
 from polystore._kinds import Kind
 from polystore._payload import Column, Data, Payload, Table
-from polystore._protocols import Reader, Sink, Writer
+from polystore._protocols import DataSink, Reader, Writer
 from polystore._regions import Regions
 from polystore._wire import HEADER_MOST_BYTES, PAYLOAD_MOST_BYTES, WIRE_VERSION, decode, encode
 
@@ -34,6 +34,7 @@ __all__ = [
     "ComponentValue",
     "Components",
     "Data",
+    "DataSink",
     "Kind",
     "LayoutError",
     "MissingExtraError",
@@ -45,7 +46,6 @@ __all__ = [
     "ProjectionError",
     "Reader",
     "Regions",
-    "Sink",
     "StorageError",
     "Table",
     "UnreadableError",

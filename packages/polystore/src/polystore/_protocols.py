@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
     from polystore._payload import Payload
 
-__all__ = ["Reader", "Sink", "Writer"]
+__all__ = ["DataSink", "Reader", "Writer"]
 
 
 @runtime_checkable
-class Sink(Protocol):
+class DataSink(Protocol):
     """Takes payloads, wherever they go: a viewer, a store, a test.
 
     Called by whoever made the payload, from that thread. A sink that several threads use says so.

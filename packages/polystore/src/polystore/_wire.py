@@ -319,7 +319,10 @@ def _only(fields: _Header) -> _Array:
 
 def _view(array: _Array, view: memoryview) -> NDArray[Any]:
     try:
-        made = np.frombuffer(view, dtype=np.dtype(array.dtype)).reshape(array.shape)
+        if view.nbytes:
+            made = np.frombuffer(view, dtype=np.dtype(array.dtype)).reshape(array.shape)
+        else:
+            made = np.zeros(array.shape, dtype=np.dtype(array.dtype))
     except ValueError as error:
         # an announced shape of no elements may still be larger than numpy can express
         raise WireHeaderError(f"array {array.name!r} cannot be of shape {array.shape}") from error

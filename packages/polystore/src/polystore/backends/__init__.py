@@ -10,6 +10,7 @@ from polystore.backends._atomic import (
     write_bytes,
     write_json,
 )
+from polystore.backends._memory import MemoryBackend
 from polystore.backends._plates import (
     Acquisition,
     ImageSlot,
@@ -19,6 +20,7 @@ from polystore.backends._plates import (
     read_plate,
     settle_plate,
 )
+from polystore.backends._stream import Publish, StreamingBackend
 from polystore.backends._tiff import TiffHeader, read_header, read_plane, write_plane
 from polystore.backends._zarr import (
     ChannelMeta,
@@ -27,22 +29,30 @@ from polystore.backends._zarr import (
     LabelsWriter,
     write_labels,
 )
+from polystore.backends._zarr_read import ImageReader, open_image, open_labels, read_labels
 
 __all__ = [
     "Acquisition",
     "ChannelMeta",
     "ImageMeta",
+    "ImageReader",
     "ImageSlot",
     "ImageWriter",
     "LabelsWriter",
+    "MemoryBackend",
     "PlateLayout",
+    "Publish",
+    "StreamingBackend",
     "TiffHeader",
     "atomic_file",
     "atomic_folder",
     "create_plate",
     "extend_plate",
     "leftovers",
+    "open_image",
+    "open_labels",
     "read_header",
+    "read_labels",
     "read_plane",
     "read_plate",
     "remove_leftovers",

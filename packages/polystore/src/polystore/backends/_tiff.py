@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TiffHeader", "read_header", "read_plane", "write_plane"]
 
+# no codec of microscopes makes more of fewer bytes; LZW and Deflate reach about 1400 and 1030
+_PLAUSIBLE_RATIO = 2000
+_PLAUSIBLE_BYTES = 64 * 1024**2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiffHeader:
@@ -114,14 +118,7 @@ def read_plane(path: Path | str, page: int = 0) -> NDArray[Any]:
     """
     with _open(path) as tif:
         found = _page(tif, path, page)
-        size = tif.filehandle.size
-        for offset, count in zip(found.dataoffsets, found.databytecounts, strict=False):
-            # decoders fill what is missing with zeros, and an image that is half black looks real
-            if offset + count > size:
-                raise UnreadableError(
-                    f"{path}: page {page} is cut off: its pixels reach to byte {offset + count} "
-                    f"and the file has {size}"
-                )
+        _check_whole(found, path, page, tif.filehandle.size)
         # planes are read by several processes at once already
         pixels: NDArray[Any] = found.asarray(maxworkers=1)
         if pixels.shape != tuple(found.shape):
@@ -191,6 +188,7 @@ def _open(path: Path | str) -> Iterator[TiffFile]:
         EOFError,
         IndexError,
         KeyError,
+        MemoryError,
         OSError,
         OverflowError,
         RuntimeError,
@@ -238,6 +236,21 @@ def _page(tif: TiffFile, path: Path | str, page: int) -> TiffPage:
     if not isinstance(found, TiffPage):
         raise UnreadableError(f"{path}: page {page} is not a full page")
     return found
+
+
+def _check_whole(found: TiffPage, path: Path | str, page: int, size: int) -> None:
+    # decoders fill what is missing with zeros, and an image that is half black looks real
+    for offset, count in zip(found.dataoffsets, found.databytecounts, strict=False):
+        if offset + count > size or count == 0:
+            raise UnreadableError(
+                f"{path}: page {page} is cut off: a part of its pixels is at bytes {offset} to "
+                f"{offset + count} and the file has {size}"
+            )
+    if found.nbytes > max(_PLAUSIBLE_BYTES, _PLAUSIBLE_RATIO * size):
+        raise UnreadableError(
+            f"{path}: page {page} says it is {found.shape} of {found.dtype}, which the {size} "
+            "bytes of the file cannot hold"
+        )
 
 
 def _name(value: object) -> str:

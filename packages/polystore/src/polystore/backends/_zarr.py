@@ -161,9 +161,8 @@ class _PyramidWriter:
             )
         for level in self._levels:
             level.close()
-        if missing:
-            attributes = {**attributes, "polystore": {"missing_planes": missing}}
-        write_group(self._partial, attributes)
+        own = {"format": 1, "missing_planes": missing}
+        write_group(self._partial, {**attributes, "polystore": own})
         commit_folder(self._partial, self._target, fsync=fsync)
         self._open = False
 

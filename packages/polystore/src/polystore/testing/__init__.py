@@ -1,7 +1,8 @@
-"""Doubles and suites for those who build on polystore."""
+"""Doubles and suites for those who build on polystore; strategies are in ``testing.strategies``."""
 
 from __future__ import annotations
 
+from polystore.testing._backends import BackendTests, Store, assert_equal
 from polystore.testing._clock import FakeClock
 
-__all__ = ["FakeClock"]
+__all__ = ["BackendTests", "FakeClock", "Store", "assert_equal"]
