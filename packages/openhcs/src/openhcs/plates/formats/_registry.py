@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from openhcs.plates.formats._harmony import Harmony
 from openhcs.plates.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
 
 if TYPE_CHECKING:
@@ -11,5 +12,5 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS"]
 
-FORMATS: tuple[Format, ...] = (ImageXpressExport(), ImageXpressDatabase())
+FORMATS: tuple[Format, ...] = (Harmony(), ImageXpressExport(), ImageXpressDatabase())
 """Every reader; a folder is offered to all of them."""

@@ -1,0 +1,134 @@
+"""XML from instruments: read piece by piece, by local names, without entities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+from xml.parsers import expat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["Prolog", "XmlEntityError", "XmlError", "elements", "local_name", "read_prolog"]
+
+_CHUNK = 16384
+
+
+class XmlError(ValueError):
+    """A file is no well-formed XML; the message says where it breaks."""
+
+
+class XmlEntityError(ValueError):
+    """A file declares an entity, which no instrument does; it is not read at all."""
+
+
+class Prolog:
+    """The root element of a file: its local name, namespace and attributes."""
+
+    __slots__ = ("attributes", "namespace", "root")
+
+    def __init__(self, name: str, attributes: Mapping[str, str]) -> None:
+        space, _, root = name.rpartition("}")
+        self.root = root
+        self.namespace = space
+        self.attributes = dict(attributes)
+
+
+def local_name(tag: str) -> str:
+    """Give a tag without its namespace."""
+    return tag.rpartition("}")[2]
+
+
+def read_prolog(path: Path) -> Prolog:
+    """Read a file as far as its root element, and refuse it if it declares entities.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Prolog
+        The root element.
+
+    Raises
+    ------
+    XmlEntityError
+        If there is an ``<!ENTITY``; a document type without one is accepted and not fetched.
+    XmlError
+        If the file breaks before the root element.
+    OSError
+        If it cannot be read.
+    """
+    found: list[Prolog] = []
+
+    def entity(name: str, *_: object) -> None:
+        raise XmlEntityError(f"it declares the entity {name!r}")
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if not found:
+            found.append(Prolog(name, attributes))
+
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.EntityDeclHandler = entity
+    parser.StartElementHandler = start
+    with path.open("rb") as file:
+        while not found:
+            chunk = file.read(_CHUNK)
+            try:
+                parser.Parse(chunk, not chunk)
+            except expat.ExpatError as error:
+                if found:
+                    break
+                raise XmlError(str(error)) from error
+    return found[0]
+
+
+def elements(path: Path) -> Iterator[ET.Element]:
+    """Give every element of a file as it ends, children before parents.
+
+    Parameters
+    ----------
+    path
+        A file that `read_prolog` has accepted.
+
+    Yields
+    ------
+    xml.etree.ElementTree.Element
+        Clear it when it has been used, so that memory does not grow with the file.
+
+    Raises
+    ------
+    XmlError
+        Where the file breaks; what came before has been given.
+    OSError
+        If it cannot be read.
+
+    Notes
+    -----
+    A file that is no UTF-8 and does not state its encoding breaks at the first such byte, unless it
+    does so within the first 64 KiB: then it is read as ISO-8859-1.
+    """
+    parser = ET.XMLParser(encoding="iso-8859-1") if _is_latin(path) else None
+    with path.open("rb") as file:
+        try:
+            for _, element in ET.iterparse(file, events=("end",), parser=parser):
+                yield element
+        except ET.ParseError as error:
+            raise XmlError(str(error)) from error
+
+
+def _is_latin(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(4 * _CHUNK)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"encoding=" in start[:200].replace(b" ", b"").lower():
+        declared = start[:200].lower()
+        if b"utf-8" not in declared:
+            return False  # it says what it is
+    try:
+        start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start < len(start) - 4  # else only the last character is cut in two
+    return False

@@ -1,0 +1,202 @@
+"""Harmony: the folders of Operetta, Opera Phenix and Sonata."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openhcs._errors import PlateError
+from openhcs.plates._findings import some
+from openhcs.plates._index import FileCounts
+from openhcs.plates._platemap import check_platemap
+from openhcs.plates._wells import plate_size_for, sort_wells
+from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
+from openhcs.plates.formats._assay_layout import read_assay_layout
+from openhcs.plates.formats._flatfield import parse_flatfield
+from openhcs.plates.formats._harmony_index import HarmonyIndex, read_harmony_index
+from openhcs.plates.formats._harmony_rows import IMAGE_NAME, HarmonyRows
+from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
+
+if TYPE_CHECKING:
+    from openhcs.plates._findings import FindingLog
+    from openhcs.plates._platemap import Platemap
+    from openhcs.plates._profile import PolynomialProfile
+    from openhcs.plates._scan import Listing, ScannedFile
+
+__all__ = ["Harmony"]
+
+_NAMES = ("index.idx.xml", "index.ref.xml", "index.xml")
+_DEPTH = 3
+_LARGEST = 2 << 30
+
+
+class Harmony:
+    """A measurement exported by Harmony: an index file beside the images."""
+
+    name = "harmony"
+
+    def sniff(self, listing: Listing) -> Verdict:
+        """Look for an index file; see `Format`."""
+        found = _indices(listing)
+        if not found:
+            return Lack("no Index.idx.xml, Index.ref.xml or Index.xml, alone or in Images/")
+        best = [file for file in found if _sound(listing, file)]
+        if not best:
+            return Lack(f"{found[0].path} is no index of Harmony")
+        return Match(
+            certainty=2,
+            why=f"it has Harmony's index {best[0].path}",
+            plates=tuple(sorted({_plate_folder(file) for file in best})),
+        )
+
+    def read(self, listing: Listing, findings: FindingLog, *, deep: bool) -> Reading:
+        """Index the measurement; see `Format`."""
+        candidates = [file for file in _indices(listing) if _sound(listing, file)]
+        top = candidates[0]
+        index = _read_index(listing, top, findings)
+        layouts = [file for file in listing.files if _is_layout(file, _plate_folder(top))]
+        metadata = {file.path for file in (*candidates, *layouts)}
+        rest = [file for file in listing.files if file.path not in metadata]
+        maker = HarmonyRows(listing.root, top.folder, index, rest, findings, deep=deep)
+        rows = maker.rows()
+        if all(row.status == "missing" for row in rows):
+            raise PlateError(
+                f"{top.path} in {listing.root} lists {len(rows)} images, of which none is there; "
+                "copy the images beside it"
+            )
+        self._report_unused(maker, findings)
+        size = _plate_size(index, [(row.row, row.col) for row in rows], findings)
+        platemap = self._platemap(listing, layouts, findings)
+        if platemap is not None:
+            check_platemap(platemap, sort_wells(row.well for row in rows), size, findings)
+        plate = index.plate
+        return Reading(
+            version=index.version,
+            name=plate.get("Name") or plate.get("PlateID") or listing.root.name,
+            plate_rows=size[0],
+            plate_columns=size[1],
+            channel_names=maker.channel_names,
+            rows=rows,
+            files=FileCounts(
+                planes=len(maker.used),
+                metadata=len(candidates) + len(layouts),
+                named=len(rest) - len(maker.used),
+            ),
+            profiles=_profiles(index, maker.channel_numbers, top.path, findings),
+            platemap=platemap,
+        )
+
+    def _report_unused(self, maker: HarmonyRows, findings: FindingLog) -> None:
+        unlisted = [f.path for f in maker.unused if IMAGE_NAME.fullmatch(f.name)]
+        if unlisted:
+            findings.add(
+                "UNLISTED_FILE",
+                f"{len(unlisted)} images are not in the index and were left out: {some(unlisted)}.",
+                path=unlisted[0],
+            )
+        foreign = [f.path for f in maker.unused if not IMAGE_NAME.fullmatch(f.name)]
+        if foreign:
+            findings.add(
+                "UNMATCHED_NAME",
+                f"{len(foreign)} files are not named as Harmony names files: {some(foreign)}.",
+                path=foreign[0],
+            )
+
+    def _platemap(
+        self, listing: Listing, layouts: list[ScannedFile], findings: FindingLog
+    ) -> Platemap | None:
+        maps = [read_assay_layout(listing.root, file.path, findings) for file in layouts]
+        return next((found for found in maps if found is not None), None)
+
+
+def _indices(listing: Listing) -> list[ScannedFile]:
+    """Index files, the best one first: near the top, and by the order of the names."""
+    found = [
+        file
+        for file in listing.files
+        if file.path.count("/") <= _DEPTH and file.name.lower() in _NAMES
+    ]
+    return sorted(
+        found, key=lambda f: (f.path.count("/"), _NAMES.index(f.name.lower()), f.path)
+    )
+
+
+def _sound(listing: Listing, file: ScannedFile) -> bool:
+    """Whether an index is Harmony's: ``Index.xml`` is a name that others use as well."""
+    try:
+        return read_prolog(listing.root / file.path).root == "EvaluationInputData"
+    except XmlEntityError:
+        return True  # refused by name when it is read
+    except (XmlError, OSError):
+        return file.name.lower() != "index.xml"
+
+
+def _read_index(listing: Listing, file: ScannedFile, findings: FindingLog) -> HarmonyIndex:
+    index = HarmonyIndex()
+    if file.size > _LARGEST:
+        findings.add("TOO_LARGE", f"{file.path} has {file.size} bytes.", path=file.path)
+        index.broken = "it is too large"
+        return index
+    try:
+        index = read_harmony_index(listing.root / file.path)
+    except XmlEntityError as error:
+        index.broken = str(error)
+        findings.add("XML_ENTITY", f"{file.path} was not read: {error}.", path=file.path)
+    except OSError as error:
+        index.broken = error.strerror or str(error)
+    if index.broken and not any(finding.code == "XML_ENTITY" for finding in findings.all()):
+        findings.add(
+            "METADATA_UNREADABLE",
+            f"{file.path} breaks after {len(index.images)} images: {index.broken}. "
+            "The others are taken by their names.",
+            path=file.path,
+        )
+    return index
+
+
+def _profiles(
+    index: HarmonyIndex, channels: dict[str, int], path: str, findings: FindingLog
+) -> dict[int, PolynomialProfile]:
+    profiles: dict[int, PolynomialProfile] = {}
+    for channel_id, text in index.profiles.items():
+        channel = channels.get(channel_id)
+        if channel is None:
+            continue
+        try:
+            profile = parse_flatfield(text)
+        except ValueError as error:
+            findings.add(
+                "FLATFIELD_UNREADABLE",
+                f"The flat-field profile of channel {channel_id} was not understood: {error}.",
+                channel=channel,
+                path=path,
+            )
+            continue
+        if profile is not None:
+            profiles[channel] = profile
+    return profiles
+
+
+def _plate_size(
+    index: HarmonyIndex, wells: list[tuple[int, int]], findings: FindingLog
+) -> tuple[int, int]:
+    stated = index.plate.get("PlateRows", ""), index.plate.get("PlateColumns", "")
+    if all(text.isdecimal() and text != "0" for text in stated):
+        size = int(stated[0]), int(stated[1])
+        if all(row < size[0] and col < size[1] for row, col in wells):
+            return size
+    size = plate_size_for(wells)
+    findings.add(
+        "PLATE_SIZE_ASSUMED",
+        f"The index states no size that holds all wells; {size[0]} x {size[1]} does.",
+    )
+    return size
+
+
+def _is_layout(file: ScannedFile, plate: str) -> bool:
+    parent, _, folder = file.folder.rpartition("/")
+    return folder.lower() == "assaylayout" and parent == plate and file.name.lower().endswith(".xml")
+
+
+def _plate_folder(file: ScannedFile) -> str:
+    parent, _, folder = file.folder.rpartition("/")
+    return parent if folder.lower() == "images" else file.folder

@@ -1,0 +1,204 @@
+"""Harmony's index file: what it says of plate, channels and images, for all versions seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from openhcs.plates._xml import XmlError, elements, local_name, read_prolog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from xml.etree.ElementTree import Element
+
+__all__ = ["HarmonyImage", "HarmonyIndex", "read_harmony_index", "taken_at"]
+
+_METRES = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "nm": 1e-3}
+_LENGTHS = frozenset(
+    {"PositionX", "PositionY", "PositionZ", "AbsPositionZ", "ImageResolutionX", "ImageResolutionY"}
+)
+_NUMBERS = frozenset(
+    {"ExposureTime", "MainExcitationWavelength", "MainEmissionWavelength", "MeasurementTimeOffset"}
+)
+_TEXTS = frozenset(
+    {"id", "State", "URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "FlimID"}
+    | {"ChannelName", "OrientationMatrix", "AbsTime"}
+)
+_PLATE = frozenset({"PlateID", "Name", "PlateRows", "PlateColumns"})
+
+
+@dataclass(slots=True)
+class HarmonyImage:
+    """One ``Images/Image``: its texts, and its numbers in µm, s and nm."""
+
+    texts: dict[str, str]
+    numbers: dict[str, float]
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """Give a whole number.
+
+        Raises
+        ------
+        ValueError
+            If it is absent without a default, or is no number.
+        """
+        text = self.texts.get(name, "")
+        if not text and default is not None:
+            return default
+        if not text.isdecimal():
+            raise ValueError(f"{name} is {text!r}")
+        return int(text)
+
+
+@dataclass(slots=True, kw_only=True)
+class HarmonyIndex:
+    """An index file.
+
+    Parameters
+    ----------
+    version
+        ``V5`` and so on, from the namespace.
+    instrument
+        ``Phenix``, ``Operetta``, ``Sonata`` …
+    plate
+        Texts of the plate element.
+    images
+        In file order.
+    entries
+        What the maps say of a channel, by its number.
+    profiles
+        Flat-field text by channel number.
+    broken
+        Where the file breaks; empty when it is whole.
+    """
+
+    version: str = ""
+    instrument: str = ""
+    plate: dict[str, str] = field(default_factory=dict)
+    images: list[HarmonyImage] = field(default_factory=list)
+    entries: dict[str, HarmonyImage] = field(default_factory=dict)
+    profiles: dict[str, str] = field(default_factory=dict)
+    broken: str = ""
+
+    def text(self, image: HarmonyImage, name: str) -> str:
+        """Give a text of an image or, where it has none, of its channel; empty without."""
+        found = image.texts.get(name)
+        if found is None:
+            entry = self.entries.get(image.texts.get("ChannelID", ""))
+            found = entry.texts.get(name) if entry else None
+        return found or ""
+
+    def number(self, image: HarmonyImage, name: str) -> float:
+        """Give a number of an image or, where it has none, of its channel; NaN without."""
+        found = image.numbers.get(name)
+        if found is None:
+            entry = self.entries.get(image.texts.get("ChannelID", ""))
+            found = entry.numbers.get(name) if entry else None
+        return math.nan if found is None else found
+
+
+def read_harmony_index(path: Path) -> HarmonyIndex:
+    """Read an index file.
+
+    Parameters
+    ----------
+    path
+        ``Index.idx.xml`` or another of its names.
+
+    Returns
+    -------
+    HarmonyIndex
+        What it says, as far as it can be read.
+
+    Raises
+    ------
+    XmlEntityError
+        If it declares an entity.
+    OSError
+        If it cannot be read.
+
+    Notes
+    -----
+    Elements go by their local names: the namespace has changed three times and the elements have
+    not. An ``Image`` with children is an image; one with an ``id`` attribute is a reference.
+    """
+    index = HarmonyIndex()
+    try:
+        prolog = read_prolog(path)
+        index.version = prolog.namespace.rpartition("Harmony")[2][:8]
+        locals_: dict[str, str] = {}
+        for element in elements(path):
+            tag = element.tag
+            name = locals_.get(tag)
+            if name is None:
+                name = locals_[tag] = local_name(tag)
+            if name == "Image" and len(element):
+                index.images.append(_image(element, locals_))
+                element.clear()
+            elif name == "Entry":
+                _entry(index, element, locals_)
+                element.clear()
+            elif name == "Plate":
+                for child in element:
+                    child_name = locals_[child.tag]
+                    if child_name in _PLATE:
+                        index.plate.setdefault(child_name, (child.text or "").strip())
+            elif name == "InstrumentType":
+                index.instrument = (element.text or "").strip()
+    except XmlError as error:
+        index.broken = str(error)
+    return index
+
+
+def _image(element: Element, names: dict[str, str]) -> HarmonyImage:
+    texts: dict[str, str] = {}
+    numbers: dict[str, float] = {}
+    for child in element:
+        name = names[child.tag]
+        if name in _TEXTS:
+            texts[name] = (child.text or "").strip()
+        elif name in _LENGTHS:
+            numbers[name] = _float(child.text) * _METRES.get(child.get("Unit", "m"), math.nan)
+        elif name in _NUMBERS:
+            numbers[name] = _float(child.text)
+    return HarmonyImage(texts, numbers)
+
+
+def _entry(index: HarmonyIndex, element: Element, names: dict[str, str]) -> None:
+    channel = element.get("ChannelID", "")
+    found = _image(element, names)
+    known = index.entries.setdefault(channel, found)
+    if known is not found:
+        known.texts.update(found.texts)
+        known.numbers.update(found.numbers)
+    for child in element:
+        if names[child.tag] == "FlatfieldProfile" and child.text:
+            index.profiles[channel] = child.text
+
+
+def taken_at(text: str) -> float:
+    """Read a time stamp.
+
+    Parameters
+    ----------
+    text
+        ISO 8601, with a zone or without.
+
+    Returns
+    -------
+    float
+        Seconds of a fixed clock; NaN without.
+    """
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return math.nan
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
