@@ -4,9 +4,8 @@ import json
 import random
 import socket as stdlib_socket
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -29,20 +28,24 @@ from zmqruntime import (
     PeerLostError,
     Reply,
     Request,
+    RequestError,
     UnavailableError,
 )
 from zmqruntime.testing import free_endpoint, serve_in_thread
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SOON = 5.0  # seconds; far more than any of this takes
-TOKEN = "token-of-the-tests"  # noqa: S105 - of the tests
+TOKEN = "token-of-the-tests"
 
 
 @pytest.fixture
 def server() -> Iterator[ControlServer]:
     with IOThread("server") as loop:
         server = ControlServer(loop, free_endpoint().control_url, token=TOKEN)
-        server.handle("echo", lambda request, peer: request.body, on_loop=True)
-        server.handle("slow-echo", lambda request, peer: request.body)
+        server.handle("echo", lambda request, _peer: request.body, on_loop=True)
+        server.handle("slow-echo", lambda request, _peer: request.body)
         server.open()
         yield server
         server.close()
@@ -119,7 +122,7 @@ def test_a_request_gets_its_answer(client: ControlClient, type_: str) -> None:
 
 
 def test_attachments_go_both_ways(server: ControlServer, client: ControlClient) -> None:
-    server.handle("turn", lambda request, peer: Reply({}, "turned", request.attachments[::-1]))
+    server.handle("turn", lambda request, _peer: Reply({}, "turned", request.attachments[::-1]))
     reply = client.call("turn", attachments=[b"one", b"", b"three"])
     assert (reply.type, reply.attachments) == ("turned", (b"three", b"", b"one"))
 
@@ -129,7 +132,7 @@ def test_several_requests_are_under_way_at_once(
 ) -> None:
     gate = threading.Barrier(3)
 
-    def meet(request: Request, peer: Peer) -> dict[str, Any]:
+    def meet(request: Request, _peer: Peer) -> dict[str, Any]:
         gate.wait(SOON)
         return {"n": request.body["n"]}
 
@@ -144,7 +147,7 @@ def test_a_ping_is_answered_while_every_worker_is_busy(
 ) -> None:
     release, running = threading.Event(), threading.Semaphore(0)
 
-    def block(request: Request, peer: Peer) -> None:
+    def block(_request: Request, _peer: Peer) -> None:
         running.release()
         release.wait(SOON)
 
@@ -162,7 +165,7 @@ def test_more_than_can_wait_is_refused_as_busy() -> None:
     release = threading.Event()
     with IOThread("server") as loop:
         server = ControlServer(loop, free_endpoint().control_url, token=TOKEN, workers=1)
-        server.handle("block", lambda request, peer: {"done": release.wait(SOON)})
+        server.handle("block", lambda *_: {"done": release.wait(SOON)})
         server.open()
         with connected_to(server.url) as client:
             futures = [client.request_nowait("block") for _ in range(300)]
@@ -183,9 +186,9 @@ def test_more_than_can_wait_is_refused_as_busy() -> None:
     ],
 )
 def test_a_refusal_arrives_as_the_error_that_was_raised(
-    server: ControlServer, client: ControlClient, raised: Exception, code: str
+    server: ControlServer, client: ControlClient, raised: RequestError, code: str
 ) -> None:
-    def refuse(request: Request, peer: Peer) -> None:
+    def refuse(_request: Request, _peer: Peer) -> None:
         raise raised
 
     server.handle("refuse", refuse)
@@ -202,7 +205,7 @@ def test_a_refusal_arrives_as_the_error_that_was_raised(
 def test_a_handler_that_fails_is_answered_and_logged(
     server: ControlServer, client: ControlClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.handle("divide", lambda request, peer: {"x": 1 // 0})
+    server.handle("divide", lambda *_: {"x": 1 // 0})
     with pytest.raises(InternalError, match="ZeroDivisionError"):
         client.request("divide")
     assert caplog.records[0].exc_info is not None
@@ -211,7 +214,7 @@ def test_a_handler_that_fails_is_answered_and_logged(
 def test_a_body_that_cannot_be_written_is_an_internal_error(
     server: ControlServer, client: ControlClient
 ) -> None:
-    server.handle("object", lambda request, peer: {"x": object()})
+    server.handle("object", lambda *_: {"x": object()})
     with pytest.raises(InternalError, match="plain"):
         client.request("object")
     with pytest.raises(FrameError, match="plain"):
@@ -246,7 +249,7 @@ def test_without_the_token_there_is_only_a_sign_of_life(
 
 @pytest.mark.req("S.9")
 def test_a_stranger_may_not_send_long_frames_and_the_owner_may(server: ControlServer) -> None:
-    server.handle("command", lambda request, peer: {"n": len(request.body["text"])})
+    server.handle("command", lambda request, _peer: {"n": len(request.body["text"])})
     text = "x" * 200_000
     with plain(zmq.REQ, server.url) as socket:
         for token in (None, "wrong"):
@@ -270,7 +273,7 @@ def test_whoever_sends_far_too_much_is_disconnected_and_others_are_served(
     with plain(zmq.DEALER, server.url) as socket:
         with socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
             socket.send_multipart([b"", bytes(17 * 1024 * 1024)])
-            assert monitor.poll(SOON * 1000)
+            assert monitor.poll(int(SOON * 1000))
             socket.disable_monitor()
         assert client.request("echo", {"n": 1}) == {"n": 1}
 
@@ -344,7 +347,7 @@ def test_a_notice_is_carried_out_and_not_answered(
     server: ControlServer, client: ControlClient
 ) -> None:
     told = threading.Event()
-    server.handle("note", lambda request, peer: told.set(), on_loop=True)
+    server.handle("note", lambda *_: told.set(), on_loop=True)
     client.request("ping")
     client.notify("note")
     client.notify("unknown")
@@ -359,7 +362,7 @@ def test_no_answer_in_time_is_a_control_timeout_and_the_socket_goes_on(
     server: ControlServer, client: ControlClient
 ) -> None:
     release = threading.Event()
-    server.handle("block", lambda request, peer: {"late": release.wait(SOON)})
+    server.handle("block", lambda *_: {"late": release.wait(SOON)})
     with pytest.raises(ControlTimeout, match="did not answer 'block'") as caught:
         client.request("block", timeout=0.05)
     assert isinstance(caught.value, TimeoutError)
@@ -372,8 +375,8 @@ def test_a_request_whose_deadline_passed_is_not_begun() -> None:
     begun: list[str] = []
     with IOThread("server") as loop:
         server = ControlServer(loop, free_endpoint().control_url, token=TOKEN, workers=1)
-        server.handle("block", lambda request, peer: {"late": release.wait(SOON)})
-        server.handle("work", lambda request, peer: begun.append(request.id))
+        server.handle("block", lambda *_: {"late": release.wait(SOON)})
+        server.handle("work", lambda request, _peer: begun.append(request.id))
         server.open()
         with connected_to(server.url) as client, plain(zmq.DEALER, server.url) as socket:
             blocked = client.request_nowait("block")
@@ -409,7 +412,7 @@ def test_a_key_is_carried_out_once(server: ControlServer, client: ControlClient)
     runs: list[int] = []
     release = threading.Event()
 
-    def submit(request: Request, peer: Peer) -> dict[str, Any]:
+    def submit(_request: Request, _peer: Peer) -> dict[str, Any]:
         runs.append(1)
         release.wait(SOON)
         return {"run": len(runs)}
@@ -429,7 +432,7 @@ def test_a_key_whose_request_failed_may_be_tried_again(
 ) -> None:
     answers = iter([UnavailableError("not yet"), None])
 
-    def submit(request: Request, peer: Peer) -> dict[str, Any]:
+    def submit(_request: Request, _peer: Peer) -> dict[str, Any]:
         if (error := next(answers)) is not None:
             raise error
         return {"run": 2}
@@ -440,9 +443,7 @@ def test_a_key_whose_request_failed_may_be_tried_again(
     assert client.request("submit", key="k") == {"run": 2}
 
 
-def test_more_keys_than_are_remembered_forget_the_oldest(
-    server: ControlServer, client: ControlClient
-) -> None:
+def test_more_keys_than_are_remembered_forget_the_oldest(client: ControlClient) -> None:
     for number in range(300):
         client.request("echo", {"n": number}, key=str(number))
     assert client.request("echo", {"n": "again"}, key="299") == {"n": 299}
@@ -454,7 +455,7 @@ def test_a_retryable_refusal_of_an_idempotent_request_is_tried_again(
 ) -> None:
     answers = iter([BusyError("later", retryable=True)] * 2)
 
-    def status(request: Request, peer: Peer) -> dict[str, Any]:
+    def status(_request: Request, _peer: Peer) -> dict[str, Any]:
         for error in answers:
             raise error
         return {"state": "idle"}
@@ -469,7 +470,7 @@ def test_a_broken_connection_fails_what_may_not_be_repeated_and_repeats_the_rest
     lost, back = threading.Event(), threading.Event()
 
     def serve(loop: IOThread, answer: bool) -> ControlServer:
-        def work(request: Request, peer: Peer) -> dict[str, Any]:
+        def work(request: Request, _peer: Peer) -> dict[str, Any]:
             arrived.release()
             if not answer:
                 lost.wait(SOON)
@@ -481,7 +482,7 @@ def test_a_broken_connection_fails_what_may_not_be_repeated_and_repeats_the_rest
         return server
 
     with IOThread("first") as first, connected_to(endpoint.control_url) as client:
-        client.on_lost(lambda reason: lost.set())
+        client.on_lost(lambda _: lost.set())
         server = serve(first, answer=False)
         once = client.request_nowait("work", {"n": 1})
         again = client.request_nowait("work", {"n": 2}, idempotent=True)
@@ -503,7 +504,7 @@ def test_a_broken_connection_fails_what_may_not_be_repeated_and_repeats_the_rest
 
 def test_closing_a_client_fails_what_waits() -> None:
     release = threading.Event()
-    with serve_in_thread({"block": lambda request, peer: {"x": release.wait(SOON)}}) as server:
+    with serve_in_thread({"block": lambda *_: {"x": release.wait(SOON)}}) as server:
         with connected_to(server.control.url, token=None) as client:
             waiting = client.request_nowait("block")
             client.close()
@@ -528,9 +529,9 @@ def test_late_replies_and_nonsense_do_not_disturb_a_client() -> None:
         router.setsockopt(zmq.RCVTIMEO, int(SOON * 1000))
         router.bind(endpoint.control_url)
         with connected_to(endpoint.control_url) as client:
-            client.on_push("news", lambda body: 1 // 0)
+            client.on_push("news", lambda _: 1 // 0)
             news = threading.Event()
-            client.on_push("news", lambda body: news.set())
+            client.on_push("news", lambda _: news.set())
             future = client.request_nowait("echo")
             peer, _, frame = router.recv_multipart()
             right = {"v": 1, "type": "ok", "id": msgspec.msgpack.decode(frame)["id"]}
@@ -551,9 +552,7 @@ def test_late_replies_and_nonsense_do_not_disturb_a_client() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_many_threads_get_each_their_own_answers(
-    server: ControlServer, client: ControlClient, seed: int
-) -> None:
+def test_many_threads_get_each_their_own_answers(client: ControlClient, seed: int) -> None:
     wrong: list[Any] = []
 
     def burst(name: int) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 import pytest
 import zmq
@@ -68,10 +69,8 @@ def test_other_texts_are_refused(text: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_an_endpoint_or_a_named_error(text: str) -> None:
-    try:
+    with suppress(InvalidEndpointError):
         Endpoint.parse(text)
-    except InvalidEndpointError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
@@ -82,16 +81,16 @@ def test_any_text_is_an_endpoint_or_a_named_error(text: str) -> None:
         ("localhost", False, "127.0.0.1"),
         ("127.0.0.1", False, "127.0.0.1"),
         ("::1", False, "::1"),
-        ("0.0.0.0", True, "0.0.0.0"),  # noqa: S104 - said to be insecure
+        ("0.0.0.0", True, "0.0.0.0"),
     ],
 )
 def test_without_keys_only_loopback_is_served(asked: str, insecure: bool, host: str) -> None:
     assert bind_host(asked, insecure=insecure) == host
 
 
-@pytest.mark.parametrize("asked", ["0.0.0.0", "10.0.0.7", "::"])  # noqa: S104 - refused
+@pytest.mark.parametrize("asked", ["0.0.0.0", "10.0.0.7", "::"])
 def test_an_open_bind_without_keys_says_what_to_do(asked: str) -> None:
-    with pytest.raises(InsecureBindError, match="SSH tunnel.*insecure") as caught:
+    with pytest.raises(InsecureBindError, match=r"SSH tunnel.*insecure") as caught:
         bind_host(asked)
     assert isinstance(caught.value, PermissionError)
 
@@ -123,6 +122,6 @@ def test_an_address_of_another_computer_cannot_be_bound() -> None:
     with (
         zmq.Context() as context,
         context.socket(zmq.ROUTER) as router,
-        pytest.raises(InvalidEndpointError, match="192.0.2.1"),
+        pytest.raises(InvalidEndpointError, match=r"192\.0\.2\.1"),
     ):
         bind_socket(router, "tcp://192.0.2.1:5555")

@@ -69,7 +69,7 @@ class ZMQClient:
     --------
     >>> from zmqruntime.testing import free_endpoint
     >>> server = ZMQServer("greeter", free_endpoint())
-    >>> server.control.handle("greet", lambda request, peer: {"text": "hello"})
+    >>> server.control.handle("greet", lambda *_: {"text": "hello"})
     >>> with server, ZMQClient(server.endpoint) as client:
     ...     client.connect().server.name, client.control.request("greet")
     ('greeter', {'text': 'hello'})

@@ -205,6 +205,7 @@ def _ping(services: Iterable[tuple[Path, _owner.LockRecord]], timeout: float) ->
                 pong = _read_pong(socket.recv_multipart())
                 poller.unregister(socket)
                 path = waiting.pop(socket)
+                socket.close(linger=0)
                 if pong is not None:
                     pongs[path] = pong
     finally:

@@ -346,7 +346,7 @@ class IOThread:
             self._timers.clear()
         if abandoned:
             logger.warning("I/O thread %r ended with %d calls undone", self.name, len(abandoned))
-        self._on_readable.clear()
         self.context.destroy(linger=0)
+        self._on_readable.clear()
         self._wake_receive.close()
         self._wake_send.close()

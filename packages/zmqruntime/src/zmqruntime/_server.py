@@ -69,7 +69,7 @@ class ZMQServer:
     --------
     >>> from zmqruntime.testing import free_endpoint
     >>> with ZMQServer("greeter", free_endpoint()) as server:
-    ...     server.control.handle("greet", lambda request, peer: {"text": "hello"})
+    ...     server.control.handle("greet", lambda *_: {"text": "hello"})
     """
 
     def __init__(
@@ -132,8 +132,9 @@ class ZMQServer:
         Parameters
         ----------
         ready
-            Say at once that the service can be used. A service with more to prepare passes
-            False and calls `report_ready` later; it answers pings in between.
+            Say at once that the service can be used. A service with more to prepare, signal
+            handlers included, passes False and calls `report_ready` later; it answers pings in
+            between.
 
         Raises
         ------
@@ -143,7 +144,7 @@ class ZMQServer:
             If the server was stopped; a new one is needed then.
         """
         with self._state:
-            if self._started:
+            if self._started and not self._stopped:
                 return
             self.loop.start()
             try:
@@ -277,6 +278,8 @@ class ZMQServer:
     def serve_until_signal(self) -> None:
         """Serve until a signal, the owner or a shutdown request ends it; main thread only.
 
+        A server that was not started yet is started, and is ready once signals are heeded.
+
         Raises
         ------
         EndpointInUse
@@ -284,9 +287,10 @@ class ZMQServer:
         ValueError
             If called outside the main thread.
         """
-        self.start()
+        self.start(ready=False)
         try:
             self.install_signal_handlers()
+            self.report_ready()
             self._stop_requested.wait()
         finally:
             self.stop()

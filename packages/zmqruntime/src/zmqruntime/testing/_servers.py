@@ -77,7 +77,7 @@ def serve_in_thread(
     Examples
     --------
     >>> from zmqruntime import ZMQClient
-    >>> with serve_in_thread({"add": lambda request, peer: {"sum": sum(request.body["of"])}}) as s:
+    >>> with serve_in_thread({"add": lambda request, _peer: {"sum": sum(request.body["of"])}}) as s:
     ...     with ZMQClient(s.endpoint) as client:
     ...         _ = client.connect()
     ...         client.control.request("add", {"of": [1, 2]})

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from zmqruntime import EndpointInUse, Identity, ServiceError
+from zmqruntime._owner import (
+    EndpointLock,
+    current_identity,
+    host_digest,
+    identity_of,
+    is_alive,
+    read_lock,
+    read_token,
+    runtime_dir,
+    signal_process,
+    wait_for_exit,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROGRAM = "import signal; print('up', flush=True); signal.pause()"
+SOON = 5.0  # seconds; far more than any of this takes
+
+
+@contextmanager
+def sleeper() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def hold(app: str, port: int) -> EndpointLock:
+    lock = EndpointLock(app, port)
+    lock.acquire(host="localhost", data_port=port + 1000, token="t")
+    return lock
+
+
+def test_this_process_knows_itself() -> None:
+    me = current_identity()
+    assert me.pid == os.getpid()
+    assert is_alive(me)
+    assert len(host_digest()) == 32
+    assert me.boot_id not in host_digest()
+
+
+def test_a_later_process_with_the_same_pid_is_another() -> None:
+    me = current_identity()
+    assert not is_alive(msgspec.structs.replace(me, start_time=me.start_time - 1))
+    assert not is_alive(msgspec.structs.replace(me, boot_id="another boot"))
+
+
+def test_what_is_left_of_a_process_that_was_not_waited_for_is_not_alive() -> None:
+    with sleeper() as process:
+        identity = identity_of(process.pid)
+        assert identity is not None
+        process.kill()
+        assert wait_for_exit(identity, SOON)
+        assert not is_alive(identity)
+
+
+@pytest.mark.req("S.15")
+def test_only_exactly_this_process_is_signalled() -> None:
+    with sleeper() as process:
+        identity = identity_of(process.pid)
+        assert identity is not None
+        other = msgspec.structs.replace(identity, start_time=identity.start_time - 1)
+        assert not signal_process(other, signal.SIGKILL)
+        assert process.poll() is None
+        assert not wait_for_exit(identity, 0.01)
+        assert signal_process(identity, signal.SIGTERM)
+        assert process.wait(SOON) == -signal.SIGTERM
+        assert not signal_process(identity, signal.SIGTERM)
+        assert wait_for_exit(identity, SOON)
+
+
+@pytest.mark.req("F.3")
+def test_a_second_holder_is_refused_with_the_first_one_named() -> None:
+    with hold("napari", 5555) as lock:
+        with pytest.raises(EndpointInUse, match=f"process {os.getpid()}") as caught:
+            hold("napari", 5555)
+        assert (caught.value.pid, caught.value.app) == (os.getpid(), "napari")
+        assert caught.value.since is not None
+        record = read_lock(lock.path)
+        assert record is not None
+        assert record.identity == current_identity()
+        with hold("fiji", 5565):
+            pass
+
+
+def test_the_server_keeps_its_name_and_the_lock_file_stays() -> None:
+    with hold("napari", 5555) as lock:
+        first = read_lock(lock.path)
+    between = read_lock(lock.path)
+    with hold("napari", 5555) as lock:
+        second = read_lock(lock.path)
+    assert first is not None
+    assert between is not None
+    assert second is not None
+    assert between.identity is None
+    assert first.server_id == between.server_id == second.server_id
+
+
+def test_files_are_private_and_the_token_goes_with_the_lock(runtime_folder: Path) -> None:
+    lock = hold("napari", 5555)
+    assert stat.S_IMODE(runtime_folder.stat().st_mode) == 0o700
+    for path in (lock.path, lock.token_path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_token(5555) == "t"
+    assert read_token(5556) is None
+    lock.release()
+    lock.release()
+    assert not lock.token_path.exists()
+    assert read_token(5555) is None
+
+
+def test_a_forked_child_does_not_keep_the_lock() -> None:
+    lock = hold("napari", 5555)
+    begun_read, begun_write = os.pipe()
+    end_read, end_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(end_write)
+        os.write(begun_write, b"!")
+        os.read(end_read, 1)
+        os._exit(0)
+    try:
+        os.read(begun_read, 1)
+        lock.close()  # as the end of this process would
+        hold("napari", 5555).release()
+    finally:
+        for descriptor in (begun_read, begun_write, end_read, end_write):
+            os.close(descriptor)
+        os.waitpid(child, 0)
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("keep")
+    (runtime_dir() / "napari-5555.lock").symlink_to(target)
+    with pytest.raises(ServiceError, match=r"napari-5555\.lock"):
+        hold("napari", 5555)
+    assert target.read_text() == "keep"
+
+
+def test_a_lock_file_with_nonsense_is_taken_over() -> None:
+    path = runtime_dir() / "napari-5555.lock"
+    path.write_bytes(b"\xff nonsense, and longer than what is written over it" * 20)
+    assert read_lock(path) is None
+    with hold("napari", 5555):
+        record = read_lock(path)
+        assert record is not None
+        assert record.port == 5555
+
+
+def test_a_folder_that_others_can_enter_is_refused() -> None:
+    folder = runtime_dir()
+    folder.chmod(0o755)
+    with pytest.raises(ServiceError, match="chmod 700"):
+        runtime_dir()
+
+
+def test_without_a_session_folder_the_state_folder_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert runtime_dir() == tmp_path / ".local" / "state" / "zmqruntime" / "run"
+
+
+@pytest.mark.parametrize("app", ["", "Napari", "../x", "a b", "-x"])
+def test_a_name_that_cannot_name_files_is_refused(app: str) -> None:
+    with pytest.raises(ValueError, match="app"):
+        EndpointLock(app, 5555)
+
+
+def test_nobody_has_a_pid_that_nobody_has() -> None:
+    with sleeper() as process:
+        pid = process.pid
+    assert identity_of(pid) is None
+    gone = Identity(pid=pid, start_time=1, boot_id="x")
+    assert wait_for_exit(gone, 0.0)
+    assert not signal_process(gone, signal.SIGTERM)
