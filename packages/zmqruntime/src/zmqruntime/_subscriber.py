@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Self
 
+    from typing_extensions import Buffer
+
     from zmqruntime._loop import TimerHandle
     from zmqruntime._messages import Request
     from zmqruntime._peer import Peer
@@ -56,9 +58,34 @@ __all__ = ["Subscriber"]
 
 logger = logging.getLogger(__name__)
 
+_NOBLOCK = int(zmq.NOBLOCK)  # enum arithmetic costs more than the call
 _MOST_READ = 64  # messages per turn of the loop, so that the control channel gets its turns
 _RENEW_S = 10.0  # a third of the time that a lease lasts
 _MOST_PRODUCERS = 256
+
+
+class _Wake:
+    """A descriptor that is readable or not, as told."""
+
+    def __init__(self) -> None:
+        self._receive, self._send = stdlib_socket.socketpair()
+        self._receive.setblocking(False)
+        self._send.setblocking(False)
+        self._on = False
+
+    def fileno(self) -> int:
+        return self._receive.fileno()
+
+    def set(self, *, on: bool) -> None:
+        if on and not self._on:
+            self._send.send(b"\0")
+        elif self._on and not on:
+            self._receive.recv(1)
+        self._on = on
+
+    def close(self) -> None:
+        self._receive.close()
+        self._send.close()
 
 
 class Subscriber:
@@ -124,15 +151,8 @@ class Subscriber:
         self._news: set[str] = set()
         self._counters: Counter[str] = Counter()
         self._closed = False
-        self._wake_receive, self._wake_send = stdlib_socket.socketpair()
-        self._wake_receive.setblocking(False)
-        self._wake_send.setblocking(False)
-        try:
-            self._loop.submit(self._open, server.endpoint.data_bind_url(server.bound)).result()
-        except BaseException:
-            self._wake_receive.close()
-            self._wake_send.close()
-            raise
+        self._wake: _Wake | None = None
+        self._loop.submit(self._open, server.endpoint.data_bind_url(server.bound)).result()
         for type_, handler in (
             ("attach", self._on_attach),
             ("arena", self._on_announce),
@@ -148,8 +168,19 @@ class Subscriber:
         -------
         int
             To be watched, not read; valid until `close`.
+
+        Raises
+        ------
+        ValueError
+            If the subscriber is closed.
         """
-        return self._wake_receive.fileno()
+        with self._changed:
+            if self._closed:
+                raise ValueError("the subscriber is closed and has no descriptor")
+            if self._wake is None:
+                self._wake = _Wake()
+                self._wake.set(on=bool(self._queue))
+            return self._wake.fileno()
 
     def receive(self, limit: int | None = None) -> list[Item | Gap]:
         """Take what has arrived, without waiting.
@@ -167,8 +198,8 @@ class Subscriber:
         with self._changed:
             count = len(self._queue) if limit is None else min(limit, len(self._queue))
             taken = [self._queue.popleft() for _ in range(count)]
-            if taken and not self._queue and not self._closed:
-                self._wake_receive.recv(1)
+            if self._wake is not None:
+                self._wake.set(on=bool(self._queue))
         return taken
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -223,8 +254,8 @@ class Subscriber:
             item.lease.release()
         if self._loop.running:
             self._loop.submit(self._close).result()
-        self._wake_receive.close()
-        self._wake_send.close()
+        if self._wake is not None:
+            self._wake.close()
 
     def __enter__(self) -> Self:
         return self
@@ -366,30 +397,33 @@ class Subscriber:
             if self._socket is None:
                 return
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                head = [self._socket.recv(_NOBLOCK)]
             except zmq.Again:
                 return
-            self._deliver(self._take(frames))
+            chunks: list[Buffer] = []
+            while self._socket.get(zmq.RCVMORE):
+                if len(head) < 3:
+                    head.append(self._socket.recv(_NOBLOCK))
+                else:  # large ones stay where libzmq has put them
+                    chunks.append(self._socket.recv(_NOBLOCK, copy=False).buffer)
+            self._deliver(self._take(head, chunks))
 
-    def _take(self, frames: Sequence[zmq.Frame]) -> list[Item | Gap]:
+    def _take(self, head: Sequence[bytes], chunks: Sequence[Buffer]) -> list[Item | Gap]:
         try:
-            if not len(frames) >= 2 or len(frames[1].buffer) > MAX_HEADER_BYTES:
-                raise DescriptorError("a data message has a topic and a header")
-            transport = decode_header(frames[1].bytes)
-            if len(frames) > 2 and len(frames[2].buffer) > MAX_HEADER_BYTES:
-                raise DescriptorError("a payload's header has at most 64 KiB")
+            if len(head) < 2 or max(map(len, head)) > MAX_HEADER_BYTES:
+                self._count_foreign()
+                return []
+            transport = decode_header(head[1])
         except DescriptorError as error:
             logger.debug("dropped a data message: %s", error)
             self._count_foreign()
             return []
         reception = self._receptions.get(transport.epoch)
-        if reception is None:
+        if reception is None or reception.closed:
             self._count_foreign()
             return []
-        header = frames[2].bytes if len(frames) > 2 else b""
-        found = reception.take(
-            frames[0].bytes, transport, header, [frame.buffer for frame in frames[3:]]
-        )
+        header = head[2] if len(head) > 2 else b""
+        found = reception.take(head[0], transport, header, chunks)
         self._await_renewal()
         return found
 
@@ -402,9 +436,9 @@ class Subscriber:
             return
         with self._changed:
             if not self._closed:
-                if not self._queue:
-                    self._wake_send.send(b"\0")
                 self._queue.extend(found)
+                if self._wake is not None:
+                    self._wake.set(on=True)
                 self._changed.notify_all()
                 return
         for entry in found:

@@ -95,17 +95,12 @@ class Lease:
         LeaseInUseError
             If an array still refers to the mapped views.
         StaleSlotError
-            If the sender has overwritten them before or while they were copied; the claim has
-            ended then, too.
+            If the sender had overwritten them by the end; the claim has ended then, too.
         """
-        try:
-            taken = tuple(bytes(view) for view in self.map())
-        except BaseException:
-            if not self._released:
-                self._end()
-            raise
+        self._require()
+        taken = tuple(bytes(view) for view in self._views)
         self._on_copy(sum(map(len, taken)))
-        self.release()
+        self._end()  # raises if what was copied is not what was sent
         return taken
 
     def release(self) -> None:
@@ -123,8 +118,6 @@ class Lease:
         """
         self._require()
         self._end()
-        if self._check is not None:
-            self._check()
 
     def _require(self) -> None:
         if self._released:
@@ -143,7 +136,11 @@ class Lease:
             raise LeaseInUseError(msg) from error
         self._released = True
         self._views = ()
-        self._on_release()
+        try:
+            if self._check is not None:  # while the slot is ours: a moment later it may be reused
+                self._check()
+        finally:
+            self._on_release()
 
     def __enter__(self) -> Self:
         self._require()
