@@ -125,6 +125,25 @@ def test_without_the_token_hello_is_refused_until_it_is_right() -> None:
             _ = client.welcome
 
 
+def test_extras_that_fail_are_raised_by_connect() -> None:
+    with (
+        serve_in_thread() as server,
+        ZMQClient(server.endpoint, hello_extras=lambda: {"x": 1 // 0}) as client,
+        pytest.raises(HandshakeError, match="division"),
+    ):
+        client.connect(SOON)
+
+
+def test_a_hook_that_fails_refuses_the_hello(caplog: pytest.LogCaptureFixture) -> None:
+    with serve_in_thread() as server, ZMQClient(server.endpoint) as client:
+        server.hello_hooks.append(lambda *_: {"x": 1 // 0})
+        with pytest.raises(HandshakeError, match="division"):
+            client.connect(SOON)
+        server.hello_hooks.clear()
+        client.connect(SOON)
+    assert caplog.records[0].exc_info is not None
+
+
 @pytest.mark.req("S.1")
 def test_an_insecure_server_serves_everybody_and_is_stopped_by_its_owner_only() -> None:
     with (
@@ -165,7 +184,7 @@ def test_a_second_server_is_refused_and_the_first_goes_on() -> None:
         assert caught.value.pid == os.getpid()
         second.stop()
         other_app = ZMQServer("other", server.endpoint)
-        with pytest.raises(EndpointInUse, match="taken by another program"):
+        with pytest.raises(EndpointInUse, match=f"taken by test, process {os.getpid()}"):
             other_app.start()
         assert client.control.request("ping")["app"] == "test"
         assert [each.app for each in find_services()] == ["test"]

@@ -210,9 +210,18 @@ class ZMQClient:
         if self._greeting or self._welcome is not None:
             return
         self._greeting = True
+        try:
+            hello = self._compose_hello()
+        except Exception as error:  # noqa: BLE001 - extras are the program's; connect() raises it
+            self._refused(error)
+            return
+        future = self.control.request_nowait("hello", hello.to_body())
+        future.add_done_callback(self._on_answer)
+
+    def _compose_hello(self) -> Hello:
         if self._given_token is None and self.endpoint.is_loopback:
             self.control.token = _owner.read_token(self.endpoint.port)
-        hello = Hello(
+        return Hello(
             v_min=V_MIN,
             v_max=V_MAX,
             app=App(name=self.app, version=self.version),
@@ -223,8 +232,12 @@ class ZMQClient:
             host_digest=_owner.host_digest(),
             extras=dict(self._hello_extras() if self._hello_extras is not None else {}),
         )
-        future = self.control.request_nowait("hello", hello.to_body())
-        future.add_done_callback(self._on_answer)
+
+    def _refused(self, error: Exception) -> None:
+        self._greeting = False
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
 
     def _on_answer(self, future: Future[Reply]) -> None:
         """Take the welcome, or keep the reason why there is none; on the loop."""
@@ -232,9 +245,7 @@ class ZMQClient:
         try:
             welcome = Welcome.from_body(future.result().body)
         except (RequestError, HandshakeError) as error:
-            with self._changed:
-                self._failure = error
-                self._changed.notify_all()
+            self._refused(error)
             return
         except ControlTimeout:
             logger.info("%s has not answered a hello yet", self.endpoint)

@@ -33,6 +33,7 @@ __all__ = [
     "host_digest",
     "identity_of",
     "is_alive",
+    "live_records",
     "process_info",
     "read_lock",
     "read_token",
@@ -400,6 +401,27 @@ def read_lock(path: Path) -> LockRecord | None:
         return None
 
 
+def live_records(port: int) -> list[tuple[LockRecord, Identity]]:
+    """Find the services of this user that say they serve on a port and are alive.
+
+    Parameters
+    ----------
+    port
+        Control port.
+
+    Returns
+    -------
+    list
+        Record and process of each; more than one only while one of them is failing to start.
+    """
+    found = []
+    for path in sorted(runtime_dir().glob(f"*-{port}.lock")):
+        record = read_lock(path)
+        if record is not None and record.identity is not None and is_alive(record.identity):
+            found.append((record, record.identity))
+    return found
+
+
 def read_token(port: int) -> str | None:
     """Find the owner token of the service on a port of this computer.
 
@@ -413,15 +435,11 @@ def read_token(port: int) -> str | None:
     str or None
         None when no live service of this user holds the port.
     """
-    folder = runtime_dir()
-    for path in sorted(folder.glob(f"*-{port}.lock")):
-        record = read_lock(path)
-        if record is None or record.identity is None or not is_alive(record.identity):
-            continue
+    for record, _ in live_records(port):
         try:
-            return path.with_suffix(".token").read_text(encoding="ascii")
+            return (runtime_dir() / f"{record.app}-{port}.token").read_text(encoding="ascii")
         except FileNotFoundError:
-            continue  # it is starting or stopping just now
+            continue  # it is stopping just now
     return None
 
 

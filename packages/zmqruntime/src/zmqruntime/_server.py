@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import signal
-import socket as stdlib_socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import msgspec
 from zmqruntime import _owner
 from zmqruntime._control_server import ControlServer
 from zmqruntime._endpoints import bind_host, is_loopback
-from zmqruntime._errors import ForbiddenError, HandshakeError, InvalidRequestError
+from zmqruntime._errors import EndpointInUse, ForbiddenError, HandshakeError, InvalidRequestError
 from zmqruntime._handshake import Hello, Ports, ServerInfo, Welcome, Work, choose_version
 from zmqruntime._loop import IOThread
 from zmqruntime._messages import V_MAX, V_MIN, Reply
@@ -49,7 +48,7 @@ class ZMQServer:
     app
         Lower-case word that names the application.
     endpoint
-        Where to serve; its host is where clients of this computer find it.
+        Ports to serve on; where to listen on them is said by `bind_address`.
     version
         Version of the application.
     bind_address
@@ -106,7 +105,7 @@ class ZMQServer:
         self._started = self._stopped = False
         self._stop_requested = threading.Event()
         self._stop_callbacks: list[Callable[[str], object]] = []
-        self._signals: tuple[stdlib_socket.socket, stdlib_socket.socket] | None = None
+        self._signals_installed = False
         self.control = ControlServer(
             self.loop,
             endpoint.control_bind_url(self.bound),
@@ -155,7 +154,7 @@ class ZMQServer:
                 )
                 self.server_id = record.server_id
                 self._started_at = time.time()
-                self.control.open()
+                self._bind()
             except BaseException:
                 self._lock.release()
                 self.loop.stop()
@@ -171,6 +170,23 @@ class ZMQServer:
             )
         if ready:
             self.report_ready()
+
+    def _bind(self) -> None:
+        """Open the control channel, or say who is in the way."""
+        others = _owner.live_records(self.ports.control)
+        try:
+            self.control.open()
+        except EndpointInUse as error:
+            for record, identity in others:
+                if record.app != self.app:
+                    raise EndpointInUse(
+                        f"port {self.ports.control} is taken by {record.app}, process "
+                        f"{identity.pid}: choose another port",
+                        pid=identity.pid,
+                        app=record.app,
+                        since=record.since,
+                    ) from error
+            raise
 
     def report_ready(self) -> None:
         """Say, to pings and to the process that started this one, that the service is usable."""
@@ -194,15 +210,11 @@ class ZMQServer:
                 return
             self._stopped = True
             self.ready = False
-            if self._signals is not None:
-                signal.set_wakeup_fd(-1)
             self.control.close()
             self._lock.release()
             self.loop.stop()
             if self._inherited is not None:
                 self._inherited.close()
-            for each in self._signals or ():
-                each.close()
 
     def request_stop(self, reason: str) -> None:
         """Ask whoever runs the service to stop it; any thread, only the first time counts.
@@ -249,31 +261,31 @@ class ZMQServer:
         """Turn SIGTERM and SIGINT into stop requests; main thread only.
 
         The interpreter writes the signal's number to a pipe that the loop reads; nothing else
-        happens in the handler, so it is safe at any moment and under any main loop. The handlers
-        stay for the rest of the process: a second signal while it ends changes nothing.
+        happens in the handler, so it is safe at any moment and under any main loop. Handlers and
+        pipe stay for the rest of the process: a second signal while it ends changes nothing. In
+        a process with several servers, the last one that installs them is asked to stop.
 
         Raises
         ------
         ValueError
             If called outside the main thread.
         """
-        if self._signals is not None:
+        if self._signals_installed:
             return
-        receive, send = stdlib_socket.socketpair()
-        receive.setblocking(False)
-        send.setblocking(False)
+        receive, send = os.pipe()
+        for descriptor in (receive, send):
+            os.set_blocking(descriptor, False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave_it_to_the_pipe)
-        signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
-        self._signals = (receive, send)
+        signal.set_wakeup_fd(send, warn_on_full_buffer=False)
+        self._signals_installed = True
 
         def on_signal() -> None:
-            numbers = receive.recv(64)
-            names = {signal.Signals(each).name for each in numbers}
-            if names & {"SIGTERM", "SIGINT"}:
-                self.request_stop("/".join(sorted(names)))
+            for number in os.read(receive, 64):
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self.request_stop(f"received {signal.Signals(number).name}")
 
-        self.loop.submit(self.loop.register, receive.fileno(), on_signal).result()
+        self.loop.submit(self.loop.register, receive, on_signal).result()
 
     def serve_until_signal(self) -> None:
         """Serve until a signal, the owner or a shutdown request ends it; main thread only.
