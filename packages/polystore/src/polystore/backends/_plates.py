@@ -16,7 +16,9 @@ import string
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
 
 from polystore._components import sort_key
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
@@ -150,6 +152,66 @@ class PlateLayout:
             wells=dict.fromkeys(wells, slots),
             acquisitions=tuple(acquisitions),
         )
+
+
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Time = Annotated[int, msgspec.Meta(ge=0)]
+_Part = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]+$")]
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: _Part
+
+
+class _PlateWell(msgspec.Struct, frozen=True, rename="camel"):
+    path: str
+    row_index: Annotated[int, msgspec.Meta(ge=0)]
+    column_index: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _PlateAcquisition(msgspec.Struct, frozen=True):
+    id: Annotated[int, msgspec.Meta(ge=0)]
+    name: str | None = None
+    maximumfieldcount: _Count | None = None
+    starttime: _Time | None = None
+    endtime: _Time | None = None
+
+
+class _WellImage(msgspec.Struct, frozen=True):
+    path: _Part
+    acquisition: int = 0
+
+
+class _Well(msgspec.Struct, frozen=True):
+    images: Annotated[tuple[_WellImage, ...], msgspec.Meta(min_length=1)]
+
+
+class _Plate(msgspec.Struct, frozen=True):
+    """What a plate's metadata have to say, by the specification."""
+
+    rows: Annotated[tuple[_Named, ...], msgspec.Meta(min_length=1)]
+    columns: Annotated[tuple[_Named, ...], msgspec.Meta(min_length=1)]
+    wells: Annotated[tuple[_PlateWell, ...], msgspec.Meta(min_length=1)]
+    acquisitions: tuple[_PlateAcquisition, ...] = ()
+    name: str | None = None
+    field_count: _Count | None = None
+
+    def check(self) -> None:
+        """Check what one field alone cannot say.
+
+        Raises
+        ------
+        LayoutError
+            If a well is there twice, or not where its path says.
+        """
+        if len(set(self.wells)) != len(self.wells):
+            raise LayoutError("a well is listed twice")
+        for well in self.wells:
+            if well.row_index >= len(self.rows) or well.column_index >= len(self.columns):
+                raise LayoutError(f"well {well.path} is not on the plate")
+            expected = f"{self.rows[well.row_index].name}/{self.columns[well.column_index].name}"
+            if well.path != expected:
+                raise LayoutError(f"the well at {expected} has the path {well.path}")
 
 
 def well_path(well: str) -> str:
@@ -322,32 +384,27 @@ def read_plate(path: Path | str) -> PlateLayout:
         If its metadata are not those of a plate.
     """
     root = Path(path)
-    ome = _ome(root)
     try:
-        plate = ome["plate"]
-        rows = [row["name"] for row in plate["rows"]]
-        columns = [column["name"] for column in plate["columns"]]
-        wells: dict[str, tuple[ImageSlot, ...]] = {}
-        for well in plate["wells"]:
-            row, column = rows[well["rowIndex"]], columns[well["columnIndex"]]
+        plate = msgspec.convert(_ome(root).get("plate"), _Plate)
+        plate.check()
+        wells = {}
+        for well in plate.wells:
+            images = msgspec.convert(_ome(root / well.path).get("well"), _Well).images
+            row, column = well.path.split("/")
             name = f"{row}{int(column):02d}" if column.isdigit() else f"{row}{column}"
-            wells[name] = tuple(
-                ImageSlot(image["path"], image.get("acquisition", 0))
-                for image in _ome(root / well["path"])["well"]["images"]
-            )
-        acquisitions = tuple(
-            Acquisition(each["id"], each.get("name", str(each["id"])))
-            for each in plate.get("acquisitions", [{"id": 0}])
-        )
+            wells[name] = tuple(ImageSlot(image.path, image.acquisition) for image in images)
         return PlateLayout(
-            name=plate.get("name", root.stem),
-            rows=tuple(rows),
-            columns=tuple(columns),
+            name=plate.name or root.stem,
+            rows=tuple(row.name for row in plate.rows),
+            columns=tuple(column.name for column in plate.columns),
             wells=wells,
-            acquisitions=acquisitions,
+            acquisitions=tuple(
+                Acquisition(each.id, each.name or str(each.id)) for each in plate.acquisitions
+            )
+            or (Acquisition(0, "0"),),
         )
-    except (KeyError, TypeError, IndexError, AttributeError, LayoutError) as error:
-        raise UnreadableError(f"{root} is no OME-Zarr plate: {error!r}") from error
+    except (msgspec.ValidationError, LayoutError) as error:
+        raise UnreadableError(f"{root} is no OME-Zarr 0.5 plate: {error}") from error
 
 
 def read_group(path: Path) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class _PyramidWriter:
         """Write a plane into all levels; gives the coarsest."""
         if not self._open:
             raise LayoutError(f"{self._target} is finished: open it again to write it anew")
-        if plane.shape != self._shape[-2:] or plane.dtype != self._dtype:
+        if plane.shape != self._shape[-2:] or plane.dtype.newbyteorder("=") != self._dtype:
             raise LayoutError(
                 f"{self._target}: a plane is {plane.dtype} {plane.shape}, the image was opened "
                 f"for {self._dtype} {self._shape[-2:]}"

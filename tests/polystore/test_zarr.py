@@ -1,0 +1,556 @@
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import resource
+import signal
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import yaozarrs
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polystore import LayoutError, NotStoredError, NotWrittenError, UnreadableError
+from polystore.backends import (
+    Acquisition,
+    ChannelMeta,
+    ImageMeta,
+    ImageReader,
+    ImageSlot,
+    ImageWriter,
+    LabelsWriter,
+    PlateLayout,
+    create_plate,
+    extend_plate,
+    open_image,
+    open_labels,
+    read_labels,
+    read_plate,
+    remove_leftovers,
+    settle_plate,
+    write_labels,
+)
+from polystore.backends._pyramid import halve_labels, halve_mean, level_shapes
+from polystore.backends._shards import crc32c
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+META = ImageMeta(
+    channels=(ChannelMeta("DAPI", "0000FF"), ChannelMeta("GFP", window=(100, 900))),
+    pixel_um=(0.65, 0.5),
+    attributes={"openhcs": {"verdict": "aligned"}},
+)
+# a DeprecationWarning of napari's own imports
+NAPARI_WARNS = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def layout(*wells: str, images: tuple[str | ImageSlot, ...] = ("stitched",)) -> PlateLayout:
+    return PlateLayout.regular("my plate", rows=8, columns=12, wells=wells, images=images)
+
+
+@pytest.fixture
+def plate(tmp_path: Path) -> Path:
+    path = tmp_path / "plate.zarr"
+    create_plate(path, layout("A01", "B03", "H12"))
+    return path
+
+
+def noise(shape: tuple[int, ...], dtype: str = "u2", seed: int = 0) -> NDArray[Any]:
+    return np.random.default_rng(seed).poisson(300, shape).astype(dtype)
+
+
+def write(
+    plate: Path, well: str, image: NDArray[Any], meta: ImageMeta = META, **options: Any
+) -> Path:
+    with ImageWriter(plate, well, "stitched", image.shape, image.dtype, meta, **options) as writer:
+        for c, plane in enumerate(image):
+            writer.write_plane(plane, c=c)
+        return writer.commit()
+
+
+def validate(path: Path) -> None:
+    yaozarrs.validate_zarr_store(str(path))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_plate_of_images_and_labels_is_valid_and_comes_back(plate: Path) -> None:
+    image = noise((2, 1300, 1101))
+    labels = np.zeros(image.shape[1:], np.int32)
+    labels[100:400, 200:300] = 7
+    for well in ("A01", "B03", "H12"):
+        write(plate, well, image)
+        write_labels(plate, well, "stitched", "nuclei", labels)
+    validate(plate)
+
+    reader = open_image(plate, "B03", "stitched")
+    assert reader.axes == ("t", "c", "z", "y", "x")
+    assert reader.shapes == (
+        (1, 2, 1, 1300, 1101),
+        (1, 2, 1, 650, 551),
+        (1, 2, 1, 325, 276),
+    )
+    assert reader.dtype == np.uint16
+    assert reader.channel_names == ("DAPI", "GFP")
+    assert reader.windows[1] == (100, 900)
+    assert reader.pixel_um == (0.65, 0.5)
+    assert reader.attributes["openhcs"] == {"verdict": "aligned"}
+    assert reader.label_names == ("nuclei",)
+    for c in (0, 1):
+        np.testing.assert_array_equal(reader.read(c=c), image[c])
+        np.testing.assert_array_equal(reader.read(1, c=c), halve_mean(image[c]))
+    part = (slice(1000, 1200), slice(50, 60))
+    np.testing.assert_array_equal(reader.read(c=1, region=part), image[1][part])
+
+    read = open_labels(plate, "B03", "stitched", "nuclei")
+    assert read.level_count == reader.level_count
+    assert read.axes == ("t", "z", "y", "x")
+    assert read.pixel_um == (0.65, 0.5)
+    np.testing.assert_array_equal(read.read(), labels)
+    np.testing.assert_array_equal(
+        read_labels(plate, "B03", "stitched", "nuclei", level=1), labels[::2, ::2]
+    )
+
+
+def test_zarr_itself_reads_what_was_written(plate: Path) -> None:
+    image = noise((2, 1300, 1101))
+    write(plate, "A01", image)
+    array = zarr.open_array(plate / "A" / "1" / "stitched" / "0", mode="r")
+    np.testing.assert_array_equal(np.asarray(array[0, :, 0]), image)
+    assert array.metadata.dimension_names == ("t", "c", "z", "y", "x")  # type: ignore[union-attr]  # version 3
+    assert max(array.chunks[-2:]) <= 1024
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8", ">u2"])
+def test_every_type_of_image_comes_back(plate: Path, dtype: str) -> None:
+    image = noise((1, 40, 30), dtype)
+    write(plate, "A01", image, ImageMeta())
+    validate(plate / "A" / "1" / "stitched")
+    np.testing.assert_array_equal(open_image(plate, "A01", "stitched").read(), image[0])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "i4", "i8"])
+def test_every_type_of_labels_comes_back(plate: Path, dtype: str) -> None:
+    write(plate, "A01", noise((2, 600, 30)))
+    labels = noise((600, 30), dtype)
+    write_labels(plate, "A01", "stitched", "cells", labels)
+    validate(plate / "A" / "1" / "stitched")
+    np.testing.assert_array_equal(read_labels(plate, "A01", "stitched", "cells"), labels)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (1, 1, 2000), (2, 3, 5, 7), (2, 2, 3, 513, 40), (1, 1, 20, 1400, 1400)],
+)
+def test_stacks_and_odd_sizes_come_back(plate: Path, shape: tuple[int, ...]) -> None:
+    image = noise(shape)
+    full = image.reshape((1,) * (4 - min(4, image.ndim)) + shape) if image.ndim > 3 else image
+    full = full.reshape((1, shape[0], 1, *shape[1:]) if image.ndim == 3 else full.shape)
+    full = full.reshape((1,) * (5 - full.ndim) + full.shape)
+    with ImageWriter(plate, "A01", "stitched", shape, "u2") as writer:
+        # in any order
+        for t, c, z in reversed(list(product(*map(range, full.shape[:3])))):
+            writer.write_plane(full[t, c, z], t=t, c=c, z=z)
+        path = writer.commit()
+    validate(path)
+    reader = ImageReader(path)
+    for t, c, z in product(*map(range, full.shape[:3])):
+        np.testing.assert_array_equal(reader.read(t=t, c=c, z=z), full[t, c, z])
+        coarse = full[t, c, z]
+        for level in range(1, reader.level_count):
+            coarse = halve_mean(coarse)
+            np.testing.assert_array_equal(reader.read(level, t=t, c=c, z=z), coarse)
+
+
+def test_labels_of_a_stack_in_time_come_back(plate: Path) -> None:
+    shape = (2, 1, 3, 20, 30)
+    with ImageWriter(plate, "A01", "stitched", shape, "u2") as image:
+        for t, z in product(range(2), range(3)):
+            image.write_plane(noise((20, 30)), t=t, z=z)
+        image.commit()
+    labels = noise((2, 3, 20, 30), "i4")
+    validate(write_labels(plate, "A01", "stitched", "cells", labels))
+    for t, z in product(range(2), range(3)):
+        read = read_labels(plate, "A01", "stitched", "cells", t=t, z=z)
+        np.testing.assert_array_equal(read, labels[t, z])
+
+
+def test_levels_lie_over_each_other(plate: Path) -> None:
+    write(plate, "A01", noise((2, 1300, 1101)))
+    document = json.loads((plate / "A" / "1" / "stitched" / "zarr.json").read_text())
+    datasets = document["attributes"]["ome"]["multiscales"][0]["datasets"]
+    for level, dataset in enumerate(datasets):
+        transforms = dataset["coordinateTransformations"]
+        scale = transforms[0]["scale"]
+        assert scale[-2:] == [0.65 * 2**level, 0.5 * 2**level]
+        translation = transforms[1]["translation"] if level else [0.0] * 5
+        # the first pixel begins where the image begins, at every level
+        edges = [shift - size / 2 for shift, size in zip(translation, scale, strict=True)]
+        assert edges[-2:] == pytest.approx([-0.325, -0.25])
+
+
+def test_a_size_that_is_not_known_has_no_unit(plate: Path) -> None:
+    write(plate, "A01", noise((1, 20, 20)), ImageMeta())
+    reader = open_image(plate, "A01", "stitched")
+    assert reader.pixel_um is None
+    assert reader.windows[0][1] > reader.windows[0][0]
+
+
+def test_the_metadata_of_a_plate_are_those_of_the_format(plate: Path) -> None:
+    ome = json.loads((plate / "zarr.json").read_text())["attributes"]["ome"]
+    assert ome["version"] == ome["plate"]["version"] == "0.5"
+    assert len(ome["plate"]["rows"]) == 8
+    assert len(ome["plate"]["columns"]) == 12
+    assert ome["plate"]["wells"][1] == {"path": "B/3", "rowIndex": 1, "columnIndex": 2}
+    assert ome["plate"]["field_count"] == 1
+    assert ome["plate"]["acquisitions"] == [{"id": 0, "name": "0", "maximumfieldcount": 1}]
+    assert names(plate) == ["A", "B", "H", "zarr.json"]
+    assert read_plate(plate) == layout("A01", "B03", "H12")
+
+
+def test_an_equal_plate_may_be_created_again_and_another_may_not(plate: Path) -> None:
+    write(plate, "A01", noise((2, 20, 20)))
+    before = (plate / "zarr.json").stat().st_mtime_ns
+    create_plate(plate, layout("H12", "B03", "A01"))
+    assert (plate / "zarr.json").stat().st_mtime_ns == before
+    with pytest.raises(LayoutError, match="wells differ"):
+        create_plate(plate, layout("A01"))
+    assert open_image(plate, "A01", "stitched").level_count == 1
+
+
+def test_wells_images_and_acquisitions_are_added(plate: Path) -> None:
+    write(plate, "A01", noise((2, 20, 20)))
+    more = PlateLayout.regular(
+        "my plate",
+        rows=8,
+        columns=12,
+        wells=("A01", "C05"),
+        images=(ImageSlot("0", 1),),
+        acquisitions=(Acquisition(1, "fields"),),
+    )
+    both = extend_plate(plate, more)
+    assert both == read_plate(plate)
+    assert list(both.wells) == ["A01", "B03", "C05", "H12"]
+    assert both.wells["A01"] == (ImageSlot("stitched", 0), ImageSlot("0", 1))
+    assert open_image(plate, "A01", "stitched").level_count == 1
+    with pytest.raises(LayoutError, match="rows differ"):
+        extend_plate(
+            plate,
+            PlateLayout.regular(
+                "my plate", rows=16, columns=12, wells=("A01",), images=("stitched",)
+            ),
+        )
+    with pytest.raises(LayoutError, match="acquisition 1"):
+        extend_plate(plate, dataclasses.replace(more, acquisitions=(Acquisition(1, "other"),)))
+    with pytest.raises(NotStoredError, match="nothing"):
+        extend_plate(plate.with_name("nothing.zarr"), more)
+
+
+def test_what_was_planned_and_not_written_is_taken_out(plate: Path) -> None:
+    assert settle_plate(plate) == layout("A01", "B03", "H12")
+    write(plate, "B03", noise((2, 20, 20)))
+    assert settle_plate(plate) == layout("B03")
+    validate(plate)
+    extend_plate(plate, layout("A01", "B03", "H12"))
+    assert read_plate(plate) == layout("A01", "B03", "H12")
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"wells": ()}, "no wells"),
+        ({"wells": ("I01",)}, "I01"),
+        ({"wells": ("A13",)}, "A13"),
+        ({"wells": ("A1/2",)}, "A1/2"),
+        ({"images": ()}, "images"),
+        ({"images": ("a/b",)}, "a/b"),
+        ({"images": ("a", "a")}, "images"),
+        ({"images": (ImageSlot("a", 3),)}, "acquisition 3"),
+        ({"acquisitions": (Acquisition(-1, "x"),)}, "ids"),
+    ],
+)
+def test_layouts_that_cannot_be_are_refused(options: dict[str, Any], what: str) -> None:
+    usual: dict[str, Any] = {"wells": ("A01",), "images": ("stitched",)}
+    with pytest.raises(LayoutError, match=what):
+        PlateLayout.regular("p", rows=8, columns=12, **(usual | options))
+
+
+def test_a_plate_of_1536_wells_has_two_letters() -> None:
+    wells = ("A01", "Z48", "AA01", "AF48")
+    big = PlateLayout.regular("p", rows=32, columns=48, wells=wells, images=("stitched",))
+    assert list(big.wells) == list(wells)
+    assert big.rows[-1] == "AF"
+
+
+def test_an_image_is_there_whole_or_not_at_all(plate: Path) -> None:
+    folder = plate / "A" / "1"
+    image = noise((2, 60, 50))
+    with ImageWriter(plate, "A01", "stitched", image.shape, "u2") as writer:
+        writer.write_plane(image[0])
+        with pytest.raises(NotStoredError):
+            open_image(plate, "A01", "stitched")
+        with pytest.raises(LayoutError, match=r"1 of 2 planes.*'c': 1"):
+            writer.commit()
+    assert names(folder) == ["zarr.json"]
+    write(plate, "A01", image)
+    write_labels(plate, "A01", "stitched", "nuclei", np.ones((60, 50), np.uint8))
+    with ImageWriter(plate, "A01", "stitched", image.shape, "u2") as writer:
+        writer.write_plane(image[1])
+    np.testing.assert_array_equal(open_image(plate, "A01", "stitched").read(), image[0])
+    write(plate, "A01", image + 1)
+    np.testing.assert_array_equal(open_image(plate, "A01", "stitched").read(), image[0] + 1)
+    # labels belonged to the image that was replaced
+    assert open_image(plate, "A01", "stitched").label_names == ()
+    assert names(folder) == ["stitched", "zarr.json"]
+
+
+def test_planes_may_be_missing_when_said_and_are_listed(plate: Path) -> None:
+    image = noise((2, 60, 50))
+    with ImageWriter(plate, "A01", "stitched", image.shape, "u2") as writer:
+        writer.write_plane(image[1], c=1)
+        writer.commit(partial=True)
+        writer.abort()
+    reader = open_image(plate, "A01", "stitched")
+    assert reader.attributes["polystore"]["missing_planes"] == [[0, 0, 0]]
+    assert not reader.read(c=0).any()
+    np.testing.assert_array_equal(reader.read(c=1), image[1])
+
+
+def test_what_does_not_fit_is_refused(plate: Path) -> None:
+    with pytest.raises(NotStoredError, match="extend_plate"):
+        ImageWriter(plate, "A01", "other", (1, 4, 4), "u2")
+    with pytest.raises(NotStoredError, match=r"zarr\.json"):
+        ImageWriter(plate, "C01", "stitched", (1, 4, 4), "u2")
+    for shape in ((4, 4), (0, 4, 4)):
+        with pytest.raises(LayoutError):
+            ImageWriter(plate, "A01", "stitched", shape, "u2")
+    with pytest.raises(LayoutError, match="complex"):
+        ImageWriter(plate, "A01", "stitched", (1, 4, 4), "c8")
+    with pytest.raises(LayoutError, match="2 are described"):
+        ImageWriter(plate, "A01", "stitched", (1, 4, 4), "u2", META)
+    with ImageWriter(plate, "A01", "stitched", (1, 4, 4), "u2") as writer:
+        for wrong in (np.zeros((4, 5), "u2"), np.zeros((4, 4), "u1")):
+            with pytest.raises(LayoutError, match="was opened for"):
+                writer.write_plane(wrong)
+        with pytest.raises(LayoutError, match="no plane"):
+            writer.write_plane(np.zeros((4, 4), "u2"), c=1)
+        writer.write_plane(np.zeros((4, 4), "u2"))
+        writer.commit()
+        with pytest.raises(LayoutError, match="finished"):
+            writer.write_plane(np.zeros((4, 4), "u2"))
+    for name in ("", "a/b", "..", "a b"):
+        with pytest.raises(LayoutError, match="called"):
+            LabelsWriter(plate, "A01", "stitched", name, "u1")
+    with pytest.raises(LayoutError, match="integers"):
+        LabelsWriter(plate, "A01", "stitched", "nuclei", "f4")
+    with pytest.raises(NotStoredError):
+        LabelsWriter(plate, "B03", "stitched", "nuclei", "u1")
+    with pytest.raises(LayoutError, match="was opened for"):
+        write_labels(plate, "A01", "stitched", "nuclei", np.ones((5, 5), "u1"))
+    reader = open_image(plate, "A01", "stitched")
+    places: list[dict[str, Any]] = [{"c": 1}, {"t": 1}, {"level": 1}, {"z": -1}]
+    for place in places:
+        with pytest.raises(LayoutError):
+            reader.read(**place)
+
+
+def test_a_shard_that_is_gone_or_damaged_is_an_error(plate: Path) -> None:
+    path = write(plate, "A01", noise((2, 60, 50)))
+    shard = path / "0" / "c" / "0" / "0" / "0" / "0" / "0"
+    content = shard.read_bytes()
+    for damaged in (content[:-10], content[:-20] + bytes(20), content[: len(content) // 2]):
+        shard.write_bytes(damaged)
+        with pytest.raises(UnreadableError, match="stitched"):
+            open_image(plate, "A01", "stitched").read()
+    shard.unlink()
+    with pytest.raises(UnreadableError, match="is gone"):
+        open_image(plate, "A01", "stitched").read()
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(UnreadableError, match=r"zarr\.json"):
+        open_image(plate, "A01", "stitched")
+    (plate / "zarr.json").write_text('{"zarr_format": 3, "attributes": {"ome": {"plate": 1}}}')
+    with pytest.raises(UnreadableError, match="plate"):
+        read_plate(plate)
+
+
+def test_a_full_disk_names_the_image_and_keeps_the_old_one(plate: Path) -> None:
+    old = noise((2, 60, 50))
+    write(plate, "A01", old)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(NotWrittenError, match=r"stitched.*was not written"):
+            write(plate, "A01", noise((2, 700, 700)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    np.testing.assert_array_equal(open_image(plate, "A01", "stitched").read(), old[0])
+    assert names(plate / "A" / "1") == ["stitched", "zarr.json"]
+
+
+IMAGE_LOOP = """
+import sys
+import numpy as np
+from polystore.backends import ImageWriter
+number = 0
+while True:
+    number += 1
+    with ImageWriter(sys.argv[1], "A01", "stitched", (3, 600, 600), "u2") as writer:
+        for c in range(3):
+            writer.write_plane(np.full((600, 600), number, "u2"), c=c)
+        writer.commit()
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 2, 5, 11])
+def test_a_killed_writer_leaves_the_old_image_or_the_new(plate: Path, lines: int) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", IMAGE_LOOP, str(plate)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    for _ in range(lines):
+        assert child.stdout.readline()
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+    reader = open_image(plate, "A01", "stitched")
+    values = {
+        int(value)
+        for level, c in product(range(reader.level_count), range(3))
+        for value in np.unique(reader.read(level, c=c))
+    }
+    assert len(values) == 1
+    assert values.pop() >= lines
+    remove_leftovers(plate)
+    assert names(plate / "A" / "1") == ["stitched", "zarr.json"]
+
+
+def _write_well(plate: Path, well: str, seed: int) -> str:
+    write(plate, well, noise((2, 300, 300), seed=seed))
+    write_labels(plate, well, "stitched", "nuclei", noise((300, 300), "i4", seed))
+    return well
+
+
+def test_processes_write_different_wells_at_once(plate: Path) -> None:
+    wells = ("A01", "B03", "H12")
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, spawn) as pool:
+        assert list(pool.map(_write_well, [plate] * 3, wells, range(3))) == list(wells)
+    validate(plate)
+    for seed, well in enumerate(wells):
+        np.testing.assert_array_equal(
+            open_image(plate, well, "stitched").read(c=1), noise((2, 300, 300), seed=seed)[1]
+        )
+
+
+def test_a_plate_of_many_wells_is_few_files(plate: Path) -> None:
+    write(plate, "A01", noise((3, 2000, 2000)), ImageMeta())
+    files = [path for path in (plate / "A" / "1" / "stitched").rglob("*") if path.is_file()]
+    assert len(files) * 384 < 3000
+
+
+@NAPARI_WARNS
+def test_the_reader_of_napari_opens_plate_image_and_labels(
+    plate: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = pytest.importorskip("napari_ome_zarr._reader", exc_type=ImportError)
+    image = noise((2, 700, 600))
+    labels = np.ones(image.shape[1:], np.int32)
+    for well in ("A01", "B03", "H12"):
+        write(plate, well, image)
+        write_labels(plate, well, "stitched", "nuclei", labels)
+    shown = reader.napari_get_reader(str(plate))(str(plate))
+    assert [layer[2] for layer in shown] == ["image", "labels"]
+    assert shown[0][0][0].shape == (1, 2, 1, 8 * 700, 12 * 600)
+    part = shown[0][0][0][0, 1, 0, 700:1400, 1200:1800]
+    np.testing.assert_array_equal(np.asarray(part), image[1])
+
+    path = str(plate / "A" / "1" / "stitched")
+    data, options, kind = reader.napari_get_reader(path)(path)[0]
+    assert kind == "image"
+    assert options["name"] == ["stitched: DAPI", "stitched: GFP"]
+    assert options["scale"] == pytest.approx([1, 1, 0.65, 0.5])
+    np.testing.assert_array_equal(np.asarray(data[0][0, 0, 0]), image[0])
+    capsys.readouterr()  # the reader prints
+
+
+@given(height=st.integers(1, 5000), width=st.integers(1, 5000))
+def test_levels_are_halved_until_they_are_small(height: int, width: int) -> None:
+    shapes = level_shapes(height, width)
+    assert shapes[0] == (height, width)
+    assert max(shapes[-1]) <= 512
+    assert all(max(shape) > 512 for shape in shapes[:-1])
+
+
+@given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 99))
+def test_a_coarser_pixel_is_the_mean_of_those_it_covers(height: int, width: int, seed: int) -> None:
+    plane = np.random.default_rng(seed).integers(0, 2**16, (height, width)).astype(np.uint16)
+    small = halve_mean(plane)
+    floats = halve_mean(plane.astype(np.float64))
+    for y, x in product(range(small.shape[0]), range(small.shape[1])):
+        mean = plane[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean()
+        assert small[y, x] == np.floor(mean + 0.5)
+        assert floats[y, x] == pytest.approx(mean)
+    assert set(halve_labels(plane).ravel()) <= set(plane.ravel())
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i1", "i2", "i4"])
+def test_the_mean_of_extreme_values_does_not_overflow(dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    for value in (limits.min, limits.max):
+        assert (halve_mean(np.full((4, 4), value, dtype)) == value).all()
+    with pytest.raises(TypeError, match="complex"):
+        halve_mean(np.zeros((2, 2), complex))
+
+
+def test_the_checksum_is_that_of_the_standard() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
+
+
+CASES = Path(__file__).parents[3] / "shared" / "data" / "ngff_conformance"
+
+
+def conformance_cases() -> list[Any]:
+    file = CASES / "v0.5" / "tests" / "plate_suite.json"
+    if not file.exists():
+        return []
+    return [
+        pytest.param(case["data"], case["valid"], id=case["formerly"])
+        for case in json.loads(file.read_text())["tests"]
+    ]
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the NGFF conformance cases are not here")
+@pytest.mark.parametrize(("attributes", "valid"), conformance_cases())
+def test_the_cases_of_the_specification_come_out_as_labelled(
+    tmp_path: Path, attributes: dict[str, Any], *, valid: bool
+) -> None:
+    group = {"zarr_format": 3, "node_type": "group"}
+    (tmp_path / "zarr.json").write_text(json.dumps({**group, "attributes": attributes}))
+    for well in attributes["ome"]["plate"].get("wells", []):
+        images = [{"path": "0", "acquisition": 0}]
+        ome = {"version": "0.5", "well": {"images": images}}
+        folder = tmp_path / well.get("path", "A/1")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "zarr.json").write_text(json.dumps({**group, "attributes": {"ome": ome}}))
+    # well names as B03 need rows of letters and columns of digits, as all plates have
+    if valid and attributes["ome"]["plate"]["rows"] != [{"name": "A1"}]:
+        read_plate(tmp_path)
+    else:
+        with pytest.raises(UnreadableError):
+            read_plate(tmp_path)
