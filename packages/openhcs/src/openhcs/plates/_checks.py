@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,11 +15,13 @@ from openhcs.plates._rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from openhcs.plates._findings import FindingLog
 
 __all__ = [
     "add_missing",
+    "check_contents",
     "check_dimensions",
     "check_metadata",
     "check_mixes",
@@ -26,6 +30,7 @@ __all__ = [
     "report_missing",
 ]
 
+_PIECE = 4096
 _SPELLED = 8
 """So many missing planes of a well are named one by one."""
 
@@ -33,7 +38,7 @@ Key: TypeAlias = tuple[int, str, int, int, str, int, int]
 
 
 def dense(ids: Iterable[int]) -> dict[int, int]:
-    """Number a vendor's numbers from 0 in their order.
+    """Rank a vendor's numbers from 0.
 
     Parameters
     ----------
@@ -109,10 +114,10 @@ def add_missing(rows: list[Row], complete: Callable[[Row, Row], None]) -> list[R
         wells[row.acquisition][row.well] = (row.row, row.col)
         if row.status == PlaneStatus.DUPLICATE_CONTENT:
             continue
-        channel = (row.acquisition, row.channel)
-        fields[channel].add(row.field)
-        members[channel].add((row.kind, row.z, row.t))
-        examples.setdefault(channel, row)
+        group = (row.acquisition, row.channel)
+        fields[group].add(row.field)
+        members[group].add((row.kind, row.z, row.t))
+        examples.setdefault(group, row)
         present.add(_key(row))
     missing: list[Row] = []
     for (acquisition, channel), example in examples.items():
@@ -214,6 +219,52 @@ def check_mixes(rows: Sequence[Row], names: Sequence[str], findings: FindingLog)
                 )
 
 
+def check_contents(root: Path, rows: Sequence[Row], findings: FindingLog) -> None:
+    """Name files that are the same byte for byte; images of one value only do not count.
+
+    Parameters
+    ----------
+    root
+        The plate's folder.
+    rows
+        All rows.
+    findings
+        Takes one ``DUPLICATE_CONTENT`` for each set of identical files.
+
+    Notes
+    -----
+    Two pieces of each file are read, and the whole of those only that agree in size and pieces.
+    """
+    by_size: dict[int, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        if row.status == PlaneStatus.OK:
+            by_size[row.file_size].setdefault(row.path, row)
+    alike: dict[bytes, list[Row]] = defaultdict(list)
+    for same_size in by_size.values():
+        if len(same_size) > 1:
+            for row in same_size.values():
+                alike[_digest(root / row.path, pieces=True)].append(row)
+    for candidates in alike.values():
+        if len(candidates) < 2 or _is_constant(root / candidates[0].path):
+            continue
+        equal: dict[bytes, list[Row]] = defaultdict(list)
+        for row in candidates:
+            equal[_digest(root / row.path, pieces=False)].append(row)
+        for same in equal.values():
+            if len(same) > 1:
+                last = same[-1]
+                findings.add(
+                    "DUPLICATE_CONTENT",
+                    f"{len(same)} files are identical: {some((row.path for row in same), 4)}.",
+                    well=last.well,
+                    field=last.field,
+                    channel=last.channel,
+                    z=last.z,
+                    t=last.t,
+                    path=last.path,
+                )
+
+
 def check_dimensions(rows: Sequence[Row], names: Sequence[str], findings: FindingLog) -> None:
     """Say which channels have stacks, single planes or projections only, where they differ.
 
@@ -288,10 +339,36 @@ def check_metadata(
             x, y = fields[field]
             findings.add(
                 "OUTLIER_POSITION",
-                f"Field {field} of well {key[1]} lies far from the others, at ({x:.0f}, {y:.0f}) µm.",
+                f"Field {field} of well {key[1]} lies far from the others, "
+                f"at ({x:.0f}, {y:.0f}) µm.",
                 well=key[1],
                 field=field,
             )
+
+
+def _digest(path: Path, *, pieces: bool) -> bytes:
+    try:
+        with path.open("rb") as file:
+            if not pieces:
+                return hashlib.file_digest(file, "blake2b").digest()
+            start = file.read(_PIECE)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size // 2))
+            middle = file.read(_PIECE)
+            file.seek(max(0, size - _PIECE))
+            return hashlib.blake2b(b"%d:" % size + start + middle + file.read()).digest()
+    except OSError:
+        return str(path).encode("utf-8", "surrogateescape")  # like no other file
+
+
+def _is_constant(path: Path) -> bool:
+    import tifffile
+
+    try:
+        pixels = tifffile.imread(path)
+    except (ValueError, RuntimeError, OSError):
+        return False
+    return bool(pixels.size == 0 or (pixels == pixels.flat[0]).all())
 
 
 def _key(row: Row) -> Key:

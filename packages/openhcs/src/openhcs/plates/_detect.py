@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 from openhcs._errors import AmbiguousFormatError, FormatNotRecognisedError
 from openhcs.plates._findings import some
-from openhcs.plates.formats import FORMATS, Lack, Match
 
 if TYPE_CHECKING:
     from openhcs.plates._scan import Listing
-    from openhcs.plates.formats import Format
+    from openhcs.plates.formats import Format, Match
 
 __all__ = ["detect", "format_names"]
 
 
 def format_names() -> tuple[str, ...]:
     """Name all formats that can be read."""
+    from openhcs.plates.formats import FORMATS
+
     return tuple(reader.name for reader in FORMATS)
 
 
@@ -42,6 +43,8 @@ def detect(listing: Listing, *, choice: str | None = None) -> tuple[Format, str]
     AmbiguousFormatError
         If two readers are equally sure, or there are several plates.
     """
+    from openhcs.plates.formats import FORMATS, Lack
+
     readers = {reader.name: reader for reader in FORMATS}
     if choice is not None and choice not in readers:
         raise FormatNotRecognisedError(

@@ -235,7 +235,7 @@ class PlateIndex:
         if not isinstance(other, PlateIndex):
             return NotImplemented
         return self._facts == other._facts and all(
-            np.array_equal(values, other._columns[name], equal_nan=values.dtype.kind == "f")
+            np.array_equal(values, other.column(name), equal_nan=values.dtype.kind == "f")
             for name, values in self._columns.items()
         )
 

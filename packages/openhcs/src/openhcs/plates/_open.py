@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs._errors import FormatNotRecognisedError
+from openhcs._errors import FormatNotRecognisedError, PlateError
 from openhcs.plates import _cache
 from openhcs.plates._detect import detect
 from openhcs.plates._findings import FindingLog, some
@@ -67,6 +67,8 @@ def open_plate(
         listing = scan(root)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FormatNotRecognisedError(f"there is no folder {path}") from error
+    except OSError as error:
+        raise PlateError(f"{error.filename or path} cannot be listed: {error.strerror}") from error
     stored = _cache.cache_file(listing.root, listing.identity, format, deep=deep)
     if cache and (index := _cache.load(stored)) is not None:
         return index

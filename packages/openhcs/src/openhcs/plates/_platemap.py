@@ -110,9 +110,7 @@ def read_platemap(path: str | Path) -> Platemap:
         if well in wells:
             raise PlateError(f"{path}, line {number}: well {well} has an entry already")
         wells[well] = tuple(cells[column].strip() for column in kept)
-    return Platemap(
-        source=str(path), columns=tuple(names[column] for column in kept), wells=wells
-    )
+    return Platemap(source=str(path), columns=tuple(names[column] for column in kept), wells=wells)
 
 
 def check_platemap(

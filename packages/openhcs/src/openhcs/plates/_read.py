@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from openhcs.plates._plane import Plane
 
 __all__ = ["read_plane"]
+
+# What tifffile and its codecs raise on damaged files: TiffFileError and most codecs' own errors are
+# ValueErrors or RuntimeErrors.
+_DAMAGE = (ValueError, RuntimeError, OSError, KeyError, TypeError, struct.error, zlib.error)
 
 
 def read_plane(root: Path, plane: Plane) -> NDArray[Any]:
@@ -51,14 +57,16 @@ def read_plane(root: Path, plane: Plane) -> NDArray[Any]:
             page = file.pages[plane.page]
             if not isinstance(page, tifffile.TiffPage):
                 page = page.aspage()
-            codec = page.compression.name
+            codec = tifffile.COMPRESSION(page.compression).name
             pixels = page.asarray()
             inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise PlaneUnreadableError(f"{path} ({where}) cannot be opened: {error.strerror}") from error
+        raise PlaneUnreadableError(
+            f"{path} ({where}) cannot be opened: {error.strerror}"
+        ) from error
     except IndexError as error:
         raise PlaneUnreadableError(f"{path} ({where}) has no image {plane.page}") from error
-    except (tifffile.TiffFileError, *_damages()) as error:
+    except _DAMAGE as error:
         raise PlaneUnreadableError(
             f"{path} ({where}) cannot be decoded: {error}; copy the file again from the microscope"
         ) from error
@@ -74,11 +82,3 @@ def read_plane(root: Path, plane: Plane) -> NDArray[Any]:
     if inverted and native.kind == "u":
         pixels = np.iinfo(native).max - pixels
     return np.ascontiguousarray(pixels, native)
-
-
-def _damages() -> tuple[type[Exception], ...]:
-    """What tifffile and its codecs raise on damaged files; codecs raise RuntimeErrors of their own."""
-    import struct
-    import zlib
-
-    return (ValueError, RuntimeError, OSError, KeyError, TypeError, struct.error, zlib.error)

@@ -92,11 +92,12 @@ class Row:
     t_id: str = ""
 
 
-_ORDER = attrgetter("acquisition", "row", "col", "field", "channel", "kind", "t", "z", "path")
+_ORDER = attrgetter("acquisition", "row", "col", "field", "channel")
+_WITHIN = attrgetter("t", "z", "path")
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
-    """Turn rows into read-only columns, ordered by acquisition, well, field, channel, t and z.
+    """Turn rows into read-only columns: by acquisition, well, field, channel, kind, t and z.
 
     Parameters
     ----------
@@ -108,7 +109,9 @@ def columns_of(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
     dict
         One array of shape (rows,) for each of `COLUMNS`.
     """
-    ordered = sorted(rows, key=_ORDER)
+    ordered = sorted(
+        rows, key=lambda row: (*_ORDER(row), row.kind != "plane", row.kind, *_WITHIN(row))
+    )
     columns: dict[str, NDArray[Any]] = {}
     for name, dtype in COLUMNS.items():
         values = np.empty(len(ordered), dtype)

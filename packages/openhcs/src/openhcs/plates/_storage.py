@@ -95,17 +95,29 @@ def read_index(path: str | Path) -> PlateIndex:
                 if dtype == TEXT:
                     texts = np.array(_text(stored[f"{name}.texts"]).split("\0"), TEXT)
                     values = texts[values]
-                if values.dtype != dtype or values.ndim != 1:
-                    raise ValueError(f"column {name} is {values.dtype}, not {dtype}")
-                values.setflags(write=False)
-                columns[name] = values
+                columns[name] = _column(name, values, dtype)
             return PlateIndex(facts, columns)
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        zipfile.BadZipFile,
+    ) as error:
         raise PlateError(
             f"{path} is not a plate index of version {VERSION}: {error}; open the plate again"
         ) from error
+
+
+def _column(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if values.dtype != dtype or values.ndim != 1:
+        raise ValueError(f"column {name} is {values.dtype} with {values.ndim} axes, not {dtype}")
+    values.setflags(write=False)
+    return values
 
 
 def _facts_to_json(facts: PlateFacts) -> dict[str, Any]:

@@ -191,11 +191,13 @@ class _Walk:
         length = _SIZES[entry[0]] * entry[1]
         if length <= len(entry[2]):
             return entry[2][:length]
-        return self._bytes(struct.unpack(self._order + ("Q" if self._big else "I"), entry[2])[0], length)
+        return self._bytes(
+            struct.unpack(self._order + ("Q" if self._big else "I"), entry[2])[0], length
+        )
 
     def _bytes(self, offset: int, length: int) -> bytes:
         place = offset - self._start
-        if 0 <= place and place + length <= len(self._block):
+        if place >= 0 and place + length <= len(self._block):
             return self._block[place : place + length]
         if offset + length > self._size:
             raise TiffHeaderError(

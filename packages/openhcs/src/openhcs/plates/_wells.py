@@ -169,8 +169,7 @@ def _inside(part: str, place: tuple[int, int]) -> bool:
         first, _, last = part.partition("-")
         start, stop = parse_well(first), parse_well(last)
         return all(
-            min(a, b) <= value <= max(a, b)
-            for a, b, value in zip(start, stop, place, strict=True)
+            min(a, b) <= value <= max(a, b) for a, b, value in zip(start, stop, place, strict=True)
         )
     if "*" in part:
         match = _PATTERN.fullmatch(part) if part != "*" else None
@@ -178,9 +177,7 @@ def _inside(part: str, place: tuple[int, int]) -> bool:
             raise ValueError(f"{part!r} is not understood; write A01, B02-C05, C* or *07")
         row = match[1] if match else None
         col = match[2] if match else None
-        return (row is None or _row(row) == place[0]) and (
-            col is None or int(col) - 1 == place[1]
-        )
+        return (row is None or _row(row) == place[0]) and (col is None or int(col) - 1 == place[1])
     return parse_well(part) == place
 
 

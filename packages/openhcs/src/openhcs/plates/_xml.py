@@ -111,10 +111,9 @@ def elements(path: Path) -> Iterator[ET.Element]:
     A file that is no UTF-8 and does not state its encoding breaks at the first such byte, unless it
     does so within the first 64 KiB: then it is read as ISO-8859-1.
     """
-    parser = ET.XMLParser(encoding="iso-8859-1") if _is_latin(path) else None
-    with path.open("rb") as file:
+    with path.open(encoding="iso-8859-1") if _is_latin(path) else path.open("rb") as file:
         try:
-            for _, element in ET.iterparse(file, events=("end",), parser=parser):
+            for _, element in ET.iterparse(file, events=("end",)):
                 yield element
         except ET.ParseError as error:
             raise XmlError(str(error)) from error
@@ -123,7 +122,10 @@ def elements(path: Path) -> Iterator[ET.Element]:
 def _is_latin(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(4 * _CHUNK)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"encoding=" in start[:200].replace(b" ", b"").lower():
+    if (
+        start[:2] in (b"\xff\xfe", b"\xfe\xff")
+        or b"encoding=" in start[:200].replace(b" ", b"").lower()
+    ):
         declared = start[:200].lower()
         if b"utf-8" not in declared:
             return False  # it says what it is

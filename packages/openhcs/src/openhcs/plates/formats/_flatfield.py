@@ -39,27 +39,21 @@ def parse_flatfield(text: str) -> PolynomialProfile | None:
         If the text is malformed, or the profile is neither a polynomial nor flat.
     """
     top = parse_braces(text)
-    background = top.get("Background")
-    if background is None:
+    if "Background" not in top:
         return None
-    if not isinstance(background, dict):
-        raise ValueError("Background is not in braces")
-    profile = background.get("Profile")
-    if profile is None or isinstance(profile, str):
-        if background.get("Character") in ("Null", "Flat"):
-            return PolynomialProfile()
-        return None
-    if not isinstance(profile, dict):
-        raise ValueError("Profile is not in braces")
+    background = _in_braces(top, "Background")
+    if "Profile" not in background:
+        flat = background.get("Character") in ("Null", "Flat")
+        return PolynomialProfile() if flat else None
+    profile = _in_braces(background, "Profile")
     kind = profile.get("Type")
     if kind == "Identity":
         return PolynomialProfile()
     if kind != "Polynomial":
         raise ValueError(f"a profile of type {kind} is not known")
-    rows = profile.get("Coefficients")
-    if not isinstance(rows, list) or not rows:
+    coefficients = tuple(map(_numbers, _in_brackets(profile.get("Coefficients", ""))))
+    if not coefficients:
         raise ValueError("the polynomial has no coefficients")
-    coefficients = tuple(_numbers(row) for row in rows)
     if any(len(row) != degree + 1 for degree, row in enumerate(coefficients)):
         raise ValueError("the coefficients do not form a triangle")
     dims, origin, scale = (_pair(profile, name) for name in ("Dims", "Origin", "Scale"))
@@ -159,11 +153,26 @@ def _skip(text: str, place: int) -> int:
     return space.end() if space else place
 
 
+def _in_braces(parent: dict[str, Node], name: str) -> dict[str, Node]:
+    match parent[name]:
+        case dict() as node:
+            return node
+        case _:
+            raise ValueError(f"{name} is not in braces")
+
+
+def _in_brackets(node: Node) -> list[Node]:
+    match node:
+        case list():
+            return node
+        case _:
+            raise ValueError(f"{str(node)[:20]!r} stands where a list in brackets is due")
+
+
 def _numbers(node: Node) -> tuple[float, ...]:
-    if not isinstance(node, list):
-        raise ValueError("a row of coefficients is not in brackets")
-    values = tuple(float(item) for item in node if isinstance(item, str))
-    if len(values) != len(node) or not all(map(math.isfinite, values)):
+    items = _in_brackets(node)
+    values = tuple(float(item) for item in items if isinstance(item, str))
+    if len(values) != len(items) or not all(map(math.isfinite, values)):
         raise ValueError("a coefficient is not a number")
     return values
 

@@ -8,7 +8,7 @@ from openhcs._errors import PlateError
 from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
 from openhcs.plates._platemap import check_platemap
-from openhcs.plates._wells import plate_size_for, sort_wells
+from openhcs.plates._wells import plate_size_for, sort_wells, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
 from openhcs.plates.formats._assay_layout import read_assay_layout
 from openhcs.plates.formats._flatfield import parse_flatfield
@@ -64,6 +64,7 @@ class Harmony:
                 "copy the images beside it"
             )
         self._report_unused(maker, findings)
+        _report_absent(index, {(row.row, row.col) for row in rows}, findings)
         size = _plate_size(index, [(row.row, row.col) for row in rows], findings)
         platemap = self._platemap(listing, layouts, findings)
         if platemap is not None:
@@ -115,9 +116,7 @@ def _indices(listing: Listing) -> list[ScannedFile]:
         for file in listing.files
         if file.path.count("/") <= _DEPTH and file.name.lower() in _NAMES
     ]
-    return sorted(
-        found, key=lambda f: (f.path.count("/"), _NAMES.index(f.name.lower()), f.path)
-    )
+    return sorted(found, key=lambda f: (f.path.count("/"), _NAMES.index(f.name.lower()), f.path))
 
 
 def _sound(listing: Listing, file: ScannedFile) -> bool:
@@ -192,9 +191,24 @@ def _plate_size(
     return size
 
 
+def _report_absent(
+    index: HarmonyIndex, present: set[tuple[int, int]], findings: FindingLog
+) -> None:
+    """Name the wells that were to be measured and have no image."""
+    absent = sorted(set(index.wells) - present)
+    if absent and not index.broken:
+        findings.add(
+            "PARTIAL_ACQUISITION",
+            f"The index names {len(set(index.wells))} wells; {len(absent)} of them have no image: "
+            f"{some((well_name(*place) for place in absent), 12)}.",
+        )
+
+
 def _is_layout(file: ScannedFile, plate: str) -> bool:
     parent, _, folder = file.folder.rpartition("/")
-    return folder.lower() == "assaylayout" and parent == plate and file.name.lower().endswith(".xml")
+    return (
+        folder.lower() == "assaylayout" and parent == plate and file.name.lower().endswith(".xml")
+    )
 
 
 def _plate_folder(file: ScannedFile) -> str:

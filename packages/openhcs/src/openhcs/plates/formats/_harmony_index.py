@@ -64,6 +64,8 @@ class HarmonyIndex:
         ``Phenix``, ``Operetta``, ``Sonata`` …
     plate
         Texts of the plate element.
+    wells
+        Row and column, 0-based, of the wells that were to be measured.
     images
         In file order.
     entries
@@ -77,6 +79,7 @@ class HarmonyIndex:
     version: str = ""
     instrument: str = ""
     plate: dict[str, str] = field(default_factory=dict)
+    wells: list[tuple[int, int]] = field(default_factory=list)
     images: list[HarmonyImage] = field(default_factory=list)
     entries: dict[str, HarmonyImage] = field(default_factory=dict)
     profiles: dict[str, str] = field(default_factory=dict)
@@ -143,7 +146,10 @@ def read_harmony_index(path: Path) -> HarmonyIndex:
             elif name == "Plate":
                 for child in element:
                     child_name = locals_[child.tag]
-                    if child_name in _PLATE:
+                    well = child.get("id", "")
+                    if child_name == "Well" and len(well) == 4 and well.isdecimal():
+                        index.wells.append((int(well[:2]) - 1, int(well[2:]) - 1))
+                    elif child_name in _PLATE:
                         index.plate.setdefault(child_name, (child.text or "").strip())
             elif name == "InstrumentType":
                 index.instrument = (element.text or "").strip()

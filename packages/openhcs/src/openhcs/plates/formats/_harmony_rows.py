@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from openhcs.plates._checks import (
+    check_contents,
     check_dimensions,
     check_metadata,
     check_mixes,
@@ -113,10 +114,10 @@ class HarmonyRows:
                 path=self._renamed[0],
             )
         mark_conflicts(rows, self._findings)
-        report_missing(
-            (row for row in rows if row.status == PlaneStatus.MISSING), self._findings
-        )
+        report_missing((row for row in rows if row.status == PlaneStatus.MISSING), self._findings)
         self._report_errors(rows)
+        if self._deep:
+            check_contents(self._root, rows, self._findings)
         check_mixes(rows, self.channel_names, self._findings)
         check_dimensions(rows, self.channel_names, self._findings)
         tile_um = {
@@ -152,7 +153,7 @@ class HarmonyRows:
         except ValueError as error:
             self._findings.add(
                 "METADATA_UNREADABLE",
-                f"The index has an image {texts.get('id', '')!r} ({name}) without a place: {error}.",
+                f"The index places an image {texts.get('id', '')!r} ({name}) nowhere: {error}.",
                 path=name or None,
             )
             return None

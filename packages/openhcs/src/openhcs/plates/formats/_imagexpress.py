@@ -1,4 +1,4 @@
-"""ImageXpress: MetaXpress exports, which have an ``.HTD`` file, and database folders, which have not."""
+"""ImageXpress: MetaXpress exports, which have an ``.HTD`` file, and database folders."""
 
 from __future__ import annotations
 
@@ -102,14 +102,12 @@ def _read(listing: Listing, findings: FindingLog, *, deep: bool, export: bool) -
         else:
             images.append(image)
     plan, base, plan_name = _plan(listing, plan_files, images, findings)
-    if export and plan_files:
-        inside = [image for image in images if image.base == base]
-    else:
-        inside = images
-    if plan is not None:
-        inside = [
-            image for image in inside if image.row < plan.rows and image.col < plan.columns
-        ]
+    inside = [
+        image
+        for image in images
+        if (not export or not plan_files or image.base == base)
+        and (plan is None or (image.row < plan.rows and image.col < plan.columns))
+    ]
     if len(inside) < len(images):
         kept = {image.file.path for image in inside}
         unmatched += [image.file for image in images if image.file.path not in kept]
@@ -162,9 +160,7 @@ def _plan(
     if not files:
         return None, "", ""
     prefixes = {image.name for image in images}
-    ordered = sorted(
-        files, key=lambda f: (_depth(f.folder), _stem(f) not in prefixes, f.path)
-    )
+    ordered = sorted(files, key=lambda f: (_depth(f.folder), _stem(f) not in prefixes, f.path))
     top = ordered[0]
     base = split_folder(top.folder)[0]
     raw = _bytes_of(listing, top, findings)
@@ -176,13 +172,18 @@ def _plan(
             findings.add(
                 "METADATA_UNREADABLE", f"{top.path} is not a plan: {error}.", path=top.path
             )
-    for other in ordered[1:]:
-        if other.size != top.size or _bytes_of(listing, other, findings) != raw:
-            findings.add(
-                "METADATA_CONFLICT",
-                f"{other.path} differs from {top.path}, which is used.",
-                path=other.path,
-            )
+    different = [
+        other.path
+        for other in ordered[1:]
+        if other.size != top.size or _bytes_of(listing, other, findings) != raw
+    ]
+    if different:
+        findings.add(
+            "METADATA_CONFLICT",
+            f"{some(different)} {'differs' if len(different) == 1 else 'differ'} from {top.path}, "
+            "which is used.",
+            path=different[0],
+        )
     return plan, base, _stem(top)
 
 
@@ -245,7 +246,7 @@ def _depth(folder: str) -> int:
 
 
 def _plate_folder(base: str) -> str:
-    """The folder of the plate: the database adds a date and a number below it."""
+    """Take off the folders of date and number that the database puts below that of the plate."""
     parts = base.split("/") if base else []
     if len(parts) >= 2 and _DATE.fullmatch(parts[-2]):
         return "/".join(parts[:-2])

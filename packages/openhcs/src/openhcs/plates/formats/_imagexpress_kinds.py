@@ -75,7 +75,7 @@ def kinds_of_group(
             kinds[step] = kind
     stacked = any(step for step in paths)
     seen: set[bytes] = set()
-    # The stack first: of identical files the one with the lowest step stands, a projection does not.
+    # The stack first: of identical files the one with the lowest step stands.
     for step in sorted(silent, key=lambda step: (not step, step or 0)):
         copied = False
         if len(silent) > 1:
@@ -91,9 +91,7 @@ def kinds_of_group(
             kinds[step] = PlaneKind.PLANE.value if alone else PlaneKind.UNKNOWN.value
     if all(kind == "copy" for kind in kinds.values()):
         # No tag fits any place: folders were renumbered, so the places are all that there is.
-        return {
-            step: PlaneKind.PLANE.value if step else PlaneKind.UNKNOWN.value for step in kinds
-        }
+        return {step: PlaneKind.PLANE.value if step else PlaneKind.UNKNOWN.value for step in kinds}
     return kinds
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from openhcs.plates._checks import (
     add_missing,
+    check_contents,
     check_dimensions,
     check_metadata,
     check_mixes,
@@ -19,7 +20,6 @@ from openhcs.plates._checks import (
 from openhcs.plates._headers import read_headers
 from openhcs.plates._plane import PlaneKind, PlaneStatus
 from openhcs.plates._rows import Row
-from openhcs.plates._tiff import TiffHeader
 from openhcs.plates.formats._imagexpress_kinds import kind_by_tag, kinds_of_group
 from openhcs.plates.formats._metaseries import MetaSeries, parse_metaseries
 
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from openhcs.plates._findings import FindingLog
+    from openhcs.plates._tiff import TiffHeader
     from openhcs.plates.formats._imagexpress_names import ImageFile
 
 __all__ = ["RowMaker"]
 
+_TRIES = 3
 _SLACK = 8192
 """Bytes by which uncompressed files of one kind differ: their descriptions vary."""
 
@@ -125,7 +127,8 @@ class RowMaker:
             self._open(self._images)
         self._decide_kinds()
         self._number_z()
-        self._open(self._anchors())
+        for _ in range(_TRIES):  # where an anchor turns out to be damaged, another one is taken
+            self._open(self._anchors())
         self._open(self._suspicious())
         self.channel_names = self._names()
         self._describe()
@@ -133,6 +136,8 @@ class RowMaker:
         rows = [image.row for image in self._images]
         mark_conflicts(rows, self._findings)
         self._report_missing(rows)
+        if self._deep:
+            check_contents(self._root, rows, self._findings)
         check_mixes(rows, self.channel_names, self._findings)
         check_dimensions(rows, self.channel_names, self._findings)
         check_metadata(rows, self._tile_um(), self._findings)
@@ -216,7 +221,7 @@ class RowMaker:
             )
 
     def _number_z(self) -> None:
-        """Number the steps of stacks over the whole plate; a single plane has z 0."""
+        """Rank the steps of stacks over the whole plate; a single plane has z 0."""
         steps: dict[int, set[int]] = defaultdict(set)
         for image in self._images:
             stacked = image.row.kind == PlaneKind.PLANE and image.file.step
@@ -315,7 +320,7 @@ class RowMaker:
         return near.meta.z_um + here - there
 
     def _place_by_stage(self, by_field: dict[tuple[int, str, int], _Image]) -> None:
-        """Where tags give only the place on the stage, measure from the middle of the well's fields."""
+        """Measure from the middle of the well's fields where tags give only the stage's place."""
         wells: dict[tuple[int, str], dict[int, tuple[float, float]]] = defaultdict(dict)
         for (acquisition, well, site), image in by_field.items():
             if image.meta is not None and math.isnan(sum(image.meta.offset_um)):
@@ -386,6 +391,6 @@ def _place(image: _Image) -> tuple[int, str, int, int]:
 
 
 def _rank(image: _Image) -> tuple[bool, bool, int, int]:
-    """Prefer sound images to others, planes to projections, early ones to late, low ones to high."""
+    """Prefer sound images to damaged, planes to projections, early to late, low to high."""
     row = image.row
     return (row.status != PlaneStatus.OK, row.kind != PlaneKind.PLANE, row.t, image.file.step or 0)
