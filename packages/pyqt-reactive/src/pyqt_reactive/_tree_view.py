@@ -46,7 +46,6 @@ class TreeView(QTreeView):
         self.setModel(model)
         self.setAccessibleName(title)
         self.setUniformRowHeights(True)
-        self.setAlternatingRowColors(True)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setItemDelegate(StatusDelegate(self))

@@ -1,1 +1,5 @@
-"""The command line of openhcs."""
+"""The command line: ``openhcs``."""
+
+from openhcs.cli._main import main
+
+__all__ = ["main"]

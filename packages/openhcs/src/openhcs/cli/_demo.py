@@ -1,0 +1,100 @@
+"""``openhcs demo``: from a synthetic plate to results, held against the truth."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openhcs.cli._run import add_run_options, run_and_tell
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+
+    from openhcs.cli._commands import Commands
+    from openhcs.demo import Comparison
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "demo",
+        help="write a synthetic plate, run the default pipeline, compare with the truth",
+        description="Write a synthetic ImageXpress plate, run the default pipeline on it and say "
+        "how far the results are from the truth.",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("openhcs-demo"),
+        metavar="DIR",
+        help="folder for plate and results (default: ./%(default)s)",
+    )
+    add_run_options(parser, viewer=None)
+    parser.set_defaults(carry_out=_carry_out)
+
+
+def _carry_out(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from openhcs.demo import compare_with_truth, write_demo_plate
+    from openhcs.pipeline import Outcome, compile_pipeline, default_pipeline
+    from openhcs.plates import open_plate
+
+    console = Console(highlight=False)
+    if arguments.viewer is None:
+        arguments.viewer = _choose_viewer(console)
+    plate, results = arguments.out / "plate", arguments.out / "results"
+    truth = write_demo_plate(plate)
+    console.print(f"Plate:   {plate}, {len(truth.spec.wells)} wells, seeded")
+    index = open_plate(plate)
+    plan = compile_pipeline(default_pipeline(index), index)
+    result, status = run_and_tell(plan, results, arguments, console)
+    whole = [well.well for well in result.with_outcome(Outcome.OK)]
+    if whole:
+        _tell(compare_with_truth(results, truth, whole), console)
+    if status == 0:
+        console.print(
+            "\nOn your own plate:\n"
+            "  hatch run openhcs inspect PLATE\n"
+            "  hatch run openhcs run PLATE --out RESULTS --viewer napari"
+        )
+    return status
+
+
+def _choose_viewer(console: Console) -> str:
+    """Take napari where it can draw, and say in one line what is missing where it cannot."""
+    if importlib.util.find_spec("napari") is None:
+        console.print("Viewer:  left out, napari is not installed: pip install 'openhcs[napari]'")
+        return "none"
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        console.print("Viewer:  left out, there is no display: run it on a desktop or in xvfb-run")
+        return "none"
+    return "napari"
+
+
+def _tell(comparison: Comparison, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("against the truth", "", box=None, padding=(0, 2, 0, 0))
+    table.add_row(
+        "nuclei found",
+        f"{comparison.found} of {comparison.cells}, {comparison.spurious} spurious "
+        f"(F1 {comparison.f1:.3f} at half overlap)",
+    )
+    table.add_row(
+        "stitching error",
+        f"{comparison.stitching_rms_px:.3f} px rms, {comparison.stitching_max_px:.3f} px at most "
+        f"(the stage: {comparison.stage_rms_px:.2f} px rms)",
+    )
+    for name, error in comparison.intensity_error.items():
+        table.add_row(f"intensity error, {name}", f"{100 * error:.1f} % (median over nuclei)")
+    console.print(table)
