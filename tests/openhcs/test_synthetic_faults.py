@@ -23,7 +23,7 @@ CASES = [
     (layout, kind)
     for layout in FORMATS
     for kind in get_args(FaultKind)
-    if kind != "path-escape" or layout == "phenix"
+    if kind not in {"path-escape", "unlisted-file"} or layout == "phenix"
 ]
 
 
@@ -97,6 +97,10 @@ def test_a_fault_is_done_and_written_down(
         case "foreign-file":
             assert fault.well == ""
             assert damaged.name == "overview.tif"
+        case "unlisted-file":
+            assert damaged.name.startswith("r0")
+            assert damaged.name[6:9] == "f03"
+            assert damaged.name not in (truth.folder / index).read_text("utf-8-sig")
         case "swapped-label" if layout != "phenix":
             with tifffile.TiffFile(damaged) as file:
                 root = file.metaseries_metadata
@@ -152,3 +156,5 @@ def test_a_fault_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         make(tmp_path / "b", "imagexpress", (Fault(kind="empty-file", well="H12"),))
     with pytest.raises(ValueError, match="is no fault; known are missing-plane"):
         make(tmp_path / "c", "imagexpress", ("mising-plane",))  # type: ignore[arg-type]  # a typing error of a user
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "c").exists()

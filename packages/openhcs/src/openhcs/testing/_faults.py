@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Fault", "FaultKind", "InjectedFault", "inject"]
+__all__ = ["Fault", "FaultKind", "InjectedFault", "as_faults", "inject"]
 
 FaultKind: TypeAlias = Literal[
     "missing-plane",
@@ -31,6 +31,7 @@ FaultKind: TypeAlias = Literal[
     "duplicate-key",
     "duplicate-content",
     "foreign-file",
+    "unlisted-file",
     "swapped-label",
     "corrupt-xml",
     "path-escape",
@@ -45,10 +46,13 @@ _CODES: dict[FaultKind, str] = {
     "duplicate-key": "DUPLICATE_KEY",
     "duplicate-content": "DUPLICATE_CONTENT",
     "foreign-file": "UNMATCHED_NAME",
+    "unlisted-file": "UNLISTED_FILE",
     "swapped-label": "LABEL_MISMATCH",
     "corrupt-xml": "METADATA_UNREADABLE",
     "path-escape": "PATH_ESCAPE",
 }
+
+_PHENIX_ONLY = ("path-escape", "unlisted-file")
 
 Row: TypeAlias = "dict[str, Any]"
 
@@ -63,8 +67,10 @@ class Fault:
         ``missing-plane``, ``empty-file``, ``truncated`` (to three fifths), ``wrong-dtype``
         (uint8), ``wrong-size`` (16 rows and 24 columns less), ``duplicate-key`` (a second file
         for the plane), ``duplicate-content`` (the bytes of another channel's file, with one
-        channel of another field's), ``foreign-file``, ``swapped-label`` (the metadata
-        name another plane), ``corrupt-xml`` or ``path-escape`` (Phenix only).
+        channel of another field's), ``foreign-file`` (a picture that is no plane),
+        ``unlisted-file`` (a plane that the index does not name; Phenix only),
+        ``swapped-label`` (the metadata name another plane), ``corrupt-xml`` or ``path-escape``
+        (Phenix only).
     well, field, channel, z, t
         The plane, numbers 0-based.
     """
@@ -88,7 +94,8 @@ class InjectedFault:
     code
         Code of the finding that a reader owes.
     path
-        The file it concerns, relative to the plate.
+        The file it concerns, relative to the plate; for ``path-escape`` the one that the index
+        no longer names.
     well, field, channel, z, t
         The plane it concerns, 0-based; an empty well and -1 where it concerns none.
     """
@@ -103,8 +110,26 @@ class InjectedFault:
     t: int
 
 
+def as_faults(spec: PlateSpec, faults: Sequence[Fault | FaultKind]) -> tuple[Fault, ...]:
+    """Check faults before a plate is made for them.
+
+    Raises
+    ------
+    ValueError
+        If a fault is not known, or does not fit the format.
+    """
+    given = tuple(Fault(kind=fault) if isinstance(fault, str) else fault for fault in faults)
+    for fault in given:
+        if fault.kind not in get_args(FaultKind):
+            known = ", ".join(get_args(FaultKind))
+            raise ValueError(f"{fault.kind!r} is no fault; known are {known}")
+        if fault.kind in _PHENIX_ONLY and spec.format != "phenix":
+            raise ValueError(f"{fault.kind} needs format='phenix', whose index names its files")
+    return given
+
+
 def inject(
-    plate: Path, spec: PlateSpec, rows: list[Row], faults: Sequence[Fault | FaultKind]
+    plate: Path, spec: PlateSpec, rows: list[Row], faults: Sequence[Fault]
 ) -> list[InjectedFault]:
     """Damage a plate.
 
@@ -127,11 +152,11 @@ def inject(
     Raises
     ------
     ValueError
-        If a fault is not known, does not fit the format, or no plane is left for it.
+        If no plane is left for a fault.
     """
     damage = _Damage(plate, spec, rows)
     for number, fault in enumerate(faults):
-        damage.do(Fault(kind=fault) if isinstance(fault, str) else fault, number)
+        damage.do(fault, number)
     return damage.done
 
 
@@ -148,11 +173,11 @@ class _Damage:
 
     def do(self, fault: Fault, number: int) -> None:
         """Do one fault, the `number`-th."""
-        if fault.kind not in get_args(FaultKind):
-            known = ", ".join(get_args(FaultKind))
-            raise ValueError(f"{fault.kind!r} is no fault; known are {known}")
         if fault.kind == "foreign-file":
             self._foreign()
+            return
+        if fault.kind == "unlisted-file":
+            self._unlisted(self._choose(fault, number))
             return
         if fault.kind == "corrupt-xml" and self._phenix:
             row = next(row for row in self._rows if row["path"] == INDEX)
@@ -189,8 +214,6 @@ class _Damage:
             case "corrupt-xml":
                 self._replace(row, "<PlaneInfo>", "<PlaneInfo<")
             case _:
-                if not self._phenix:
-                    raise ValueError("path-escape needs format='phenix', whose index names paths")
                 self._remove(row)
                 self._edit_index({row["path"]: "../../outside.tiff"})
         self._note(fault.kind, row)
@@ -242,7 +265,17 @@ class _Damage:
         self._rows.append(row)
         picture = np.full((48, 64), 128, np.uint8)
         self._write(row, encode_tiff(picture, compression="none", rows_per_strip=48))
-        self._note("foreign-file", row, code="UNLISTED_FILE" if self._phenix else None)
+        self._note("foreign-file", row)
+
+    def _unlisted(self, row: Row) -> None:
+        """Add a plane of a field that the index does not have."""
+        path = PurePosixPath(row["path"])
+        name = path.name.replace(f"f{row['field'] + 1:02d}", f"f{self._spec.fields + 1:02d}", 1)
+        extra = {**row, "path": str(path.with_name(name)), "kind": "foreign", "stamp": ""}
+        extra["field"] = self._spec.fields
+        self._rows.append(extra)
+        self._write(extra, self._encode(row, self._pixels(row)[::-1]))
+        self._note("unlisted-file", extra)
 
     def _duplicate(self, row: Row) -> None:
         """Add a second file for the key of a plane, as if its field had been taken again."""
@@ -320,12 +353,12 @@ class _Damage:
         (self._plate / row["path"]).unlink()
         row["sha256"] = ""
 
-    def _note(self, kind: FaultKind, row: Row, code: str | None = None) -> None:
+    def _note(self, kind: FaultKind, row: Row) -> None:
         row["fault"] = kind
         self.done.append(
             InjectedFault(
                 kind=kind,
-                code=code or _CODES[kind],
+                code=_CODES[kind],
                 **{name: row[name] for name in ("path", "well", "field", "channel", "z", "t")},
             )
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from openhcs.testing import _truth
 from openhcs.testing._assay import default_condition, expected_assay
-from openhcs.testing._faults import inject
+from openhcs.testing._faults import as_faults, inject
 from openhcs.testing._geometry import TilePlace, tile_places
 from openhcs.testing._optics import defocus, expose, illumination, sample
 from openhcs.testing._scene import Scene
@@ -236,6 +236,7 @@ def synthetic_plate(
             for well in wells
         ),
     )
+    damage = as_faults(spec, faults)
     truth = truth_folder(plate)
     for target in (plate, truth):
         if target.exists() and any(target.iterdir()):
@@ -258,7 +259,7 @@ def synthetic_plate(
         _file_row(plate, extra.path, extra.kind, extra.data)
         for extra in layout.metadata(spec, places)
     ]
-    injected = inject(plate, spec, rows, faults)
+    injected = inject(plate, spec, rows, damage)
     _write_truth(truth, spec, rows, records, injected)
     return read_truth(plate)
 
