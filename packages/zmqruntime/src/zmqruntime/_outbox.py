@@ -106,7 +106,7 @@ class Outbox:
         return next((seq for seq, sent in self._sent.items() if sent.lent == lent), None)
 
     def unacknowledged(self) -> tuple[tuple[int, str], ...]:
-        """Number and key of the payloads nobody has acknowledged, in order."""
+        """List number and key of the payloads nobody has acknowledged, in order."""
         return tuple((seq, sent.key) for seq, sent in self._sent.items() if self._waits(sent))
 
     def is_clear(self) -> bool:
@@ -114,7 +114,7 @@ class Outbox:
         return not any(self._waits(sent) for sent in self._sent.values())
 
     def lent(self) -> tuple[LentSlot, ...]:
-        """The slots that this receiver has not released."""
+        """List the slots that this receiver has not released."""
         return tuple(sent.lent for sent in self._sent.values() if sent.lent is not None)
 
     def lose(self, sequence: int, reason: GapReason) -> Gap:

@@ -1,58 +1,32 @@
-"""Publisher: the sending end of one stream, on a client's I/O thread."""
+"""Publisher: the sending end of one stream."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import Counter, deque
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
-import zmq
 
+from zmqruntime._attachment import Attachment
 from zmqruntime._credits import Credit
-from zmqruntime._errors import (
-    ControlTimeout,
-    LoopStoppedError,
-    NotAttachedError,
-    PayloadTooLargeError,
-    PeerLostError,
-    PublishTimeoutError,
-    RequestError,
-)
+from zmqruntime._errors import LoopStoppedError, NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._outbox import Ack, Outbox
-from zmqruntime._owner import identity_of
-from zmqruntime._polling import Backoff, Deadline
-from zmqruntime._stream_messages import (
-    DATA_VERSION,
-    MAX_HEADER_BYTES,
-    MAX_KEY_CHARS,
-    Acks,
-    AckStatus,
-    Announce,
-    Attach,
-    Attached,
-    Detach,
-    Mode,
-    Part,
-    TransportHeader,
-    stream_topic,
-)
-from zmqruntime.carriers._arena import SlotReference, as_bytes
-from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits, check_sizes, cut, part_sizes
-from zmqruntime.carriers._lender import LentSlot, SlotLender
+from zmqruntime._lane import Admission, Lane, Lanes
+from zmqruntime._outgoing import Outgoing, check_key, frozen, loss_message
+from zmqruntime._polling import Deadline
+from zmqruntime._stream_messages import Acks, AckStatus, Announce, Mode, Part
+from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits, cut, part_sizes
+from zmqruntime.carriers._lender import SlotLender
 from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._negotiate import (
-    ARENA_FROM_BYTES,
     Carrier,
     CarrierReason,
     HostIdentity,
-    Probe,
-    judge,
     shared_memory_available,
 )
 from zmqruntime.carriers._sweep import sweep
@@ -66,9 +40,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from zmqruntime._client import ZMQClient
-    from zmqruntime._handshake import Welcome
-    from zmqruntime._loop import TimerHandle
     from zmqruntime._messages import Reply
+    from zmqruntime._outbox import Ack
 
     Encode = Callable[[], tuple[bytes, Sequence[Buffer]]]
 
@@ -76,10 +49,7 @@ __all__ = ["LinkState", "Publisher", "PublisherState"]
 
 logger = logging.getLogger(__name__)
 
-_RECONNECT_MS = 50
-_MOST_READ = 64
 _MOST_GAPS = 1000
-_MOST_LOST_KEYS = 65_536
 
 
 class LinkState(StrEnum):
@@ -120,52 +90,11 @@ class PublisherState:
     granted: Credit
 
 
-class _Lane:
-    """One run of the stream with one receiver."""
-
-    def __init__(
-        self, attached: Attached, *, topic: str, reason: CarrierReason, until: AckStatus
-    ) -> None:
-        self.epoch = attached.epoch
-        self.host = attached.host
-        self.incarnation = attached.incarnation
-        self.filter = stream_topic(topic, attached.subscriber)
-        self.reason = reason
-        self.subscribed = False
-        self.announced: set[str] = set()
-        self.announcing = False
-        self.outbox = Outbox(
-            topic=topic,
-            epoch=attached.epoch,
-            credit=Credit(attached.messages, attached.nbytes),
-            until=until,
-        )
-
-
 @dataclass(frozen=True, slots=True)
-class _Admission:
-    """Room that was taken for one payload: where it goes and how."""
-
-    lane: _Lane
-    lent: LentSlot | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Payload:
-    """What is to be sent."""
-
-    header: bytes
-    buffers: tuple[memoryview, ...]
-    key: str
-    sizes: tuple[int, ...]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Offer:
+class _Waiting:
     """The newest payload of mode latest, waiting for room."""
 
-    lane: _Lane | None
+    lane: Lane | None
     sequence: int
     encode: Encode
     key: str
@@ -229,47 +158,43 @@ class Publisher:
         self.topic = topic
         self.mode = Mode(mode)
         self.peer = str(client.endpoint)
-        self._until = AckStatus(until)
-        if self._until is AckStatus.FAILED:
+        until = AckStatus(until)
+        if until is AckStatus.FAILED:
             raise ValueError("payloads are acknowledged when 'received' or 'displayed'")
+        shared_memory = use_shared_memory and shared_memory_available(directory)
+        if shared_memory:
+            sweep(directory)
+        host = HostIdentity.mine()
         self._client = client
         self._loop = client.loop
-        self._directory = directory
         self._limits = limits
-        self._shared_memory = use_shared_memory and shared_memory_available(directory)
-        self._host = HostIdentity.mine()
         self._lender = SlotLender(budget_bytes=arena_bytes, ttl=lease_ttl, directory=directory)
-        self._turn = threading.Lock()  # one publish at a time, so that numbers go out in order
-        self._changed = threading.Condition()  # guards what follows, up to the next blank line
-        self._lane: _Lane | None = None
-        self._former: dict[str, _Lane] = {}  # earlier runs whose slots are still held
-        self._outgoing: deque[tuple[_Lane, list[bytes | memoryview]]] = deque()
-        self._sending = False
-        self._offer: _Offer | None = None
-        self._lost_keys: dict[str, None] = {}
-        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
-        self._counters: Counter[str] = Counter()
-        self._link = LinkState.WAITING
-        self._since = time.time()
-        self._detail = f"no receiver at {self.peer} yet"
-        self._incarnation = ""
-        self._warned = False
-
         self._ack_callbacks: list[Callable[[str, Ack], object]] = []
         self._gap_callbacks: list[Callable[[Gap], object]] = []
         self._replay_callbacks: list[Callable[[tuple[str, ...]], object]] = []
-        self._socket: zmq.Socket[bytes] | None = None
-        self._url = ""
-        self._attaching = 0
-        self._backoff = Backoff()
-        self._retry: TimerHandle | None = None
-        if self._shared_memory:
-            sweep(directory)
-        client.on_welcome(self._on_welcome)
-        client.on_lost(self._on_lost)
+        self._turn = threading.Lock()  # one publish at a time, so that numbers go out in order
+        self._changed = threading.Condition()  # guards what follows
+        self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
+        self._outgoing: deque[tuple[Lane, list[bytes | memoryview]]] = deque()
+        self._sending = False
+        self._waiting: _Waiting | None = None
+        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
+        self._warned = False
+        self._link = LinkState.WAITING
+        self._since = time.time()
+        self._detail = f"no receiver at {self.peer} yet"
+        self._attachment = Attachment(
+            client,
+            self,
+            topic=topic,
+            mode=self.mode,
+            until=until,
+            host=host,
+            shared_memory=shared_memory,
+            directory=directory,
+        )
         client.control.on_push("ack", self._on_ack)
-        if client.connected:
-            self._loop.call_soon(self._on_welcome, client.welcome)
+        self._attachment.start()
 
     # What an application calls.
 
@@ -314,7 +239,7 @@ class Publisher:
         """
         if self.mode is Mode.LATEST:
             return self.offer(lambda: (header, buffers), key=key)
-        payload = self._payload(header, buffers, key)
+        payload = Outgoing.of(header, buffers, key, limits=self._limits)
         deadline = Deadline(timeout)
         if not self._turn.acquire(timeout=deadline.remaining()):
             raise PublishTimeoutError(
@@ -357,14 +282,14 @@ class Publisher:
         """
         if self.mode is not Mode.LATEST:
             raise ValueError("offer() is for mode 'latest'; publish() waits for room")
-        _check_key(key)
+        check_key(key)
         with self._changed:
             if self._link is LinkState.CLOSED:
                 raise NotAttachedError(f"the publisher to {self.peer} is closed")
-            lane = self._lane
+            lane = self._lanes.current
             self._supersede()
             sequence = 0 if lane is None else lane.outbox.number()
-            self._offer = _Offer(lane, sequence, encode, key)
+            self._waiting = _Waiting(lane, sequence, encode, key)
         self._loop.call_soon(self._pump)
         return sequence
 
@@ -384,7 +309,7 @@ class Publisher:
         """
         with self._changed:
             self._changed.wait_for(self._is_settled, timeout)
-            return self._open_keys()
+            return self._lanes.open_keys()
 
     def wait_attached(self, timeout: float = 5.0) -> bool:
         """Wait until a receiver takes part.
@@ -405,14 +330,13 @@ class Publisher:
     def forget(self, keys: Sequence[str]) -> None:
         """Take keys off the list of what was lost, because nobody needs them any more."""
         with self._changed:
-            for key in keys:
-                self._lost_keys.pop(key, None)
+            self._lanes.forget(keys)
 
     @property
     def state(self) -> PublisherState:
         """How it stands with the receiver now."""
         with self._changed:
-            lane = self._lane
+            lane = self._lanes.current
             return PublisherState(
                 link=self._link,
                 since=self._since,
@@ -426,7 +350,7 @@ class Publisher:
     def unacknowledged(self) -> tuple[str, ...]:
         """Keys that were sent and not acknowledged, oldest first, lost ones included."""
         with self._changed:
-            return self._open_keys()
+            return self._lanes.open_keys()
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -439,7 +363,7 @@ class Publisher:
         """Totals: ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost``."""
         names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
         with self._changed:
-            return {name: self._counters[name] for name in names}
+            return {name: self._lanes.counters[name] for name in names}
 
     def on_ack(self, callback: Callable[[str, Ack], object]) -> None:
         """Call a function with the key of a payload and what became of it."""
@@ -469,6 +393,7 @@ class Publisher:
             if self._link is LinkState.CLOSED:
                 return
             self._set_link(LinkState.CLOSED, f"the publisher to {self.peer} is closed")
+            self._waiting = None
         if self._loop.running:
             self._loop.submit(self._close).result()
         self._lender.close()
@@ -482,25 +407,14 @@ class Publisher:
 
     # Sending: on the thread of the caller in mode reliable, on the loop in mode latest.
 
-    def _payload(self, header: bytes, buffers: Sequence[Buffer], key: str) -> _Payload:
-        _check_key(key)
-        if len(header) > MAX_HEADER_BYTES:
-            raise PayloadTooLargeError(
-                f"the header of {key!r} has {len(header)} bytes, at most {MAX_HEADER_BYTES} go"
-            )
-        views = tuple(as_bytes(buffer) for buffer in buffers)
-        sizes = tuple(view.nbytes for view in views)
-        total = check_sizes(sizes, limits=self._limits)
-        return _Payload(bytes(header), views, key, sizes, total)
-
-    def _wait_for_room(self, payload: _Payload, deadline: Deadline, timeout: float) -> _Admission:
+    def _wait_for_room(self, payload: Outgoing, deadline: Deadline, timeout: float) -> Admission:
         while True:
             with self._changed:
                 while True:
                     admission = self._admit(payload)
                     if admission is not None:
                         return admission
-                    if self._needs_arena(payload):
+                    if self._lanes.needs_arena(payload):
                         break
                     left = deadline.remaining()
                     if self._link is LinkState.CLOSED or left <= 0:
@@ -511,9 +425,14 @@ class Publisher:
                     self._changed.wait(left)
             self._make_arena(payload)
 
+    def _admit(self, payload: Outgoing) -> Admission | None:
+        admission = self._lanes.admit(payload)
+        self._report()
+        return admission
+
     def _no_room(self, key: str, timeout: float) -> NotAttachedError | PublishTimeoutError:
-        lane = self._lane
-        if lane is None or not lane.subscribed:
+        lane = self._lanes.ready
+        if lane is None:
             return NotAttachedError(
                 f"nobody received {self.topic!r} at {self.peer} within {timeout:g} s, so {key!r} "
                 f"was not sent: {self._detail}"
@@ -522,49 +441,13 @@ class Publisher:
         return PublishTimeoutError(
             f"{self.peer} made no room for {key!r} within {timeout:g} s: {used.messages} of "
             f"{granted.messages} messages, {used.nbytes} of {granted.nbytes} bytes are under way; "
-            "the receiver is busy or stopped. Nothing was sent"
+            "the receiver is busy or stopped, and the payload was not sent"
         )
 
-    def _by_arena(self, lane: _Lane, payload: _Payload) -> bool:
-        return (
-            lane.reason.carrier is Carrier.ARENA
-            and payload.total >= ARENA_FROM_BYTES
-            and self._lender.could_hold(payload.sizes)
-        )
-
-    def _needs_arena(self, payload: _Payload) -> bool:
-        """Say whether a larger or an unknown arena stands in the way; under the lock."""
-        lane = self._lane
-        if lane is None or not lane.subscribed or lane.announcing:
-            return False
-        return self._by_arena(lane, payload) and not self._has_arena(lane, payload)
-
-    def _has_arena(self, lane: _Lane, payload: _Payload) -> bool:
-        return self._lender.fits(payload.sizes) and self._lender.current in lane.announced
-
-    def _admit(self, payload: _Payload) -> _Admission | None:
-        """Take room for a payload, or its first part, if there is any; under the lock."""
-        lane = self._lane
-        if lane is None or not lane.subscribed or self._link is LinkState.CLOSED:
-            return None
-        window = lane.outbox.window
-        if not self._by_arena(lane, payload):
-            first = part_sizes(payload.total, limits=self._limits)[0]
-            return _Admission(lane, None) if window.take(first) else None
-        if not self._has_arena(lane, payload) or not window.has_room(payload.total):
-            return None
-        lent = self._lender.take(payload.sizes, lane.epoch, now=time.monotonic())
-        if lent is None and self._reclaim():
-            lent = self._lender.take(payload.sizes, lane.epoch, now=time.monotonic())
-        if lent is None:
-            return None
-        window.take(payload.total)
-        return _Admission(lane, lent)
-
-    def _make_arena(self, payload: _Payload) -> None:
+    def _make_arena(self, payload: Outgoing) -> None:
         """Make an arena if need be, and tell the receiver of it."""
         with self._changed:
-            lane = self._lane
+            lane = self._lanes.ready
             if lane is None or lane.announcing:
                 return
             lane.announcing = True
@@ -573,15 +456,13 @@ class Publisher:
             if name is None or not self._lender.fits(payload.sizes):
                 name = self._lender.grow(payload.sizes)
             announce = Announce(epoch=lane.epoch, name=name)
-            future = self._client.control.request_nowait(
-                "arena", msgspec.to_builtins(announce), timeout=5.0
-            )
+            future = self._client.control.request_nowait("arena", msgspec.to_builtins(announce))
         except (OSError, LoopStoppedError) as error:
             self._stop_sharing(lane, CarrierReason.NO_ROOM, str(error))
         else:
             future.add_done_callback(lambda done: self._on_announced(lane, name, done))
 
-    def _on_announced(self, lane: _Lane, name: str, future: Future[Reply]) -> None:
+    def _on_announced(self, lane: Lane, name: str, future: Future[Reply]) -> None:
         error = future.exception()
         if error is not None:
             self._stop_sharing(lane, CarrierReason.PROBE_UNREADABLE, str(error))
@@ -592,7 +473,7 @@ class Publisher:
             self._changed.notify_all()
         self._pump_soon()
 
-    def _stop_sharing(self, lane: _Lane, reason: CarrierReason, why: str) -> None:
+    def _stop_sharing(self, lane: Lane, reason: CarrierReason, why: str) -> None:
         """Go on inline with this receiver, and say so once."""
         with self._changed:
             lane.reason = reason
@@ -610,8 +491,8 @@ class Publisher:
 
     def _send(
         self,
-        payload: _Payload,
-        admission: _Admission,
+        payload: Outgoing,
+        admission: Admission,
         deadline: Deadline,
         *,
         sequence: int | None = None,
@@ -619,94 +500,65 @@ class Publisher:
         """Send a payload for which there is room; 0 if the receiver was lost meanwhile."""
         lane, lent = admission.lane, admission.lent
         if lent is None:
-            return self._send_inline(payload, lane, deadline, sequence)
+            return self._send_inline(payload, lane, deadline, sequence=sequence)
         try:
             reference = self._lender.fill(lent, payload.buffers, sequence=lane.outbox.last + 1)
         except BaseException:
             with self._changed:
-                self._lender.give_back(lent, lane.epoch)
-                lane.outbox.window.give_back(Credit(1, payload.total))
+                self._lanes.undo(admission, payload)
                 self._changed.notify_all()
             raise
         with self._changed:
-            if lane is not self._lane:
-                self._lender.give_back(lent, lane.epoch)
+            if lane is not self._lanes.current:
+                self._lanes.undo(admission, payload)
                 return 0
             if sequence is None:
                 sequence = lane.outbox.number()
             lane.outbox.sent(sequence, payload.key, lent)
-            self._enqueue(lane, payload, sequence, ref=reference)
-            self._count(payload, "arena")
+            self._hand_over(lane, payload.message(lane, sequence, ref=reference))
+            self._lanes.count(payload, Carrier.ARENA)
         return sequence
 
     def _send_inline(
-        self, payload: _Payload, lane: _Lane, deadline: Deadline, sequence: int | None
+        self, payload: Outgoing, lane: Lane, deadline: Deadline, *, sequence: int | None
     ) -> int:
         sizes = part_sizes(payload.total, limits=self._limits)
+        number = sequence or 0
         for index, chunks in enumerate(cut(payload.buffers, limits=self._limits)):
             # libzmq reads the frames later: what the caller may change is copied now
-            frames = [_frozen(chunk) for chunk in chunks]
+            frames = [frozen(chunk) for chunk in chunks]
             with self._changed:
-                if index:
-                    room = self._changed.wait_for(
-                        lambda part=index: (
-                            lane is not self._lane or lane.outbox.window.take(sizes[part])
-                        ),
-                        deadline.remaining(),
+                if index and not self._wait_for_part(lane, sizes[index], deadline):
+                    self._lose(lane, number, GapReason.NO_CREDIT)
+                    raise PublishTimeoutError(
+                        f"{self.peer} made no room for part {index + 1} of {len(sizes)} of "
+                        f"{payload.key!r} in time; the receiver drops its beginning"
                     )
-                    if not room:
-                        assert sequence is not None
-                        self._report([lane.outbox.lose(sequence, GapReason.NO_CREDIT)])
-                        raise self._no_room(payload.key, 0.0)
-                if lane is not self._lane:
-                    if sequence is None:
-                        return 0
-                    raise NotAttachedError(
-                        f"{self.peer} was lost while {payload.key!r} was sent; publish it again"
-                    )
-                if sequence is None:
-                    sequence = lane.outbox.number()
+                if lane is not self._lanes.current:
+                    if index:
+                        raise NotAttachedError(
+                            f"{self.peer} was lost while {payload.key!r} was sent; send it again"
+                        )
+                    return 0
                 if not index:
-                    lane.outbox.sent(sequence, payload.key)
+                    number = number or lane.outbox.number()
+                    lane.outbox.sent(number, payload.key)
                 part = Part(index, len(sizes))
-                self._enqueue(lane, payload, sequence, part=part, chunks=frames)
-        assert sequence is not None
+                message = payload.message(lane, number, part=part, chunks=frames)
+                self._hand_over(lane, message)
         with self._changed:
-            self._count(payload, "inline")
-        return sequence
+            self._lanes.count(payload, Carrier.INLINE)
+        return number
 
-    def _count(self, payload: _Payload, carrier: str) -> None:
-        self._counters["sent"] += 1
-        self._counters["bytes"] += payload.total
-        self._counters[carrier] += 1
-        self._lost_keys.pop(payload.key, None)
-
-    def _enqueue(
-        self,
-        lane: _Lane,
-        payload: _Payload,
-        sequence: int,
-        *,
-        ref: SlotReference | None = None,
-        part: Part = Part(0, 1),
-        chunks: Sequence[bytes | memoryview] = (),
-    ) -> None:
-        """Hand a message to the loop; under the lock, so that numbers stay in order."""
-        transport = TransportHeader(
-            v=DATA_VERSION,
-            epoch=lane.epoch,
-            seq=sequence,
-            target=lane.incarnation,
-            key=payload.key,
-            t_ns=time.time_ns(),
-            mono_ns=time.monotonic_ns(),
-            sizes=payload.sizes,
-            ref=ref,
-            part=part,
-            lost=lane.outbox.notes(),
+    def _wait_for_part(self, lane: Lane, nbytes: int, deadline: Deadline) -> bool:
+        """Wait for room for a further part; True also when the receiver was lost."""
+        return self._changed.wait_for(
+            lambda: lane is not self._lanes.current or lane.outbox.window.take(nbytes),
+            deadline.remaining(),
         )
-        header = b"" if part.index else payload.header
-        frames = [lane.filter, msgspec.msgpack.encode(transport), header, *chunks]
+
+    def _hand_over(self, lane: Lane, frames: list[bytes | memoryview]) -> None:
+        """Hand a message to the loop; under the lock, so that numbers stay in order."""
         self._outgoing.append((lane, frames))
         if not self._sending:
             self._sending = True
@@ -716,12 +568,13 @@ class Publisher:
 
     def _supersede(self) -> None:
         """Give up the payload that waits for room; under the lock."""
-        offer, self._offer = self._offer, None
-        if offer is None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
             return
-        self._counters["superseded"] += 1
-        if offer.lane is not None and offer.lane is self._lane:
-            self._report([offer.lane.outbox.lose(offer.sequence, GapReason.SUPERSEDED)])
+        self._lanes.counters["superseded"] += 1
+        if waiting.lane is not None and waiting.lane is self._lanes.current:
+            self._lanes.lose(waiting.lane, waiting.sequence, GapReason.SUPERSEDED)
+            self._report()
 
     def _pump_soon(self) -> None:
         if self.mode is Mode.LATEST and self._loop.running:
@@ -730,37 +583,71 @@ class Publisher:
     def _pump(self) -> None:
         """Send the newest payload if there is room for it; on the loop."""
         with self._changed:
-            offer, lane = self._offer, self._lane
-            if offer is None or lane is None or not lane.subscribed:
+            waiting, lane = self._waiting, self._lanes.ready
+            if waiting is None or lane is None or not lane.outbox.window.has_room(0):
                 return
-            if not lane.outbox.window.has_room(0):
-                return
-            self._offer = None
-            sequence = offer.sequence if offer.lane is lane else lane.outbox.number()
+            self._waiting = None
+            sequence = waiting.sequence if waiting.lane is lane else lane.outbox.number()
         try:
-            header, buffers = offer.encode()
-            payload = self._payload(header, buffers, offer.key)
+            header, buffers = waiting.encode()
+            payload = Outgoing.of(header, buffers, waiting.key, limits=self._limits)
         except Exception:
-            logger.exception("%r could not be encoded for %s", offer.key, self.peer)
+            logger.exception("%r could not be encoded for %s", waiting.key, self.peer)
             with self._changed:
-                self._report([lane.outbox.lose(sequence, GapReason.REFUSED)])
+                self._lose(lane, sequence, GapReason.REFUSED)
             return
         with self._changed:
             admission = self._admit(payload)
-            grow = admission is None and self._needs_arena(payload)
-            if admission is None:
-                if self._offer is None:  # it waits on, encoded
-                    frozen = (payload.header, payload.buffers)
-                    self._offer = _Offer(lane, sequence, lambda: frozen, offer.key)
-                else:
-                    self._report([lane.outbox.lose(sequence, GapReason.SUPERSEDED)])
-                    self._counters["superseded"] += 1
+            grow = admission is None and self._lanes.needs_arena(payload)
+            if admission is None:  # it waits on, encoded, unless a newer one came meanwhile
+                newer, encoded = self._waiting, (payload.header, payload.buffers)
+                self._waiting = _Waiting(lane, sequence, lambda: encoded, waiting.key)
+                if newer is not None:
+                    self._supersede()
+                    self._waiting = newer
         if admission is not None:
             self._send(payload, admission, Deadline(0.0), sequence=sequence)
         elif grow:
             self._make_arena(payload)
 
-    # What follows runs on the loop.
+    # What follows runs on the loop; the attachment calls the methods without underscore.
+
+    def agreed(self, lane: Lane) -> None:
+        """Take a run whose receiver does not listen yet; for the attachment."""
+        with self._changed:
+            self._lanes.current = lane
+            self._detail = f"waiting for {self.peer} to subscribe"
+
+    def began(self, lane: Lane) -> None:
+        """Begin to send; for the attachment."""
+        with self._changed:
+            lane.subscribed = True
+            keys = self._lanes.lost_keys
+            how = f"{lane.reason.carrier} ({lane.reason})"
+            self._set_link(LinkState.ATTACHED, f"attached to {self.peer}, {how}")
+        logger.info("%r attached to %s: %s", self.topic, self.peer, how)
+        if keys:
+            for callback in self._replay_callbacks:
+                self._loop.call_soon(callback, keys)
+        self._pump()
+
+    def ended(self, reason: GapReason, why: str) -> None:
+        """Stop sending; for the attachment."""
+        with self._changed:
+            if self._link is LinkState.CLOSED:
+                return
+            lane = self._lanes.end(reason)
+            self._report()
+            if self._link is LinkState.ATTACHED:
+                self._set_link(LinkState.LOST, f"{self.peer}: {why}")
+            self._changed.notify_all()
+        if lane is not None:
+            logger.info("%r to %s: %s", self.topic, self.peer, why)
+
+    def waiting(self, why: str) -> None:
+        """Note why there is no receiver; for the attachment."""
+        with self._changed:
+            self._detail = why
 
     def _transmit(self) -> None:
         with self._changed:
@@ -768,226 +655,12 @@ class Publisher:
             self._outgoing.clear()
             self._sending = False
         for lane, frames in batch:
-            if self._socket is None or lane is not self._lane:
-                continue  # reported when the receiver was lost
-            try:
-                self._socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                self._lose_lane(GapReason.HWM, "the data socket took no more messages")
-                self._attach()
-                return
-
-    def _on_welcome(self, welcome: Welcome) -> None:
-        if self._link is LinkState.CLOSED:
-            return
-        here = self._client.endpoint
-        url = replace(here, data_port_offset=welcome.ports.data - here.port).data_url
-        if self._socket is None or url != self._url:
-            self._open(url)
-        self._lose_lane(GapReason.LINK, "the connection was made anew")
-        self._attach()
-
-    def _open(self, url: str) -> None:
-        if self._socket is not None:
-            self._loop.unregister(self._socket)
-            self._socket.close(linger=0)
-        socket = self._loop.context.socket(zmq.XPUB)
-        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        socket.setsockopt(zmq.XPUB_NODROP, 1)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.SNDHWM, 0)  # credit bounds what is under way, not libzmq
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-        socket.setsockopt(zmq.IPV6, 1 if "[" in url else 0)
-        self._subscribed: set[bytes] = set()
-        self._socket, self._url = socket, url
-        self._loop.register(socket, self._on_subscriptions)
-        socket.connect(url)
-
-    def _attach(self) -> None:
-        """Ask the receiver to let us take part."""
-        if self._link is LinkState.CLOSED or not self._client.connected:
-            return
-        self._cancel_retry()
-        self._attaching += 1
-        attempt = self._attaching
-        probe = None
-        if self._shared_memory:
-            try:
-                probe = Probe(directory=self._directory)
-            except OSError as error:
-                logger.warning("%s: no probe can be made: %s", self.peer, error)
-        attach = Attach(
-            topic=self.topic,
-            mode=self.mode,
-            producer=f"{self._client.app} (pid {self._host.pid})",
-            host=self._host,
-            probe="" if probe is None else probe.name,
-            challenge="" if probe is None else probe.challenge,
-        )
-        future = self._client.control.request_nowait(
-            "attach", msgspec.to_builtins(attach), timeout=5.0
-        )
-        future.add_done_callback(lambda done: self._on_attached(attempt, probe, done))
-
-    def _on_attached(self, attempt: int, probe: Probe | None, future: Future[Reply]) -> None:
-        try:
-            attached = msgspec.convert(future.result().body, Attached)
-        except (RequestError, ControlTimeout, msgspec.ValidationError) as error:
-            self._wait_and_attach(attempt, str(error))
-            return
-        except (PeerLostError, LoopStoppedError):
-            return  # the next welcome attaches again
-        finally:
-            if probe is not None:
-                probe.close()
-        if attempt != self._attaching or self._link is LinkState.CLOSED:
-            self._detach(attached.epoch)
-            return
-        self._backoff.reset()
-        proved = probe is not None and probe.verify(attached.probe_answer)
-        reason = judge(self._host, attached.host, proved=proved)
-        if not self._shared_memory or not attached.shared_memory:
-            reason = CarrierReason.DISABLED
-        elif probe is None:
-            reason = CarrierReason.NO_ROOM
-        with self._changed:
-            self._lane = _Lane(attached, topic=self.topic, reason=reason, until=self._until)
-            self._detail = f"waiting for {self.peer} to subscribe"
-        self._look_subscribed()
-
-    def _wait_and_attach(self, attempt: int, why: str) -> None:
-        if attempt != self._attaching or self._link is LinkState.CLOSED:
-            return
-        with self._changed:
-            self._detail = f"{self.peer} did not let us take part: {why}"
-        self._retry = self._loop.call_later(self._backoff.next(), self._attach)
-
-    def _cancel_retry(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-
-    def _detach(self, epoch: str) -> None:
-        self._client.control.notify("detach", msgspec.to_builtins(Detach(epoch=epoch)))
-
-    def _on_subscriptions(self) -> None:
-        for _ in range(_MOST_READ):
-            if self._socket is None:
-                return
-            try:
-                frame = self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            if frame[:1] == b"\x01":
-                self._subscribed.add(frame[1:])
-            elif frame[:1] == b"\x00":
-                self._subscribed.discard(frame[1:])
-        self._look_subscribed()
-
-    def _look_subscribed(self) -> None:
-        lane = self._lane
-        if lane is None:
-            return
-        subscribed = lane.filter in self._subscribed
-        if subscribed and not lane.subscribed:
-            self._begin(lane)
-        elif lane.subscribed and not subscribed:
-            self._lose_lane(GapReason.LINK, "the receiver left the data channel")
-            self._detach(lane.epoch)
-            self._attach()
-
-    def _begin(self, lane: _Lane) -> None:
-        with self._changed:
-            lane.subscribed = True
-            again = self._incarnation not in ("", lane.incarnation)
-            self._incarnation = lane.incarnation
-            keys = tuple(self._lost_keys)
-            self._set_link(
-                LinkState.ATTACHED,
-                f"attached to {self.peer}, {lane.reason.carrier} ({lane.reason})",
-            )
-        logger.info(
-            "%r attached to %s%s: %s (%s)",
-            self.topic,
-            self.peer,
-            ", which has started anew" if again else "",
-            lane.reason.carrier,
-            lane.reason,
-        )
-        if keys:
-            for callback in self._replay_callbacks:
-                self._loop.call_soon(callback, keys)
-        self._pump()
-
-    def _on_lost(self, reason: str) -> None:
-        self._attaching += 1  # an answer under way belongs to the past
-        self._cancel_retry()
-        self._lose_lane(GapReason.RECEIVER_LOST, reason)
-        with self._changed:
-            if self._link is LinkState.ATTACHED:
-                self._set_link(LinkState.LOST, f"{self.peer}: {reason}")
-
-    def _lose_lane(self, reason: GapReason, why: str) -> None:
-        with self._changed:
-            lane, self._lane = self._lane, None
-            if lane is None:
-                return
-            if self._link is LinkState.ATTACHED:
-                self._set_link(LinkState.LOST, f"{self.peer}: {why}")
-            self._report(lane.outbox.gaps(reason))
-            for _, key in lane.outbox.unacknowledged():
-                self._remember_lost(key)
-            if lane.outbox.lent():
-                self._former[lane.epoch] = lane
-                self._reclaim()
-            self._changed.notify_all()
-        logger.info("%r to %s: %s", self.topic, self.peer, why)
-
-    def _remember_lost(self, key: str) -> None:
-        self._lost_keys.pop(key, None)
-        self._lost_keys[key] = None
-        self._counters["lost"] += 1
-        if len(self._lost_keys) > _MOST_LOST_KEYS:
-            del self._lost_keys[next(iter(self._lost_keys))]
-
-    def _reclaim(self) -> bool:
-        """Take back slots that nobody will release; under the lock. True if there were any."""
-        found = False
-        for epoch, lane in list(self._former.items()):
-            if self._host.sees_pid_of(lane.host):
-                process = identity_of(lane.host.pid)
-                if process is None or process.start_time != lane.host.start_ticks:
-                    found |= bool(self._lender.drop(epoch))
-                    del self._former[epoch]
-        ended = self._lender.expire(now=time.monotonic())
-        lane = self._lane
-        for lent in ended:
-            sequence = None if lane is None else lane.outbox.find(lent)
-            if lane is not None and sequence is not None:
-                keys = dict(lane.outbox.unacknowledged())
-                self._report([lane.outbox.lose(sequence, GapReason.LEASE_EXPIRED)])
-                if sequence in keys:
-                    self._remember_lost(keys[sequence])
-        return found or bool(ended)
+            self._attachment.send(lane, frames)
 
     def _on_ack(self, body: dict[str, object]) -> None:
         acks = msgspec.convert(body, Acks)
         with self._changed:
-            lane = self._lane
-            if lane is None or lane.epoch != acks.epoch:
-                lane = self._former.get(acks.epoch)
-            if lane is None:
-                return
-            self._lender.renew(lane.epoch, now=time.monotonic())
-            news, slots = lane.outbox.heard(acks)
-            for lent in slots:
-                self._lender.give_back(lent, lane.epoch)
-            if lane is not self._lane:
-                for ack in news:
-                    self._lost_keys.pop(ack.key, None)
-                if not lane.outbox.lent():
-                    del self._former[lane.epoch]
+            news = self._lanes.heard(acks)
             self._changed.notify_all()
         for ack in news:
             for callback in self._ack_callbacks:
@@ -995,48 +668,33 @@ class Publisher:
         self._pump()
 
     def _close(self) -> None:
-        self._cancel_retry()
-        lane = self._lane
-        if lane is not None:
-            self._transmit()
-            self._detach(lane.epoch)
+        self._transmit()
+        self._attachment.close()
         with self._changed:
-            self._lane = None
-            self._offer = None
-            self._former.clear()
-        if self._socket is not None:
-            self._loop.unregister(self._socket)
-            self._socket.close(linger=0)
-            self._socket = None
+            self._lanes.end(GapReason.PRODUCER_LOST)
+            self._report()
 
     # Small things, under the lock.
 
     def _is_settled(self) -> bool:
-        lane = self._lane
-        if lane is None:
-            return self._link in (LinkState.LOST, LinkState.CLOSED) or not self._offer
-        return lane.outbox.is_clear() and self._offer is None
-
-    def _open_keys(self) -> tuple[str, ...]:
-        lane = self._lane
-        under_way = () if lane is None else lane.outbox.unacknowledged()
-        return tuple(dict.fromkeys([*self._lost_keys, *(key for _, key in under_way)]))
+        if self._link in (LinkState.LOST, LinkState.CLOSED):
+            return True
+        lane = self._lanes.current
+        return self._waiting is None and (lane is None or lane.outbox.is_clear())
 
     def _set_link(self, link: LinkState, detail: str) -> None:
         self._link, self._since, self._detail = link, time.time(), detail
         self._changed.notify_all()
 
-    def _report(self, gaps: Sequence[Gap]) -> None:
-        self._gaps.extend(gaps)
-        for gap in gaps:
+    def _lose(self, lane: Lane, sequence: int, reason: GapReason) -> None:
+        """Give a payload up after its number was given, and tell the receiver at once."""
+        self._lanes.lose(lane, sequence, reason)
+        self._report()
+        if lane is self._lanes.current:
+            self._hand_over(lane, loss_message(lane))
+
+    def _report(self) -> None:
+        for gap in self._lanes.take_gaps():
+            self._gaps.append(gap)
             for callback in self._gap_callbacks:
                 self._loop.call_soon(callback, gap)
-
-
-def _check_key(key: str) -> None:
-    if len(key) > MAX_KEY_CHARS:
-        raise PayloadTooLargeError(f"a key has at most {MAX_KEY_CHARS} characters, not {len(key)}")
-
-
-def _frozen(chunk: memoryview) -> bytes | memoryview:
-    return chunk if type(chunk.obj) is bytes else bytes(chunk)

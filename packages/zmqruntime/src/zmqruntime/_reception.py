@@ -228,10 +228,10 @@ class Reception:
             )
 
     @property
-    def leases_memory(self) -> bool:
-        """Whether the application holds something that the producer waits for."""
+    def holds(self) -> bool:
+        """Whether the application has something to release, or there is something to tell."""
         with self._lock:
-            return bool(self._leased)
+            return bool(self._leased or self._news)
 
     def announce(self, name: str) -> None:
         """Open a segment that the producer names on the control channel.
@@ -350,15 +350,15 @@ class Reception:
         return Acks(epoch=self.epoch)
 
     def _message(self, news: Sequence[tuple[str, int, int | Failure]]) -> Acks:
-        credits = [value for what, _, value in news if what == "credit" and isinstance(value, int)]
+        room = [value for what, _, value in news if what == "credit" and isinstance(value, int)]
 
         def of(kind: str) -> tuple[int, ...]:
             return tuple(sequence for what, sequence, _ in news if what == kind)
 
         return Acks(
             epoch=self.epoch,
-            messages=len(credits),
-            nbytes=sum(credits),
+            messages=len(room),
+            nbytes=sum(room),
             released=of("released"),
             received=of("received"),
             displayed=of("displayed"),

@@ -145,6 +145,7 @@ class Subscriber:
         self._peers: dict[str, bytes] = {}  # epoch -> peer on the control channel
         self._watched: dict[str, int] = {}  # epoch -> descriptor of the producer's process
         self._socket: zmq.Socket[bytes] | None = None
+        self._attached = 0
         self._renewal: TimerHandle | None = None
         self._changed = threading.Condition()  # guards what follows
         self._queue: deque[Item | Gap] = deque()
@@ -306,10 +307,12 @@ class Subscriber:
         if not self._shared_memory or not attach.probe:
             reason = CarrierReason.DISABLED
         epoch = secrets.token_hex(16)
+        self._attached += 1
+        subscriber = f"{self.subscriber_id}-{self._attached}"  # each run has a topic of its own
         reception = Reception(
             attach,
             epoch=epoch,
-            subscriber=self.subscriber_id,
+            subscriber=subscriber,
             incarnation=self._incarnation,
             reason=reason,
             directory=self._directory,
@@ -323,10 +326,10 @@ class Subscriber:
         self._watch(epoch, attach.host)
         self._socket.subscribe(reception.filter)
         logger.info("%s attached to %r: %s", attach.producer, attach.topic, reason)
-        return msgspec.to_builtins(
+        agreed: dict[str, Any] = msgspec.to_builtins(
             Attached(
                 epoch=epoch,
-                subscriber=self.subscriber_id,
+                subscriber=subscriber,
                 incarnation=self._incarnation,
                 host=self._host,
                 messages=self._credit.messages,
@@ -335,6 +338,7 @@ class Subscriber:
                 probe_answer=answer,
             )
         )
+        return agreed
 
     def _on_announce(self, request: Request, peer: Peer) -> None:
         announce = request.parse(Announce)
@@ -348,7 +352,7 @@ class Subscriber:
         epoch = request.parse(Detach).epoch
         self._reception_of(epoch, peer)
         self._on_readable()  # what was sent before still counts
-        self._drop(epoch, GapReason.PRODUCER_LOST)
+        self._end(epoch, GapReason.PRODUCER_LOST)
 
     def _reception_of(self, epoch: str, peer: Peer) -> Reception:
         reception = self._receptions.get(epoch)
@@ -375,22 +379,30 @@ class Subscriber:
         for epoch in [epoch for epoch, id_ in self._peers.items() if id_ == peer.id]:
             self._drop(epoch, GapReason.PRODUCER_LOST)
 
-    def _drop(self, epoch: str, reason: GapReason) -> None:
-        reception = self._receptions.get(epoch)
+    def _end(self, epoch: str, reason: GapReason) -> None:
+        """End a stream; its producer still learns what the application releases."""
         descriptor = self._watched.pop(epoch, None)
         if descriptor is not None:
             self._loop.unregister(descriptor)
             os.close(descriptor)
-        self._peers.pop(epoch, None)
-        if reception is None:
+        reception = self._receptions.get(epoch)
+        if reception is None or reception.closed:
             return
         if self._socket is not None:
             self._socket.unsubscribe(reception.filter)
         self._deliver(reception.close(reason))
-        with self._changed:
-            del self._receptions[epoch]
-            self._counters.update(_totals(reception))
         logger.info("%s left %r", reception.producer, reception.topic)
+        if not reception.holds:
+            self._drop(epoch, reason)
+
+    def _drop(self, epoch: str, reason: GapReason) -> None:
+        """End a stream whose producer is gone, and forget it."""
+        self._end(epoch, reason)
+        self._peers.pop(epoch, None)
+        with self._changed:
+            reception = self._receptions.pop(epoch, None)
+            if reception is not None:
+                self._counters.update(_totals(reception))
 
     def _on_readable(self) -> None:
         for _ in range(_MOST_READ):
@@ -469,13 +481,15 @@ class Subscriber:
         news = reception.take_news()
         for acks in news or ([reception.sign_of_life()] if alive else []):
             self._control.push(peer, "ack", msgspec.to_builtins(acks))
+        if reception.closed and not reception.holds:
+            self._drop(epoch, GapReason.PRODUCER_LOST)
 
     def _await_renewal(self) -> None:
         if self._renewal is None or self._renewal.cancelled:
             self._renewal = self._loop.call_later(_RENEW_S, self._renew)
 
     def _renew(self) -> None:
-        holding = [e for e, reception in self._receptions.items() if reception.leases_memory]
+        holding = [e for e, reception in self._receptions.items() if reception.holds]
         for epoch in holding:
             self._tell(epoch, alive=True)
         if holding:

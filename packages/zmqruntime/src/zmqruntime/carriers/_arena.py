@@ -106,7 +106,7 @@ def _first_slot(slots: int) -> int:
 
 
 def own_pid_namespace() -> int:
-    """Number of the pid namespace in which this process lives."""
+    """Return the number of the pid namespace in which this process lives."""
     return Path("/proc/self/ns/pid").stat().st_ino
 
 

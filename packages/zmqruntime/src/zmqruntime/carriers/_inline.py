@@ -1,7 +1,8 @@
 """Payloads inside the message: buffers cut into chunks and parts, and put together again.
 
-A chunk is one frame. A part is one message; a payload larger than a part travels as several. Large
-frames are slow (each one is a fresh mapping), hence chunks of 8 MiB. Sans-IO: frames in, frames out.
+A chunk is one frame. A part is one message; a payload larger than a part travels as several.
+Large frames are slow (each is a fresh mapping), hence chunks of 8 MiB. Sans-IO: frames in, frames
+out.
 """
 
 from __future__ import annotations

@@ -1,0 +1,288 @@
+"""Attachment: finding a receiver and staying with it; everything of a publisher on the loop.
+
+It asks on the control channel to take part, proves that both ends share a host, waits for the
+subscription on the data channel, and begins again whenever one of them is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+import zmq
+
+from zmqruntime._errors import ControlTimeout, LoopStoppedError, PeerLostError, RequestError
+from zmqruntime._gaps import GapReason
+from zmqruntime._lane import Lane
+from zmqruntime._polling import Backoff
+from zmqruntime._stream_messages import Attach, Attached, Detach
+from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity, Probe, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+    from typing import Protocol
+
+    from zmqruntime._client import ZMQClient
+    from zmqruntime._handshake import Welcome
+    from zmqruntime._loop import TimerHandle
+    from zmqruntime._messages import Reply
+    from zmqruntime._stream_messages import AckStatus, Mode
+
+    class LaneKeeper(Protocol):
+        """Who is told what happens to the receiver; the publisher. All calls come on the loop."""
+
+        def agreed(self, lane: Lane) -> None:
+            """Take a run whose receiver has agreed, but does not listen yet."""
+
+        def began(self, lane: Lane) -> None:
+            """Begin to send: the receiver listens."""
+
+        def ended(self, reason: GapReason, why: str) -> None:
+            """Stop sending: the present run, if any, is over."""
+
+        def waiting(self, why: str) -> None:
+            """Note why there is no receiver."""
+
+
+__all__ = ["Attachment"]
+
+logger = logging.getLogger(__name__)
+
+_NOBLOCK = int(zmq.NOBLOCK)  # enum arithmetic costs more than the call
+_RECONNECT_MS = 50
+_MOST_READ = 64
+_ATTACH_S = 5.0
+_LINGER_MS = 200
+
+
+class Attachment:
+    """The loop's half of a publisher.
+
+    Parameters
+    ----------
+    client
+        Connection to the service.
+    keeper
+        Who is told.
+    topic, mode, until
+        As for `Publisher`.
+    host
+        Where this process runs.
+    shared_memory
+        Whether to offer shared memory.
+    directory
+        Where segments lie.
+
+    Notes
+    -----
+    Every method but `start` runs on the client's loop.
+    """
+
+    def __init__(
+        self,
+        client: ZMQClient,
+        keeper: LaneKeeper,
+        *,
+        topic: str,
+        mode: Mode,
+        until: AckStatus,
+        host: HostIdentity,
+        shared_memory: bool,
+        directory: Path,
+    ) -> None:
+        self._client = client
+        self._keeper = keeper
+        self._topic = topic
+        self._mode = mode
+        self._until = until
+        self._host = host
+        self._shared_memory = shared_memory
+        self._directory = directory
+        self._loop = client.loop
+        self._peer = str(client.endpoint)
+        self._socket: zmq.Socket[bytes] | None = None
+        self._url = ""
+        self._lane: Lane | None = None
+        self._subscribed: set[bytes] = set()
+        self._attempt = 0
+        self._backoff = Backoff()
+        self._retry: TimerHandle | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Follow the client from now on; any thread."""
+        self._client.on_welcome(self._on_welcome)
+        self._client.on_lost(self._on_lost)
+        if self._client.connected:
+            self._loop.call_soon(self._on_welcome, self._client.welcome)
+
+    def send(self, lane: Lane, frames: Sequence[bytes | memoryview]) -> None:
+        """Send one message of the present run; of another one nothing is sent.
+
+        Parameters
+        ----------
+        lane
+            The run it belongs to.
+        frames
+            The message.
+        """
+        if self._socket is None or lane is not self._lane:
+            return  # reported when the run ended
+        try:
+            self._socket.send_multipart(frames, _NOBLOCK, copy=False)
+        except zmq.Again:
+            # There is no high-water mark and the receiver listens: its connection is just ending.
+            self._end(GapReason.HWM, "the data socket took no more messages")
+            self._attach()
+
+    def close(self) -> None:
+        """Take leave of the receiver and close the socket."""
+        self._closed = True
+        self._cancel_retry()
+        if self._lane is not None:
+            self._detach(self._lane.epoch)
+            self._lane = None
+        if self._socket is not None:
+            self._loop.unregister(self._socket)
+            self._socket.close(linger=_LINGER_MS)
+            self._socket = None
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        if self._closed:
+            return
+        here = self._client.endpoint
+        url = replace(here, data_port_offset=welcome.ports.data - here.port).data_url
+        if self._socket is None or url != self._url:
+            self._open(url)
+        self._end(GapReason.LINK, "the connection was made anew")
+        self._attach()
+
+    def _on_lost(self, reason: str) -> None:
+        self._attempt += 1  # an answer that is under way belongs to the past
+        self._cancel_retry()
+        self._end(GapReason.RECEIVER_LOST, reason)
+
+    def _open(self, url: str) -> None:
+        if self._socket is not None:
+            self._loop.unregister(self._socket)
+            self._socket.close(linger=0)
+        socket = self._loop.context.socket(zmq.XPUB)
+        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for whoever listens there next
+        socket.setsockopt(zmq.SNDHWM, 0)  # credit bounds what is under way, not libzmq
+        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        socket.setsockopt(zmq.IPV6, 1 if "[" in url else 0)
+        self._subscribed = set()
+        self._socket, self._url = socket, url
+        self._loop.register(socket, self._on_subscriptions)
+        socket.connect(url)
+
+    def _attach(self) -> None:
+        """Ask the receiver to let us take part."""
+        if self._closed or not self._client.connected:
+            return
+        self._cancel_retry()
+        self._attempt += 1
+        attempt, probe = self._attempt, self._make_probe()
+        attach = Attach(
+            topic=self._topic,
+            mode=self._mode,
+            producer=f"{self._client.app} (pid {self._host.pid})",
+            host=self._host,
+            probe="" if probe is None else probe.name,
+            challenge="" if probe is None else probe.challenge,
+        )
+        try:
+            future = self._client.control.request_nowait(
+                "attach", msgspec.to_builtins(attach), timeout=_ATTACH_S
+            )
+        except LoopStoppedError:  # the client is being closed
+            if probe is not None:
+                probe.close()
+            return
+        future.add_done_callback(lambda done: self._on_answer(attempt, probe, done))
+
+    def _make_probe(self) -> Probe | None:
+        if not self._shared_memory:
+            return None
+        try:
+            return Probe(directory=self._directory)
+        except OSError as error:
+            logger.warning(
+                "%s: no probe can be made, so no memory is shared: %s", self._peer, error
+            )
+            return None
+
+    def _on_answer(self, attempt: int, probe: Probe | None, future: Future[Reply]) -> None:
+        try:
+            attached = msgspec.convert(future.result().body, Attached)
+        except (RequestError, ControlTimeout, msgspec.ValidationError) as error:
+            if attempt == self._attempt and not self._closed:
+                self._keeper.waiting(f"{self._peer} did not let us take part: {error}")
+                self._retry = self._loop.call_later(self._backoff.next(), self._attach)
+            return
+        except (PeerLostError, LoopStoppedError):
+            return  # the next welcome attaches again
+        finally:
+            if probe is not None:
+                probe.close()
+        if attempt != self._attempt or self._closed:
+            self._detach(attached.epoch)
+            return
+        self._backoff.reset()
+        self._lane = Lane(
+            attached, topic=self._topic, reason=self._judge(attached, probe), until=self._until
+        )
+        self._keeper.agreed(self._lane)
+        self._look()
+
+    def _judge(self, attached: Attached, probe: Probe | None) -> CarrierReason:
+        if not self._shared_memory or not attached.shared_memory:
+            return CarrierReason.DISABLED
+        if probe is None:
+            return CarrierReason.NO_ROOM
+        return judge(self._host, attached.host, proved=probe.verify(attached.probe_answer))
+
+    def _on_subscriptions(self) -> None:
+        for _ in range(_MOST_READ):
+            if self._socket is None:
+                return
+            try:
+                frame = self._socket.recv(_NOBLOCK)
+            except zmq.Again:
+                break
+            if frame[:1] == b"\x01":
+                self._subscribed.add(frame[1:])
+            elif frame[:1] == b"\x00":
+                self._subscribed.discard(frame[1:])
+        self._look()
+
+    def _look(self) -> None:
+        """Compare the subscriptions with the present run."""
+        lane = self._lane
+        if lane is None:
+            return
+        listens = lane.filter in self._subscribed
+        if listens and not lane.subscribed:
+            self._keeper.began(lane)
+        elif lane.subscribed and not listens:
+            self._end(GapReason.LINK, "the receiver left the data channel")
+            self._detach(lane.epoch)
+            self._attach()
+
+    def _end(self, reason: GapReason, why: str) -> None:
+        self._lane = None
+        self._keeper.ended(reason, why)
+
+    def _detach(self, epoch: str) -> None:
+        self._client.control.notify("detach", msgspec.to_builtins(Detach(epoch=epoch)))
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None

@@ -1,0 +1,164 @@
+"""A payload on its way out: checked, viewed as bytes, and turned into the frames of messages."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from zmqruntime._errors import PayloadTooLargeError
+from zmqruntime._stream_messages import (
+    DATA_VERSION,
+    MAX_HEADER_BYTES,
+    MAX_KEY_CHARS,
+    Part,
+    TransportHeader,
+)
+from zmqruntime.carriers._arena import as_bytes
+from zmqruntime.carriers._inline import check_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from typing_extensions import Buffer
+
+    from zmqruntime._lane import Lane
+    from zmqruntime.carriers._arena import SlotReference
+    from zmqruntime.carriers._inline import InlineLimits
+
+__all__ = ["Outgoing", "check_key", "frozen", "loss_message"]
+
+_WHOLE = Part(0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A payload that can be sent.
+
+    Attributes
+    ----------
+    header
+        The application's description of it.
+    buffers
+        Its bytes.
+    key
+        The application's name for it.
+    sizes, total
+        Bytes of each buffer, and together.
+    """
+
+    header: bytes
+    buffers: tuple[memoryview, ...]
+    key: str
+    sizes: tuple[int, ...]
+    total: int
+
+    @classmethod
+    def of(
+        cls, header: bytes, buffers: Sequence[Buffer], key: str, *, limits: InlineLimits
+    ) -> Self:
+        """Check a payload.
+
+        Parameters
+        ----------
+        header, buffers, key
+            As `Publisher.publish` takes them.
+        limits
+            What is permitted.
+
+        Returns
+        -------
+        Outgoing
+            Views, no copies.
+
+        Raises
+        ------
+        PayloadTooLargeError
+            If header, key or payload are too large.
+        ValueError
+            If a buffer is not contiguous.
+        """
+        check_key(key)
+        if len(header) > MAX_HEADER_BYTES:
+            raise PayloadTooLargeError(
+                f"the header of {key!r} has {len(header)} bytes, at most {MAX_HEADER_BYTES} go"
+            )
+        views = tuple(as_bytes(buffer) for buffer in buffers)
+        sizes = tuple(view.nbytes for view in views)
+        total = check_sizes(sizes, limits=limits)
+        return cls(header=bytes(header), buffers=views, key=key, sizes=sizes, total=total)
+
+    def message(
+        self,
+        lane: Lane,
+        sequence: int,
+        *,
+        ref: SlotReference | None = None,
+        part: Part = _WHOLE,
+        chunks: Sequence[bytes | memoryview] = (),
+    ) -> list[bytes | memoryview]:
+        """Make the frames of one message.
+
+        Parameters
+        ----------
+        lane
+            The run of the stream it belongs to; losses not yet told are told with it.
+        sequence
+            Number of the payload.
+        ref
+            Where the bytes lie in shared memory, or None.
+        part, chunks
+            Which part of an inline payload, and its bytes.
+
+        Returns
+        -------
+        list[bytes | memoryview]
+            Topic, transport header, payload header, chunks.
+        """
+        transport = TransportHeader(
+            v=DATA_VERSION,
+            epoch=lane.epoch,
+            seq=sequence,
+            target=lane.incarnation,
+            key=self.key,
+            t_ns=time.time_ns(),
+            mono_ns=time.monotonic_ns(),
+            sizes=self.sizes,
+            ref=ref,
+            part=part,
+            lost=lane.outbox.notes(),
+        )
+        header = b"" if part.index else self.header
+        return [lane.filter, msgspec.msgpack.encode(transport), header, *chunks]
+
+
+def loss_message(lane: Lane) -> list[bytes | memoryview]:
+    """Make the frames of a message that only tells of losses; it needs no room."""
+    transport = TransportHeader(
+        v=DATA_VERSION,
+        epoch=lane.epoch,
+        seq=0,
+        target=lane.incarnation,
+        lost=lane.outbox.notes(),
+    )
+    return [lane.filter, msgspec.msgpack.encode(transport), b""]
+
+
+def check_key(key: str) -> None:
+    """Make sure that a key can be sent.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        If it is longer than 1024 characters.
+    """
+    if len(key) > MAX_KEY_CHARS:
+        raise PayloadTooLargeError(f"a key has at most {MAX_KEY_CHARS} characters, not {len(key)}")
+
+
+def frozen(chunk: memoryview) -> bytes | memoryview:
+    """Return bytes that nobody changes: the chunk itself where it is of `bytes`, else a copy."""
+    return chunk if type(chunk.obj) is bytes else bytes(chunk)
