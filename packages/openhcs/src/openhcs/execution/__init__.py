@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from openhcs.execution._executor import Executor, Watcher
+from openhcs.execution._folder import ResultFolder
+from openhcs.execution._local import LocalExecutor
 from openhcs.execution._result import RunResult, WellResult
+from openhcs.execution._run import run
+from openhcs.execution._run_record import RunRecord, load_run
+from openhcs.execution._task import SummaryTask, Task, WellTask
 
-__all__ = ["RunResult", "WellResult"]
+__all__ = [
+    "Executor",
+    "LocalExecutor",
+    "ResultFolder",
+    "RunRecord",
+    "RunResult",
+    "SummaryTask",
+    "Task",
+    "Watcher",
+    "WellResult",
+    "WellTask",
+    "load_run",
+    "run",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openhcs.pipeline._compile import MissingPlanes, compile_pipeline
-from openhcs.pipeline._content_key import content_key, plane_facts, step_keys, well_keys
+from openhcs.pipeline._content_key import content_key, step_keys, well_keys
 from openhcs.pipeline._default import default_pipeline, nuclear_channel
 from openhcs.pipeline._evaluation import Evaluation, Kept, Source
 from openhcs.pipeline._events import (
@@ -55,7 +55,6 @@ __all__ = [
     "from_source",
     "load",
     "nuclear_channel",
-    "plane_facts",
     "step_keys",
     "to_source",
     "well_keys",

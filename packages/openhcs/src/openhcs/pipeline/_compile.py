@@ -284,6 +284,7 @@ class _Resolver:
             outputs=outputs,
             gives_image=gives_image,
             image=None,
+            beside=None,
             prepared=spec.preparation is not None,
         )
 
@@ -385,6 +386,7 @@ class _Resolver:
 
     def _with_images(self, steps: list[PlannedStep]) -> Iterable[PlannedStep]:
         """Choose the steps whose images are stored, and name their image groups."""
+        below: dict[int, int] = {}
         stored = {
             position
             for position, (step, planned) in enumerate(zip(self._pipeline, steps, strict=True))
@@ -398,23 +400,25 @@ class _Resolver:
         for position, planned in enumerate(steps):
             if any(output.kind is Kind.LABELS for output in planned.outputs):
                 # Labels lie beside the image that they were found in.
-                below = PLATE if planned.source == PLATE else self._streams[planned.source].step
-                if below == PLATE:
+                source = planned.source
+                below[position] = PLATE if source == PLATE else self._streams[source].step
+                if below[position] == PLATE:
                     self._problem(
                         position,
                         "its labels belong to the plate's own planes, which are not copied to the "
                         "result: put a step that gives images before it, such as project_max",
                     )
                 else:
-                    stored.add(below)
+                    stored.add(below[position])
         names: Counter[str] = Counter()
+        groups: dict[int, str] = {}
         for position, planned in enumerate(steps):
-            name = None
             if position in stored:
                 base = group_name(planned.name)
                 names[base] += 1
-                name = base if names[base] == 1 else f"{base}{names[base]}"
-            yield replace(planned, image=name)
+                groups[position] = base if names[base] == 1 else f"{base}v{names[base]}"
+            beside = groups.get(below[position]) if position in below else None
+            yield replace(planned, image=groups.get(position), beside=beside)
 
 
 def group_name(step: str) -> str:

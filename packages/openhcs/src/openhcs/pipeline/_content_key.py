@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from openhcs.pipeline._plan import Plan, PlannedStep
-    from openhcs.plates import Plane
 
-__all__ = ["content_key", "plane_facts", "step_keys", "well_keys"]
+__all__ = ["content_key", "step_keys", "well_keys"]
 
 _SCHEMA = 1
 """Raised when the layout of stored results changes, so that older ones are not taken over."""
@@ -39,11 +38,6 @@ def content_key(value: Any) -> str:
 @cache
 def _versions() -> Mapping[str, str]:
     return {name: importlib.metadata.version(name) for name in _COMPUTING}
-
-
-def plane_facts(plane: Plane) -> Sequence[Any]:
-    """Give what makes a raw plane the one that it is."""
-    return [plane.path, plane.page, plane.file_size, plane.mtime_ns]
 
 
 def well_keys(plan: Plan) -> Mapping[str, str]:

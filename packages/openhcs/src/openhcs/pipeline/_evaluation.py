@@ -167,9 +167,9 @@ class Evaluation:
         return read
 
     @property
-    def read_seconds(self) -> float:
-        """Time spent on reading planes."""
-        return self._clock.seconds.get("read", 0.0)
+    def seconds(self) -> Mapping[str, float]:
+        """Time by step, and under ``read`` and ``write`` for planes read and stored."""
+        return self._clock.seconds
 
     def _add(self, step: PlannedStep) -> None:
         before = self._start if not self._streams else self._streams[-1]
@@ -216,7 +216,11 @@ class Evaluation:
             return {key: Lazy(reader(key)) for key in stream}
 
         def writer(key: GroupKey) -> Callable[[NDArray[Any]], None]:
-            return lambda array: kept.store(step, name, Kind.IMAGE, key, array)
+            def write(array: NDArray[Any]) -> None:
+                with self._clock.running("write"):
+                    kept.store(step, name, Kind.IMAGE, key, array)
+
+            return write
 
         for key, image in stream.items():
             image.store_by(writer(key))

@@ -94,6 +94,8 @@ class PlannedStep:
         Whether it changes images; where it does not, they go on as they were.
     image
         Name of the image group that its images are stored in; None when they are not stored.
+    beside
+        Name of the image group that its labels lie beside; None when it gives no labels.
     prepared
         Whether it learns from the whole plate first.
     """
@@ -111,6 +113,7 @@ class PlannedStep:
     outputs: tuple[PlannedOutput, ...]
     gives_image: bool
     image: str | None
+    beside: str | None
     prepared: bool
 
     @property
@@ -153,6 +156,7 @@ class PlannedStep:
             "outputs": [[part.name, str(part.kind), part.stored] for part in self.outputs],
             "gives_image": self.gives_image,
             "image": self.image,
+            "beside": self.beside,
             "prepared": self.prepared,
         }
 
@@ -187,6 +191,7 @@ class PlannedStep:
             ),
             gives_image=value["gives_image"],
             image=value["image"],
+            beside=value["beside"],
             prepared=value["prepared"],
         )
 

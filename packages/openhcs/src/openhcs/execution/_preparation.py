@@ -1,0 +1,258 @@
+"""What steps learn from the whole plate before any well: planes sampled, summarised, combined."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openhcs._errors import RunError
+from openhcs.execution._folder import ResultFolder
+from openhcs.execution._task import SummaryTask
+from openhcs.functions import Prepared
+from openhcs.pipeline import content_key
+from polystore.backends import atomic_folder, write_json
+
+if TYPE_CHECKING:
+    from openhcs.pipeline import Plan, PlannedStep
+
+__all__ = ["Learning", "learning_of"]
+
+_PER_TASK = 8
+
+Summary = Mapping[str, NDArray[Any]]
+Summarise = Callable[[Sequence[SummaryTask]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sample:
+    """The planes of one channel to learn from.
+
+    Attributes
+    ----------
+    channel
+        Number of the channel.
+    planes
+        Well, field, z and t of each.
+    """
+
+    channel: int
+    planes: tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """What one step has to learn.
+
+    Attributes
+    ----------
+    step
+        The step.
+    key
+        Hash of all that it will learn from.
+    samples
+        Planes by channel.
+    """
+
+    step: PlannedStep
+    key: str
+    samples: tuple[_Sample, ...]
+
+    @property
+    def planes(self) -> int:
+        """Number of planes to be read."""
+        return sum(len(sample.planes) for sample in self.samples)
+
+    def found(self, folder: ResultFolder) -> str | None:
+        """Give the key of what was learned in an earlier run, if it still stands."""
+        note = folder.read_prepared(self.step.name)
+        if note is None or note.get("key") != self.key:
+            return None
+        content = note.get("content")
+        return content if isinstance(content, str) else None
+
+    def learn(self, plan: Plan, folder: ResultFolder, summarise: Summarise) -> str:
+        """Learn it, store it, and give its key.
+
+        Parameters
+        ----------
+        plan
+            The plan.
+        folder
+            The result folder.
+        summarise
+            Has summary tasks done and returns when they are.
+
+        Raises
+        ------
+        RunError
+            If the step cannot learn from what it is given.
+        """
+        started = time.perf_counter()
+        scratch = folder.work / f"summaries-{self.step.name}"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        tasks = [
+            SummaryTask(
+                folder=str(folder.root),
+                step=self.step.name,
+                channel=sample.channel,
+                planes=sample.planes[begin : begin + _PER_TASK],
+                out=str(scratch / f"{sample.channel}-{begin:04d}.npz"),
+            )
+            for sample in self.samples
+            for begin in range(0, len(sample.planes), _PER_TASK)
+        ]
+        try:
+            summarise(tasks)
+            found = {
+                sample.channel: self._combined(plan, sample, _summaries(tasks, sample))
+                for sample in self.samples
+            }
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        content = _content(found)
+        with atomic_folder(folder.prepared / self.step.name) as path:
+            for channel, prepared in found.items():
+                (path / str(channel)).mkdir()
+                for name, array in prepared.arrays.items():
+                    np.save(path / str(channel) / f"{name}.npy", array, allow_pickle=False)
+            note = {
+                "key": self.key,
+                "content": content,
+                "seconds": time.perf_counter() - started,
+                "channels": {
+                    plan.channels[channel]: dict(prepared.note)
+                    for channel, prepared in found.items()
+                },
+            }
+            write_json(path / "note.json", note)
+        return content
+
+    def _combined(
+        self, plan: Plan, sample: _Sample, summaries: Sequence[Summary]
+    ) -> Prepared:
+        preparation = self.step.spec.preparation
+        assert preparation is not None  # only steps that learn are asked to
+        shape = _plane_shape(plan, sample.channel)
+        try:
+            return preparation.combine(
+                summaries,
+                self.step.parameters,
+                shape=shape,
+                vendor=plan.index.vendor_profile(sample.channel),
+            )
+        except Exception as error:
+            # A function is a plug-in: whatever it raises is the step's failure, kept whole.
+            message = (
+                f"{self.step.name} cannot learn from channel {plan.channels[sample.channel]}: "
+                f"{error or type(error).__name__}"
+            )
+            raise RunError(message) from error
+
+
+def learning_of(plan: Plan) -> tuple[Learning, ...]:
+    """Say what the steps of a plan have to learn, and from which planes."""
+    return tuple(_learning(plan, step) for step in plan.steps if step.prepared)
+
+
+def _learning(plan: Plan, step: PlannedStep) -> Learning:
+    preparation = step.spec.preparation
+    assert preparation is not None  # the plan says so
+    samples: list[_Sample] = []
+    facts: list[Any] = []
+    for channel in plan.index.channels:
+        if step.channels is not None and plan.channels[channel] not in step.channels:
+            continue
+        rounds = _rounds(plan, channel)
+        vendor = plan.index.vendor_profile(channel)
+        available = sum(map(len, rounds))
+        wanted = preparation.wanted(
+            step.parameters, vendor=vendor is not None, available=available
+        )
+        chosen = _spread(rounds, wanted)
+        samples.append(_Sample(channel=channel, planes=tuple(place for place, _ in chosen)))
+        profile = None if vendor is None else hashlib.sha256(vendor.tobytes()).hexdigest()
+        facts.append([channel, profile, chosen])
+    return Learning(
+        step=step, key=content_key([step.to_key(), plan.format_facts, facts]), samples=tuple(samples)
+    )
+
+
+_Place = tuple[str, int, int, int]
+_Candidate = tuple[_Place, list[Any]]
+
+
+def _rounds(plan: Plan, channel: int) -> Sequence[Sequence[_Candidate]]:
+    """Give the middle plane of each field of a channel, in rounds of one field of each well.
+
+    Each comes with path, page, size and time of its file.
+    """
+    index = plan.index.select(channels=[channel], kind=None, status=None)
+    names = ("well", "field", "z", "t", "path", "page", "file_size", "mtime_ns")
+    wells: dict[str, dict[tuple[int, int], list[_Candidate]]] = {}
+    for well, field, z, t, *facts in zip(
+        *(index.column(name).tolist() for name in names), strict=True
+    ):
+        wells.setdefault(well, {}).setdefault((t, field), []).append(((well, field, z, t), facts))
+    turns = []
+    for number, fields in enumerate(wells.values()):
+        middles = [sorted(stack)[len(stack) // 2] for _, stack in sorted(fields.items())]
+        # Neighbouring wells begin with different fields, so that no place of wells prevails.
+        start = number % len(middles)
+        turns.append(middles[start:] + middles[:start])
+    longest = max(map(len, turns), default=0)
+    return [[turn[place] for turn in turns if place < len(turn)] for place in range(longest)]
+
+
+def _spread(rounds: Sequence[Sequence[_Candidate]], wanted: int) -> Sequence[_Candidate]:
+    """Choose as many as wanted, whole rounds first, then evenly over the wells of the next."""
+    chosen: list[_Candidate] = []
+    for candidates in rounds:
+        left = wanted - len(chosen)
+        if left >= len(candidates):
+            chosen.extend(candidates)
+            continue
+        chosen.extend(candidates[n * len(candidates) // left] for n in range(left))
+        break
+    return sorted(chosen)
+
+
+def _plane_shape(plan: Plan, channel: int) -> tuple[int, int]:
+    planes = plan.index.select(channels=[channel], kind=None, status=None)
+    sizes = (planes.column(name).tolist() for name in ("height", "width"))
+    for height, width in zip(*sizes, strict=True):
+        if height > 0:
+            return height, width
+    message = f"the size of the planes of channel {plan.channels[channel]} is unknown"
+    raise RunError(message)
+
+
+def _summaries(tasks: Sequence[SummaryTask], sample: _Sample) -> Sequence[Summary]:
+    """Read what tasks found for a channel, in the order of its planes."""
+    found: list[Summary] = []
+    for task in tasks:
+        if task.channel != sample.channel:
+            continue
+        with np.load(task.out, allow_pickle=False) as stored:
+            by_plane: list[dict[str, NDArray[Any]]] = [{} for _ in task.planes]
+            for name in stored.files:
+                number, _, part = name.partition("/")
+                by_plane[int(number)][part] = stored[name]
+        found.extend(by_plane)
+    return found
+
+
+def _content(found: Mapping[int, Prepared]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for channel, prepared in sorted(found.items()):
+        for name, array in sorted(prepared.arrays.items()):
+            digest.update(f"{channel}/{name}/{array.dtype.str}/{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,167 @@
+"""What of an earlier run still stands: per well, the steps whose results need not be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openhcs.functions import Kind
+from openhcs.pipeline import Outcome, WellImage, step_keys
+from polystore.backends import ImageSlot
+
+if TYPE_CHECKING:
+    from openhcs.execution._folder import ResultFolder
+    from openhcs.pipeline import Plan, PlannedStep
+
+__all__ = ["WellState", "read_images", "slots", "well_states"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WellState:
+    """How a well stands before a run.
+
+    Attributes
+    ----------
+    well
+        Name of the well.
+    keys
+        Content key of each step, as planned.
+    reused
+        Steps whose outputs are there and still right.
+    record
+        The record of a well that is finished and unchanged; None when something is to be done.
+    """
+
+    well: str
+    keys: Mapping[str, str]
+    reused: tuple[str, ...]
+    record: Mapping[str, Any] | None
+
+
+def well_states(
+    plan: Plan,
+    folder: ResultFolder,
+    raw_keys: Mapping[str, str],
+    prepared: Mapping[str, str],
+    *,
+    resume: bool,
+) -> tuple[WellState, ...]:
+    """Compare the plan with what lies in the result folder.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    folder
+        The result folder.
+    raw_keys
+        Key of each well's raw planes.
+    prepared
+        Key of what each step learned from the plate.
+    resume
+        Whether results that stand are taken over at all.
+    """
+    states: list[WellState] = []
+    for well in plan.wells:
+        if well in plan.refused:
+            continue
+        keys = step_keys(plan.steps, raw_keys[well], prepared)
+        record = folder.read_record(well) if resume else None
+        reused = () if record is None else _standing(plan, folder, well, keys, record)
+        whole = (
+            record is not None
+            and len(reused) == len(plan.steps)
+            and record.get("outcome") == str(Outcome.OK)
+        )
+        states.append(
+            WellState(well=well, keys=keys, reused=reused, record=record if whole else None)
+        )
+    return tuple(states)
+
+
+def slots(plan: Plan) -> Mapping[str, tuple[ImageSlot, ...]]:
+    """Give the image groups that each well of the plan will have, by well."""
+    from openhcs.execution._well_outputs import group_of
+
+    fields: dict[str, dict[int, None]] = {}
+    for well, field in zip(
+        plan.index.column("well").tolist(), plan.index.column("field").tolist(), strict=True
+    ):
+        fields.setdefault(well, {})[field] = None
+    found: dict[str, tuple[ImageSlot, ...]] = {}
+    for well, present in fields.items():
+        groups = [
+            group_of(name, field)
+            for name, by_field in _image_groups(plan)
+            for field in (sorted(present) if by_field else [None])
+        ]
+        if groups:
+            found[well] = tuple(ImageSlot(group) for group in groups)
+    return found
+
+
+def _image_groups(plan: Plan) -> list[tuple[str, bool]]:
+    """Give the stored images, and whether there is one for each field."""
+    found: list[tuple[str, bool]] = []
+    by_field: list[bool] = []
+    for step in plan.steps:
+        before = by_field[step.source] if step.source >= 0 else True
+        here = by_field[-1] if by_field else True
+        if step.gives_image:
+            here = before and "field" not in step.spec.collapses
+        by_field.append(here)
+        if step.image is not None:
+            found.append((step.image, here))
+    return found
+
+
+def read_images(record: Mapping[str, Any]) -> tuple[WellImage, ...]:
+    """Give the images that a well's record lists."""
+    return tuple(
+        WellImage(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in image.items()
+            }
+        )
+        for image in record.get("images", [])
+    )
+
+
+def _standing(
+    plan: Plan,
+    folder: ResultFolder,
+    well: str,
+    keys: Mapping[str, str],
+    record: Mapping[str, Any],
+) -> tuple[str, ...]:
+    there = record.get("keys", {})
+    return tuple(
+        step.name
+        for step in plan.steps
+        if there.get(step.name) == keys[step.name] and _present(folder, well, step, record)
+    )
+
+
+def _present(
+    folder: ResultFolder, well: str, step: PlannedStep, record: Mapping[str, Any]
+) -> bool:
+    """Say whether a step's stored outputs are on disk."""
+    tables = [output for output in step.outputs if output.kind is not Kind.LABELS]
+    if not all(folder.table(output.stored, well).is_file() for output in tables):
+        return False
+    groups = [image for image in read_images(record) if _is_of(image.name, step.image)]
+    if step.image is not None and not groups:
+        return False
+    beside = [image for image in read_images(record) if _is_of(image.name, step.beside)]
+    if step.beside is not None and not beside:
+        return False
+    return all((folder.plate / image.path / "zarr.json").is_file() for image in groups + beside)
+
+
+def _is_of(group: str, image: str | None) -> bool:
+    if image is None:
+        return False
+    rest = group.removeprefix(image)
+    return group == image or (group.startswith(image) and rest.isdigit())

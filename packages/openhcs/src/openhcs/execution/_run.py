@@ -1,0 +1,553 @@
+"""A run: every well of a plan is taken to its end, whatever happens to the others."""
+
+from __future__ import annotations
+
+import errno
+import queue
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openhcs._errors import ResultFolderError, RunError, WorkerLostError
+from openhcs.execution._folder import ResultFolder
+from openhcs.execution._local import LocalExecutor
+from openhcs.execution._log import RunLog
+from openhcs.execution._preparation import Learning, learning_of
+from openhcs.execution._result import RunResult, WellResult
+from openhcs.execution._resume import WellState, read_images, slots, well_states
+from openhcs.execution._run_record import run_document
+from openhcs.execution._tables import write_wells
+from openhcs.execution._task import SummaryTask, WellTask, write_work
+from openhcs.pipeline import (
+    Event,
+    Outcome,
+    PreparationAdvanced,
+    PreparationFinished,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    WellFinished,
+    WellRetried,
+    WellStarted,
+    well_keys,
+)
+from polystore import PolystoreError
+from polystore.backends import (
+    PlateLayout,
+    create_plate,
+    extend_plate,
+    remove_leftovers,
+    settle_plate,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    import threading
+
+    from openhcs.execution._executor import Executor
+    from openhcs.pipeline import Plan
+
+__all__ = ["run"]
+
+_GLANCE = 0.2
+"""Longest time in s from a request to cancel until it is seen."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def run(
+    plan: Plan,
+    out: str | Path,
+    *,
+    workers: int = 2,
+    resume: bool = True,
+    on_event: Callable[[Event], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> RunResult:
+    """Run a plan and give one result for each of its wells.
+
+    Parameters
+    ----------
+    plan
+        From `openhcs.pipeline.compile_pipeline`.
+    out
+        The result folder; made if it is not there.
+    workers
+        Number of worker processes, at least 1.
+    resume
+        Whether what is finished and unchanged in `out` is taken over and not done again.
+    on_event
+        Told everything that happens, from the calling thread and in order.
+    cancel
+        Set it, from any thread, to stop: wells that are finished stay, the others are cancelled.
+
+    Returns
+    -------
+    RunResult
+        ok if and only if every well of the plan is ok.
+
+    Raises
+    ------
+    ResultFolderError
+        If the result folder cannot be used, or another process uses it.
+    RunError
+        If a step cannot learn from the plate what it needs.
+    ValueError
+        If `workers` is less than 1.
+    """
+    if workers < 1:
+        message = f"a run has at least one worker, not {workers}"
+        raise ValueError(message)
+    folder = ResultFolder(out)
+    with folder.opened(plan.index.root):
+        try:
+            log = RunLog(folder.log)
+        except OSError as error:
+            message = f"{folder.log} cannot be written: {error}"
+            raise ResultFolderError(message) from error
+        with log:
+            return _Run(plan, folder, workers, resume, on_event, cancel, log).result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A task is over."""
+
+    name: str
+    future: Future[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """Passes what happens to the task of a well on to the run's own thread."""
+
+    well: str
+    happened: queue.SimpleQueue[Event | _Ended]
+
+    def started(self, worker: int, attempt: int) -> None:
+        self.happened.put(WellStarted(well=self.well, worker=worker, attempt=attempt))
+
+    def finished_step(self, step: str, seconds: float) -> None:
+        self.happened.put(
+            StepFinished(well=self.well, step=step, seconds=seconds, reused=False)
+        )
+
+    def retried(self, reason: str) -> None:
+        self.happened.put(WellRetried(well=self.well, reason=reason))
+
+
+class _Unwatched:
+    """Tasks that are no wells are not reported one by one."""
+
+    def started(self, worker: int, attempt: int) -> None:
+        """Nothing to report."""
+
+    def finished_step(self, step: str, seconds: float) -> None:
+        """Nothing to report."""
+
+    def retried(self, reason: str) -> None:
+        """Nothing to report."""
+
+
+class _Stop(Exception):
+    """The run was cancelled before any well was begun."""
+
+
+class _Run:
+    """One run, from its start to its end."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: ResultFolder,
+        workers: int,
+        resume: bool,
+        on_event: Callable[[Event], None] | None,
+        cancel: threading.Event | None,
+        log: RunLog,
+    ) -> None:
+        now = datetime.now(UTC)
+        self._id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        self._began = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+        self._clock = time.perf_counter()
+        self._plan = plan
+        self._folder = folder
+        self._workers = workers
+        self._resume = resume
+        self._on_event = on_event
+        self._cancel = cancel
+        self._log = log
+        self._happened: queue.SimpleQueue[Event | _Ended] = queue.SimpleQueue()
+        self._results: dict[str, WellResult] = {}
+        self._records: dict[str, Mapping[str, Any]] = {}
+        self._reason: str | None = None
+        self._started_at: dict[str, float] = {}
+
+    def result(self) -> RunResult:
+        """Do all that is to be done."""
+        learnings = learning_of(self._plan)
+        prepared = self._found(learnings)
+        raw_keys = well_keys(self._plan)
+        states = self._states(raw_keys, prepared) if prepared is not None else None
+        done = tuple(state.well for state in states or () if state.record is not None)
+        self._tell(
+            RunStarted(
+                run_id=self._id,
+                out=self._folder.root,
+                wells=self._plan.wells,
+                done=done,
+                steps=tuple(step.name for step in self._plan.steps),
+                workers=self._workers,
+            )
+        )
+        for well, reason in self._plan.refused.items():
+            self._fail(well, Outcome.FAILED, reason)
+        if states is None or len(done) < len(states):
+            self._work(learnings, prepared, raw_keys)
+        else:
+            self._take_over(states)
+        return self._end()
+
+    def _found(self, learnings: Sequence[Learning]) -> dict[str, str] | None:
+        """Give the keys of what was learned before; None when something is to be learned."""
+        if not self._resume:
+            return {} if not learnings else None
+        keys = {learning.step.name: learning.found(self._folder) for learning in learnings}
+        known = {name: key for name, key in keys.items() if key is not None}
+        return known if len(known) == len(keys) else None
+
+    def _states(
+        self, raw_keys: Mapping[str, str], prepared: Mapping[str, str]
+    ) -> tuple[WellState, ...]:
+        return well_states(self._plan, self._folder, raw_keys, prepared, resume=self._resume)
+
+    def _take_over(self, states: Sequence[WellState]) -> None:
+        for state in states:
+            if state.record is not None:
+                self._succeed(state.well, state.record, seconds=0.0, reused=True)
+
+    def _work(
+        self,
+        learnings: Sequence[Learning],
+        prepared: Mapping[str, str] | None,
+        raw_keys: Mapping[str, str],
+    ) -> None:
+        try:
+            remove_leftovers(self._folder.root)
+            write_work(self._folder, self._plan)
+            self._write_run(None)
+        except (PolystoreError, OSError) as error:
+            message = f"{self._folder.root} cannot be used for results: {error}"
+            raise ResultFolderError(message) from error
+        with LocalExecutor(self._workers, self._log.stream) as executor:
+            try:
+                learned = self._learn(executor, learnings, prepared)
+            except _Stop:
+                for well in self._plan.wells:
+                    if well not in self._results:
+                        self._fail(well, Outcome.CANCELLED, "cancelled before it was begun")
+                return
+            states = self._states(raw_keys, learned)
+            self._take_over(states)
+            self._run_wells(executor, [s for s in states if s.record is None], learned)
+
+    def _learn(
+        self,
+        executor: Executor,
+        learnings: Sequence[Learning],
+        prepared: Mapping[str, str] | None,
+    ) -> Mapping[str, str]:
+        if prepared is not None:
+            for learning in learnings:
+                self._tell(PreparationFinished(step=learning.step.name, seconds=0.0, reused=True))
+            return prepared
+        learned: dict[str, str] = {}
+        for learning in learnings:
+            began = time.perf_counter()
+            found = learning.found(self._folder) if self._resume else None
+            summarise = partial(self._summarise, executor, learning)
+            learned[learning.step.name] = found or learning.learn(
+                self._plan, self._folder, summarise
+            )
+            self._tell(
+                PreparationFinished(
+                    step=learning.step.name,
+                    seconds=time.perf_counter() - began,
+                    reused=found is not None,
+                )
+            )
+        return learned
+
+    def _summarise(
+        self, executor: Executor, learning: Learning, tasks: Sequence[SummaryTask]
+    ) -> None:
+        pending = {str(number): task for number, task in enumerate(tasks)}
+        for name, task in pending.items():
+            future = executor.submit(task, _Unwatched())
+            future.add_done_callback(partial(self._ended, name))
+        seen = 0
+        while pending:
+            for item in self._next(executor):
+                if not isinstance(item, _Ended):
+                    continue
+                task = pending.pop(item.name)
+                record = _record_of(item.future)
+                if self._cancelled():
+                    raise _Stop
+                if record["outcome"] != Outcome.OK:
+                    self._log.write(str(record.get("traceback") or record.get("error")))
+                    message = f"{learning.step.name} cannot learn from the plate: " + str(
+                        record.get("error")
+                    )
+                    raise RunError(message)
+                seen += len(task.planes)
+                self._tell(
+                    PreparationAdvanced(
+                        step=learning.step.name, planes=seen, of=learning.planes
+                    )
+                )
+            if self._cancelled():
+                raise _Stop
+
+    def _run_wells(
+        self, executor: Executor, states: Sequence[WellState], prepared: Mapping[str, str]
+    ) -> None:
+        self._lay_out()
+        pending = {state.well: state for state in states}
+        for state in states:
+            task = WellTask(
+                folder=str(self._folder.root),
+                well=state.well,
+                keys=state.keys,
+                reused=state.reused,
+                prepared=prepared,
+                run_id=self._id,
+            )
+            future = executor.submit(task, _Watch(state.well, self._happened))
+            future.add_done_callback(partial(self._ended, state.well))
+        while pending:
+            for item in self._next(executor):
+                if isinstance(item, _Ended):
+                    del pending[item.name]
+                    self._well_ended(executor, item)
+                    continue
+                if isinstance(item, WellStarted):
+                    self._began_well(pending[item.well])
+                self._tell(item)
+                if isinstance(item, WellStarted):
+                    for step in pending[item.well].reused:
+                        self._tell(
+                            StepFinished(well=item.well, step=step, seconds=0.0, reused=True)
+                        )
+
+    def _began_well(self, state: WellState) -> None:
+        self._started_at[state.well] = time.perf_counter()
+
+    def _next(self, executor: Executor) -> Sequence[Event | _Ended]:
+        """Wait for what happens next, no longer than until a request to cancel has to be seen."""
+        if self._cancelled():
+            executor.cancel()
+        try:
+            return [self._happened.get(timeout=_GLANCE)]
+        except queue.Empty:
+            return []
+
+    def _cancelled(self) -> bool:
+        asked = self._cancel is not None and self._cancel.is_set()
+        return asked or self._reason is not None
+
+    def _ended(self, name: str, future: Future[dict[str, Any]]) -> None:
+        self._happened.put(_Ended(name, future))
+
+    def _well_ended(self, executor: Executor, item: _Ended) -> None:
+        record = _record_of(item.future)
+        outcome = Outcome(record["outcome"])
+        seconds = time.perf_counter() - self._started_at.get(item.name, time.perf_counter())
+        if outcome is Outcome.OK:
+            self._succeed(item.name, record["record"], seconds=seconds, reused=False)
+            return
+        if record.get("errno") in _FULL and self._reason is None:
+            self._reason = f"the disk of {self._folder.root} is full: make room and run again"
+            executor.cancel()
+        error = record.get("error") or "cancelled"
+        self._fail(item.name, outcome, error, seconds, record.get("traceback"))
+
+    def _succeed(
+        self, well: str, record: Mapping[str, Any], *, seconds: float, reused: bool
+    ) -> None:
+        self._records[well] = record
+        images = read_images(record)
+        self._results[well] = WellResult(
+            well=well,
+            outcome=Outcome.OK,
+            seconds=seconds,
+            reused=reused,
+            images=images,
+            error=None,
+            traceback=None,
+            steps={} if reused else dict(record["seconds"]),
+        )
+        self._tell(
+            WellFinished(
+                well=well, outcome=Outcome.OK, seconds=seconds, reused=reused, images=images
+            )
+        )
+
+    def _fail(
+        self,
+        well: str,
+        outcome: Outcome,
+        error: str,
+        seconds: float = 0.0,
+        trace: str | None = None,
+    ) -> None:
+        self._results[well] = WellResult(
+            well=well,
+            outcome=outcome,
+            seconds=seconds,
+            reused=False,
+            images=(),
+            error=error,
+            traceback=trace,
+            steps={},
+        )
+        there = self._folder.read_record(well) or {"schema": 1, "well": well, "keys": {}}
+        ending = {"run_id": self._id, "outcome": str(outcome), "error": error, "traceback": trace}
+        try:
+            self._folder.write_record(well, {**there, **ending})
+        except (PolystoreError, OSError) as failure:
+            # The well's outcome is in the result all the same; a full disk takes no more files.
+            self._log.write(f"{well}: its record could not be written: {failure}")
+        self._log.write(f"{well}: {outcome}: {error}")
+        if trace:
+            self._log.write(trace)
+        self._tell(
+            WellFinished(well=well, outcome=outcome, seconds=seconds, reused=False, error=error)
+        )
+
+    def _lay_out(self) -> None:
+        """Write the metadata of the plate, for all wells that will have images."""
+        wells = slots(self._plan)
+        if not wells:
+            return
+        index = self._plan.index
+        layout = PlateLayout(
+            name=index.name,
+            rows=PlateLayout.regular(
+                index.name, rows=index.rows, columns=index.columns, wells=["A01"], images=["0"]
+            ).rows,
+            columns=tuple(str(number + 1) for number in range(index.columns)),
+            wells=wells,
+        )
+        try:
+            if (self._folder.plate / "zarr.json").exists():
+                extend_plate(self._folder.plate, layout)
+            else:
+                create_plate(self._folder.plate, layout)
+        except PolystoreError as error:
+            message = f"{self._folder.plate} cannot hold the results: {error}"
+            raise ResultFolderError(message) from error
+
+    def _end(self) -> RunResult:
+        wells = tuple(self._results[well] for well in self._plan.wells)
+        outcomes = {well.outcome for well in wells}
+        outcome = Outcome.OK if outcomes <= {Outcome.OK} else Outcome.FAILED
+        if outcome is Outcome.FAILED and Outcome.CANCELLED in outcomes and self._reason is None:
+            outcome = Outcome.CANCELLED
+        steps: dict[str, float] = {}
+        for well in wells:
+            for name, seconds in well.steps.items():
+                steps[name] = steps.get(name, 0.0) + seconds
+        result = RunResult(
+            run_id=self._id,
+            out=self._folder.root,
+            outcome=outcome,
+            wells=wells,
+            seconds=time.perf_counter() - self._clock,
+            step_seconds=steps,
+            reason=self._reason,
+        )
+        try:
+            if (self._folder.plate / "zarr.json").exists():
+                settle_plate(self._folder.plate)
+            write_wells(self._folder.wells, self._rows(wells))
+            self._write_run(result)
+        except (PolystoreError, OSError) as error:
+            if self._reason is None:
+                message = f"the results of the run could not be written: {error}"
+                raise ResultFolderError(message) from error
+            self._log.write(f"the results of the run could not be written: {error}")
+        counts = {each: len(result.with_outcome(each)) for each in Outcome}
+        self._tell(
+            RunFinished(
+                outcome=outcome,
+                wells={each: count for each, count in counts.items() if count},
+                seconds=result.seconds,
+                reason=self._reason,
+            )
+        )
+        return result
+
+    def _rows(self, wells: Sequence[WellResult]) -> list[dict[str, Any]]:
+        places = well_places(self._plan)
+        rows: list[dict[str, Any]] = []
+        for well in wells:
+            measures = self._records.get(well.well, {}).get("measures", {})
+            row: dict[str, Any] = {
+                "well": well.well,
+                "row": places[well.well][0],
+                "column": places[well.well][1],
+                "outcome": str(well.outcome),
+                "error": well.error,
+                "seconds": well.seconds,
+            }
+            for step in self._plan.steps:
+                for output in step.outputs:
+                    row |= measures.get(output.stored, {})
+            rows.append(row)
+        return rows
+
+    def _write_run(self, result: RunResult | None) -> None:
+        notes = {
+            step.name: self._folder.read_prepared(step.name)
+            for step in self._plan.steps
+            if step.prepared
+        }
+        document = run_document(
+            self._plan,
+            run_id=self._id,
+            started=self._began,
+            workers=self._workers,
+            resume=self._resume,
+            prepared=notes,
+            result=result,
+        )
+        write_json(self._folder.run, document)
+
+    def _tell(self, event: Event) -> None:
+        self._log.event(event)
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def well_places(plan: Plan) -> Mapping[str, tuple[int, int]]:
+    """Give row and column of each well of a plan, from 1."""
+    from openhcs.plates import parse_well
+
+    return {well: (row + 1, column + 1) for well in plan.wells for row, column in [parse_well(well)]}
+
+
+def _record_of(future: Future[dict[str, Any]]) -> dict[str, Any]:
+    """Give the record of a task that is over, in whatever way."""
+    try:
+        return future.result()
+    except CancelledError:
+        return {"outcome": str(Outcome.CANCELLED), "error": "cancelled before it was begun"}
+    except WorkerLostError as error:
+        return {"outcome": str(Outcome.LOST), "error": f"{error}, twice"}

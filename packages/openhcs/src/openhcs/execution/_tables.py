@@ -1,0 +1,167 @@
+"""Tables of a well and of the plate, as Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openhcs.functions import Kind, aggregate_objects
+from openhcs.pipeline import GroupKey
+from polystore.backends import atomic_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+__all__ = ["measures", "read_group", "write_outputs", "write_wells"]
+
+_OBJECTS = "objects"
+
+Groups = Sequence[tuple[GroupKey, Mapping[str, Any]]]
+
+
+def write_outputs(path: Path, well: str, kind: Kind, groups: Groups) -> None:
+    """Write the tables or records of a well as one table; the key of each group goes in front.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made.
+    well
+        Name of the well.
+    kind
+        Table: columns by name. Record: scalars by name, which become one row.
+    groups
+        Key and value of each group.
+    """
+    import pyarrow as pa
+
+    tables = [_table(well, kind, key, value) for key, value in groups]
+    table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+    path.parent.mkdir(exist_ok=True)
+    _write(path, table)
+
+
+def read_group(path: Path, kind: Kind, key: GroupKey) -> Mapping[str, Any]:
+    """Read back what one group of a well gave."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    # A file by itself: a folder's name with "=" in it would be read as a column.
+    table = pq.ParquetFile(path).read()
+    present = {name: value for name, value in key.present().items() if name in table.column_names}
+    for name, value in present.items():
+        table = table.filter(pc.equal(table[name], value))
+    columns = {
+        name: _array(table[name])
+        for name in table.column_names
+        if name != "well" and name not in present
+    }
+    if kind is Kind.TABLE:
+        return columns
+    return {name: table[name][0].as_py() for name in columns}
+
+
+def measures(stored: str, name: str, kind: Kind, groups: Groups) -> dict[str, Any]:
+    """Sum up one output of a well for its row in the table of wells.
+
+    Parameters
+    ----------
+    stored
+        Name of the output in the result folder.
+    name
+        Name of the output in the function.
+    kind
+        What it is.
+    groups
+        Key and value of each group.
+
+    Returns
+    -------
+    dict
+        Scalars by column name. Objects are aggregated; records of one group are taken as they are,
+        of several as the median of numbers per channel, and as text where all agree.
+    """
+    if kind is Kind.RECORD:
+        return _record_measures(stored, groups)
+    if name != _OBJECTS or not groups:
+        return {}
+    columns = {
+        column: np.concatenate([np.asarray(value[column]) for _, value in groups])
+        for column in groups[0][1]
+        if all(column in value for _, value in groups)
+    }
+    prefix = "" if stored == _OBJECTS else f"{stored}_"
+    return {f"{prefix}{key}": value for key, value in aggregate_objects(columns).items()}
+
+
+def write_wells(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the table of wells: one row for each, also for those that failed."""
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    table = pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+    _write(path, table)
+
+
+def _record_measures(stored: str, groups: Groups) -> dict[str, Any]:
+    found: dict[str, list[Any]] = {}
+    for key, value in groups:
+        middle = f"{key.channel}_" if key.channel is not None else ""
+        for name, scalar in value.items():
+            found.setdefault(f"{stored}_{middle}{name}", []).append(scalar)
+    result: dict[str, Any] = {}
+    for name, values in found.items():
+        if len(values) == 1:
+            result[name] = values[0]
+        elif all(isinstance(value, bool) for value in values):
+            result[name] = float(np.mean(values))
+        elif all(isinstance(value, int | float) for value in values):
+            result[name] = float(np.median(np.asarray(values, dtype=np.float64)))
+        elif len(set(values)) == 1:
+            result[name] = values[0]
+    return result
+
+
+def _table(well: str, kind: Kind, key: GroupKey, value: Mapping[str, Any]) -> pa.Table:
+    import pyarrow as pa
+
+    if kind is Kind.RECORD:
+        columns = {name: pa.array([scalar]) for name, scalar in value.items()}
+    else:
+        columns = {name: pa.array(np.asarray(column)) for name, column in value.items()}
+    length = 1 if kind is Kind.RECORD else len(next(iter(columns.values()), ()))
+    keys = {"well": well, **key.present()}
+    front = {
+        name: pa.array([part] * length, pa.string() if isinstance(part, str) else pa.int32())
+        for name, part in keys.items()
+        if name not in columns
+    }
+    return pa.table({**front, **columns})
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    """Make a column of what wells say; numbers of both kinds become floats, other mixtures text."""
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) <= 1:
+        return pa.array(values)
+    if kinds <= {bool, int, float}:
+        return pa.array([None if value is None else float(value) for value in values])
+    return pa.array([None if value is None else str(value) for value in values])
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    values = column.to_numpy()
+    return values.astype(np.str_) if values.dtype.kind == "O" else values
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    with atomic_file(path) as stream:
+        pq.write_table(table, stream, compression="zstd")

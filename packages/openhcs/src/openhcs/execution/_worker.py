@@ -1,0 +1,106 @@
+"""The process that does tasks: JSON lines in, JSON lines out.
+
+It reads a line for each task from its standard input and writes lines to what was its standard
+output: ``step`` while it works, ``done`` at the end. Standard output itself is turned to standard
+error, so that nothing that a library prints comes between. When its input ends, because the parent
+closed it or died in any way, it ends too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import IO, Any
+
+from openhcs.execution._task import Stopped, SummaryTask, Task, WellTask, run_task
+
+__all__ = ["encode_task", "main"]
+
+_KINDS: dict[str, type[WellTask] | type[SummaryTask]] = {
+    "summaries": SummaryTask,
+    "well": WellTask,
+}
+
+
+def encode_task(task: Task) -> str:
+    """Write a task as one line of JSON; its length does not depend on the plate's size."""
+    match task:
+        case WellTask():
+            values: dict[str, Any] = {
+                "kind": "well",
+                "folder": task.folder,
+                "well": task.well,
+                "keys": dict(task.keys),
+                "reused": list(task.reused),
+                "prepared": dict(task.prepared),
+                "run_id": task.run_id,
+            }
+        case SummaryTask():
+            values = {
+                "kind": "summaries",
+                "folder": task.folder,
+                "step": task.step,
+                "channel": task.channel,
+                "planes": [list(place) for place in task.planes],
+                "out": task.out,
+            }
+    return json.dumps(values, separators=(",", ":")) + "\n"
+
+
+def _decode(values: dict[str, Any]) -> Task:
+    kind = _KINDS[values.pop("kind")]
+    if kind is SummaryTask:
+        values["planes"] = tuple(tuple(place) for place in values["planes"])
+    else:
+        values["reused"] = tuple(values["reused"])
+    return kind(**values)
+
+
+def main() -> None:
+    """Do tasks until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(sys.stdin, tasks, stop), daemon=True).start()
+
+    def answer(**values: Any) -> None:
+        try:
+            answers.write(json.dumps(values) + "\n")
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(0)  # nobody is there to work for
+
+    def proceed() -> None:
+        if stop.is_set():
+            raise Stopped
+
+    answer(kind="ready", pid=os.getpid())
+    while True:
+        task = _decode(tasks.get())
+        record = run_task(
+            task,
+            proceed=proceed,
+            finished=lambda step, seconds: answer(kind="step", step=step, seconds=seconds),
+        )
+        answer(kind="done", record=record)
+
+
+def _listen(stream: IO[str], tasks: queue.SimpleQueue[dict[str, Any]], stop: threading.Event) -> None:
+    for line in stream:
+        values = json.loads(line)
+        if values.get("kind") == "stop":
+            stop.set()
+        else:
+            tasks.put(values)
+    # The work of a moment is lost; what is being written keeps its temporary name.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
