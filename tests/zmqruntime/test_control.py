@@ -401,6 +401,14 @@ def test_nobody_at_the_address_is_a_control_timeout_that_says_so() -> None:
         client.request("ping", timeout=0.05)
 
 
+def test_a_client_that_was_not_opened_says_so_rather_than_waiting() -> None:
+    client = ControlClient(IOThread("client"), free_endpoint().control_url)
+    with pytest.raises(PeerLostError, match="open"):
+        client.request("ping")
+    client.close()
+    client.loop.stop()
+
+
 def test_a_request_on_the_loop_is_refused_rather_than_waiting_for_itself(
     client: ControlClient,
 ) -> None:

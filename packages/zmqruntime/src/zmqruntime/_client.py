@@ -67,6 +67,7 @@ class ZMQClient:
 
     Examples
     --------
+    >>> from zmqruntime import ZMQServer
     >>> from zmqruntime.testing import free_endpoint
     >>> server = ZMQServer("greeter", free_endpoint())
     >>> server.control.handle("greet", lambda *_: {"text": "hello"})

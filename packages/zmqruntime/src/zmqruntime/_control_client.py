@@ -97,9 +97,12 @@ class ControlClient:
         self.connected = False
         """Whether libzmq has a connection that completed its handshake."""
         self.closed = False
+        self._opened = False
 
     def open(self) -> None:
         """Make the socket and begin to connect; does not wait for the server."""
+        self.loop.start()
+        self._opened = True
         self.loop.submit(self._open).result()
 
     def close(self) -> None:
@@ -225,11 +228,15 @@ class ControlClient:
         ------
         FrameError
             If the body holds something that is not plain.
+        PeerLostError
+            If the client was not opened yet.
         LoopStoppedError
             If the client or its loop has been stopped.
         """
         if self.closed:
             raise LoopStoppedError(f"the connection to {self.url} was closed here")
+        if not self._opened:
+            raise PeerLostError(f"not connected to {self.url}: call connect() or open() first")
         id_ = f"{self._prefix}-{next(self._ids)}"
         frame = self._encode(type_, body, id_=id_, timeout=timeout, key=key)
         pending = _Pending(

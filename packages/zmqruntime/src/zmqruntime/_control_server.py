@@ -6,6 +6,7 @@ import hmac
 import logging
 import time
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from zmqruntime._errors import (
     FrameError,
     FrameTooLargeError,
     InvalidRequestError,
+    LoopStoppedError,
     RequestError,
     UnavailableError,
     request_error,
@@ -134,7 +136,7 @@ class ControlServer:
         self.handle("ping", self._on_ping, on_loop=True)
 
     def open(self) -> None:
-        """Bind and begin to answer.
+        """Bind and begin to answer, on a loop that is started if it was not.
 
         Raises
         ------
@@ -143,6 +145,7 @@ class ControlServer:
         InvalidEndpointError
             If the address does not belong to this computer.
         """
+        self.loop.start()
         self.loop.submit(self._open).result()
 
     def close(self) -> None:
@@ -354,7 +357,7 @@ class ControlServer:
 
         def job() -> None:
             outcome = self._call(registered.handler, request, peer)
-            if self.loop.running:
+            with suppress(LoopStoppedError):  # the server stopped meanwhile
                 self.loop.call_soon(self._finish, request, back, outcome)
 
         if not self._pool.offer(job):
