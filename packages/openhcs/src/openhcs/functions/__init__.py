@@ -2,6 +2,7 @@
 
 from openhcs.functions._aggregate import Outlier, aggregate_objects, flag_outliers
 from openhcs.functions._catalogue import REGISTRY
+from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
 from openhcs.functions._illumination import correct_illumination
 from openhcs.functions._image_quality import measure_image_quality
 from openhcs.functions._inputs import (
@@ -72,8 +73,11 @@ __all__ = [
     "edge_effect",
     "flag_outliers",
     "function",
+    "gaussian",
+    "gaussian_px",
     "measure_image_quality",
     "measure_objects",
+    "median",
     "percent_of_control",
     "project_max",
     "project_mean",
@@ -87,5 +91,6 @@ __all__ = [
     "spec_of",
     "ssmd",
     "stitch",
+    "subtract_background",
     "z_prime",
 ]

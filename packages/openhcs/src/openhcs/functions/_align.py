@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs.functions._match import match, texture
+from openhcs.functions._match import LEAST_STRIP_PX, Strip, match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ __all__ = ["Alignment", "Pair", "PairStatus", "align", "neighbours", "solve"]
 _LEAST_OVERLAP_PX = 20
 _TEXTURE = 1.15
 """Strips whose Laplacian has less energy than this multiple of the noise's hold no texture."""
+_LEAST_PAD_PX = 24
 _STAGE_WEIGHT = 0.01
 _ROUNDS = 5
 _HUBER_PX = 1.0
@@ -112,7 +114,6 @@ def align(
     *,
     shape: tuple[int, int],
     max_shift_px: tuple[float, float],
-    pad_px: int = 24,
     least_ncc: float = 0.3,
 ) -> Alignment:
     """Find how far each tile lies from where the stage says.
@@ -126,9 +127,8 @@ def align(
     shape
         (y, x) of the tiles.
     max_shift_px
-        Largest believable (y, x) between measured and stage difference of two tiles.
-    pad_px
-        By how much an overlap is enlarged for the search; at least the error of the stage.
+        Largest believable (y, x) between measured and stage difference of two tiles. Overlaps are
+        enlarged by that for the search, and by 24 px at least.
     least_ncc
         Correlation below which a shift is not believed, 0 to 1.
 
@@ -138,6 +138,7 @@ def align(
     10 % overlap.
     """
     pairs = []
+    pad_px = max(_LEAST_PAD_PX, math.ceil(max(max_shift_px)))
     for first, second in neighbours(stage_px, shape, pad_px):
         one, two = tiles[first], tiles[second]
         between = stage_px[second] - stage_px[first]
@@ -164,18 +165,28 @@ def neighbours(
 ) -> list[tuple[int, int]]:
     """Pair up tiles that overlap by 20 px or more, each tile enlarged by the pad on all sides.
 
-    The second of a pair lies to the right of the first or, in one column, below it; so the order
-    of the tiles does not matter.
+    Tiles that meet at a corner are paired only if they overlap by twice the pad in both
+    directions: in less, what lies outside the overlap would outweigh it.
+
+    Returns
+    -------
+    list of tuple
+        Indices of two tiles; the second lies to the right of the first or, where they are one
+        above the other, below it. So the order of the tiles does not matter.
     """
     size = np.asarray(shape, dtype=np.float64)
     found = []
     for i in range(len(stage_px)):
         for j in range(i + 1, len(stage_px)):
             between = stage_px[j] - stage_px[i]
-            if np.all(size + 2 * pad_px - np.abs(between) >= _LEAST_OVERLAP_PX):
-                dy, dx = between
-                ahead = dx > 0 if abs(dx) > abs(dy) else dy > 0
-                found.append((i, j) if ahead else (j, i))
+            overlap = size - np.abs(between)
+            if np.any(overlap + 2 * pad_px < _LEAST_OVERLAP_PX):
+                continue
+            if np.all(overlap < size / 2) and np.any(overlap < 2 * pad_px):
+                continue
+            dy, dx = between
+            ahead = dx > 0 if abs(dx) > abs(dy) else dy > 0
+            found.append((i, j) if ahead else (j, i))
     return found
 
 
@@ -204,13 +215,18 @@ def _measure(
         end = int(np.clip(size - step + pad_px, 0, size))
         cuts.append((slice(start, stop), slice(back, end)))
         origin.append(start - back)
-    strip_one = one[cuts[0][0], cuts[1][0]].astype(np.float32)
-    strip_two = two[cuts[0][1], cuts[1][1]].astype(np.float32)
-    if min(strip_one.shape) < _LEAST_OVERLAP_PX:
+    pixels = one[cuts[0][0], cuts[1][0]], two[cuts[0][1], cuts[1][1]]
+    if min(pixels[0].shape) < LEAST_STRIP_PX:
         return _unmeasured(first, second)
-    if min(texture(strip_one), texture(strip_two)) < _TEXTURE:
+    strips = [Strip(cut.astype(np.float32)) for cut in pixels]
+    if min(strip.texture for strip in strips) < _TEXTURE:
         return _unmeasured(first, second)
-    found = match(strip_one, strip_two, expected=(between[0] - origin[0], between[1] - origin[1]))
+    found = match(
+        strips[0],
+        strips[1],
+        expected=(float(between[0]) - origin[0], float(between[1]) - origin[1]),
+        limit=max_shift_px,
+    )
     if found is None:
         return _unmeasured(first, second)
     shift = (
@@ -218,7 +234,7 @@ def _measure(
         origin[1] + found.shift_px[1] - float(between[1]),
     )
     status = PairStatus.ACCEPTED
-    if found.ncc <= least_ncc:
+    if found.ncc <= max(least_ncc, found.chance):
         status = PairStatus.REJECTED_NCC
     elif any(abs(s) > limit for s, limit in zip(shift, max_shift_px, strict=True)):
         status = PairStatus.REJECTED_SHIFT
@@ -259,7 +275,9 @@ def solve(pairs: Sequence[Pair], stage_px: NDArray[np.float64]) -> Alignment:
         )
     ends = np.array([(pair.first, pair.second) for pair in pairs])
     shifts = _with_stage(pairs, accepted, stage_px)
-    weights = np.array([pair.ncc if ok else _STAGE_WEIGHT for pair, ok in zip(pairs, accepted)])
+    weights = np.array(
+        [pair.ncc if ok else _STAGE_WEIGHT for pair, ok in zip(pairs, accepted, strict=True)]
+    )
     robust = weights.copy()
     for _ in range(_ROUNDS):
         displacement = _least_squares(ends, shifts, robust, n)
@@ -327,7 +345,7 @@ def _least_squares(
 
 
 def _components(ends: NDArray[np.intp], n: int) -> NDArray[np.int32]:
-    """Number the connected parts of a graph, from 0; shape (n,)."""
+    """Give the number of the connected part of a graph that each node is in; shape (n,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
 from openhcs.functions._illumination import correct_illumination
 from openhcs.functions._image_quality import measure_image_quality
 from openhcs.functions._measure import measure_objects
@@ -23,8 +24,11 @@ REGISTRY = Registry(
     [
         best_focus,
         correct_illumination,
+        gaussian,
+        gaussian_px,
         measure_image_quality,
         measure_objects,
+        median,
         project_max,
         project_mean,
         project_min,
@@ -34,6 +38,7 @@ REGISTRY = Registry(
         segment_cytoplasm,
         segment_nuclei,
         stitch,
+        subtract_background,
     ]
 )
 """Every function that a pipeline may name without naming a module."""

@@ -45,16 +45,12 @@ class _Span:
 
 
 def mosaic_shape(positions_px: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int]:
-    """Give the (Y, X) that holds all tiles, whose positions are not negative."""
-    ends = np.floor(positions_px.max(axis=0)).astype(int) + 1
-    height, width = (int(end + size) for end, size in zip(ends, shape, strict=True))
-    whole = np.all(positions_px == np.floor(positions_px), axis=0)
-    largest = positions_px.max(axis=0)
-    del whole
-    return (
-        height - int(largest[0] == np.floor(largest[0])),
-        width - int(largest[1] == np.floor(largest[1])),
+    """Give the (Y, X) that holds all tiles, whose (y, x) positions are 0 or more."""
+    height, width = (
+        max(_span(float(at), size).stop for at in positions_px[:, axis])
+        for axis, size in enumerate(shape)
     )
+    return height, width
 
 
 def fuse(

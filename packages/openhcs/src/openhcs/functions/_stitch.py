@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Stitched", "stitch"]
 
+_MAX_SHIFT_PX = 24.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stitched:
@@ -67,7 +69,6 @@ def stitch(
     pixel_um: tuple[float, float],
     reference: str | None = None,
     max_shift_um: float | None = None,
-    stage_error_um: float = 0.0,
     least_ncc: float = 0.3,
 ) -> Stitched:
     """Find where the fields of a well lie, and fuse them into one image per channel.
@@ -81,10 +82,8 @@ def stitch(
     reference
         Channel on which positions are found, for all channels; None for the first one.
     max_shift_um
-        Largest believable error between two tiles, above 0; None for 15 % of a tile.
-    stage_error_um
-        Expected error of the stage, 0 or more: overlaps are searched that far beyond what the
-        stage says, and never less than 24 px.
+        Largest believable error of the stage between two tiles, above 0, at most half a tile;
+        None for 24 px. Overlaps are searched that far beyond what the stage says.
     least_ncc
         Correlation below which a measured shift is not believed, 0 to 1.
 
@@ -101,7 +100,7 @@ def stitch(
     Holds the tiles of the reference channel, then those of one row of tiles at a time.
     """
     name = _reference(channels, reference)
-    _check(pixel_um, max_shift_um, stage_error_um, least_ncc)
+    _check(pixel_um, max_shift_um, least_ncc)
     fields = _fields(channels)
     known = {tile.field: tile.load() for tile in channels[name]}
     shape = next(iter(known.values())).shape if known else (0, 0)
@@ -112,14 +111,15 @@ def stitch(
     height, width = shape
     scale = np.asarray(pixel_um, dtype=np.float64)
     centres_px = _centres_um(fields) / scale
-    pad_px = max(24, *(math.ceil(stage_error_um / size) for size in pixel_um))
-    limits = [max_shift_um / p if max_shift_um else 0.15 * n for p, n in zip(scale, shape)]
+    limits = [
+        min(size / 2, _MAX_SHIFT_PX if max_shift_um is None else max_shift_um / step)
+        for size, step in zip(shape, pixel_um, strict=True)
+    ]
     found = align(
         [known.get(field) for field in fields],
         centres_px,
         shape=(height, width),
         max_shift_px=(limits[0], limits[1]),
-        pad_px=pad_px,
         least_ncc=least_ncc,
     )
     placed = centres_px + found.displacement_px
@@ -177,7 +177,6 @@ def _reference(channels: ChannelTiles, reference: str | None) -> str:
 def _check(
     pixel_um: tuple[float, float],
     max_shift_um: float | None,
-    stage_error_um: float,
     least_ncc: float,
 ) -> None:
     problems = []
@@ -185,8 +184,6 @@ def _check(
         problems.append(f"pixel_um is {pixel_um}, expected two sizes above 0")
     if max_shift_um is not None and not max_shift_um > 0:
         problems.append(f"max_shift_um is {max_shift_um}, expected more than 0")
-    if not (math.isfinite(stage_error_um) and stage_error_um >= 0):
-        problems.append(f"stage_error_um is {stage_error_um}, expected 0 or more")
     if not 0 <= least_ncc <= 1:
         problems.append(f"least_ncc is {least_ncc}, expected 0 to 1")
     if problems:
@@ -205,13 +202,16 @@ def _fields(channels: ChannelTiles) -> Mapping[int, Tile]:
 def _centres_um(fields: Mapping[int, Tile]) -> NDArray[np.float64]:
     """Give (y, x) of the centre of each tile, shape (n, 2)."""
     centres = np.array([(tile.y_um, tile.x_um) for tile in fields.values()], dtype=np.float64)
-    unknown = [field for field, at in zip(fields, centres) if not np.isfinite(at).all()]
+    unknown = [
+        field for field, at in zip(fields, centres, strict=True) if not np.isfinite(at).all()
+    ]
     if not unknown:
         return centres
     if len(fields) == 1:
         return np.zeros((1, 2))
+    unknown = ", ".join(str(field) for field, there in zip(fields, known, strict=True) if not there)
     message = (
-        f"the stage position of field {', '.join(map(str, unknown))} is unknown; "
+        f"the stage position of field {unknown} is unknown; "
         "tiles are stitched from where the stage says they are"
     )
     raise ValueError(message)

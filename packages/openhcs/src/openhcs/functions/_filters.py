@@ -1,0 +1,177 @@
+"""Smoothing, and the taking away of background."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openhcs.functions._convert import to_dtype
+from openhcs.functions._registry import Axes, function
+from openhcs.functions._scale import enlarge, reduce_mean
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from openhcs.functions._inputs import PlaneArray
+
+__all__ = ["gaussian", "gaussian_px", "median", "subtract_background"]
+
+_BALL_PX = 6
+"""Radius of the disk that opens a plane, at the scale that the plane is reduced to for it."""
+
+
+@function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
+def gaussian(
+    plane: PlaneArray, *, pixel_um: tuple[float, float], sigma_um: float = 0.5
+) -> PlaneArray:
+    """Smooth a plane by a Gaussian whose width is given in µm.
+
+    Parameters
+    ----------
+    plane
+        Shape (y, x), integers or floats.
+    pixel_um
+        Size of a pixel (y, x) in µm.
+    sigma_um
+        Standard deviation in µm, above 0.
+
+    Returns
+    -------
+    ndarray
+        Shape (y, x), the pixel type of the plane; integers are rounded half to even.
+
+    Raises
+    ------
+    ValueError
+        If `sigma_um` is not above 0.
+    """
+    _positive(sigma_um=sigma_um)
+    return _smooth(plane, (sigma_um / pixel_um[0], sigma_um / pixel_um[1]))
+
+
+@function(axes=Axes.PLANE)
+def gaussian_px(plane: PlaneArray, *, sigma_px: float = 1.0) -> PlaneArray:
+    """Smooth a plane by a Gaussian whose width is given in pixels.
+
+    Parameters
+    ----------
+    plane
+        Shape (y, x), integers or floats.
+    sigma_px
+        Standard deviation in px, above 0.
+
+    Returns
+    -------
+    ndarray
+        Shape (y, x), the pixel type of the plane; integers are rounded half to even.
+
+    Raises
+    ------
+    ValueError
+        If `sigma_px` is not above 0.
+    """
+    _positive(sigma_px=sigma_px)
+    return _smooth(plane, (sigma_px, sigma_px))
+
+
+@function(axes=Axes.PLANE)
+def median(plane: PlaneArray, *, size_px: int = 3) -> PlaneArray:
+    """Replace each pixel by the median of the square around it, which removes hot pixels.
+
+    Parameters
+    ----------
+    plane
+        Shape (y, x), integers or floats.
+    size_px
+        Side of the square in px: odd, 3 to 31.
+
+    Returns
+    -------
+    ndarray
+        Shape (y, x), the pixel type of the plane.
+
+    Raises
+    ------
+    ValueError
+        If `size_px` is not odd or out of range.
+    """
+    from scipy.ndimage import median_filter
+
+    if size_px % 2 == 0 or not 3 <= size_px <= 31:
+        message = f"size_px is {size_px}, expected an odd number from 3 to 31"
+        raise ValueError(message)
+    smooth: PlaneArray = median_filter(plane, size=size_px, mode="nearest")
+    return smooth
+
+
+@function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
+def subtract_background(
+    plane: PlaneArray, *, pixel_um: tuple[float, float], radius_um: float = 25.0
+) -> PlaneArray:
+    """Take away all that is wider than a disk: haze, gradients and the level between cells.
+
+    Parameters
+    ----------
+    plane
+        Shape (y, x), integers or floats.
+    pixel_um
+        Size of a pixel (y, x) in µm.
+    radius_um
+        Radius of the disk in µm, above 0; larger than that of the largest object to keep.
+
+    Returns
+    -------
+    ndarray
+        Shape (y, x), the pixel type of the plane. Integers end at 0.
+
+    Raises
+    ------
+    ValueError
+        If `radius_um` is not above 0.
+
+    Notes
+    -----
+    A white top-hat. The background is opened at a scale at which the radius is 6 px, where block
+    means have averaged the noise, then smoothed and enlarged.
+    """
+    from scipy.ndimage import gaussian_filter, grey_opening
+
+    _positive(radius_um=radius_um)
+    reduced_shape = tuple(
+        max(1, min(size, math.ceil(size * step * _BALL_PX / radius_um)))
+        for size, step in zip(plane.shape, pixel_um, strict=True)
+    )
+    reduced = reduce_mean(plane, (reduced_shape[0], reduced_shape[1]))
+    radii = [
+        radius_um * small / (size * step)
+        for small, size, step in zip(reduced.shape, plane.shape, pixel_um, strict=True)
+    ]
+    opened = grey_opening(reduced, footprint=_disk(radii[0], radii[1]), mode="nearest")
+    smooth = gaussian_filter(opened, [radius / 3 for radius in radii], mode="nearest")
+    background = enlarge(smooth, (plane.shape[0], plane.shape[1]), degree=1)
+    return to_dtype(
+        np.subtract(plane, background, out=background, dtype=np.float32), plane.dtype
+    ).pixels
+
+
+def _smooth(plane: PlaneArray, sigma_px: tuple[float, float]) -> PlaneArray:
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(plane.astype(np.float32), sigma_px, mode="nearest")
+    return to_dtype(smooth, plane.dtype).pixels
+
+
+def _disk(radius_y: float, radius_x: float) -> NDArray[np.bool_]:
+    """Give the pixels within an ellipse, of shape (2 * radius_y + 1, 2 * radius_x + 1)."""
+    y = np.arange(-math.floor(radius_y), math.floor(radius_y) + 1) / max(radius_y, 0.5)
+    x = np.arange(-math.floor(radius_x), math.floor(radius_x) + 1) / max(radius_x, 0.5)
+    return np.asarray(np.add.outer(np.square(y), np.square(x)) <= 1)
+
+
+def _positive(**lengths: float) -> None:
+    for name, length in lengths.items():
+        if not (math.isfinite(length) and length > 0):
+            message = f"{name} is {length}, expected more than 0"
+            raise ValueError(message)
