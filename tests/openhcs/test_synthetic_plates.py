@@ -23,6 +23,7 @@ from openhcs.testing import (
     read_truth,
     synthetic_plate,
 )
+from openhcs.testing._spec import well_name, well_position
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -357,6 +358,29 @@ def test_a_stamp_says_whose_it_is(key: PlaneKey, seed: int) -> None:
     image[0, 5] ^= 1
     with pytest.raises(ValueError, match="damaged"):
         decode_stamp(image)
+
+
+@given(st.integers(0, 31), st.integers(0, 47))
+def test_well_names_and_places_are_inverse(row: int, col: int) -> None:
+    assert well_position(well_name(row, col)) == (row, col)
+
+
+def test_the_last_well_of_the_largest_plate_is_af48(tmp_path: Path) -> None:
+    assert well_name(31, 47) == "AF48"
+    for layout in ("imagexpress", "phenix"):
+        truth = synthetic_plate(
+            tmp_path / layout,
+            format=layout,  # type: ignore[arg-type]  # both are formats
+            wells=("AF48",),
+            grid=(1, 1),
+            size_px=32,
+            z=1,
+            plate_rows=32,
+            plate_columns=48,
+            stamp=True,
+        )
+        stamp = decode_stamp(pixels(truth, well="AF48", channel=1))
+        assert (stamp.key.row, stamp.key.col) == (31, 47)
 
 
 def test_a_plane_without_a_stamp_is_named() -> None:

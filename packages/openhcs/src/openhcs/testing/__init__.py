@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from openhcs.testing._assay import default_condition
 from openhcs.testing._faults import Fault, InjectedFault
-from openhcs.testing._plates import (
-    noise_free_mosaic,
-    noise_free_tile,
-    synthetic_plate,
-)
+from openhcs.testing._perfect import noise_free_mosaic, noise_free_tile
+from openhcs.testing._plates import synthetic_plate
 from openhcs.testing._spec import Condition, PlaneKey, PlateSpec
 from openhcs.testing._stamp import Stamp, decode_stamp, encode_stamp
 from openhcs.testing._truth import PlateTruth, read_truth

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import functools
-import hashlib
 import json
-import math
-import multiprocessing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openhcs.testing import _truth
 from openhcs.testing._assay import default_condition, expected_assay
 from openhcs.testing._faults import as_faults, inject
-from openhcs.testing._geometry import TilePlace, tile_places
-from openhcs.testing._optics import defocus, expose, illumination, sample
-from openhcs.testing._scene import Scene
-from openhcs.testing._spec import (
-    PlaneKey,
-    PlateSpec,
-    Seed,
-    generator,
-    well_position,
-)
-from openhcs.testing._stamp import encode_stamp
+from openhcs.testing._perfect import profile, well_places
+from openhcs.testing._spec import PlateSpec
 from openhcs.testing._truth import PlateTruth, read_truth, truth_folder, write_table
+from openhcs.testing._well_writer import WellRecord, write_file, write_well
 from openhcs.testing.formats import layout_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Mapping, Sequence
 
     from openhcs.testing._faults import Fault, FaultKind, InjectedFault
     from openhcs.testing._spec import Compression, Condition, EmptyOverlaps, PlateFormat
 
-__all__ = ["noise_free_mosaic", "noise_free_tile", "synthetic_plate"]
+__all__ = ["synthetic_plate"]
 
 CELLS_PER_UM2 = 8e-4
 
@@ -244,19 +228,12 @@ def synthetic_plate(
         target.mkdir(parents=True, exist_ok=True)
     (truth / "labels").mkdir(exist_ok=True)
 
-    tasks = [(spec, str(plate), well) for well in spec.wells]
-    if processes > 1:
-        with concurrent.futures.ProcessPoolExecutor(
-            min(processes, len(tasks)), mp_context=multiprocessing.get_context("spawn")
-        ) as pool:
-            records = list(pool.map(_write_well, tasks))
-    else:
-        records = [_write_well(task) for task in tasks]
+    records = _write_wells(spec, plate, processes)
     rows = [row for record in records for row in record.files]
     layout = layout_of(spec.format)
-    places = {well: _places(spec, well) for well in spec.wells}
+    places = {well: well_places(spec, well) for well in spec.wells}
     rows += [
-        _file_row(plate, extra.path, extra.kind, extra.data)
+        write_file(plate, extra.path, extra.kind, extra.data)
         for extra in layout.metadata(spec, places)
     ]
     injected = inject(plate, spec, rows, damage)
@@ -264,263 +241,25 @@ def synthetic_plate(
     return read_truth(plate)
 
 
-def noise_free_mosaic(
-    truth: PlateTruth, well: str, *, channel: int, t: int = 0
-) -> NDArray[np.float32]:
-    """Draw the true mosaic of a well: sharp, evenly lit, without offset and noise.
+def _write_wells(spec: PlateSpec, plate: Path, processes: int) -> list[WellRecord]:
+    """Write the wells, in this process or in workers; the records come in the order of wells."""
+    tasks = [(spec, str(plate), well) for well in spec.wells]
+    if processes <= 1:
+        return [write_well(task) for task in tasks]
+    import concurrent.futures
+    import multiprocessing
 
-    Parameters
-    ----------
-    truth
-        The plate.
-    well
-        Its name.
-    channel, t
-        0-based.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        Counts, shape as of `PlateTruth.expected_labels`; 3 px at each side are 0.
-
-    Raises
-    ------
-    ValueError
-        If the well is no well.
-    """
-    scene = Scene(truth.spec, *well_position(well))
-    return _at_pixels(scene.render(t)[0][channel])
-
-
-def noise_free_tile(
-    truth: PlateTruth, well: str, *, field: int, channel: int, z: int = 0, t: int = 0
-) -> NDArray[np.float32]:
-    """Compute what a perfect camera would see of a field under even illumination.
-
-    Parameters
-    ----------
-    truth
-        The plate.
-    well
-        Its name.
-    field, channel, z, t
-        0-based.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        Counts without offset, shape (y, x).
-
-    Raises
-    ------
-    ValueError
-        If the well is no well.
-    """
-    spec = truth.spec
-    scene = Scene(spec, *well_position(well))
-    canvas = defocus(scene.render(t)[0][channel], _blur_px(spec, scene, channel, z))
-    place = _places(spec, well)[field]
-    down, right = spec.channel_shift(channel)
-    return sample(canvas, place.y_px - down, place.x_px - right, spec.size_px)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _WellRecord:
-    """Rows of the truth's tables that one well contributes."""
-
-    files: list[dict[str, object]]
-    tiles: list[dict[str, object]]
-    cells: list[dict[str, object]]
-
-
-def _write_well(task: tuple[PlateSpec, str, str]) -> _WellRecord:
-    """Write the planes and label images of one well; runs in any process."""
-    spec, folder, well = task
-    plate = Path(folder)
-    row, col = well_position(well)
-    scene = Scene(spec, row, col)
-    places = _places(spec, well)
-    files: list[dict[str, object]] = []
-    cells: list[dict[str, object]] = []
-    for t in range(spec.t):
-        canvases, labels, sums = scene.render(t)
-        np.savez_compressed(truth_folder(plate) / _truth.labels_name(well, t), labels=labels)
-        cells += _cell_rows(spec, scene, well, t, canvases, labels, sums, places)
-        for channel in range(len(spec.channels)):
-            files += _write_channel(spec, scene, plate, channel, t, canvases[channel], places)
-    best = min(
-        range(spec.z), key=lambda z: abs((z - (spec.z - 1) / 2) * spec.z_step_um - scene.focus_um)
-    )
-    tiles: list[dict[str, object]] = [
-        {
-            "well": well,
-            **{field.name: getattr(place, field.name) for field in dataclasses.fields(place)},
-            "focus_um": scene.focus_um,
-            "best_z": best,
-        }
-        for place in places
-    ]
-    return _WellRecord(files=files, tiles=tiles, cells=cells)
-
-
-def _write_channel(
-    spec: PlateSpec,
-    scene: Scene,
-    plate: Path,
-    channel: int,
-    t: int,
-    canvas: NDArray[np.float32],
-    places: tuple[TilePlace, ...],
-) -> Iterator[dict[str, object]]:
-    """Write all planes of a channel and time point of a well."""
-    profile = _profile(channel, spec.vignetting, spec.size_px)
-    hot = generator(spec.seed, Seed.HOT_PIXELS, channel).integers(
-        spec.size_px[0] * spec.size_px[1], size=spec.hot_pixels
-    )
-    row, col = scene.well
-    brightest: dict[int, NDArray[np.uint16]] = {}
-    down, right = spec.channel_shift(channel)
-    stacked = spec.planes(channel) == spec.z
-    for z in range(spec.planes(channel)):
-        blurred = defocus(canvas, _blur_px(spec, scene, channel, z))
-        for place in places:
-            key = PlaneKey(row=row, col=col, field=place.field, channel=channel, z=z, t=t)
-            light = sample(blurred, place.y_px - down, place.x_px - right, spec.size_px)
-            light *= profile
-            rng = (
-                generator(spec.seed, Seed.NOISE, row, col, place.field, channel, z, t)
-                if spec.noise
-                else None
-            )
-            pixels = expose(light, offset=spec.offset, read_noise=spec.read_noise, rng=rng)
-            pixels.flat[hot] = 60_000
-            if spec.projections and stacked:
-                seen = brightest.get(place.field)
-                brightest[place.field] = pixels if seen is None else np.maximum(seen, pixels)
-            yield from _write_plane(spec, plate, key, place, pixels)
-    for place in places if spec.projections and stacked else ():
-        key = PlaneKey(row=row, col=col, field=place.field, channel=channel, z=0, t=t, kind="max")
-        yield from _write_plane(spec, plate, key, place, brightest[place.field])
-
-
-def _write_plane(
-    spec: PlateSpec, plate: Path, key: PlaneKey, place: TilePlace, pixels: NDArray[np.uint16]
-) -> Iterator[dict[str, object]]:
-    """Write the file of a plane and what goes with it."""
-    layout = layout_of(spec.format)
-    stamped = ""
-    if spec.stamp:
-        words = encode_stamp(key, spec.seed)
-        pixels = pixels.copy()
-        pixels[0, : len(words)] = words
-        stamped = words.astype(">u2").tobytes().hex()
-    data = layout.encode(spec, key, place, pixels)
-    yield _file_row(plate, layout.path(spec, key), key.kind, data, key, stamped)
-    for extra in layout.companions(spec, key, place, pixels):
-        yield _file_row(plate, extra.path, extra.kind, extra.data, key)
-
-
-def _file_row(
-    plate: Path,
-    path: str,
-    kind: str,
-    data: bytes,
-    key: PlaneKey | None = None,
-    stamped: str = "",
-) -> dict[str, object]:
-    """Write a file and give its row of the table of planes."""
-    target = plate / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
-    return {
-        "path": path,
-        "kind": kind,
-        "well": "" if key is None else key.well,
-        **{
-            name: -1 if key is None else getattr(key, name)
-            for name in ("row", "col", "field", "channel", "z", "t")
-        },
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "stamp": stamped,
-        "fault": "",
-    }
-
-
-def _cell_rows(
-    spec: PlateSpec,
-    scene: Scene,
-    well: str,
-    t: int,
-    canvases: NDArray[np.float32],
-    labels: NDArray[np.uint16],
-    sums: NDArray[np.float64],
-    places: tuple[TilePlace, ...],
-) -> list[dict[str, object]]:
-    """Rows of the table of cells of a time point."""
-    cells = scene.cells(t)
-    count = len(cells.x_um)
-    x_px, y_px = scene.to_px(cells.x_um, cells.y_um)
-    covered = np.zeros(labels.shape, bool)
-    for place in places:
-        top, left = math.ceil(place.y_px), math.ceil(place.x_px)
-        covered[
-            top : math.floor(place.y_px) + spec.size_px[0],
-            left : math.floor(place.x_px) + spec.size_px[1],
-        ] = True
-    inside = np.flatnonzero(labels)
-    owner = labels.flat[inside].astype(np.intp)
-    area = np.bincount(owner, minlength=count + 1)[1:]
-    seen = np.bincount(owner, covered.flat[inside], minlength=count + 1)[1:]
-    columns: dict[str, Any] = {
-        "cell": np.arange(1, count + 1),
-        "x_um": cells.x_um,
-        "y_um": cells.y_um,
-        "x_px": x_px,
-        "y_px": y_px,
-        "major_um": cells.major_um,
-        "minor_um": cells.minor_um,
-        "angle": cells.angle,
-        "area_px": area,
-        "complete": ((area > 0) & (seen == area)).astype(int),
-    }
-    for channel, name in enumerate(spec.channels):
-        mosaic = _at_pixels(canvases[channel])
-        total = np.bincount(owner, mosaic.flat[inside], minlength=count + 1)[1:]
-        columns[f"integrated_{name}"] = sums[:, channel]
-        columns[f"mean_{name}"] = total / np.maximum(area, 1)
-    return [
-        {"well": well, "t": t, **dict(zip(columns, values, strict=True))}
-        for values in zip(*(column.tolist() for column in columns.values()), strict=True)
-    ]
-
-
-def _at_pixels(canvas: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sample a canvas at its own pixels; 0 where sampling would leave it."""
-    mosaic = np.zeros_like(canvas)
-    height, width = canvas.shape
-    mosaic[3:-3, 3:-3] = sample(canvas, 3.0, 3.0, (height - 6, width - 6))
-    return mosaic
-
-
-@functools.lru_cache(maxsize=8)
-def _profile(channel: int, corner: float, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Evaluate the illumination of a channel once per process."""
-    return illumination(channel, corner).evaluate(shape)
-
-
-def _blur_px(spec: PlateSpec, scene: Scene, channel: int, z: int) -> float:
-    return abs(spec.z_um(channel, z) - scene.focus_um) * spec.defocus / spec.pixel_um
-
-
-def _places(spec: PlateSpec, well: str) -> tuple[TilePlace, ...]:
-    return tile_places(spec, *well_position(well), layout_of(spec.format).field_order(spec))
+    with concurrent.futures.ProcessPoolExecutor(
+        min(processes, len(tasks)), mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        return list(pool.map(write_well, tasks))
 
 
 def _write_truth(
     truth: Path,
     spec: PlateSpec,
     rows: list[dict[str, object]],
-    records: list[_WellRecord],
+    records: list[WellRecord],
     injected: Sequence[InjectedFault],
 ) -> None:
     """Write the tables and profiles of the truth."""
@@ -568,5 +307,5 @@ def _write_truth(
         [dataclasses.asdict(fault) for fault in injected],
     )
     for channel in range(len(spec.channels)):
-        profile = _profile(channel, spec.vignetting, spec.size_px)
-        np.save(truth / f"illumination_ch{channel}.npy", profile)
+        field = profile(channel, spec.vignetting, spec.size_px)
+        np.save(truth / f"illumination_ch{channel}.npy", field)
