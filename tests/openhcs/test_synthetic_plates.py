@@ -370,7 +370,7 @@ def test_the_last_well_of_the_largest_plate_is_af48(tmp_path: Path) -> None:
     for layout in ("imagexpress", "phenix"):
         truth = synthetic_plate(
             tmp_path / layout,
-            format=layout,  # type: ignore[arg-type]  # both are formats
+            format=layout,
             wells=("AF48",),
             grid=(1, 1),
             size_px=32,
