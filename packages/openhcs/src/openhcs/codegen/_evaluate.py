@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterable
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from openhcs._errors import ParameterError, SourceError
 from openhcs.codegen._names import Constructor, Names, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["LARGEST_SOURCE_CHARACTERS", "evaluate"]
 
@@ -137,11 +139,10 @@ class _Evaluator:
             raise SourceError(message)
         return self._assigned[target]
 
-    def _refuse(self, node: ast.AST, message: str) -> NoReturn:
+    def _error(self, node: ast.AST, message: str) -> SourceError:
         line = getattr(node, "lineno", 1)
         column = getattr(node, "col_offset", 0) + 1
-        text = f"{self._filename}:{line}:{column}: {message}"
-        raise SourceError(text)
+        return SourceError(f"{self._filename}:{line}:{column}: {message}")
 
     def _statement(self, node: ast.stmt) -> None:
         if isinstance(node, ast.ImportFrom):
@@ -151,43 +152,45 @@ class _Evaluator:
         else:
             what = _WHAT.get(type(node), f"a {type(node).__name__} statement")
             allowed = ", ".join(f"'from {module} import ...'" for module in self._modules)
-            self._refuse(node, f"{what} is not allowed; allowed are assignments and {allowed}")
+            raise self._error(node, f"{what} is not allowed; allowed are assignments and {allowed}")
 
     def _import(self, node: ast.ImportFrom) -> None:
         module = "." * node.level + (node.module or "")
         known = self._modules.get(module)
         if known is None:
-            self._refuse(
+            raise self._error(
                 node,
                 f"nothing may be imported from {module!r}{_suggestion(module, self._modules)}",
             )
         for alias in node.names:
             if alias.asname is not None:
-                self._refuse(alias, f"{alias.name!r} cannot be renamed: use it under its own name")
+                raise self._error(
+                    alias, f"{alias.name!r} cannot be renamed: use it under its own name"
+                )
             if alias.name not in known:
-                self._refuse(
+                raise self._error(
                     alias, f"{module!r} has no {alias.name!r}{_suggestion(alias.name, known)}"
                 )
 
     def _assign(self, node: ast.Assign) -> None:
         if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
-            self._refuse(node, "assign to one plain name at a time")
+            raise self._error(node, "assign to one plain name at a time")
         name = node.targets[0].id
         if name in self._allowed:
-            self._refuse(node.targets[0], f"{name!r} is taken and cannot be assigned to")
+            raise self._error(node.targets[0], f"{name!r} is taken and cannot be assigned to")
         if name.startswith("__"):
-            self._refuse(node.targets[0], f"{name!r} is not a name for a value of yours")
+            raise self._error(node.targets[0], f"{name!r} is not a name for a value of yours")
         self._assigned[name] = self._value(node.value, 0)
 
     def _value(self, node: ast.expr, depth: int) -> object:
         if depth > _DEEPEST:
-            self._refuse(node, f"nested more than {_DEEPEST} deep")
+            raise self._error(node, f"nested more than {_DEEPEST} deep")
         match node:
             case ast.Constant():
                 return self._constant(node)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
                 if isinstance(number, bool):
-                    self._refuse(node, "True and False have no negative")
+                    raise self._error(node, "True and False have no negative")
                 return -self._number(node, number)
             case ast.Name():
                 return self._name(node)
@@ -201,7 +204,9 @@ class _Evaluator:
                 return self._call(node, depth)
             case _:
                 what = _WHAT.get(type(node), f"an expression of kind {type(node).__name__}")
-                self._refuse(node, f"{what} is not allowed; values are literals, names and calls")
+                raise self._error(
+                    node, f"{what} is not allowed; values are literals, names and calls"
+                )
 
     def _constant(self, node: ast.Constant) -> object:
         value = node.value
@@ -209,13 +214,13 @@ class _Evaluator:
             return value
         if isinstance(value, int | float):
             return self._number(node, value)
-        self._refuse(node, f"a literal of type {type(value).__name__} is not allowed")
+        raise self._error(node, f"a literal of type {type(value).__name__} is not allowed")
 
     def _number(self, node: ast.expr, value: float) -> float:
         if isinstance(value, int) and value >= _LARGEST_INTEGER:
-            self._refuse(node, "the integer is larger than 64 bits")
+            raise self._error(node, "the integer is larger than 64 bits")
         if value == float("inf"):
-            self._refuse(node, "the number is too large for a float")
+            raise self._error(node, "the number is too large for a float")
         return value
 
     def _name(self, node: ast.Name) -> object:
@@ -225,50 +230,50 @@ class _Evaluator:
         if isinstance(entry, Reference):
             return entry.value
         if isinstance(entry, Constructor):
-            self._refuse(node, f"{node.id!r} has to be called: write {node.id}(...)")
+            raise self._error(node, f"{node.id!r} has to be called: write {node.id}(...)")
         known = [*self._assigned, *self._allowed]
-        self._refuse(node, f"unknown name {node.id!r}{_suggestion(node.id, known)}")
+        raise self._error(node, f"unknown name {node.id!r}{_suggestion(node.id, known)}")
 
     def _items(self, node: ast.expr, items: list[ast.expr], depth: int) -> list[object]:
         if len(items) > _MOST_ITEMS:
-            self._refuse(node, f"{len(items)} items, at most {_MOST_ITEMS} are read")
+            raise self._error(node, f"{len(items)} items, at most {_MOST_ITEMS} are read")
         return [self._value(item, depth + 1) for item in items]
 
     def _dict(self, node: ast.Dict, depth: int) -> dict[object, object]:
         result: dict[object, object] = {}
         keys = [key for key in node.keys if key is not None]
         if len(keys) != len(node.keys):
-            self._refuse(node, "a dict unpacked into another is not allowed")
+            raise self._error(node, "a dict unpacked into another is not allowed")
         values = self._items(node, node.values, depth)
         for key_node, value in zip(keys, values, strict=True):
             key = self._value(key_node, depth + 1)
             if not isinstance(key, str | int | float | None):
-                self._refuse(key_node, "keys are text or numbers")
+                raise self._error(key_node, "keys are text or numbers")
             if key in result:
-                self._refuse(key_node, f"the key {key!r} stands here twice")
+                raise self._error(key_node, f"the key {key!r} stands here twice")
             result[key] = value
         return result
 
     def _call(self, node: ast.Call, depth: int) -> object:
         if not isinstance(node.func, ast.Name):
             what = _WHAT.get(type(node.func), "this")
-            self._refuse(node.func, f"{what} cannot be called; call a name")
+            raise self._error(node.func, f"{what} cannot be called; call a name")
         name = node.func.id
         entry = self._allowed.get(name)
         if not isinstance(entry, Constructor):
             constructors = [key for key, known in self._allowed.items() if _callable(known)]
             if isinstance(entry, Reference):
                 advice = f"hand it over by its name, as in {constructors[-1]}({name})"
-                self._refuse(node.func, f"{name!r} is not called here: {advice}")
+                raise self._error(node.func, f"{name!r} is not called here: {advice}")
             advice = _suggestion(name, constructors)
-            self._refuse(node.func, f"{name!r} is nothing that may be called{advice}")
+            raise self._error(node.func, f"{name!r} is nothing that may be called{advice}")
         arguments = self._items(node, node.args, depth)
         keywords: dict[str, object] = {}
         for keyword in node.keywords:
             if keyword.arg is None:
-                self._refuse(keyword, "unpacked keywords are not allowed: write them out")
+                raise self._error(keyword, "unpacked keywords are not allowed: write them out")
             if keyword.arg in keywords:
-                self._refuse(keyword, f"{keyword.arg!r} is given twice")
+                raise self._error(keyword, f"{keyword.arg!r} is given twice")
             keywords[keyword.arg] = self._value(keyword.value, depth + 1)
         try:
             return entry.build(*arguments, **keywords)

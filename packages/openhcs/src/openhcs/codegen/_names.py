@@ -9,7 +9,7 @@ from typing import TypeAlias
 __all__ = ["Call", "Constructor", "Literal", "Name", "Names", "Reference", "SourceValue"]
 
 Literal: TypeAlias = (
-    "None | bool | int | float | str | tuple[Literal, ...] | list[Literal] | dict[Literal, Literal]"
+    "bool | int | float | str | tuple[Literal, ...] | list[Literal] | Mapping[str, Literal] | None"
 )
 """A value that source text can spell out."""
 

@@ -91,9 +91,7 @@ def _written(value: SourceValue, indent: str, before: int, after: int) -> str:
     if not parts:
         return flat if flat is not None else opening + closing
     inner = indent + _INDENT
-    lines = [
-        f"{inner}{label}{_written(part, inner, len(label), 1)},\n" for label, part in parts
-    ]
+    lines = [f"{inner}{label}{_written(part, inner, len(label), 1)},\n" for label, part in parts]
     return f"{opening}\n{''.join(lines)}{indent}{closing}"
 
 

@@ -16,15 +16,15 @@ class Watcher(Protocol):
     """Told what happens to a task; called from threads of the executor."""
 
     def started(self, worker: int, attempt: int) -> None:
-        """A worker has taken up the task, for the first or a further time."""
+        """Hear that a worker has taken up the task, for the first or a further time."""
         ...
 
     def finished_step(self, step: str, seconds: float) -> None:
-        """A step of the task is done."""
+        """Hear that a step of the task is done."""
         ...
 
     def retried(self, reason: str) -> None:
-        """The worker died; the task is given to a new one."""
+        """Hear that the worker died and the task is given to a new one."""
         ...
 
 

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openhcs._errors import RunError
-from openhcs.execution._folder import ResultFolder
 from openhcs.execution._task import SummaryTask
-from openhcs.functions import Prepared
 from openhcs.pipeline import content_key
 from polystore.backends import atomic_folder, write_json
 
 if TYPE_CHECKING:
+    from openhcs.execution._folder import ResultFolder
+    from openhcs.functions import Prepared
     from openhcs.pipeline import Plan, PlannedStep
 
 __all__ = ["Learning", "learning_of"]
@@ -135,9 +135,7 @@ class Learning:
             write_json(path / "note.json", note)
         return content
 
-    def _combined(
-        self, plan: Plan, sample: _Sample, summaries: Sequence[Summary]
-    ) -> Prepared:
+    def _combined(self, plan: Plan, sample: _Sample, summaries: Sequence[Summary]) -> Prepared:
         preparation = self.step.spec.preparation
         assert preparation is not None  # only steps that learn are asked to
         shape = _plane_shape(plan, sample.channel)
@@ -152,7 +150,7 @@ class Learning:
             # A function is a plug-in: whatever it raises is the step's failure, kept whole.
             message = (
                 f"{self.step.name} cannot learn from channel {plan.channels[sample.channel]}: "
-                f"{error or type(error).__name__}"
+                f"{str(error) or type(error).__name__}"
             )
             raise RunError(message) from error
 
@@ -173,15 +171,15 @@ def _learning(plan: Plan, step: PlannedStep) -> Learning:
         rounds = _rounds(plan, channel)
         vendor = plan.index.vendor_profile(channel)
         available = sum(map(len, rounds))
-        wanted = preparation.wanted(
-            step.parameters, vendor=vendor is not None, available=available
-        )
+        wanted = preparation.wanted(step.parameters, vendor=vendor is not None, available=available)
         chosen = _spread(rounds, wanted)
         samples.append(_Sample(channel=channel, planes=tuple(place for place, _ in chosen)))
         profile = None if vendor is None else hashlib.sha256(vendor.tobytes()).hexdigest()
         facts.append([channel, profile, chosen])
     return Learning(
-        step=step, key=content_key([step.to_key(), plan.format_facts, facts]), samples=tuple(samples)
+        step=step,
+        key=content_key([step.to_key(), plan.format_facts, facts]),
+        samples=tuple(samples),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from openhcs.pipeline import Outcome, WellImage, step_keys
 from polystore.backends import ImageSlot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Plan, PlannedStep
 
@@ -118,15 +119,14 @@ def _image_groups(plan: Plan) -> list[tuple[str, bool]]:
 
 def read_images(record: Mapping[str, Any]) -> tuple[WellImage, ...]:
     """Give the images that a well's record lists."""
-    return tuple(
-        WellImage(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in image.items()
-            }
-        )
-        for image in record.get("images", [])
-    )
+    images: list[WellImage] = []
+    for image in record.get("images", []):
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in image.items()
+        }
+        images.append(WellImage(**values))
+    return tuple(images)
 
 
 def _standing(
@@ -144,9 +144,7 @@ def _standing(
     )
 
 
-def _present(
-    folder: ResultFolder, well: str, step: PlannedStep, record: Mapping[str, Any]
-) -> bool:
+def _present(folder: ResultFolder, well: str, step: PlannedStep, record: Mapping[str, Any]) -> bool:
     """Say whether a step's stored outputs are on disk."""
     tables = [output for output in step.outputs if output.kind is not Kind.LABELS]
     if not all(folder.table(output.stored, well).is_file() for output in tables):

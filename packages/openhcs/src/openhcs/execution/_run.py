@@ -6,12 +6,10 @@ import errno
 import queue
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ResultFolderError, RunError, WorkerLostError
@@ -49,6 +47,8 @@ from polystore.backends import (
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from openhcs.execution._executor import Executor
     from openhcs.pipeline import Plan
@@ -134,9 +134,7 @@ class _Watch:
         self.happened.put(WellStarted(well=self.well, worker=worker, attempt=attempt))
 
     def finished_step(self, step: str, seconds: float) -> None:
-        self.happened.put(
-            StepFinished(well=self.well, step=step, seconds=seconds, reused=False)
-        )
+        self.happened.put(StepFinished(well=self.well, step=step, seconds=seconds, reused=False))
 
     def retried(self, reason: str) -> None:
         self.happened.put(WellRetried(well=self.well, reason=reason))
@@ -155,7 +153,7 @@ class _Unwatched:
         """Nothing to report."""
 
 
-class _Stop(Exception):
+class _StoppedError(Exception):
     """The run was cancelled before any well was begun."""
 
 
@@ -248,7 +246,7 @@ class _Run:
         with LocalExecutor(self._workers, self._log.stream) as executor:
             try:
                 learned = self._learn(executor, learnings, prepared)
-            except _Stop:
+            except _StoppedError:
                 for well in self._plan.wells:
                     if well not in self._results:
                         self._fail(well, Outcome.CANCELLED, "cancelled before it was begun")
@@ -299,7 +297,7 @@ class _Run:
                 task = pending.pop(item.name)
                 record = _record_of(item.future)
                 if self._cancelled():
-                    raise _Stop
+                    raise _StoppedError
                 if record["outcome"] != Outcome.OK:
                     self._log.write(str(record.get("traceback") or record.get("error")))
                     message = f"{learning.step.name} cannot learn from the plate: " + str(
@@ -308,12 +306,10 @@ class _Run:
                     raise RunError(message)
                 seen += len(task.planes)
                 self._tell(
-                    PreparationAdvanced(
-                        step=learning.step.name, planes=seen, of=learning.planes
-                    )
+                    PreparationAdvanced(step=learning.step.name, planes=seen, of=learning.planes)
                 )
             if self._cancelled():
-                raise _Stop
+                raise _StoppedError
 
     def _run_wells(
         self, executor: Executor, states: Sequence[WellState], prepared: Mapping[str, str]
@@ -540,7 +536,9 @@ def well_places(plan: Plan) -> Mapping[str, tuple[int, int]]:
     """Give row and column of each well of a plan, from 1."""
     from openhcs.plates import parse_well
 
-    return {well: (row + 1, column + 1) for well in plan.wells for row, column in [parse_well(well)]}
+    return {
+        well: (row + 1, column + 1) for well in plan.wells for row, column in [parse_well(well)]
+    }
 
 
 def _record_of(future: Future[dict[str, Any]]) -> dict[str, Any]:

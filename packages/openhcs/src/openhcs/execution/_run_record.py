@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ from openhcs.pipeline import Outcome, compile_pipeline, from_source
 from openhcs.plates import open_plate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from openhcs.execution._result import RunResult
     from openhcs.pipeline import Pipeline, Plan
 

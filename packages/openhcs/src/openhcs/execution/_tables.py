@@ -47,14 +47,15 @@ def write_outputs(path: Path, well: str, kind: Kind, groups: Groups) -> None:
 
 def read_group(path: Path, kind: Kind, key: GroupKey) -> Mapping[str, Any]:
     """Read back what one group of a well gave."""
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     # A file by itself: a folder's name with "=" in it would be read as a column.
-    table = pq.ParquetFile(path).read()
+    table: pa.Table = pq.ParquetFile(path).read()
     present = {name: value for name, value in key.present().items() if name in table.column_names}
+    rows = np.ones(len(table), np.bool_)
     for name, value in present.items():
-        table = table.filter(pc.equal(table[name], value))
+        rows &= np.asarray(table[name].to_pylist(), dtype=object) == value
+    table = table.take(np.flatnonzero(rows))
     columns = {
         name: _array(table[name])
         for name in table.column_names
@@ -143,7 +144,7 @@ def _table(well: str, kind: Kind, key: GroupKey, value: Mapping[str, Any]) -> pa
     return pa.table({**front, **columns})
 
 
-def _column(values: Sequence[Any]) -> pa.Array:
+def _column(values: Sequence[Any]) -> pa.Array[Any]:
     """Make a column of what wells say; numbers of both kinds become floats, other mixtures text."""
     import pyarrow as pa
 
@@ -155,8 +156,8 @@ def _column(values: Sequence[Any]) -> pa.Array:
     return pa.array([None if value is None else str(value) for value in values])
 
 
-def _array(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    values = column.to_numpy()
+def _array(column: pa.ChunkedArray[Any]) -> np.ndarray[Any, Any]:
+    values = np.asarray(column.to_numpy())
     return values.astype(np.str_) if values.dtype.kind == "O" else values
 
 

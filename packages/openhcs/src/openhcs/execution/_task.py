@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._well_outputs import WellOutputs
@@ -21,6 +20,8 @@ from openhcs.plates import read_index
 from polystore.backends import write_json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from openhcs.pipeline import Plan
     from openhcs.plates import Plane, PlateIndex
 

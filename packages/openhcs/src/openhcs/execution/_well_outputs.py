@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
 
 from openhcs.execution._tables import measures, read_group, write_outputs
 from openhcs.functions import Kind
@@ -16,6 +13,10 @@ from openhcs.pipeline import GroupKey, WellImage
 from polystore.backends import ChannelMeta, ImageMeta, ImageWriter, LabelsWriter, open_image
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Evaluation, PlannedOutput, PlannedStep
 
@@ -121,7 +122,14 @@ class WellOutputs:
                     z=tuple(dict.fromkeys(key.z for key in keys)),
                 )
 
-    def store(self, step: PlannedStep, name: str, kind: Kind, key: GroupKey, value: Any) -> None:
+    def store(
+        self,
+        step: PlannedStep,  # noqa: ARG002  # the protocol's
+        name: str,
+        kind: Kind,
+        key: GroupKey,
+        value: Any,
+    ) -> None:
         """Take an output: images go to disk beside their place, the rest waits for `commit`."""
         match kind:
             case Kind.IMAGE:
@@ -141,7 +149,7 @@ class WellOutputs:
             case Kind.IMAGE:
                 place = self._images[name, key.field].place(key)
                 reader = open_image(self._folder.plate, self._well, group_of(name, key.field))
-                return reader.read(0, **place)
+                return reader.read(0, t=place["t"], c=place["c"], z=place["z"])
             case Kind.LABELS:
                 return self._read_labels(step, name, key)
             case Kind.TABLE | Kind.RECORD:

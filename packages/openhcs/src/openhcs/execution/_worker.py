@@ -91,7 +91,9 @@ def main() -> None:
         answer(kind="done", record=record)
 
 
-def _listen(stream: IO[str], tasks: queue.SimpleQueue[dict[str, Any]], stop: threading.Event) -> None:
+def _listen(
+    stream: IO[str], tasks: queue.SimpleQueue[dict[str, Any]], stop: threading.Event
+) -> None:
     for line in stream:
         values = json.loads(line)
         if values.get("kind") == "stop":

@@ -6,7 +6,6 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -20,6 +19,8 @@ from openhcs.pipeline._step import PREVIOUS, START
 from openhcs.pipeline._trial import trial
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from openhcs.pipeline._pipeline import Pipeline
     from openhcs.pipeline._step import Step
     from openhcs.plates import PlateIndex
@@ -117,9 +118,9 @@ def _selected(
     wanted_fields = _known("field", fields, index.fields, problems)
     numbers = None
     if channels is not None:
-        spelled = [names[each] if _numbers(each, names) else each for each in channels]
+        spelled = [_channel_name(each, names) for each in channels]
         known = _known("channel", spelled, [names[number] for number in index.channels], problems)
-        numbers = [names.index(str(name)) for name in known or ()]
+        numbers = [names.index(name) for name in known or ()]
     kinds = Counter(index.column("kind").tolist())
     kind = "plane" if "plane" in kinds or not kinds else kinds.most_common(1)[0][0]
     if kind != "plane":
@@ -138,8 +139,11 @@ def _selected(
     return chosen, notes
 
 
-def _numbers(channel: str | int, names: Sequence[str]) -> bool:
-    return isinstance(channel, int) and 0 <= channel < len(names)
+def _channel_name(channel: str | int, names: Sequence[str]) -> str:
+    """Give the name of a channel that is named, or numbered from 0."""
+    if isinstance(channel, str):
+        return channel
+    return names[channel] if 0 <= channel < len(names) else str(channel)
 
 
 def _known(
@@ -188,8 +192,7 @@ def _complete(
         field, t, channel, z, status = planes[0]
         more = f", and {len(planes) - 1} more planes" if len(planes) > 1 else ""
         refused[well] = (
-            f"the plane of field {field}, channel {names[channel]}, z {z}, t {t} is "
-            f"{status}{more}"
+            f"the plane of field {field}, channel {names[channel]}, z {z}, t {t} is {status}{more}"
         )
     for well in selected.wells:
         if well not in groups and well not in refused:
@@ -230,9 +233,7 @@ class _Resolver:
         self._stored: Counter[str] = Counter()
 
     def steps(self) -> tuple[PlannedStep, ...]:
-        resolved = [
-            self._step(position, step) for position, step in enumerate(self._pipeline)
-        ]
+        resolved = [self._step(position, step) for position, step in enumerate(self._pipeline)]
         return tuple(self._with_images(resolved))
 
     def _problem(self, position: int, message: str) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from openhcs._errors import StepError
 from openhcs.functions import Kind
 from openhcs.pipeline._evaluation import Evaluation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
     from openhcs.pipeline._groups import GroupKey
     from openhcs.pipeline._plan import PlannedStep
 
@@ -141,5 +143,3 @@ class _Checks:
 
     def proceed(self) -> None:
         """Nothing stops a dry run."""
-
-

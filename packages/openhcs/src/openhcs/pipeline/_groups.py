@@ -7,8 +7,11 @@ z, so that nothing is ever named after the first plane that went into it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["AXES", "GroupKey", "grouped", "matching"]
 

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from openhcs._errors import StepError
 from openhcs.functions import Kind
 from openhcs.pipeline._lazy import frozen
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from openhcs.functions import FunctionSpec
     from openhcs.pipeline._groups import GroupKey
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Parameter", "checked_parameters", "resolved_parameters"]
 
 Parameter: TypeAlias = (
-    "None | bool | int | float | str | tuple[Parameter, ...] | dict[str, Parameter]"
+    "bool | int | float | str | tuple[Parameter, ...] | dict[str, Parameter] | None"
 )
 """What a parameter may be: plain, immutable in practice, and with a literal form."""
 

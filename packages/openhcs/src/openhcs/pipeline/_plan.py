@@ -8,7 +8,6 @@ processes, which read it once.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from openhcs._errors import CompileError
 from openhcs.functions import REGISTRY, Axes, FunctionSpec, Kind, spec_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from openhcs.pipeline._parameters import Parameter
     from openhcs.pipeline._pipeline import Pipeline
     from openhcs.plates import PlateIndex

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from openhcs.pipeline._groups import GroupKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from openhcs.plates import Plane, PlateIndex
 
@@ -33,7 +32,9 @@ def unique_channels(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(unique)
 
 
-def keys_by_well(index: PlateIndex, channels: tuple[str, ...]) -> Mapping[str, tuple[GroupKey, ...]]:
+def keys_by_well(
+    index: PlateIndex, channels: tuple[str, ...]
+) -> Mapping[str, tuple[GroupKey, ...]]:
     """Give the keys of all planes, by well, without making the planes themselves."""
     columns = [index.column(name).tolist() for name in ("well", "t", "field", "channel", "z")]
     found: dict[str, set[tuple[int, int, int, int]]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from openhcs.functions import FunctionSpec, spec_of
 from openhcs.pipeline._parameters import checked_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from openhcs.pipeline._parameters import Parameter
 
 __all__ = ["OTHERWISE", "PREVIOUS", "START", "Step"]

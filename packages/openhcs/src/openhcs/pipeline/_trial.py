@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openhcs._errors import StepError
-from openhcs.functions import Kind
 from openhcs.pipeline._dry_run import dry_run, tiny_plane
 from openhcs.pipeline._evaluation import Evaluation
 from openhcs.pipeline._planes import keys_by_well
 
 if TYPE_CHECKING:
+    from openhcs.functions import Kind
     from openhcs.pipeline._groups import GroupKey
     from openhcs.pipeline._plan import Plan, PlannedStep
 
@@ -98,16 +98,10 @@ def _learned(plan: Plan) -> tuple[_Learned, Sequence[str]]:
             number = plan.channels.index(channel)
             vendor = plan.index.vendor_profile(number) is not None
             planes = plan.index.select(channels=[number], kind=None)
-            fields = {
-                place
-                for place in zip(
-                    *(planes.column(name).tolist() for name in ("well", "field", "t")), strict=True
-                )
-            }
+            columns = (planes.column(name).tolist() for name in ("well", "field", "t"))
+            fields = set(zip(*columns, strict=True))
             try:
-                wanted = preparation.wanted(
-                    step.parameters, vendor=vendor, available=len(fields)
-                )
+                wanted = preparation.wanted(step.parameters, vendor=vendor, available=len(fields))
                 tiny = [tiny_plane(plan.index.dtype, seed) for seed in range(wanted)]
                 learned.setdefault(step.name, {})[channel] = preparation.combine(
                     [preparation.summarise(plane, step.parameters) for plane in tiny],
@@ -116,7 +110,9 @@ def _learned(plan: Plan) -> tuple[_Learned, Sequence[str]]:
                     vendor=np.ones((64, 64), np.float32) if vendor else None,
                 ).arrays
             except Exception as error:  # noqa: BLE001  # a plug-in's failure is a problem to list
-                problems.append(f"{step.name}, channel {channel}: {error or type(error).__name__}")
+                problems.append(
+                    f"{step.name}, channel {channel}: {str(error) or type(error).__name__}"
+                )
     return learned, problems
 
 
