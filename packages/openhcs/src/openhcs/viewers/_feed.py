@@ -120,6 +120,7 @@ class NapariFeed:
         self._run = ""
         self._incarnation = ""
         self._trouble = ""
+        self._given_up = False
         self._ending = False
         self._publisher: Publisher | None = None
         self._level: int | None = None
@@ -159,11 +160,11 @@ class NapariFeed:
         Parameters
         ----------
         timeout
-            Longest wait, in s. A viewer that cannot be reached is not waited for.
+            Longest wait, in s. A viewer that could not be had at all is not waited for.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
-            while self._open_keys() and not self._trouble:
+            while self._open_keys() and not self._given_up:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
@@ -208,6 +209,7 @@ class NapariFeed:
         except (ViewerError, ZmqRuntimeError) as error:
             with self._changed:
                 self._trouble = str(error)
+                self._given_up = True
                 self._changed.notify_all()
             self._tell(f"The run goes on without napari: {error}")
         finally:

@@ -1,0 +1,105 @@
+"""A viewer without a window, which records what it is asked to show."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from openhcs.viewers import Receiver, RunWells
+from zmqruntime import Endpoint, InvalidRequestError, Subscriber, ZMQServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from polystore.projection import LayerUpdate, Placement
+    from zmqruntime import Peer, Request
+
+__all__ = ["RecordingViewer"]
+
+
+class RecordingViewer:
+    """Answers as the napari service does, over real sockets, and keeps copies of all planes.
+
+    Parameters
+    ----------
+    port
+        Control port; data come in on the port 1000 above.
+
+    Attributes
+    ----------
+    planes
+        Copies of what was shown, by layer name and the values on the layer's axes that it has.
+    states
+        State of each well by run and well.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.planes: dict[tuple[str, tuple[object, ...]], NDArray[Any]] = {}
+        self.states: dict[tuple[str, str], str] = {}
+        self._changed = threading.Condition()  # guards planes and states
+        self._server = ZMQServer("napari", Endpoint("localhost", port), bind_address="127.0.0.1")
+        self._thread = threading.Thread(target=self._work, name="recording-viewer")
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        self._server.control.handle("command", self._on_command)
+        self._subscriber = Subscriber(self._server)
+        self.receiver = Receiver(self._subscriber)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._subscriber.close()
+        self._thread.join()
+        self.receiver.close()
+        self._server.stop()
+
+    def wait_for(self, condition: Callable[[RecordingViewer], bool], timeout: float = 30.0) -> bool:
+        """Wait until a condition of this viewer holds; False when it does not in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition(self), timeout)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals of the subscriber; ``bytes_copied`` tells how planes came."""
+        return self._subscriber.counters
+
+    def _work(self) -> None:
+        while True:
+            due = self.receiver.due_in()
+            there = self._subscriber.wait(due)
+            if not there and due is None:
+                return  # closed
+            self.receiver.drain(0.01)
+            due = self.receiver.due_in()
+            if due is not None and due <= 0:
+                for item in self.receiver.carry_out(self._record):
+                    item.ack("displayed")
+
+    def _record(self, update: LayerUpdate) -> tuple[Placement, ...]:
+        with self._changed:
+            for placement in update.placements:
+                place = tuple(
+                    axis.values[at]
+                    for axis, at in zip(update.axes, placement.index, strict=True)
+                    if axis.values
+                )
+                self.planes[update.name, place] = placement.payload.array.copy()
+            self._changed.notify_all()
+        return update.placements
+
+    def _on_command(self, request: Request, _peer: Peer) -> dict[str, Any]:
+        try:
+            run = msgspec.convert(request.body.get("args"), RunWells)
+        except msgspec.ValidationError as error:
+            raise InvalidRequestError(str(error)) from error
+        with self._changed:
+            for well in run.wells:
+                self.states[run.run, well.well] = well.state
+            self._changed.notify_all()
+        return {}
