@@ -202,12 +202,31 @@ def test_pixels_need_not_be_square() -> None:
     assert f1(truth[::2], segment_nuclei(wide, pixel_um=(1.3, 0.65))) >= 0.85
 
 
+def test_nuclei_that_touch_all_round_are_parted() -> None:
+    rows, columns = np.mgrid[:320, :320] % 16 - 7.5
+    plane = np.full((320, 320), 200.0)
+    plane[np.hypot(rows, columns) < 8.6] = 1000
+    image = np.random.default_rng(0).poisson(ndimage.gaussian_filter(plane, 1.0))
+    found = segment_nuclei(image.astype(np.uint16), pixel_um=PIXEL_UM, smoothing_um=0.4)
+    assert found.max() == pytest.approx(400, abs=8)
+
+
+def test_a_dark_spot_within_a_nucleus_belongs_to_it() -> None:
+    rows, columns = np.ogrid[:60, :60]
+    distance = np.hypot(rows - 30, columns - 30)
+    plane = np.where(distance < 15, 1000, 100).astype(np.uint16)
+    plane[distance < 3] = 100
+    found = segment_nuclei(plane, pixel_um=PIXEL_UM)
+    assert found.max() == 1
+    assert found[30, 30] == 1
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_small_holes_are_filled_as_scipy_fills_them(seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = ndimage.gaussian_filter(rng.random((80, 90)), 1.0) > 0.5
     filled = mask.copy()
-    _fill_holes(filled, mask.size)
+    assert _fill_holes(filled, mask.size, mask.size) == []
     assert np.array_equal(filled, ndimage.binary_fill_holes(mask))
 
 

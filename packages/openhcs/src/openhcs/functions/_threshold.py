@@ -11,15 +11,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Cut", "Histogram", "minimum_error", "otsu"]
+__all__ = ["Cut", "Histogram", "minimum_error", "one_class", "otsu"]
 
 _BINS = 1 << 16
 
-CLASS_CONTRAST = 5.0
-"""Two classes count as two when their medians are this many widths of the lower one apart.
+_CLASS_CONTRAST = 5.0
+"""Two classes are surely two when their medians are this many widths of the lower one apart.
 
-Splitting plain noise at its best threshold gives 1.9, an even ramp 2.9, so that an empty field
-stays empty.
+Splitting plain noise at its best threshold gives 1.9, an even ramp 2.9.
 """
 
 _SIGNAL_CONTRAST = 6.0
@@ -37,12 +36,17 @@ class Cut:
     ----------
     value
         Signal is what is greater than this.
-    background
-        Median of what is not signal.
+    background, signal
+        Medians of what is not signal and of what is.
+    sure
+        Whether the histogram alone shows two classes. An empty field does not; nor does one so
+        crowded that little flat background is left.
     """
 
     value: float
     background: float
+    signal: float
+    sure: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +109,19 @@ class Histogram:
 
 
 def otsu(histogram: Histogram) -> Cut:
-    """Cut between two classes of pixels such that debris and empty fields do not mislead it.
+    """Cut between two classes of pixels such that debris does not mislead it.
 
     Notes
     -----
-    Otsu, IEEE Trans. SMC 9 (1979) 62-66, with two guards. Rare and very bright pixels (debris,
-    mitoses) draw the threshold up to themselves; on a logarithmic scale they weigh less, so signal
-    is first found there, and what is three times brighter is clipped. One class only (an empty
-    field) gives no useful threshold: then signal is what stands six robust standard deviations
-    above the median.
+    Otsu, IEEE Trans. SMC 9 (1979) 62-66. Rare and very bright pixels (debris, mitoses) draw the
+    threshold up to themselves; on a logarithmic scale they weigh less, so signal is first found
+    there, and what is three times brighter is clipped.
     """
     bin_ = _otsu_bin(histogram.counts)
     clipped = _otsu_bin(_clipped(histogram))
-    if clipped < bin_ and _contrast(histogram, clipped) >= CLASS_CONTRAST:
+    if clipped < bin_ and _contrast(histogram, clipped) >= _CLASS_CONTRAST:
         bin_ = clipped
-    if _contrast(histogram, bin_) < CLASS_CONTRAST:
-        return _one_class(histogram)
-    return Cut(histogram.value(bin_ + 0.5), histogram.value(histogram.quantile(0.5, last=bin_)))
+    return _cut_after(histogram, bin_)
 
 
 def _clipped(histogram: Histogram) -> NDArray[np.float64]:
@@ -143,7 +143,7 @@ def minimum_error(histogram: Histogram) -> Cut:
     Notes
     -----
     Kittler & Illingworth, Pattern Recognition 19 (1986) 41-47, over 512 bins up to the 99.9 %
-    quantile. One class only is treated as in `otsu`.
+    quantile.
     """
     top = max(round(histogram.quantile(0.999)), 1)
     groups = min(512, top + 1)
@@ -168,14 +168,26 @@ def minimum_error(histogram: Histogram) -> Cut:
     usable = (below > 0) & (above > 1e-12) & np.isfinite(cost)
     cost[~usable] = math.inf
     bin_ = int(edges[int(np.argmin(cost)) + 1]) - 1
-    if not usable.any() or _contrast(histogram, bin_) < CLASS_CONTRAST:
-        return _one_class(histogram)
-    return Cut(histogram.value(bin_ + 0.5), histogram.value(histogram.quantile(0.5, last=bin_)))
+    return _cut_after(histogram, bin_) if usable.any() else one_class(histogram)
 
 
-def _one_class(histogram: Histogram) -> Cut:
+def one_class(histogram: Histogram) -> Cut:
+    """Cut six robust standard deviations above the median, where there is background alone."""
     median, width = histogram.spread()
-    return Cut(median + _SIGNAL_CONTRAST * width, median)
+    value = median + _SIGNAL_CONTRAST * width
+    return Cut(value, median, value, sure=True)
+
+
+def _cut_after(histogram: Histogram, bin_: int) -> Cut:
+    """Cut above a bin."""
+    low = histogram.quantile(0.5, last=bin_)
+    high = histogram.quantile(0.5, first=bin_ + 1)
+    return Cut(
+        histogram.value(bin_ + 0.5),
+        histogram.value(low),
+        histogram.value(high),
+        sure=_contrast(histogram, bin_) >= _CLASS_CONTRAST,
+    )
 
 
 def _otsu_bin(counts: NDArray[np.float64], values: NDArray[Any] | None = None) -> int:
