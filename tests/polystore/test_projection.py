@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -311,6 +312,26 @@ def test_unknown_components_and_layers_are_refused_by_name() -> None:
     key = LayerKey(kind=Kind.IMAGE, name="x", values=(), axes=())
     with pytest.raises(ProjectionError, match="image/x"):
         projector.missing(key)
+
+
+@pytest.mark.req("002.2")
+def test_four_times_the_payloads_take_four_times_as_long() -> None:
+    def seconds(count: int) -> float:
+        payloads = [
+            plane(1, (1, 1), well=f"{'ABCDEFGH'[n % 8]}{n // 8 % 12 + 1:02d}", field=n // 96)
+            for n in range(count)
+        ]
+        best = float("inf")
+        for _ in range(5):
+            projector, _ = new()
+            start = time.perf_counter()
+            for payload in payloads:
+                projector.add(payload)
+            assert sum(len(update.placements) for update in drain(projector)) == count
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds(4000) <= 5 * seconds(1000)
 
 
 @given(

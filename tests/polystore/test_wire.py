@@ -49,7 +49,7 @@ def with_header(payload: Payload, **changes: Any) -> tuple[bytes, list[memoryvie
     return msgspec.msgpack.encode(fields), buffers
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(payload=payloads())
 def test_every_payload_comes_back_bit_for_bit(payload: Payload) -> None:
     header, buffers = encode(payload)
@@ -211,7 +211,7 @@ def test_text_whose_offsets_lie_is_refused() -> None:
         decode(header, [buffers[0], b"\xff" * 7])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     payload=payloads(),
     edits=st.lists(st.tuples(st.integers(0, 4096), st.integers(0, 255)), min_size=1, max_size=6),

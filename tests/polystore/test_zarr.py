@@ -152,7 +152,7 @@ def test_every_type_of_labels_comes_back(plate: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 1, 1), (1, 1, 2000), (2, 3, 5, 7), (2, 2, 3, 513, 40), (1, 1, 20, 1400, 1400)],
+    [(1, 1, 1), (1, 1, 2000), (2, 3, 5, 7), (2, 1, 2, 513, 40), (1, 1, 20, 1400, 1400)],
 )
 def test_stacks_and_odd_sizes_come_back(plate: Path, shape: tuple[int, ...]) -> None:
     image = noise(shape)
@@ -206,6 +206,25 @@ def test_a_size_that_is_not_known_has_no_unit(plate: Path) -> None:
     reader = open_image(plate, "A01", "stitched")
     assert reader.pixel_um is None
     assert reader.windows[0][1] > reader.windows[0][0]
+
+
+def test_floats_that_are_no_numbers_have_a_window_nevertheless(plate: Path) -> None:
+    image = np.full((2, 20, 20), np.nan, np.float32)
+    image[1, 3] = np.inf
+    image[1, 5:9] = 7
+    write(plate, "A01", image, ImageMeta())
+    assert open_image(plate, "A01", "stitched").windows == ((0, 1), (7, 8))
+    np.testing.assert_array_equal(open_image(plate, "A01", "stitched").read(c=1), image[1])
+
+
+def test_metadata_that_cannot_be_are_refused() -> None:
+    for sizes in ((0.0, 1.0), (float("nan"), 1.0)):
+        with pytest.raises(LayoutError, match="above 0"):
+            ImageMeta(pixel_um=sizes)
+    with pytest.raises(LayoutError, match="blue"):
+        ChannelMeta("DAPI", "blue")
+    with pytest.raises(LayoutError, match="finite"):
+        ChannelMeta("DAPI", window=(0, float("inf")))
 
 
 def test_the_metadata_of_a_plate_are_those_of_the_format(plate: Path) -> None:

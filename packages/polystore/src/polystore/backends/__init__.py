@@ -10,25 +10,14 @@ from polystore.backends._atomic import (
     write_bytes,
     write_json,
 )
+from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout
 from polystore.backends._memory import MemoryBackend
-from polystore.backends._plates import (
-    Acquisition,
-    ImageSlot,
-    PlateLayout,
-    create_plate,
-    extend_plate,
-    read_plate,
-    settle_plate,
-)
+from polystore.backends._multiscales import ChannelMeta, ImageMeta
+from polystore.backends._plates import create_plate, extend_plate, read_plate, settle_plate
 from polystore.backends._stream import Publish, StreamingBackend
 from polystore.backends._tiff import TiffHeader, read_header, read_plane, write_plane
-from polystore.backends._zarr import (
-    ChannelMeta,
-    ImageMeta,
-    ImageWriter,
-    LabelsWriter,
-    write_labels,
-)
+from polystore.backends._zarr import ImageWriter
+from polystore.backends._zarr_labels import LabelsWriter, write_labels
 from polystore.backends._zarr_read import ImageReader, open_image, open_labels, read_labels
 
 __all__ = [

@@ -10,149 +10,20 @@ OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5/), sections on plates and well
 
 from __future__ import annotations
 
-import json
-import re
-import string
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from polystore._components import sort_key
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
-from polystore.backends._atomic import write_json, writing
+from polystore.backends._atomic import writing
+from polystore.backends._groups import OME_VERSION, read_group, read_ome, write_group
+from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout, difference, well_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "Acquisition",
-    "ImageSlot",
-    "PlateLayout",
-    "create_plate",
-    "extend_plate",
-    "read_group",
-    "read_plate",
-    "settle_plate",
-    "well_path",
-    "write_group",
-]
-
-OME_VERSION = "0.5"
-_NAME = re.compile(r"[A-Za-z0-9]+")
-_WELL = re.compile(r"([A-Z]{1,2})0*([1-9][0-9]*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Acquisition:
-    """One run of a microscope, or one way of looking at it, over the plate."""
-
-    id: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSlot:
-    """A place for one image in a well: the name of its group, and whose acquisition it is."""
-
-    path: str
-    acquisition: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlateLayout:
-    """What a plate holds, before its images are there.
-
-    Attributes
-    ----------
-    name
-        Of the plate.
-    rows, columns
-        Names of all physical rows and columns, also those without images: ``"A"``, ``"1"``.
-    wells
-        Images of each well that has any, by name as ``"B03"``.
-    acquisitions
-        Those that the images refer to.
-
-    Raises
-    ------
-    LayoutError
-        If a name is not of letters and digits, is there twice, or a well is not on the plate.
-    """
-
-    name: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    wells: Mapping[str, tuple[ImageSlot, ...]]
-    acquisitions: tuple[Acquisition, ...] = field(default=(Acquisition(0, "0"),))
-
-    def __post_init__(self) -> None:
-        wells = {well: tuple(self.wells[well]) for well in sorted(self.wells, key=sort_key)}
-        object.__setattr__(self, "wells", MappingProxyType(wells))
-        _check_names("rows", self.rows)
-        _check_names("columns", self.columns)
-        if not wells:
-            raise LayoutError(f"plate {self.name!r} has no wells")
-        ids = [acquisition.id for acquisition in self.acquisitions]
-        if len(set(ids)) != len(ids) or any(number < 0 for number in ids):
-            raise LayoutError(f"acquisitions need ids of their own, from 0: {ids}")
-        for well, images in wells.items():
-            row, column = well_path(well).split("/")
-            if row not in self.rows or column not in self.columns:
-                raise LayoutError(
-                    f"well {well} is not on a plate of {len(self.rows)} rows and "
-                    f"{len(self.columns)} columns"
-                )
-            _check_names(f"images of well {well}", [image.path for image in images])
-            for image in images:
-                if image.acquisition not in ids:
-                    raise LayoutError(
-                        f"image {image.path} of well {well} is of acquisition "
-                        f"{image.acquisition}, there are {ids}"
-                    )
-
-    @classmethod
-    def regular(
-        cls,
-        name: str,
-        *,
-        rows: int,
-        columns: int,
-        wells: Iterable[str],
-        images: Iterable[ImageSlot | str],
-        acquisitions: Iterable[Acquisition] = (Acquisition(0, "0"),),
-    ) -> PlateLayout:
-        """Lay out a plate with the same images in every well.
-
-        Parameters
-        ----------
-        name
-            Of the plate.
-        rows, columns
-            How many the plate has physically, as 8 and 12.
-        wells
-            Those with images, as ``"B03"``.
-        images
-            Groups of each well; a bare name is of acquisition 0.
-        acquisitions
-            Those that `images` refer to.
-
-        Raises
-        ------
-        LayoutError
-            If the layout is not possible.
-        """
-        slots = tuple(ImageSlot(image) if isinstance(image, str) else image for image in images)
-        return cls(
-            name=name,
-            rows=tuple(_row_name(number) for number in range(rows)),
-            columns=tuple(str(number + 1) for number in range(columns)),
-            wells=dict.fromkeys(wells, slots),
-            acquisitions=tuple(acquisitions),
-        )
-
+__all__ = ["create_plate", "extend_plate", "read_plate", "settle_plate"]
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Time = Annotated[int, msgspec.Meta(ge=0)]
@@ -214,20 +85,6 @@ class _Plate(msgspec.Struct, frozen=True):
                 raise LayoutError(f"the well at {expected} has the path {well.path}")
 
 
-def well_path(well: str) -> str:
-    """Path of a well in a plate: ``"A/1"`` for ``"A01"``.
-
-    Raises
-    ------
-    LayoutError
-        If `well` is no name of a well.
-    """
-    match = _WELL.fullmatch(well)
-    if match is None:
-        raise LayoutError(f"{well!r} is no well: a well is letters and a number, as B03")
-    return f"{match[1]}/{match[2]}"
-
-
 def create_plate(
     path: Path | str, layout: PlateLayout, *, attributes: Mapping[str, Any] | None = None
 ) -> None:
@@ -256,7 +113,7 @@ def create_plate(
         there = read_plate(root)
         if there != layout:
             raise LayoutError(
-                f"{root} is another plate already ({_difference(there, layout)}): choose another "
+                f"{root} is another plate already ({difference(there, layout)}): choose another "
                 "folder, or extend it"
             )
     # the plate itself comes last: a plate that can be opened has all its wells
@@ -294,7 +151,7 @@ def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
     root = Path(path)
     there = read_plate(root)
     if (there.name, there.rows, there.columns) != (layout.name, layout.rows, layout.columns):
-        raise LayoutError(f"{root} is another plate ({_difference(there, layout)})")
+        raise LayoutError(f"{root} is another plate ({difference(there, layout)})")
     acquisitions = {acquisition.id: acquisition for acquisition in there.acquisitions}
     for acquisition in layout.acquisitions:
         if acquisitions.setdefault(acquisition.id, acquisition) != acquisition:
@@ -385,11 +242,11 @@ def read_plate(path: Path | str) -> PlateLayout:
     """
     root = Path(path)
     try:
-        plate = msgspec.convert(_ome(root).get("plate"), _Plate)
+        plate = msgspec.convert(read_ome(root).get("plate"), _Plate)
         plate.check()
         wells = {}
         for well in plate.wells:
-            images = msgspec.convert(_ome(root / well.path).get("well"), _Well).images
+            images = msgspec.convert(read_ome(root / well.path).get("well"), _Well).images
             row, column = well.path.split("/")
             name = f"{row}{int(column):02d}" if column.isdigit() else f"{row}{column}"
             wells[name] = tuple(ImageSlot(image.path, image.acquisition) for image in images)
@@ -405,48 +262,6 @@ def read_plate(path: Path | str) -> PlateLayout:
         )
     except (msgspec.ValidationError, LayoutError) as error:
         raise UnreadableError(f"{root} is no OME-Zarr 0.5 plate: {error}") from error
-
-
-def read_group(path: Path) -> dict[str, Any]:
-    """Read the attributes of a Zarr v3 group.
-
-    Raises
-    ------
-    NotStoredError
-        If there is none.
-    UnreadableError
-        If its metadata are not JSON, or not of a group.
-    """
-    file = path / "zarr.json"
-    try:
-        document = json.loads(file.read_bytes())
-    except FileNotFoundError as error:
-        raise NotStoredError(f"{path}: there is no Zarr group (no zarr.json)") from error
-    except (OSError, ValueError) as error:
-        raise UnreadableError(f"{file} cannot be read: {error}") from error
-    attributes = document.get("attributes", {}) if isinstance(document, dict) else None
-    if not isinstance(attributes, dict) or document.get("zarr_format") != 3:
-        raise UnreadableError(f"{file} does not describe a group of Zarr version 3")
-    return attributes
-
-
-def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Write the metadata of a Zarr v3 group; its folder has to exist.
-
-    Raises
-    ------
-    NotWrittenError
-        If they cannot be written.
-    """
-    document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    write_json(path / "zarr.json", document)
-
-
-def _ome(path: Path) -> dict[str, Any]:
-    ome = read_group(path).get("ome")
-    if not isinstance(ome, dict):
-        raise UnreadableError(f"{path} has no OME-Zarr 0.5 metadata")
-    return ome
 
 
 def _own_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -510,24 +325,3 @@ def _write_if_new(folder: Path, attributes: Mapping[str, Any]) -> None:
     except (NotStoredError, UnreadableError):
         pass
     write_group(folder, attributes)
-
-
-def _check_names(what: str, names: Iterable[str]) -> None:
-    names = list(names)
-    wrong = [name for name in names if not _NAME.fullmatch(name)]
-    if wrong or len(set(names)) != len(names) or not names:
-        raise LayoutError(
-            f"{what} need names of letters and digits, each once, and at least one: {names}"
-        )
-
-
-def _row_name(number: int) -> str:
-    letters = string.ascii_uppercase
-    return letters[number] if number < 26 else letters[number // 26 - 1] + letters[number % 26]
-
-
-def _difference(there: PlateLayout, wanted: PlateLayout) -> str:
-    for what in ("name", "rows", "columns", "wells", "acquisitions"):
-        if getattr(there, what) != getattr(wanted, what):
-            return f"its {what} differ"
-    return "it is the same"

@@ -229,10 +229,13 @@ def _extra() -> Iterator[None]:
 def _page(tif: TiffFile, path: Path | str, page: int) -> TiffPage:
     from tifffile import TiffPage
 
-    pages = tif.pages
-    if page < 0 or page >= len(pages):
-        raise UnreadableError(f"{path} has {len(pages)} pages, and none numbered {page}")
-    found = pages[page]
+    # asking for the number of pages reads all their directories; asking for one does not
+    try:
+        found = tif.pages[page] if page >= 0 else None
+    except IndexError:
+        found = None
+    if found is None:
+        raise UnreadableError(f"{path} has {len(tif.pages)} pages, and none numbered {page}")
     if not isinstance(found, TiffPage):
         raise UnreadableError(f"{path}: page {page} is not a full page")
     return found

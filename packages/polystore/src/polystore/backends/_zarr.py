@@ -1,31 +1,25 @@
-"""Images and labels of an OME-Zarr 0.5 plate, written plane by plane.
+"""Images of an OME-Zarr 0.5 plate, written plane by plane.
 
 An image is written beside its place and takes it by one rename, so a reader sees the whole image
 or none of it. Each plane is compressed as it comes, with the coarser levels made from it, so the
-memory needed is that of one plane. Images have the axes t, c, z, y, x and labels t, z, y, x.
-
-Notes
------
-OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5/), sections on multiscales, omero and labels.
-Labels have no channel axis, so that viewers which split channels into layers show both with the
-same axes. Level k is translated by (2**k - 1) / 2 pixels: the centre of its first pixel.
+memory needed is that of one plane. The axes are t, c, z, y, x.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import dataclass, field
-from itertools import product
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from polystore._errors import LayoutError, NotStoredError, UnreadableError
+from polystore._errors import LayoutError, NotStoredError
 from polystore.backends._atomic import commit_folder, partial_path, writing
-from polystore.backends._plates import OME_VERSION, read_group, well_path, write_group
-from polystore.backends._pyramid import halve_labels, halve_mean, level_shapes
+from polystore.backends._groups import OME_VERSION, read_ome, write_group
+from polystore.backends._layout import well_path
+from polystore.backends._multiscales import ImageMeta, channels, multiscale
+from polystore.backends._pyramid import halve_mean, level_shapes
 from polystore.backends._shards import ShardedArray
 
 if TYPE_CHECKING:
@@ -34,64 +28,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ChannelMeta", "ImageMeta", "ImageWriter", "LabelsWriter", "write_labels"]
+__all__ = ["ImageWriter", "PyramidWriter"]
 
-_IMAGE_AXES = ("t", "c", "z", "y", "x")
-_LABEL_AXES = ("t", "z", "y", "x")
+_AXES = ("t", "c", "z", "y", "x")
 _IMAGE_TYPES = frozenset({"u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"})
 _SAMPLE_PX = 256
-_COLORS = ("00FFFF", "00FF00", "FF00FF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
-_UNITS: dict[str, tuple[str, str]] = {
-    "t": ("time", "second"),
-    "z": ("space", "micrometer"),
-    "y": ("space", "micrometer"),
-    "x": ("space", "micrometer"),
-}
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelMeta:
-    """How one channel is called and shown.
-
-    Attributes
-    ----------
-    name
-        As ``"DAPI"``.
-    color
-        Six hexadecimal digits, or None for one by its number.
-    window
-        Values shown as black and as white, or None for the 0.1 and 99.9 percentiles.
-    """
-
-    name: str
-    color: str | None = None
-    window: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageMeta:
-    """What an image's numbers mean.
-
-    Attributes
-    ----------
-    channels
-        As many as the image has; none for names by number.
-    pixel_um
-        Height and width of a pixel in µm, or None when it is not known.
-    z_um, t_s
-        Distance of planes in µm and of time points in s, or None.
-    attributes
-        JSON to be kept beside the metadata of the format, by name.
-    """
-
-    channels: tuple[ChannelMeta, ...] = ()
-    pixel_um: tuple[float, float] | None = None
-    z_um: float | None = None
-    t_s: float | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-class _PyramidWriter:
+class PyramidWriter(ABC):
     """A group of arrays, each half of the one before, written beside its place."""
 
     def __init__(
@@ -130,8 +74,9 @@ class _PyramidWriter:
         """Where the group is once it is committed."""
         return self._target
 
+    @abstractmethod
     def _halve(self, plane: NDArray[Any]) -> NDArray[Any]:
-        raise NotImplementedError
+        """Make a plane half as high and wide, rounded up."""
 
     def _put(self, index: tuple[int, ...], plane: NDArray[Any]) -> NDArray[Any]:
         """Write a plane into all levels; gives the coarsest."""
@@ -184,7 +129,7 @@ class _PyramidWriter:
         self.abort()
 
 
-class ImageWriter(_PyramidWriter):
+class ImageWriter(PyramidWriter):
     """Writes one image of a well, plane by plane.
 
     Leaving its block without `commit` leaves everything as it was. One thread uses it.
@@ -237,7 +182,7 @@ class ImageWriter(_PyramidWriter):
         coarsest_px: int = 512,
     ) -> None:
         folder = Path(plate) / well_path(well)
-        names = [each["path"] for each in _part(folder, "well").get("images", [])]
+        names = [each["path"] for each in read_ome(folder).get("well", {}).get("images", [])]
         if image not in names:
             raise NotStoredError(f"{folder} has the images {names}, and no {image!r}: extend_plate")
         full = _full_shape(shape)
@@ -257,7 +202,7 @@ class ImageWriter(_PyramidWriter):
             shape=full,
             levels=level_shapes(*full[-2:], coarsest_px=coarsest_px),
             dtype=kind,
-            axes=_IMAGE_AXES,
+            axes=_AXES,
         )
 
     def _halve(self, plane: NDArray[Any]) -> NDArray[Any]:
@@ -283,8 +228,7 @@ class ImageWriter(_PyramidWriter):
         coarsest = self._put((t, c, z), plane)
         channels = self._meta.channels
         if not channels or channels[c].window is None:
-            low, high = np.nanpercentile(_sample(coarsest), [0.1, 99.9])
-            self._ranges.setdefault(c, []).append((float(low), float(high)))
+            self._ranges.setdefault(c, []).extend(_percentiles(coarsest))
 
     def commit(self, *, partial: bool = False, fsync: bool = False) -> Path:
         """Put the image in its place, with its labels gone if there was an older one.
@@ -309,227 +253,16 @@ class ImageWriter(_PyramidWriter):
         NotWrittenError
             If it cannot be written.
         """
+        meta = self._meta
+        scales = (meta.t_s, None, meta.z_um, *(meta.pixel_um or (None, None)))
+        described = channels(meta, self._shape[1], self._dtype, self._ranges)
         ome = {
             "version": OME_VERSION,
-            "multiscales": [
-                _multiscale(
-                    self._image,
-                    _IMAGE_AXES,
-                    len(self._levels),
-                    _scales(self._meta.pixel_um, self._meta.z_um, self._meta.t_s),
-                    "2x2 mean",
-                )
-            ],
-            "omero": {"channels": self._channels(), "rdefs": {"model": "color"}},
+            "multiscales": [multiscale(self._image, _AXES, len(self._levels), scales, "2x2 mean")],
+            "omero": {"channels": described, "rdefs": {"model": "color"}},
         }
         self._finish({**self._meta.attributes, "ome": ome}, partial=partial, fsync=fsync)
         return self.path
-
-    def _channels(self) -> list[dict[str, Any]]:
-        count = self._shape[1]
-        channels = self._meta.channels or tuple(ChannelMeta(str(c)) for c in range(count))
-        described = []
-        for c, channel in enumerate(channels):
-            window = channel.window or _window(self._ranges.get(c, []))
-            low, high = _dtype_range(self._dtype, window)
-            color = "FFFFFF" if count == 1 else _COLORS[c % len(_COLORS)]
-            described.append(
-                {
-                    "label": channel.name,
-                    "color": (channel.color or color).upper(),
-                    "active": True,
-                    "window": {"min": low, "max": high, "start": window[0], "end": window[1]},
-                }
-            )
-        return described
-
-
-class LabelsWriter(_PyramidWriter):
-    """Writes one label image below an image that is in its place.
-
-    Leaving its block without `commit` leaves everything as it was. One thread uses it, and one
-    writer at a time writes labels of an image.
-
-    Parameters
-    ----------
-    plate, well, image
-        Of the image, which has to be committed.
-    name
-        Of the labels, as ``"nuclei"``.
-    dtype
-        Integers.
-    attributes
-        JSON to be kept beside the metadata of the format, by name.
-
-    Raises
-    ------
-    NotStoredError
-        If there is no such image.
-    LayoutError
-        If the type is no integer or the name is not of letters, digits, ``_`` and ``-``.
-    NotWrittenError
-        If the folder cannot be made.
-    """
-
-    def __init__(
-        self,
-        plate: Path | str,
-        well: str,
-        image: str,
-        name: str,
-        dtype: np.dtype[Any] | type[Any] | str,
-        *,
-        attributes: Mapping[str, Any] | None = None,
-    ) -> None:
-        folder = Path(plate) / well_path(well) / image
-        kind = np.dtype(dtype).newbyteorder("=")
-        if kind.kind not in "iu":
-            raise LayoutError(f"{folder}: labels have to be integers, not {kind}")
-        if not name or not name.replace("_", "").replace("-", "").isalnum():
-            raise LayoutError(f"{folder}: labels cannot be called {name!r}")
-        multiscale = _part(folder, "multiscales")[0]
-        shapes = [_array_shape(folder / each["path"]) for each in multiscale["datasets"]]
-        self._name = name
-        self._image_folder = folder
-        self._scales = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
-        self._image_axes = multiscale["axes"]
-        self._attributes = attributes or {}
-        with writing(folder / "labels"):
-            (folder / "labels").mkdir(exist_ok=True)
-        super().__init__(
-            folder / "labels" / name,
-            shape=(shapes[0][0], *shapes[0][2:]),
-            levels=[(shape[-2], shape[-1]) for shape in shapes],
-            dtype=kind,
-            axes=_LABEL_AXES,
-        )
-
-    def _halve(self, plane: NDArray[Any]) -> NDArray[Any]:
-        return halve_labels(plane)
-
-    def write_plane(self, plane: NDArray[Any], *, z: int = 0, t: int = 0) -> None:
-        """Write one plane; the last one written at a place counts.
-
-        Parameters
-        ----------
-        plane
-            Shape (y, x), as the image.
-        z, t
-            Where it belongs, from 0.
-
-        Raises
-        ------
-        LayoutError
-            If shape, type or place do not fit.
-        NotWrittenError
-            If it cannot be written.
-        """
-        self._put((t, z), plane)
-
-    def commit(self, *, partial: bool = False, fsync: bool = False) -> Path:
-        """Put the labels in their place and list their name.
-
-        Parameters
-        ----------
-        partial
-            Whether planes may be missing; see `ImageWriter.commit`.
-        fsync
-            Whether to wait until they have reached the disk.
-
-        Returns
-        -------
-        Path
-            Of the labels' group.
-
-        Raises
-        ------
-        LayoutError
-            If planes are missing and `partial` is False.
-        NotWrittenError
-            If they cannot be written.
-        """
-        scales = [self._scales[0], *self._scales[2:]]
-        multiscale = _multiscale(self._name, _LABEL_AXES, len(self._levels), scales, "nearest")
-        multiscale["axes"] = [axis for axis in self._image_axes if axis["name"] != "c"]
-        ome = {
-            "version": OME_VERSION,
-            "multiscales": [multiscale],
-            "image-label": {"version": OME_VERSION, "source": {"image": "../../"}},
-        }
-        self._finish({**self._attributes, "ome": ome}, partial=partial, fsync=fsync)
-        names = _label_names(self._image_folder)
-        if self._name not in names:
-            listed = {"version": OME_VERSION, "labels": sorted([*names, self._name])}
-            write_group(self._image_folder / "labels", {"ome": listed})
-        return self.path
-
-
-def write_labels(
-    plate: Path | str,
-    well: str,
-    image: str,
-    name: str,
-    labels: NDArray[Any],
-    *,
-    attributes: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write one label image that is in memory; see `LabelsWriter`.
-
-    Parameters
-    ----------
-    plate, well, image, name
-        As for `LabelsWriter`.
-    labels
-        Integers of shape (y, x), (z, y, x) or (t, z, y, x).
-    attributes
-        JSON to be kept beside the metadata of the format, by name.
-
-    Returns
-    -------
-    Path
-        Of the labels' group.
-
-    Raises
-    ------
-    NotStoredError
-        If there is no such image.
-    LayoutError
-        If shape or type do not fit.
-    NotWrittenError
-        If they cannot be written.
-    """
-    if not 2 <= labels.ndim <= 4:
-        raise LayoutError(f"labels of shape {labels.shape}: use (y, x), (z, y, x) or (t, z, y, x)")
-    full = labels.reshape((1,) * (4 - labels.ndim) + labels.shape)
-    with LabelsWriter(plate, well, image, name, labels.dtype, attributes=attributes) as writer:
-        for t, z in product(range(full.shape[0]), range(full.shape[1])):
-            writer.write_plane(full[t, z], z=z, t=t)
-        return writer.commit()
-
-
-def _part(folder: Path, name: Literal["well", "multiscales"]) -> Any:
-    ome = read_group(folder).get("ome", {})
-    if name not in ome:
-        raise NotStoredError(f"{folder} has no OME-Zarr metadata called {name}")
-    return ome[name]
-
-
-def _array_shape(folder: Path) -> tuple[int, ...]:
-    file = folder / "zarr.json"
-    try:
-        return tuple(json.loads(file.read_bytes())["shape"])
-    except FileNotFoundError as error:
-        raise NotStoredError(f"{folder}: there is no array") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableError(f"{file} cannot be read: {error!r}") from error
-
-
-def _label_names(folder: Path) -> list[str]:
-    try:
-        names: list[str] = read_group(folder / "labels").get("ome", {}).get("labels", [])
-    except NotStoredError:
-        return []
-    return names
 
 
 def _full_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -544,59 +277,11 @@ def _full_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
             raise LayoutError(f"{other} has to be (c, y, x), (c, z, y, x) or (t, c, z, y, x)")
 
 
-def _scales(
-    pixel_um: tuple[float, float] | None, z_um: float | None, t_s: float | None
-) -> list[float | None]:
-    y, x = pixel_um or (None, None)
-    return [t_s, None, z_um, y, x]
-
-
-def _multiscale(
-    name: str,
-    axes: tuple[str, ...],
-    levels: int,
-    scales: Sequence[float | None],
-    method: str,
-) -> dict[str, Any]:
-    described: list[dict[str, Any]] = []
-    for axis, scale in zip(axes, scales, strict=True):
-        if axis == "c":
-            described.append({"name": "c", "type": "channel"})
-            continue
-        kind, unit = _UNITS[axis]
-        # without a unit the scale of 1 that the format asks for claims nothing
-        described.append(
-            {"name": axis, "type": kind} | ({"unit": unit} if scale is not None else {})
-        )
-    base = [1.0 if scale is None else float(scale) for scale in scales]
-    datasets = []
-    for level in range(levels):
-        factor = 2**level
-        scale_here = [*base[:-2], base[-2] * factor, base[-1] * factor]
-        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale_here}]
-        if level:
-            shift = (factor - 1) / 2
-            moved = [*(0.0 for _ in base[:-2]), base[-2] * shift, base[-1] * shift]
-            transforms.append({"type": "translation", "translation": moved})
-        datasets.append({"path": str(level), "coordinateTransformations": transforms})
-    return {"name": name, "axes": described, "datasets": datasets, "type": method}
-
-
-def _sample(plane: NDArray[Any]) -> NDArray[Any]:
+def _percentiles(plane: NDArray[Any]) -> list[tuple[float, float]]:
     step = max(1, max(plane.shape) // _SAMPLE_PX)
-    return plane[::step, ::step]
-
-
-def _window(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    known = [pair for pair in ranges if np.isfinite(pair).all()]
-    if not known:
-        return (0.0, 1.0)
-    low, high = min(pair[0] for pair in known), max(pair[1] for pair in known)
-    return (low, high if high > low else low + 1.0)
-
-
-def _dtype_range(dtype: np.dtype[Any], window: tuple[float, float]) -> tuple[float, float]:
-    if dtype.kind == "f":
-        return (min(0.0, window[0]), max(1.0, window[1]))
-    limits = np.iinfo(dtype)
-    return (float(limits.min), float(limits.max))
+    sample = plane[::step, ::step]
+    known = sample[np.isfinite(sample)]
+    if not known.size:
+        return []
+    low, high = np.percentile(known, [0.1, 99.9])
+    return [(float(low), float(high))]

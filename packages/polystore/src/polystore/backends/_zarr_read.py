@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polystore._errors import LayoutError, MissingExtraError, NotStoredError, UnreadableError
-from polystore.backends._plates import read_group, well_path
+from polystore.backends._groups import read_group
+from polystore.backends._layout import well_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,0 +1,191 @@
+"""What the metadata of an OME-Zarr image say: axes, sizes, levels and channels.
+
+Notes
+-----
+OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5/), sections on multiscales and omero. Level k is
+translated by (2**k - 1) / 2 pixels: the centre of its first pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polystore._errors import LayoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["ChannelMeta", "ImageMeta", "channels", "multiscale"]
+
+_COLOR = re.compile("[0-9A-Fa-f]{6}")
+_COLORS = ("00FFFF", "00FF00", "FF00FF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
+_UNITS = {
+    "t": ("time", "second"),
+    "z": ("space", "micrometer"),
+    "y": ("space", "micrometer"),
+    "x": ("space", "micrometer"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMeta:
+    """How one channel is called and shown.
+
+    Attributes
+    ----------
+    name
+        As ``"DAPI"``.
+    color
+        Six hexadecimal digits, or None for one by its number.
+    window
+        Values shown as black and as white, or None for the 0.1 and 99.9 percentiles.
+
+    Raises
+    ------
+    LayoutError
+        If the colour is none, or the window is not finite.
+    """
+
+    name: str
+    color: str | None = None
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.color is not None and not _COLOR.fullmatch(self.color):
+            raise LayoutError(f"channel {self.name}: {self.color!r} is not six hexadecimal digits")
+        if self.window is not None and not all(map(math.isfinite, self.window)):
+            raise LayoutError(f"channel {self.name}: the window {self.window} is not finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMeta:
+    """What an image's numbers mean.
+
+    Attributes
+    ----------
+    channels
+        As many as the image has; none for names by number.
+    pixel_um
+        Height and width of a pixel in µm, or None when it is not known.
+    z_um, t_s
+        Distance of planes in µm and of time points in s, or None.
+    attributes
+        JSON to be kept beside the metadata of the format, by name.
+
+    Raises
+    ------
+    LayoutError
+        If a size is not above 0 and finite.
+    """
+
+    channels: tuple[ChannelMeta, ...] = ()
+    pixel_um: tuple[float, float] | None = None
+    z_um: float | None = None
+    t_s: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for size in (*(self.pixel_um or ()), self.z_um, self.t_s):
+            if size is not None and not (math.isfinite(size) and size > 0):
+                raise LayoutError(f"sizes have to be above 0, or None when unknown: {self}")
+
+
+def channels(
+    meta: ImageMeta,
+    count: int,
+    dtype: np.dtype[Any],
+    ranges: Mapping[int, Sequence[tuple[float, float]]],
+) -> list[dict[str, Any]]:
+    """Describe the channels of an image.
+
+    Parameters
+    ----------
+    meta
+        Names, colours and windows, as far as they are given.
+    count
+        Number of channels.
+    dtype
+        Of the pixels.
+    ranges
+        For channels without a window, percentiles of their planes.
+    """
+    described = []
+    for c, channel in enumerate(meta.channels or [ChannelMeta(str(c)) for c in range(count)]):
+        window = channel.window or _window(ranges.get(c, []))
+        low, high = _dtype_range(dtype, window)
+        color = "FFFFFF" if count == 1 else _COLORS[c % len(_COLORS)]
+        described.append(
+            {
+                "label": channel.name,
+                "color": (channel.color or color).upper(),
+                "active": True,
+                "window": {"min": low, "max": high, "start": window[0], "end": window[1]},
+            }
+        )
+    return described
+
+
+def multiscale(
+    name: str,
+    axes: tuple[str, ...],
+    levels: int,
+    scales: Sequence[float | None],
+    method: str,
+) -> dict[str, Any]:
+    """Describe the levels of an image.
+
+    Parameters
+    ----------
+    name
+        Of the image.
+    axes
+        Names of its axes, the last two y and x.
+    levels
+        Number of levels.
+    scales
+        Size of a pixel along each axis at the finest level in µm or s, or None when not known.
+    method
+        How coarser levels were made.
+    """
+    described: list[dict[str, Any]] = []
+    for axis, scale in zip(axes, scales, strict=True):
+        if axis == "c":
+            described.append({"name": "c", "type": "channel"})
+            continue
+        kind, unit = _UNITS[axis]
+        # without a unit the scale of 1 that the format asks for claims nothing
+        described.append(
+            {"name": axis, "type": kind} | ({"unit": unit} if scale is not None else {})
+        )
+    base = [1.0 if scale is None else float(scale) for scale in scales]
+    datasets = []
+    for level in range(levels):
+        factor = 2**level
+        scale_here = [*base[:-2], base[-2] * factor, base[-1] * factor]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale_here}]
+        if level:
+            shift = (factor - 1) / 2
+            moved = [*(0.0 for _ in base[:-2]), base[-2] * shift, base[-1] * shift]
+            transforms.append({"type": "translation", "translation": moved})
+        datasets.append({"path": str(level), "coordinateTransformations": transforms})
+    return {"name": name, "axes": described, "datasets": datasets, "type": method}
+
+
+def _window(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    known = [pair for pair in ranges if np.isfinite(pair).all()]
+    if not known:
+        return (0.0, 1.0)
+    low, high = min(pair[0] for pair in known), max(pair[1] for pair in known)
+    return (low, high if high > low else low + 1.0)
+
+
+def _dtype_range(dtype: np.dtype[Any], window: tuple[float, float]) -> tuple[float, float]:
+    if dtype.kind == "f":
+        return (min(0.0, window[0]), max(1.0, window[1]))
+    limits = np.iinfo(dtype)
+    return (float(limits.min), float(limits.max))

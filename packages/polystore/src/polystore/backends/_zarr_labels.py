@@ -1,0 +1,224 @@
+"""Label images of an OME-Zarr 0.5 plate, written plane by plane.
+
+Notes
+-----
+OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5/), section on labels. They have the axes
+t, z, y, x without c, so that viewers which split channels into layers show image and labels with
+the same axes.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polystore._errors import LayoutError, NotStoredError, UnreadableError
+from polystore.backends._atomic import writing
+from polystore.backends._groups import OME_VERSION, read_group, read_ome, write_group
+from polystore.backends._layout import well_path
+from polystore.backends._multiscales import multiscale
+from polystore.backends._pyramid import halve_labels
+from polystore.backends._zarr import PyramidWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["LabelsWriter", "write_labels"]
+
+_AXES = ("t", "z", "y", "x")
+
+
+class LabelsWriter(PyramidWriter):
+    """Writes one label image below an image that is in its place.
+
+    Leaving its block without `commit` leaves everything as it was. One thread uses it, and one
+    writer at a time writes labels of an image.
+
+    Parameters
+    ----------
+    plate, well, image
+        Of the image, which has to be committed.
+    name
+        Of the labels, as ``"nuclei"``.
+    dtype
+        Integers.
+    attributes
+        JSON to be kept beside the metadata of the format, by name.
+
+    Raises
+    ------
+    NotStoredError
+        If there is no such image.
+    LayoutError
+        If the type is no integer or the name is not of letters, digits, ``_`` and ``-``.
+    NotWrittenError
+        If the folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        plate: Path | str,
+        well: str,
+        image: str,
+        name: str,
+        dtype: np.dtype[Any] | type[Any] | str,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        folder = Path(plate) / well_path(well) / image
+        kind = np.dtype(dtype).newbyteorder("=")
+        if kind.kind not in "iu":
+            raise LayoutError(f"{folder}: labels have to be integers, not {kind}")
+        if not name or not name.replace("_", "").replace("-", "").isalnum():
+            raise LayoutError(f"{folder}: labels cannot be called {name!r}")
+        described = _multiscale_of(folder)
+        shapes = [_array_shape(folder / each["path"]) for each in described["datasets"]]
+        self._name = name
+        self._image_folder = folder
+        self._scales = described["datasets"][0]["coordinateTransformations"][0]["scale"]
+        self._image_axes = described["axes"]
+        self._attributes = attributes or {}
+        with writing(folder / "labels"):
+            (folder / "labels").mkdir(exist_ok=True)
+        super().__init__(
+            folder / "labels" / name,
+            shape=(shapes[0][0], *shapes[0][2:]),
+            levels=[(shape[-2], shape[-1]) for shape in shapes],
+            dtype=kind,
+            axes=_AXES,
+        )
+
+    def _halve(self, plane: NDArray[Any]) -> NDArray[Any]:
+        return halve_labels(plane)
+
+    def write_plane(self, plane: NDArray[Any], *, z: int = 0, t: int = 0) -> None:
+        """Write one plane; the last one written at a place counts.
+
+        Parameters
+        ----------
+        plane
+            Shape (y, x), as the image.
+        z, t
+            Where it belongs, from 0.
+
+        Raises
+        ------
+        LayoutError
+            If shape, type or place do not fit.
+        NotWrittenError
+            If it cannot be written.
+        """
+        self._put((t, z), plane)
+
+    def commit(self, *, partial: bool = False, fsync: bool = False) -> Path:
+        """Put the labels in their place and list their name.
+
+        Parameters
+        ----------
+        partial
+            Whether planes may be missing; see `ImageWriter.commit`.
+        fsync
+            Whether to wait until they have reached the disk.
+
+        Returns
+        -------
+        Path
+            Of the labels' group.
+
+        Raises
+        ------
+        LayoutError
+            If planes are missing and `partial` is False.
+        NotWrittenError
+            If they cannot be written.
+        """
+        scales = [self._scales[0], *self._scales[2:]]
+        described = multiscale(self._name, _AXES, len(self._levels), scales, "nearest")
+        described["axes"] = [axis for axis in self._image_axes if axis["name"] != "c"]
+        ome = {
+            "version": OME_VERSION,
+            "multiscales": [described],
+            "image-label": {"version": OME_VERSION, "source": {"image": "../../"}},
+        }
+        self._finish({**self._attributes, "ome": ome}, partial=partial, fsync=fsync)
+        names = _label_names(self._image_folder)
+        if self._name not in names:
+            listed = {"version": OME_VERSION, "labels": sorted([*names, self._name])}
+            write_group(self._image_folder / "labels", {"ome": listed})
+        return self.path
+
+
+def write_labels(
+    plate: Path | str,
+    well: str,
+    image: str,
+    name: str,
+    labels: NDArray[Any],
+    *,
+    attributes: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write one label image that is in memory; see `LabelsWriter`.
+
+    Parameters
+    ----------
+    plate, well, image, name
+        As for `LabelsWriter`.
+    labels
+        Integers of shape (y, x), (z, y, x) or (t, z, y, x).
+    attributes
+        JSON to be kept beside the metadata of the format, by name.
+
+    Returns
+    -------
+    Path
+        Of the labels' group.
+
+    Raises
+    ------
+    NotStoredError
+        If there is no such image.
+    LayoutError
+        If shape or type do not fit.
+    NotWrittenError
+        If they cannot be written.
+    """
+    if not 2 <= labels.ndim <= 4:
+        raise LayoutError(f"labels of shape {labels.shape}: use (y, x), (z, y, x) or (t, z, y, x)")
+    full = labels.reshape((1,) * (4 - labels.ndim) + labels.shape)
+    with LabelsWriter(plate, well, image, name, labels.dtype, attributes=attributes) as writer:
+        for t, z in product(range(full.shape[0]), range(full.shape[1])):
+            writer.write_plane(full[t, z], z=z, t=t)
+        return writer.commit()
+
+
+def _array_shape(folder: Path) -> tuple[int, ...]:
+    file = folder / "zarr.json"
+    try:
+        return tuple(json.loads(file.read_bytes())["shape"])
+    except FileNotFoundError as error:
+        raise NotStoredError(f"{folder}: there is no array") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableError(f"{file} cannot be read: {error!r}") from error
+
+
+def _label_names(folder: Path) -> list[str]:
+    try:
+        names: list[str] = read_group(folder / "labels").get("ome", {}).get("labels", [])
+    except NotStoredError:
+        return []
+    return names
+
+
+def _multiscale_of(folder: Path) -> dict[str, Any]:
+    ome = read_ome(folder)
+    try:
+        first: dict[str, Any] = ome["multiscales"][0]
+    except (KeyError, IndexError, TypeError) as error:
+        raise UnreadableError(f"{folder} is no OME-Zarr image: {error!r}") from error
+    return first
