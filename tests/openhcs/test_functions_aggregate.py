@@ -96,6 +96,13 @@ def test_a_plane_out_of_line_is_named_with_well_field_and_channel() -> None:
     assert saturated.robust_z > 5
 
 
+def test_an_empty_plane_has_no_focus_to_be_out_of() -> None:
+    columns = _planes()
+    columns["focus_slope"][42] = -8.0
+    columns["empty"] = np.arange(96) == 42
+    assert flag_outliers(columns) == ()
+
+
 def test_channels_are_compared_with_themselves_only() -> None:
     assert flag_outliers(_planes()) == ()
     columns = _planes()

@@ -153,6 +153,8 @@ def flag_outliers(
     for rows in _groups([np.asarray(columns[key]) for key in by if key in columns], length):
         for name in features:
             values = np.asarray(columns[name])[rows].astype(np.float64)
+            if name.startswith("focus") and "empty" in columns:
+                values[np.asarray(columns["empty"], bool)[rows]] = np.nan
             median, scores = _robust_scores(values, _LEAST_SPREADS.get(name, 0.0))
             found.extend(
                 Outlier(

@@ -78,7 +78,7 @@ def part_clumps(
     """
     from scipy import ndimage
 
-    boxes = ndimage.find_objects(clumps)
+    boxes = [(box[0], box[1]) for box in ndimage.find_objects(clumps)]
     highest = len(boxes)
     smoothing = tuple(0.1 * diameter_um / size for size in pixel_um)
     window = tuple(2 * max(1, round(0.3 * diameter_um / size)) + 1 for size in pixel_um)
@@ -184,7 +184,7 @@ def _merge_seeds(
     places = np.stack([y[shared] * pixel_um[0], x[shared] * pixel_um[1]], axis=1)
     tree = KDTree(places) if shared.size else None
     for i, place in zip(shared.tolist(), places, strict=True):
-        # Farther than twice the greater of two depths, something narrower or lower lies between.
+        # Farther than that, something narrower or a third seed lies between.
         near = [] if tree is None else tree.query_ball_point(place, 2.5 * float(heights[i]))
         for j in shared[near].tolist():
             if owners[i] != owners[j] or (heights[j], j) >= (heights[i], i):
