@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -125,3 +127,24 @@ def test_an_address_of_another_computer_cannot_be_bound() -> None:
         pytest.raises(InvalidEndpointError, match=r"192\.0\.2\.1"),
     ):
         bind_socket(router, "tcp://192.0.2.1:5555")
+
+
+STRAY_BYTES = """
+import random, socket, zmq
+from zmqruntime._endpoints import bind_socket
+from zmqruntime.testing import free_endpoint
+rng = random.Random(1)
+for _ in range(200):
+    endpoint = free_endpoint()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.setsockopt(zmq.LINGER, 0)
+        bind_socket(router, endpoint.control_url)
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", endpoint.port)) as visitor:
+                visitor.sendall(rng.randbytes(200))
+"""
+
+
+def test_stray_bytes_while_a_socket_closes_do_not_end_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", STRAY_BYTES], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

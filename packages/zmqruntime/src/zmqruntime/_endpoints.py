@@ -202,7 +202,7 @@ def bind_host(bind_address: str, *, insecure: bool = False) -> str:
 
 
 def bind_socket(socket: zmq.Socket[bytes], url: str) -> None:
-    """Bind a socket; an occupied port is an `EndpointInUse`.
+    """Bind a socket to peers of ZMTP 3; an occupied port is an `EndpointInUse`.
 
     Parameters
     ----------
@@ -219,6 +219,9 @@ def bind_socket(socket: zmq.Socket[bytes], url: str) -> None:
         If the address does not belong to this computer or the port needs more rights.
     """
     socket.setsockopt(zmq.IPV6, 1 if "[" in url else 0)
+    # A domain makes libzmq refuse peers of ZMTP 1 and 2. libzmq 4.3.5 takes any stray bytes for
+    # such a peer, and aborts the process when they arrive while the socket closes.
+    socket.setsockopt(zmq.ZAP_DOMAIN, b"zmqruntime")
     try:
         socket.bind(url)
     except zmq.ZMQError as error:

@@ -210,6 +210,11 @@ class ZMQServer:
                 return
             self._stopped = True
             self.ready = False
+            if self._signals_installed and threading.current_thread() is threading.main_thread():
+                # an interpreter that ends gives signals their default action back, which kills;
+                # those that are ignored it leaves alone
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_IGN)
             self.control.close()
             self._lock.release()
             self.loop.stop()
@@ -261,9 +266,10 @@ class ZMQServer:
         """Turn SIGTERM and SIGINT into stop requests; main thread only.
 
         The interpreter writes the signal's number to a pipe that the loop reads; nothing else
-        happens in the handler, so it is safe at any moment and under any main loop. Handlers and
-        pipe stay for the rest of the process: a second signal while it ends changes nothing. In
-        a process with several servers, the last one that installs them is asked to stop.
+        happens in the handler, so it is safe at any moment and under any main loop. Once the
+        server has stopped the signals are ignored, so a second one changes nothing while the
+        process ends. In a process with several servers, the last one that installs the handlers
+        is asked to stop.
 
         Raises
         ------
