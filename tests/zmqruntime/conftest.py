@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +18,11 @@ def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     base.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
     return base / "zmqruntime"
+
+
+@pytest.fixture
+def shm() -> Iterator[Path]:
+    """Make a folder in shared memory, where nobody else's segments are."""
+    folder = Path(tempfile.mkdtemp(prefix="zmqruntime-test-", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
