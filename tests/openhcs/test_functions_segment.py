@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -339,3 +341,15 @@ def test_segmentation_costs_little_more_than_its_parts() -> None:
         return min(times)
 
     assert best(lambda: segment_nuclei(image, pixel_um=PIXEL_UM)) < 4 * best(parts)
+
+
+def test_importing_the_functions_loads_no_heavy_package() -> None:
+    program = (
+        "import sys, openhcs.functions\n"
+        "heavy = {'scipy', 'skimage', 'zarr', 'pyarrow', 'tifffile'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

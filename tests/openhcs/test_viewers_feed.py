@@ -14,24 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from openhcs.pipeline import Outcome, RunStarted, WellFinished, WellImage, WellStarted
+from openhcs.pipeline import Outcome, WellFinished, WellStarted
 from openhcs.testing.viewers import RecordingViewer
 from openhcs.viewers import NapariFeed
-from polystore.backends import (
-    ChannelMeta,
-    ImageMeta,
-    ImageWriter,
-    PlateLayout,
-    create_plate,
-    write_labels,
-)
 from zmqruntime.testing import free_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WELLS = ("A01", "A02", "B03")
-SHAPE = (300, 260)
+    from openhcs.testing.viewers import ShownRun
 
 
 @pytest.fixture(autouse=True)
@@ -47,78 +38,40 @@ def own_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     assert not list(Path("/dev/shm").glob(f"zr-*-{os.getpid()}-*"))
 
 
-def plane(well: str, channel: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint16]]:
-    seed = [WELLS.index(well), channel]
-    return np.random.default_rng(seed).integers(0, 4000, SHAPE).astype(np.uint16)
-
-
-def finished(out: Path, well: str) -> WellFinished:
-    """Write a well's results as a run does, and give the event of its end."""
-    plate = out / "plate.zarr"
-    if not plate.exists():
-        layout = PlateLayout.regular("p", rows=8, columns=12, wells=WELLS, images=["stitched"])
-        create_plate(plate, layout)
-    meta = ImageMeta(channels=(ChannelMeta("DAPI"), ChannelMeta("GFP")), pixel_um=(0.65, 0.65))
-    with ImageWriter(plate, well, "stitched", (2, *SHAPE), np.uint16, meta) as image:
-        for channel in range(2):
-            image.write_plane(plane(well, channel), c=channel)
-        image.commit()
-    write_labels(plate, well, "stitched", "nuclei", (plane(well, 0) > 2000).astype(np.int32))
-    return WellFinished(
-        well=well,
-        outcome=Outcome.OK,
-        seconds=1.0,
-        reused=False,
-        images=(
-            WellImage(
-                name="stitched",
-                path=f"{well[0]}/{int(well[1:])}/stitched",
-                field=None,
-                axes=("t", "channel", "z", "y", "x"),
-                shape=(1, 2, 1, *SHAPE),
-                dtype="uint16",
-                channels=("DAPI", "GFP"),
-                labels=("nuclei",),
-                pixel_um=(0.65, 0.65),
-            ),
-        ),
-    )
-
-
-def started(out: Path) -> RunStarted:
-    return RunStarted(run_id="run", out=out, wells=WELLS, done=(), steps=("stitch",), workers=1)
-
-
-def has_everything(viewer: RecordingViewer, wells: tuple[str, ...] = WELLS) -> bool:
+def has_everything(viewer: RecordingViewer, wells: tuple[str, ...]) -> bool:
     names = ("stitched DAPI", "stitched GFP", "nuclei")
     return all((name, (well,)) in viewer.planes for name in names for well in wells)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["arena", "inline"])
-def test_viewer_shows_what_the_run_finished(tmp_path: Path, shared: bool) -> None:
+def test_viewer_shows_what_the_run_finished(shown_run: ShownRun, shared: bool) -> None:
     port = free_endpoint().port
     with RecordingViewer(port) as viewer:
-        with NapariFeed(tmp_path, "plate", port=port, tell=print, use_shared_memory=shared) as feed:
-            feed(started(tmp_path))
-            for well in WELLS:
+        with NapariFeed(
+            shown_run.out, "plate", port=port, tell=print, use_shared_memory=shared
+        ) as feed:
+            feed(shown_run.started())
+            for well in shown_run.wells:
                 feed(WellStarted(well=well, worker=0, attempt=1))
-                feed(finished(tmp_path, well))
+                feed(shown_run.finished(well))
             report = feed.finish(30)
         assert (report.taken_in, report.missed) == (9, 0)
-        assert has_everything(viewer)
-        for well in WELLS:
+        assert has_everything(viewer, shown_run.wells)
+        for well in shown_run.wells:
             for channel, name in enumerate(("stitched DAPI", "stitched GFP")):
-                np.testing.assert_array_equal(viewer.planes[name, (well,)], plane(well, channel))
+                np.testing.assert_array_equal(
+                    viewer.planes[name, (well,)], shown_run.plane(well, channel)
+                )
         assert set(viewer.states.values()) == {"ok"}
 
 
-def test_failed_well_is_told_and_brings_no_image(tmp_path: Path) -> None:
+def test_failed_well_is_told_and_brings_no_image(shown_run: ShownRun) -> None:
     port = free_endpoint().port
     with (
         RecordingViewer(port) as viewer,
-        NapariFeed(tmp_path, "plate", port=port, tell=print) as feed,
+        NapariFeed(shown_run.out, "plate", port=port, tell=print) as feed,
     ):
-        feed(started(tmp_path))
+        feed(shown_run.started())
         feed(
             WellFinished(
                 well="A02", outcome=Outcome.FAILED, seconds=1, reused=False, error="plane missing"
@@ -129,22 +82,22 @@ def test_failed_well_is_told_and_brings_no_image(tmp_path: Path) -> None:
         assert not viewer.planes
 
 
-def test_viewer_that_comes_back_gets_what_it_missed(tmp_path: Path) -> None:
+def test_viewer_that_comes_back_gets_what_it_missed(shown_run: ShownRun) -> None:
     port = free_endpoint().port
     said: list[str] = []
-    with NapariFeed(tmp_path, "plate", port=port, tell=said.append) as feed:
+    with NapariFeed(shown_run.out, "plate", port=port, tell=said.append) as feed:
         with RecordingViewer(port) as first:
-            feed(started(tmp_path))
-            feed(finished(tmp_path, "A01"))
+            feed(shown_run.started())
+            feed(shown_run.finished("A01"))
             assert first.wait_for(lambda it: has_everything(it, ("A01",)))
-        feed(finished(tmp_path, "A02"))
-        feed(finished(tmp_path, "B03"))
+        feed(shown_run.finished("A02"))
+        feed(shown_run.finished("B03"))
         with RecordingViewer(port) as second:
-            assert second.wait_for(has_everything)
+            assert second.wait_for(lambda it: has_everything(it, shown_run.wells))
             assert feed.finish(30).missed == 0
 
 
-def test_stopped_viewer_holds_nothing_up_and_is_named(tmp_path: Path) -> None:
+def test_stopped_viewer_holds_nothing_up_and_is_named(shown_run: ShownRun) -> None:
     """A viewer that hangs keeps the feed waiting, never the run, and the end is bounded."""
     endpoint = free_endpoint()
     program = (
@@ -158,12 +111,12 @@ def test_stopped_viewer_holds_nothing_up_and_is_named(tmp_path: Path) -> None:
         assert viewer.stdout is not None
         assert viewer.stdout.readline() == "ready\n"
         said: list[str] = []
-        with NapariFeed(tmp_path, "plate", port=endpoint.port, tell=said.append) as feed:
-            feed(started(tmp_path))
-            feed(finished(tmp_path, "A01"))
+        with NapariFeed(shown_run.out, "plate", port=endpoint.port, tell=said.append) as feed:
+            feed(shown_run.started())
+            feed(shown_run.finished("A01"))
             assert feed.finish(30).missed == 0
             os.kill(viewer.pid, signal.SIGSTOP)
-            events = [finished(tmp_path, well) for well in ("A02", "B03")]
+            events = [shown_run.finished(well) for well in ("A02", "B03")]
             began = time.perf_counter()
             for event in events:
                 feed(event)
@@ -178,7 +131,7 @@ def test_stopped_viewer_holds_nothing_up_and_is_named(tmp_path: Path) -> None:
         viewer.communicate()
 
 
-def test_port_of_another_program_is_left_alone(tmp_path: Path) -> None:
+def test_port_of_another_program_is_left_alone(shown_run: ShownRun) -> None:
     import socket
 
     with socket.socket() as foreign:
@@ -186,23 +139,23 @@ def test_port_of_another_program_is_left_alone(tmp_path: Path) -> None:
         foreign.listen()
         port = foreign.getsockname()[1]
         said: list[str] = []
-        with NapariFeed(tmp_path, "plate", port=port, tell=said.append) as feed:
-            feed(started(tmp_path))
-            feed(finished(tmp_path, "A01"))
+        with NapariFeed(shown_run.out, "plate", port=port, tell=said.append) as feed:
+            feed(shown_run.started())
+            feed(shown_run.finished("A01"))
             report = feed.finish(60)
         assert report.missed == 3
         assert "goes on without napari" in " ".join(said)
 
 
-def test_large_runs_are_sent_at_a_level_that_fits(tmp_path: Path) -> None:
+def test_large_runs_are_sent_at_a_level_that_fits(shown_run: ShownRun) -> None:
     port = free_endpoint().port
     said: list[str] = []
     with (
         RecordingViewer(port) as viewer,
-        NapariFeed(tmp_path, "plate", port=port, tell=said.append, most_bytes=1) as feed,
+        NapariFeed(shown_run.out, "plate", port=port, tell=said.append, most_bytes=1) as feed,
     ):
-        feed(started(tmp_path))
-        feed(finished(tmp_path, "A01"))
+        feed(shown_run.started())
+        feed(shown_run.finished("A01"))
         assert feed.finish(30).missed == 0
         sent = viewer.planes["stitched DAPI", ("A01",)]
-        assert sent.shape[0] <= SHAPE[0]
+        assert sent.shape[0] <= shown_run.shape[0]

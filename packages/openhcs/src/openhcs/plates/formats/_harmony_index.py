@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from xml.etree.ElementTree import Element
 
-__all__ = ["HarmonyImage", "HarmonyIndex", "read_harmony_index", "taken_at"]
+__all__ = ["OF_CHANNEL", "HarmonyImage", "HarmonyIndex", "read_harmony_index", "taken_at"]
 
 _METRES = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "nm": 1e-3}
 _LENGTHS = frozenset(
@@ -22,6 +22,12 @@ _LENGTHS = frozenset(
 _NUMBERS = frozenset(
     {"ExposureTime", "MainExcitationWavelength", "MainEmissionWavelength", "MeasurementTimeOffset"}
 )
+OF_CHANNEL = frozenset(
+    {"ImageResolutionX", "ImageResolutionY", "ExposureTime"}
+    | {"MainExcitationWavelength", "MainEmissionWavelength"}
+)
+"""Numbers that are the same for all images of a channel."""
+
 _TEXTS = frozenset(
     {"id", "State", "URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "FlimID"}
     | {"ChannelName", "OrientationMatrix", "AbsTime"}

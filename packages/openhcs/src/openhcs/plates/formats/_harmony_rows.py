@@ -23,7 +23,7 @@ from openhcs.plates._headers import read_headers
 from openhcs.plates._plane import PlaneStatus, flim_kind
 from openhcs.plates._rows import Row
 from openhcs.plates._wells import well_name
-from openhcs.plates.formats._harmony_index import HarmonyImage, HarmonyIndex, taken_at
+from openhcs.plates.formats._harmony_index import OF_CHANNEL, HarmonyImage, HarmonyIndex, taken_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +79,7 @@ class HarmonyRows:
         self._renamed: list[str] = []
         self._names: list[str] = []  # of the images of the rows, as the index has them
         self._turned = False
+        self._escaped: list[tuple[Row, str]] = []
         self.used: set[str] = set()
         """Paths of the files that have a row; known once `rows` was called."""
         self.channel_numbers: dict[str, int] = {}
@@ -129,6 +130,8 @@ class HarmonyRows:
         return rows
 
     def _from_names(self, images: Sequence[HarmonyImage]) -> list[HarmonyImage]:
+        """Make images of files that a broken index no longer names; its channels still hold."""
+        like = {image.texts.get("ChannelID"): image for image in reversed(images)}
         listed = {posixpath.join(self._folder, image.texts.get("URL", "")) for image in images}
         found = []
         for path, file in self._files.items():
@@ -138,7 +141,13 @@ class HarmonyRows:
                 texts = dict(zip(names, match.groups()[:6], strict=True))
                 texts = {name: str(int(text)) for name, text in texts.items()}
                 texts |= {"URL": file.name, "State": "Ok", "FlimID": str(int(match[8]))}
-                found.append(HarmonyImage(texts, {}))
+                known = like.get(texts["ChannelID"])
+                if known is not None:
+                    texts["ChannelName"] = known.texts.get("ChannelName", "")
+                numbers = known.numbers if known is not None else {}
+                found.append(
+                    HarmonyImage(texts, {k: v for k, v in numbers.items() if k in OF_CHANNEL})
+                )
         return found
 
     def _row(self, image: HarmonyImage) -> Row | None:
@@ -214,9 +223,7 @@ class HarmonyRows:
         if re.match(r"[A-Za-z]:", name) or posixpath.isabs(path) or path.split("/")[0] == "..":
             row.status = PlaneStatus.UNREADABLE.value
             row.path = ""
-            self._findings.add(
-                "PATH_ESCAPE", f"The index names {name}, which lies outside the plate.", path=name
-            )
+            self._escaped.append((row, name))
             return
         file = self._files.get(path)
         if file is None and (file := self._by_case.get(path.lower())) is not None:
@@ -256,6 +263,8 @@ class HarmonyRows:
         for row in rows:
             if row.status == PlaneStatus.EMPTY:
                 self._odd("EMPTY_FILE", "has 0 bytes", row)
+        for row, name in self._escaped:
+            self._odd("PATH_ESCAPE", "is named by the index, but lies outside the plate", row, name)
         spelled: list[str] = []
         for number, channel in channels.items():
             name = names[channel].most_common(1)[0][0] if names[channel] else f"ch{number}"
@@ -315,16 +324,16 @@ class HarmonyRows:
                 path=alone.path or None if alone else None,
             )
 
-    def _odd(self, code: str, what: str, row: Row) -> None:
+    def _odd(self, code: str, what: str, row: Row, path: str = "") -> None:
         self._findings.add(
             code,
-            f"{row.path} {what}.",
+            f"{path or row.path} {what}.",
             well=row.well,
             field=row.field,
             channel=row.channel,
             z=row.z,
             t=row.t,
-            path=row.path,
+            path=path or row.path,
         )
 
 

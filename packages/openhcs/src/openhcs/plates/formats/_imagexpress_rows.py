@@ -21,7 +21,11 @@ from openhcs.plates._headers import read_headers
 from openhcs.plates._plane import PlaneKind, PlaneStatus
 from openhcs.plates._rows import Row
 from openhcs.plates.formats._imagexpress_kinds import kind_by_tag, kinds_of_group
-from openhcs.plates.formats._metaseries import MetaSeries, parse_metaseries
+from openhcs.plates.formats._metaseries import (
+    MetaSeries,
+    metaseries_damage,
+    parse_metaseries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["RowMaker"]
 
 _TRIES = 3
-_SLACK = 8192
+_SLACK = 1024
 """Bytes by which uncompressed files of one kind differ: their descriptions vary."""
 
 
@@ -156,6 +160,9 @@ class RowMaker:
             image.header = result
             if b"<!ENTITY" in result.description:
                 self._odd.append(("XML_ENTITY", "declares an entity in its description.", image))
+            elif broken := metaseries_damage(result.description):
+                said = f"has a description that is no XML: {broken}."
+                self._odd.append(("METADATA_UNREADABLE", said, image))
             elif result.description:
                 image.meta = parse_metaseries(result.description)
                 self._check_label(image)

@@ -7,10 +7,11 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from xml.parsers import expat
 
 from openhcs.plates._plane import PlaneKind
 
-__all__ = ["MetaSeries", "parse_metaseries"]
+__all__ = ["MetaSeries", "metaseries_damage", "parse_metaseries"]
 
 # One search over some 6 kB takes 9 µs, a parse of all of it 90; a plate has 20,000 of them. Nothing
 # but character references is resolved, so entities that a file declares have no effect.
@@ -114,6 +115,36 @@ def parse_metaseries(description: bytes) -> MetaSeries:
         if method is None
         else _METHODS.get(method.lower(), PlaneKind.UNKNOWN).value,
     )
+
+
+def metaseries_damage(description: bytes) -> str:
+    """Say where a description breaks.
+
+    Parameters
+    ----------
+    description
+        Tag 270.
+
+    Returns
+    -------
+    str
+        Empty when it is whole, or is no XML at all: other software writes plain text there.
+
+    Notes
+    -----
+    Only a description whose angle brackets do not pair is parsed; a damaged one has lost some.
+    """
+    if not description.startswith(b"<MetaData>"):
+        return ""
+    if description.count(b"<") == description.count(b">") and description.rstrip().endswith(
+        b"</MetaData>"
+    ):
+        return ""
+    try:
+        expat.ParserCreate().Parse(description, True)
+    except expat.ExpatError as error:
+        return str(error)
+    return ""
 
 
 def _number(found: dict[str, str], key: str) -> float:
