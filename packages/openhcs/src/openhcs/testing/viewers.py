@@ -1,24 +1,36 @@
-"""A viewer without a window, which records what it is asked to show."""
+"""Doubles for tests of live views: a viewer without a window, and a run without work."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+import numpy as np
 
+from openhcs.pipeline import Outcome, RunStarted, WellFinished, WellImage
 from openhcs.viewers import Receiver, RunWells
+from polystore.backends import (
+    ChannelMeta,
+    ImageMeta,
+    ImageWriter,
+    PlateLayout,
+    create_plate,
+    write_labels,
+)
 from zmqruntime import Endpoint, InvalidRequestError, Subscriber, ZMQServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from polystore.projection import LayerUpdate, Placement
     from zmqruntime import Peer, Request
 
-__all__ = ["RecordingViewer"]
+__all__ = ["RecordingViewer", "ShownRun"]
 
 
 class RecordingViewer:
@@ -103,3 +115,68 @@ class RecordingViewer:
                 self.states[run.run, well.well] = well.state
             self._changed.notify_all()
         return {}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRun:
+    """A result folder that fills up as its wells are finished, without a run.
+
+    Attributes
+    ----------
+    out
+        The folder.
+    wells
+        Wells of the run.
+    shape
+        (y, x) of their images.
+    """
+
+    out: Path
+    wells: tuple[str, ...] = ("A01", "A02", "B03")
+    shape: tuple[int, int] = (300, 260)
+
+    def plane(self, well: str, channel: int) -> NDArray[np.uint16]:
+        """Give the pixels of a channel, shape (y, x); the same each time."""
+        seed = [self.wells.index(well), channel]
+        return np.random.default_rng(seed).integers(0, 4000, self.shape).astype(np.uint16)
+
+    def started(self) -> RunStarted:
+        """Give the event of the run's start."""
+        return RunStarted(
+            run_id="run", out=self.out, wells=self.wells, done=(), steps=("stitch",), workers=1
+        )
+
+    def finished(self, well: str) -> WellFinished:
+        """Write a well's results as a run does, and give the event of its end."""
+        plate = self.out / "plate.zarr"
+        if not plate.exists():
+            layout = PlateLayout.regular(
+                "p", rows=8, columns=12, wells=self.wells, images=["stitched"]
+            )
+            create_plate(plate, layout)
+        meta = ImageMeta(channels=(ChannelMeta("DAPI"), ChannelMeta("GFP")), pixel_um=(0.65, 0.65))
+        with ImageWriter(plate, well, "stitched", (2, *self.shape), np.uint16, meta) as image:
+            for channel in range(2):
+                image.write_plane(self.plane(well, channel), c=channel)
+            image.commit()
+        nuclei = (self.plane(well, 0) > 2000).astype(np.int32)
+        write_labels(plate, well, "stitched", "nuclei", nuclei)
+        return WellFinished(
+            well=well,
+            outcome=Outcome.OK,
+            seconds=1.0,
+            reused=False,
+            images=(
+                WellImage(
+                    name="stitched",
+                    path=f"{well[0]}/{int(well[1:])}/stitched",
+                    field=None,
+                    axes=("t", "channel", "z", "y", "x"),
+                    shape=(1, 2, 1, *self.shape),
+                    dtype="uint16",
+                    channels=("DAPI", "GFP"),
+                    labels=("nuclei",),
+                    pixel_um=(0.65, 0.65),
+                ),
+            ),
+        )

@@ -1,0 +1,215 @@
+"""napari itself: layers on its model, and the service as a process with a window."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from openhcs.viewers import NapariFeed, napari_command
+from openhcs.viewers.napari import LayerBook
+from polystore import Components, Kind, Payload
+from polystore.projection import ComponentModes, Projector
+from zmqruntime import Endpoint, ZMQClient, find_services
+from zmqruntime.testing import free_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from openhcs.testing.viewers import ShownRun
+
+# napari's own models still name things that pydantic deprecates.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:napari"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:napari"),
+]
+READY_S = 90.0
+
+
+@pytest.fixture
+def viewer() -> Any:
+    from napari.components import ViewerModel
+
+    return ViewerModel()
+
+
+def projector() -> Projector:
+    return Projector(ComponentModes(), time.monotonic)
+
+
+def image(well: str, value: int, *, side: int = 32, channel: int = 0) -> Payload:
+    return Payload(
+        data=np.full((side, side), value, np.uint16),
+        components=Components(well=well, channel=channel),
+        name="stitched",
+        channel_name=("DAPI", "GFP")[channel],
+        contrast_limits=(0.0, 1000.0),
+        pixel_um=(0.65, 0.65),
+    )
+
+
+def show(book: LayerBook, source: Projector, *payloads: Payload) -> None:
+    for payload in payloads:
+        source.add(payload)
+    for update in source.take():
+        book.apply(update)
+
+
+def test_channels_are_layers_and_wells_a_slider(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    source.expect({"well": ["A01", "A02", "B03"]})
+    show(book, source, image("A02", 7), image("A02", 9, channel=1))
+    assert [layer.name for layer in viewer.layers] == ["stitched DAPI", "stitched GFP"]
+    data: NDArray[Any] = viewer.layers["stitched DAPI"].data
+    assert data.shape[0] == 3
+    assert data[1].max() == data[1].min() == 7
+    assert not data[0].any()
+    assert viewer.dims.axis_labels[0] == "well"
+    assert viewer.dims.current_step[0] == 1  # begins where there is something
+    assert tuple(viewer.layers[0].scale[-2:]) == (0.65, 0.65)
+
+
+def test_what_the_user_set_stays(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    show(book, source, image("A01", 1))
+    layer = viewer.layers[0]
+    layer.contrast_limits = (10, 20)
+    layer.name = "mine"
+    viewer.scene.camera.zoom = 3.5
+    show(book, source, image("B02", 2), image("C03", 3, side=48))
+    assert viewer.layers[0] is layer
+    assert layer.name == "mine"
+    assert tuple(layer.contrast_limits) == (10, 20)
+    assert viewer.scene.camera.zoom == 3.5
+    assert layer.data.shape[-2:] == (48, 48)
+    assert layer.data[1, ..., :32, :32].max() == 2
+
+
+def test_second_run_updates_the_same_layers(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    show(book, source, image("A01", 1))
+    show(book, source, image("A01", 5))
+    assert len(viewer.layers) == 1
+    assert viewer.layers[0].data.max() == 5
+
+
+def test_layer_that_the_user_removed_comes_back_with_the_next_image(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    show(book, source, image("A01", 1))
+    viewer.layers.clear()
+    show(book, source, image("A01", 2))
+    assert [layer.data.max() for layer in viewer.layers] == [2]
+
+
+def test_labels_become_a_labels_layer(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    labels = Payload(
+        data=np.eye(8, dtype=np.int32),
+        components=Components(well="A01"),
+        kind=Kind.LABELS,
+        name="nuclei",
+    )
+    show(book, source, labels)
+    assert type(viewer.layers["nuclei"]).__name__ == "Labels"
+
+
+@pytest.fixture
+def service(
+    display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], subprocess.Popen[str]]]:
+    """Start napari services with their own settings, on a screen; stop them at the end."""
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    settings = tmp_path / "napari.yaml"
+    settings.write_text("schema_version: 0.9.0\napplication: {first_time: false}\n")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("NAPARI_CONFIG", str(settings))
+    monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
+    monkeypatch.setenv("DISPLAY", display)
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(port: int) -> subprocess.Popen[str]:
+        process = subprocess.Popen(napari_command(port), text=True)
+        processes.append(process)
+        deadline = time.monotonic() + READY_S
+        while not any(each.port == port and each.ready for each in find_services()):
+            assert process.poll() is None, "napari ended before it was ready"
+            assert time.monotonic() < deadline, "napari did not become ready"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def describe(port: int) -> dict[str, Any]:
+    with ZMQClient(Endpoint("localhost", port), app="test") as client:
+        client.connect(10)
+        return dict(client.control.request("command", {"name": "describe"}, timeout=10))
+
+
+@pytest.mark.display
+def test_service_shows_a_run_and_serves_the_next_one(
+    service: Callable[[int], subprocess.Popen[str]], shown_run: ShownRun
+) -> None:
+    port = free_endpoint().port
+    process = service(port)
+    for _ in range(2):
+        with NapariFeed(shown_run.out, "plate", port=port, tell=print) as feed:
+            feed(shown_run.started())
+            for well in shown_run.wells:
+                feed(shown_run.finished(well))
+            assert feed.finish(60).missed == 0
+    told = describe(port)
+    assert told["layers"] == ["stitched DAPI", "stitched GFP", "nuclei"]
+    assert told["counts"]["received"] == 18
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert not find_services()
+
+
+@pytest.mark.display
+def test_killed_service_gets_everything_when_it_is_started_again(
+    service: Callable[[int], subprocess.Popen[str]], shown_run: ShownRun
+) -> None:
+    port = free_endpoint().port
+    first = service(port)
+    with NapariFeed(shown_run.out, "plate", port=port, tell=print) as feed:
+        feed(shown_run.started())
+        feed(shown_run.finished(shown_run.wells[0]))
+        assert feed.finish(60).missed == 0
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+        for well in shown_run.wells[1:]:
+            feed(shown_run.finished(well))
+        service(port)
+        assert feed.finish(60).missed == 0
+    assert describe(port)["counts"]["received"] == 9
+
+
+@pytest.mark.display
+def test_commands_list_and_stop_the_service(
+    service: Callable[[int], subprocess.Popen[str]],
+) -> None:
+    port = free_endpoint().port
+    process = service(port)
+    openhcs = [sys.executable, "-m", "openhcs"]
+    listed = subprocess.run(
+        [*openhcs, "services", "--json"], capture_output=True, text=True, check=True
+    )
+    assert [(each["app"], each["port"]) for each in json.loads(listed.stdout)] == [("napari", port)]
+    subprocess.run([*openhcs, "stop", str(port)], check=True)
+    assert process.wait(30) == 0
