@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from zmqruntime import DescriptorError, StaleSlotError
 from zmqruntime.carriers import Arena, ArenaView, SegmentName, SlotReference
 from zmqruntime.carriers._arena import as_bytes
@@ -28,7 +29,9 @@ def arena(shm: Path) -> Iterator[Arena]:
 
 
 @given(st.lists(st.binary(max_size=900), max_size=8), st.integers(0, 2))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_what_is_written_is_read_at_aligned_places(
     arena: Arena, shm: Path, buffers: list[bytes], slot: int
 ) -> None:

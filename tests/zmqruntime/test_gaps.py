@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from zmqruntime import Credit, Gap, GapReason, Recovery
 from zmqruntime._gaps import LossBook, SequenceCheck
 from zmqruntime._outbox import Outbox

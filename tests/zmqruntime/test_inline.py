@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from zmqruntime import DescriptorError, InlineLimits, PayloadTooLargeError
 from zmqruntime.carriers import Assembly
 from zmqruntime.carriers._inline import check_sizes, cut, part_sizes

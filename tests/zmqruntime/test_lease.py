@@ -7,6 +7,7 @@ import struct
 from collections import Counter
 
 import pytest
+
 from zmqruntime import Lease, LeaseInUseError, LeaseReleasedError, StaleSlotError
 
 DATA = b"0123456789"
@@ -105,8 +106,11 @@ def test_overwritten_memory_is_not_mapped() -> None:
 
 def test_a_forgotten_lease_is_released_with_a_warning() -> None:
     desk = Desk()
-    lease = desk.lease()
-    with pytest.warns(ResourceWarning, match="without release"):
-        del lease
+
+    def forget() -> None:
+        desk.lease()
         gc.collect()
+
+    with pytest.warns(ResourceWarning, match="without release"):
+        forget()
     assert desk.seen["released"] == 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+
 from zmqruntime import Carrier, CarrierReason, DescriptorError, Publisher, Subscriber, ZMQClient
 from zmqruntime.carriers import HostIdentity, Probe, SegmentName
 from zmqruntime.carriers._negotiate import answer_probe, judge

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from zmqruntime.carriers import SlotBook, SlotLender
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Book(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.0, 40.0))
     def time_goes_by(self, seconds: float) -> None:
         self.now += seconds
-        ended = {(each.slot, each.generation, each.holder) for each in self.book.expire(now=self.now)}
+        expired = self.book.expire(now=self.now)
+        ended = {(each.slot, each.generation, each.holder) for each in expired}
         over = {
             (*key, holder)
             for key, holders in self.held.items()

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from zmqruntime.carriers import Arena, Probe, SegmentName, sweep
 
 if TYPE_CHECKING:

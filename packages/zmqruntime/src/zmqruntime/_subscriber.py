@@ -17,10 +17,12 @@ import zmq
 from zmqruntime._credits import DEFAULT_CREDIT, Credit
 from zmqruntime._endpoints import bind_socket
 from zmqruntime._errors import (
+    BusyError,
     DescriptorError,
     InvalidRequestError,
     LoopStoppedError,
     NotFoundError,
+    UnavailableError,
 )
 from zmqruntime._gaps import Gap, GapReason
 from zmqruntime._reception import Item, ProducerStatus, Reception
@@ -293,9 +295,9 @@ class Subscriber:
     def _on_attach(self, request: Request, peer: Peer) -> dict[str, Any]:
         attach = request.parse(Attach)
         if self._socket is None:
-            raise InvalidRequestError("the subscriber has been closed", code="unavailable")
+            raise UnavailableError("the subscriber has been closed")
         if len(self._receptions) >= _MOST_PRODUCERS:
-            raise InvalidRequestError(f"{_MOST_PRODUCERS} producers take part", code="busy")
+            raise BusyError(f"{_MOST_PRODUCERS} producers take part; more are not let in")
         answer, proved = "", False
         if self._shared_memory and attach.probe and attach.host.digest == self._host.digest:
             with contextlib.suppress(DescriptorError):  # then inline; the sender learns why
