@@ -167,4 +167,4 @@ def _lay(
 def _ramp(span: _Span, position: float, size: int) -> NDArray[np.float32]:
     """Give the distance to the nearer end of a tile for each canvas pixel of its span."""
     inside = np.arange(span.start, span.stop) - position + 0.5
-    return np.minimum(inside, size - inside).astype(np.float32)
+    return np.asarray(np.minimum(inside, size - inside), dtype=np.float32)

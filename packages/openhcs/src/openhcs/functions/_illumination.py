@@ -316,7 +316,7 @@ def correct_illumination(
         ``none``; ``auto`` takes the vendor's, else an estimate from 10 fields or more, else none.
     dark
         Counts of a pixel that sees no light, 0 or more; None to estimate it together with the
-        profile.
+        profile. Give it where it is known: few cells on much background tell little of it.
 
     Raises
     ------

@@ -57,12 +57,12 @@ def enlarge(plane: NDArray[Any], shape: tuple[int, int], *, degree: int = 3) -> 
         edges = _edges(full, small)
         centres.append((edges[:-1] + edges[1:] - 1) / 2)
     ky, kx = (min(degree, count - 1) for count in plane.shape)
-    spline = RectBivariateSpline(*centres, plane, kx=ky, ky=kx, s=0)
+    spline = RectBivariateSpline(centres[0], centres[1], plane, kx=ky, ky=kx, s=0)
     grid = [
         np.clip(np.arange(full, dtype=np.float64), centre[0], centre[-1])
         for full, centre in zip(shape, centres, strict=True)
     ]
-    return np.asarray(spline(*grid, grid=True), dtype=np.float32)
+    return np.asarray(spline(grid[0], grid[1], grid=True), dtype=np.float32)
 
 
 def _edges(size: int, count: int) -> NDArray[np.intp]:

@@ -43,7 +43,8 @@ class Stitched:
     stitch
         ``verdict`` (``aligned``, ``partly``, ``stage-only`` or ``single``), ``reference``,
         ``tiles``, ``pairs``, ``accepted_fraction``, ``residual_95_px``, ``covered_fraction``, and
-        ``origin_y_um`` and ``origin_x_um``: the mosaic's first pixel from the well's centre.
+        ``origin_y_um`` and ``origin_x_um``: the mosaic's first pixel from the well's centre, NaN
+        where the stage says nothing.
     """
 
     image: Mapping[str, PlaneArray]
@@ -95,6 +96,7 @@ def stitch(
 
     Notes
     -----
+    Positions are rounded to 0.01 px, so that what lies on whole pixels is not interpolated.
     The first channel is the reference, not the mean of all: a mean would read every channel
     twice, and blurs where channels are shifted against each other.
     Holds the tiles of the reference channel, then those of one row of tiles at a time.
@@ -102,6 +104,7 @@ def stitch(
     name = _reference(channels, reference)
     _check(pixel_um, max_shift_um, least_ncc)
     fields = _fields(channels)
+    centres_px = _centres_um(fields) / np.asarray(pixel_um, dtype=np.float64)
     known = {tile.field: tile.load() for tile in channels[name]}
     shape = next(iter(known.values())).shape if known else (0, 0)
     for field, pixels in known.items():
@@ -109,8 +112,6 @@ def stitch(
             message = f"field {field} is {pixels.shape} px in {name}, others are {shape} px"
             raise ValueError(message)
     height, width = shape
-    scale = np.asarray(pixel_um, dtype=np.float64)
-    centres_px = _centres_um(fields) / scale
     limits = [
         min(size / 2, _MAX_SHIFT_PX if max_shift_um is None else max_shift_um / step)
         for size, step in zip(shape, pixel_um, strict=True)
@@ -124,7 +125,7 @@ def stitch(
     )
     placed = centres_px + found.displacement_px
     corner = placed.min(axis=0)
-    positions = placed - corner
+    positions = np.round(placed - corner, 2) if len(fields) > 1 else np.zeros((1, 2))
     canvas = mosaic_shape(positions, (height, width))
     at = {field: positions[n] for n, field in enumerate(fields)}
     image = {}
@@ -144,7 +145,7 @@ def stitch(
         if channel == name:
             covered = float(mosaic.covered.mean())
             known.clear()
-    origin = (corner - (np.array(shape) - 1) / 2) * scale
+    origin_um = (corner - (np.array(shape) - 1) / 2) * np.asarray(pixel_um)
     return Stitched(
         image=image,
         stitch_pairs=_pair_table(found, list(fields)),
@@ -157,8 +158,8 @@ def stitch(
             "accepted_fraction": found.accepted_fraction,
             "residual_95_px": found.residual_95_px,
             "covered_fraction": covered,
-            "origin_y_um": float(origin[0]),
-            "origin_x_um": float(origin[1]),
+            "origin_y_um": float(origin_um[0]),
+            "origin_x_um": float(origin_um[1]),
         },
     )
 
@@ -202,14 +203,11 @@ def _fields(channels: ChannelTiles) -> Mapping[int, Tile]:
 def _centres_um(fields: Mapping[int, Tile]) -> NDArray[np.float64]:
     """Give (y, x) of the centre of each tile, shape (n, 2)."""
     centres = np.array([(tile.y_um, tile.x_um) for tile in fields.values()], dtype=np.float64)
-    unknown = [
-        field for field, at in zip(fields, centres, strict=True) if not np.isfinite(at).all()
-    ]
-    if not unknown:
+    if len(fields) == 1 or np.isfinite(centres).all():
         return centres
-    if len(fields) == 1:
-        return np.zeros((1, 2))
-    unknown = ", ".join(str(field) for field, there in zip(fields, known, strict=True) if not there)
+    unknown = ", ".join(
+        str(field) for field, at in zip(fields, centres, strict=True) if not np.isfinite(at).all()
+    )
     message = (
         f"the stage position of field {unknown} is unknown; "
         "tiles are stitched from where the stage says they are"

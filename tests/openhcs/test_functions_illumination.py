@@ -1,0 +1,214 @@
+"""Illumination learned from fields with known vignetting, and taken out again."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from openhcs.functions import correct_illumination
+from openhcs.functions._illumination import Illumination
+from openhcs.functions._scale import enlarge, reduce_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+SHAPE = (240, 256)
+OFFSET = 100
+AUTO: Mapping[str, Any] = {"source": "auto", "dark": None}
+
+
+def vignetting() -> NDArray[np.float32]:
+    """Give a profile of mean 1 whose corners have 0.4 of the middle, off centre."""
+    y, x = np.mgrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j]
+    profile = 1 - 0.3 * (x**2 + y**2) + 0.04 * x - 0.03 * y
+    return np.asarray(profile / profile.mean(), dtype=np.float32)
+
+
+FLAT = vignetting()
+
+
+def field(rng: np.random.Generator, *, cells: int = 25) -> NDArray[np.uint16]:
+    canvas = np.zeros((SHAPE[0] + 40, SHAPE[1] + 40))
+    at = rng.integers(0, canvas.shape[0], cells), rng.integers(0, canvas.shape[1], cells)
+    canvas[at] = rng.lognormal(0, 0.4, cells) * 40000
+    light = (gaussian_filter(canvas, 3.0)[20:-20, 20:-20] + 150) * FLAT
+    return np.asarray(rng.poisson(light) + rng.normal(OFFSET, 3, SHAPE)).round().astype(np.uint16)
+
+
+def fields(count: int, seed: int = 4, *, cells: int = 25) -> list[NDArray[np.uint16]]:
+    rng = np.random.default_rng(seed)
+    return [field(rng, cells=cells) for _ in range(count)]
+
+
+def learn(
+    planes: Sequence[NDArray[Any]],
+    parameters: Mapping[str, Any] = AUTO,
+    vendor: NDArray[Any] | None = None,
+) -> Any:
+    preparation = Illumination()
+    summaries = [preparation.summarise(plane, parameters) for plane in planes]
+    return preparation.combine(summaries, parameters, shape=SHAPE, vendor=vendor)
+
+
+def background_variation(planes: Sequence[NDArray[Any]]) -> float:
+    background = gaussian_filter(np.percentile(np.stack(planes), 25, axis=0), 6)
+    return float(background.std() / background.mean())
+
+
+@pytest.mark.parametrize(("dark", "error"), [(None, 0.04), (float(OFFSET), 0.02)])
+def test_profile_is_found(dark: float | None, error: float) -> None:
+    planes = fields(64, cells=80)
+    found = learn(planes, {"source": "auto", "dark": dark})
+    assert found.note["source"] == "estimate"
+    assert found.note["confidence"] == "high"
+    assert float(np.sqrt(np.mean((found.arrays["flat"] - FLAT) ** 2))) <= error
+    assert found.arrays["flat"].mean() == pytest.approx(1, abs=1e-5)
+    assert found.note["dark"] == pytest.approx(OFFSET, abs=30)
+    corrected = [correct_illumination(p, prepared=found.arrays).image for p in planes]
+    before = [p.astype("f4") - OFFSET for p in planes]
+    gain = background_variation(before) / background_variation(corrected)
+    assert gain >= (5 if dark is not None else 3)
+
+
+def test_vendor_profile_is_used_as_it_is_and_gives_the_dark_level() -> None:
+    found = learn(fields(20), vendor=FLAT)
+    np.testing.assert_array_equal(found.arrays["flat"], FLAT)
+    assert found.note["source"] == found.note["confidence"] == "vendor"
+    assert found.note["dark"] == pytest.approx(OFFSET, abs=8)
+    known = learn([], {"source": "vendor", "dark": 97}, vendor=FLAT)
+    assert known.note["dark"] == 97
+
+
+def test_a_profile_is_taken_out_to_the_count() -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.integers(0, 4000, SHAPE, dtype=np.uint16)
+    found = learn([], {"source": "vendor", "dark": 100.0}, vendor=FLAT)
+    corrected = correct_illumination(plane, prepared=found.arrays, source="vendor", dark=100.0)
+    exact = np.rint((plane.astype("f4") - np.float32(100)) / FLAT)
+    np.testing.assert_array_equal(corrected.image, np.clip(exact, 0, 65535).astype(np.uint16))
+    assert corrected.image.dtype == plane.dtype
+    assert corrected.illumination["clipped_px"] == np.count_nonzero((exact < 0) | (exact > 65535))
+    assert corrected.illumination["source"] == "vendor"
+
+
+def test_wells_keep_their_ratio() -> None:
+    found = learn([], {"source": "vendor", "dark": 0.0}, vendor=FLAT)
+    dim = np.full(SHAPE, 1000, np.uint16)
+    one = correct_illumination(dim, prepared=found.arrays).image.astype(int)
+    three = correct_illumination(3 * dim, prepared=found.arrays).image.astype(int)
+    assert np.abs(three - 3 * one).max() <= 2
+
+
+def test_few_fields_are_said_to_be_few() -> None:
+    preparation = Illumination()
+    low = learn(fields(12))
+    assert (low.note["source"], low.note["confidence"]) == ("estimate", "low")
+    record = correct_illumination(fields(1)[0], prepared=low.arrays).illumination
+    assert (record["confidence"], record["fields"]) == ("low", 12)
+
+    assert preparation.wanted(AUTO, vendor=False, available=9) == 0
+    none = learn([])
+    assert none.note["source"] == "none"
+    assert "too few" in none.note["why"]
+    plane = fields(1)[0]
+    untouched = correct_illumination(plane, prepared=none.arrays)
+    np.testing.assert_array_equal(untouched.image, plane)
+    assert untouched.illumination["source"] == untouched.illumination["confidence"] == "none"
+
+
+def test_what_cannot_be_had_is_refused() -> None:
+    preparation = Illumination()
+    estimate = {"source": "estimate", "dark": None}
+    vendor = {"source": "vendor", "dark": None}
+    with pytest.raises(ValueError, match="9 fields are too few"):
+        preparation.wanted(estimate, vendor=False, available=9)
+    with pytest.raises(ValueError, match="3 fields are too few"):
+        learn(fields(3), estimate)
+    with pytest.raises(ValueError, match="no illumination profile"):
+        preparation.wanted(vendor, vendor=False, available=100)
+    with pytest.raises(ValueError, match="no illumination profile"):
+        learn([], vendor)
+    with pytest.raises(ValueError, match="'magic'"):
+        preparation.wanted({"source": "magic", "dark": None}, vendor=True, available=100)
+    with pytest.raises(ValueError, match="profile is"):
+        learn([], vendor, vendor=np.ones((2, 2), np.float32))
+    arrays = learn([], {"source": "vendor", "dark": 1.0}, vendor=FLAT).arrays
+    with pytest.raises(ValueError, match="profile is"):
+        correct_illumination(np.zeros((8, 8), np.uint16), prepared=arrays)
+
+
+@pytest.mark.parametrize(
+    ("source", "dark", "vendor", "available", "wanted"),
+    [
+        ("none", None, True, 500, 0),
+        ("auto", None, True, 500, 64),
+        ("auto", 100.0, True, 500, 0),
+        ("auto", 100.0, False, 500, 64),
+        ("auto", None, False, 30, 30),
+        ("estimate", None, True, 500, 64),
+        ("vendor", None, True, 4, 4),
+    ],
+)
+def test_only_as_many_fields_as_needed_are_read(
+    source: str, dark: float | None, vendor: bool, available: int, wanted: int
+) -> None:
+    parameters = {"source": source, "dark": dark}
+    assert Illumination().wanted(parameters, vendor=vendor, available=available) == wanted
+
+
+def test_dark_and_constant_plates_do_no_harm() -> None:
+    for value in (0, 500):
+        found = learn([np.full(SHAPE, value, np.uint16)] * 12)
+        assert np.isfinite(found.arrays["flat"]).all()
+        image = correct_illumination(np.full(SHAPE, 900, np.uint16), prepared=found.arrays).image
+        assert np.ptp(image) <= 1
+
+
+def test_tiny_planes_can_be_learned_from() -> None:
+    rng = np.random.default_rng(0)
+    preparation = Illumination()
+    summaries = [
+        preparation.summarise(rng.integers(0, 900, (32, 32), dtype=np.uint16), AUTO)
+        for _ in range(10)
+    ]
+    found = preparation.combine(summaries, AUTO, shape=(32, 32), vendor=None)
+    assert found.arrays["flat"].shape == (32, 32)
+
+
+def test_reduced_planes_enlarge_to_what_they_were() -> None:
+    y, x = np.mgrid[-1:1:250j, -1:1:333j]
+    smooth = (1 - 0.3 * x**2 - 0.2 * y**2 + 0.1 * x * y).astype(np.float32)
+    again = enlarge(reduce_mean(smooth, (128, 128)), smooth.shape)
+    assert np.abs(again - smooth).max() < 0.01
+    assert np.abs(again - smooth)[3:-3, 3:-3].max() < 0.002
+    exact = reduce_mean(np.arange(64, dtype=np.uint16).reshape(8, 8), (2, 4))
+    assert exact[0, 0] == pytest.approx(np.mean([0, 1, 8, 9, 16, 17, 24, 25]))
+
+
+def test_correcting_costs_no_more_than_three_plain_passes() -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.integers(200, 4000, (1080, 1080), dtype=np.uint16)
+    flat = np.full(plane.shape, 1.1, np.float32)
+    found = Illumination().combine(
+        [], {"source": "vendor", "dark": 100.0}, shape=(1080, 1080), vendor=flat
+    )
+
+    def plain() -> None:
+        np.rint((plane - np.float32(100)) / flat).astype(np.uint16)
+
+    def ours() -> None:
+        correct_illumination(plane, prepared=found.arrays)
+
+    times = {plain: 1e9, ours: 1e9}
+    for _ in range(7):
+        for call in times:
+            start = time.process_time()
+            call()
+            times[call] = min(times[call], time.process_time() - start)
+    assert times[ours] <= 3 * times[plain]
