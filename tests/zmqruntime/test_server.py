@@ -313,3 +313,12 @@ def test_a_malformed_hello_is_refused(body: dict[str, Any]) -> None:
         client.connect()
         with pytest.raises(ValueError, match="malformed"):
             client.control.request("hello", body)
+
+
+def test_whoever_asks_late_for_stop_requests_is_told_too() -> None:
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with serve_in_thread() as server:
+        server.request_stop("the plate is done")
+        server.request_stop("again")
+        server.on_stop_request(told.put)
+        assert told.get(timeout=SOON) == "the plate is done"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-import struct
 from collections import Counter, defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from zmqruntime._errors import (
     request_error,
 )
 from zmqruntime._messages import V_MAX, Reply, RequestMessage
+from zmqruntime._monitor import Monitor
 from zmqruntime._polling import Backoff, Deadline
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ _RECONNECT_MS = 50
 _RECONNECT_MOST_MS = 1000
 _MOST_READ = 64
 _FULL_RETRY_S = 0.01
-_MONITOR_EVENT = struct.Struct("=HI")  # event and value, as zmq_socket_monitor(3) lays them out
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +89,7 @@ class ControlClient:
         self._connected_callbacks: list[Callable[[], object]] = []
         self._lost_callbacks: list[Callable[[str], object]] = []
         self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
+        self._monitor: Monitor | None = None
         self._flushing: TimerHandle | None = None
         self._ids = itertools.count(1)
         self._prefix = secrets.token_hex(4)
@@ -357,10 +356,8 @@ class ControlClient:
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
         self._socket = socket
-        self._monitor = socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        )
-        self.loop.register(self._monitor, self._on_monitor)
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        self._monitor = Monitor(self.loop, socket, events, self._on_events)
         self.loop.register(socket, self._on_readable)
         socket.connect(self.url)
 
@@ -371,9 +368,7 @@ class ControlClient:
             return
         self.connected = False
         self.loop.unregister(self._socket)
-        self.loop.unregister(self._monitor)
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
+        self._monitor.close()
         self._socket.close()
         self._socket = self._monitor = None
 
@@ -437,9 +432,8 @@ class ControlClient:
             pending.timer.cancel()
         return not pending.future.done() and pending.future.set_running_or_notify_cancel()
 
-    def _on_monitor(self) -> None:
-        while self._monitor is not None and self._monitor.poll(0):
-            event, _ = _MONITOR_EVENT.unpack(self._monitor.recv_multipart(zmq.NOBLOCK)[0])
+    def _on_events(self, events: list[int]) -> None:
+        for event in events:
             if event == zmq.EVENT_DISCONNECTED:
                 self.declare_lost("the connection broke")
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,7 +18,6 @@ from zmqruntime._codec import Encoding, Limits
 from zmqruntime._endpoints import bind_socket
 from zmqruntime._errors import (
     BusyError,
-    ConflictError,
     DeadlineError,
     ForbiddenError,
     FrameError,
@@ -30,7 +29,9 @@ from zmqruntime._errors import (
     request_error,
 )
 from zmqruntime._messages import V_MAX, V_MIN, PushMessage, Reply, ReplyMessage, Request
+from zmqruntime._monitor import Monitor
 from zmqruntime._peer import Peer
+from zmqruntime._repeats import Repeats
 from zmqruntime._workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ logger = logging.getLogger(__name__)
 _OPEN_TYPES = frozenset({"ping", "hello"})
 _MOST_READ = 64  # messages per turn of the loop, so that other sockets get theirs
 _MOST_PEERS = 1024
-_MOST_STORED = 256
-_MOST_WAITING = 64
 _MOST_ENVELOPE = 8
 _HEARTBEAT_MS = 1000
 _SETTLE_S = 0.02  # the monitor speaks a moment before the socket forgets the connection
@@ -64,14 +63,6 @@ class _Return:
     id: str = ""
     trace: str | None = None
     wanted: bool = True
-
-
-@dataclass(slots=True)
-class _Stored:
-    """Result of a request with an idempotency key, or those who wait for it."""
-
-    reply: Reply | None = None
-    waiting: list[_Return] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +119,10 @@ class ControlServer:
         self._handlers: dict[str, _Registered] = {}
         self._peers: dict[bytes, Peer] = {}
         self._lost: list[Callable[[Peer], object]] = []
-        self._stored: OrderedDict[tuple[str, str], _Stored] = OrderedDict()
+        self._repeats: Repeats[_Return] = Repeats()
         self._pool = WorkerPool(f"{loop.name}-worker", threads=workers)
         self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
+        self._monitor: Monitor | None = None
         self._looking = False
         self.handle("ping", self._on_ping, on_loop=True)
 
@@ -246,17 +237,14 @@ class ControlServer:
             socket.close(linger=0)
             raise
         self._socket = socket
-        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = Monitor(self.loop, socket, zmq.EVENT_DISCONNECTED, self._on_disconnected)
         self.loop.register(socket, self._on_readable)
-        self.loop.register(self._monitor, self._on_monitor)
 
     def _close(self) -> None:
         if self._socket is None or self._monitor is None:
             return
         self.loop.unregister(self._socket)
-        self.loop.unregister(self._monitor)
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
+        self._monitor.close()
         self._socket.close()
         self._socket = self._monitor = None
 
@@ -349,8 +337,12 @@ class ControlServer:
                 f"no request {request.type!r} here; known are {sorted(self._handlers)}",
                 code="unknown_type",
             )
-        if request.key is not None and self._answer_from_store(request, request.key, back):
-            return
+        if request.key is not None:
+            known = self._repeats.arrive(request.type, request.key, back)
+            if isinstance(known, Reply):
+                self._answer(back, known)
+            if known is not True:
+                return
         if registered.on_loop:
             self._finish(request, back, self._call(registered.handler, request, peer))
             return
@@ -380,37 +372,12 @@ class ControlServer:
         """Answer a request, and everybody who asked the same by its key; on the loop."""
         waiting: list[_Return] = []
         if request.key is not None:
-            stored = self._stored.get((request.type, request.key))
-            if stored is not None:
-                waiting, stored.waiting = stored.waiting, []
-                if isinstance(outcome, Reply):
-                    stored.reply = outcome
-                else:  # not done, so it may be tried again
-                    del self._stored[request.type, request.key]
+            waiting = self._repeats.finish(request.type, request.key, outcome)
         for target in (back, *waiting):
             if isinstance(outcome, Reply):
                 self._answer(target, outcome)
             else:
                 self._refuse(target, outcome)
-
-    def _answer_from_store(self, request: Request, key: str, back: _Return) -> bool:
-        """Answer a repeat of a request with a key, or remember the first one."""
-        stored = self._stored.get((request.type, key))
-        if stored is None:
-            if len(self._stored) >= _MOST_STORED:
-                done = next((name for name, each in self._stored.items() if each.reply), None)
-                if done is None:
-                    raise BusyError("too many requests with a key are under way", retryable=True)
-                del self._stored[done]
-            self._stored[request.type, key] = _Stored()
-            return False
-        if stored.reply is not None:
-            self._answer(back, stored.reply)
-        elif len(stored.waiting) < _MOST_WAITING:
-            stored.waiting.append(back)
-        else:
-            raise ConflictError(f"the request with key {key!r} is under way already")
-        return True
 
     def _on_ping(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
         return Reply({"ready": True, "v_min": V_MIN, "v_max": V_MAX}, "pong")
@@ -502,12 +469,8 @@ class ControlServer:
         for callback in self._lost:
             self.loop.call_soon(callback, peer)
 
-    def _on_monitor(self) -> None:
+    def _on_disconnected(self, _events: list[int]) -> None:
         """Learn that some connection ended; see, a moment later, whose."""
-        if self._monitor is None:
-            return
-        while self._monitor.poll(0):
-            self._monitor.recv_multipart(zmq.NOBLOCK)
         if not self._looking and self._peers:
             self._looking = True
             self.loop.call_later(_SETTLE_S, self._look_for_lost)

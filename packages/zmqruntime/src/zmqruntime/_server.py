@@ -103,8 +103,10 @@ class ZMQServer:
         self._started_at = 0.0
         self._state = threading.Lock()  # guards the two flags
         self._started = self._stopped = False
-        self._stop_requested = threading.Event()
+        self._asking = threading.Lock()  # guards the next two
+        self._stop_reason: str | None = None
         self._stop_callbacks: list[Callable[[str], object]] = []
+        self._stop_requested = threading.Event()
         self._signals_installed = False
         self.control = ControlServer(
             self.loop,
@@ -229,13 +231,16 @@ class ZMQServer:
         reason
             For the log.
         """
-        if self._stop_requested.is_set():
-            return
-        self._stop_requested.set()
+        with self._asking:
+            if self._stop_reason is not None:
+                return
+            self._stop_reason = reason
+            callbacks = tuple(self._stop_callbacks)
         logger.info("%s on port %d: %s", self.app, self.ports.control, reason)
         if self.loop.running:
-            for callback in self._stop_callbacks:
+            for callback in callbacks:
                 self.loop.call_soon(callback, reason)
+        self._stop_requested.set()
 
     def on_stop_request(self, callback: Callable[[str], object]) -> None:
         """Call a function, on the loop, with the reason, when the service should end.
@@ -243,9 +248,14 @@ class ZMQServer:
         Parameters
         ----------
         callback
-            Tells the program's own main loop, which then calls `stop`.
+            Tells the program's own main loop, which then calls `stop`. Called soon if the
+            service was asked already.
         """
-        self._stop_callbacks.append(callback)
+        with self._asking:
+            self._stop_callbacks.append(callback)
+            reason = self._stop_reason
+        if reason is not None and self.loop.running:
+            self.loop.call_soon(callback, reason)
 
     def wait_for_stop_request(self, timeout: float | None = None) -> bool:
         """Wait until a signal, the owner or a shutdown request asks the service to end.

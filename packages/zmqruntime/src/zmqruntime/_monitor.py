@@ -1,0 +1,67 @@
+"""Monitor: what libzmq says about the connections of a socket."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import zmq
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zmqruntime._loop import IOThread
+
+__all__ = ["Monitor"]
+
+_EVENT = struct.Struct("=HI")  # event and value, as zmq_socket_monitor(3) lays them out
+
+
+class Monitor:
+    """Tells of the events of one socket, on the loop that owns it.
+
+    Parameters
+    ----------
+    loop
+        The loop; the constructor runs on it.
+    socket
+        Socket to watch.
+    events
+        Events wanted, ``zmq.EVENT_...`` added up. Ask for few: each one wakes the loop.
+    callback
+        Called with the events that came, in order.
+    """
+
+    def __init__(
+        self,
+        loop: IOThread,
+        socket: zmq.Socket[bytes],
+        events: int,
+        callback: Callable[[list[int]], object],
+    ) -> None:
+        self._loop = loop
+        self._watched = socket
+        self._callback = callback
+        self._socket: zmq.Socket[bytes] | None = socket.get_monitor_socket(events)
+        loop.register(self._socket, self._on_readable)
+
+    def close(self) -> None:
+        """Watch no longer; on the loop, before the watched socket is closed. Twice is harmless."""
+        if self._socket is None:
+            return
+        self._loop.unregister(self._socket)
+        self._watched.disable_monitor()
+        self._socket.close(linger=0)
+        self._socket = None
+
+    def _on_readable(self) -> None:
+        events = []
+        while self._socket is not None:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            event, _ = _EVENT.unpack(frames[0])
+            events.append(event)
+        if events:
+            self._callback(events)
