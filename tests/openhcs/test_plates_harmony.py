@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ import tifffile
 
 from openhcs._errors import FormatNotRecognisedError, PlateError
 from openhcs.plates import PlateIndex, open_plate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 V5 = "http://www.perkinelmer.com/PEHH/HarmonyV5"
 V6 = "http://www.perkinelmer.com/PEHH/HarmonyV6"
@@ -80,7 +83,9 @@ def url(
 def write_images(folder: Path, *names: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for value, name in enumerate(names, 1):
-        tifffile.imwrite(folder / name, np.full((6, 8), value, np.uint16) + np.arange(8, dtype="u2"))
+        tifffile.imwrite(
+            folder / name, np.full((6, 8), value, np.uint16) + np.arange(8, dtype="u2")
+        )
 
 
 def plate(folder: Path, text: str, *names: str, index: str = "Index.idx.xml") -> Path:
@@ -113,7 +118,7 @@ def test_every_version_gives_the_same_plane(
     assert (plane.x_um, plane.y_um, plane.z_um) == (100.0, -200.0, 2.0)
     assert (plane.pixel_um_y, plane.pixel_um_x) == pytest.approx((0.5, 0.6))
     assert (plane.channel_name, plane.excitation_nm, plane.exposure_s) == ("Cy3 (a, b", 475, 0.25)
-    assert (plane.shape, plane.dtype) == ((6, 8), np.uint16)
+    assert (plane.shape, plane.dtype) == ((6, 8), np.dtype(np.uint16))
     assert not index.findings
 
 
@@ -354,7 +359,7 @@ def test_the_vendor_profile_flattens_real_background(real_plates: Path) -> None:
     channel = index.channel_names.index("Alexa 647")
     profile = index.vendor_profile(channel)
     assert profile is not None
-    assert (profile.shape, profile.dtype) == ((1080, 1080), np.float32)
+    assert (profile.shape, profile.dtype) == ((1080, 1080), np.dtype(np.float32))
     assert float(profile.mean()) == pytest.approx(1.0, abs=1e-3)
     (plane,) = index.select(channels=[channel])
     blocks = index.read(plane).reshape(40, 27, 40, 27).swapaxes(1, 2).reshape(40, 40, -1)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +14,9 @@ from openhcs.plates._scan import ScannedFile
 from openhcs.plates.formats._imagexpress_names import parse_image_file
 from openhcs.plates.formats._imagexpress_plan import parse_htd
 from openhcs.plates.formats._metaseries import parse_metaseries
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GUID = "E94C24BD-45E4-450A-9919-257C714278F7"
 DIGITS = "17654C10-92F1-4DFD-98AA-6A01BBD77557"
@@ -38,9 +41,9 @@ def tags(**more: object) -> dict[str, object]:
     } | more
 
 
-def write(path: Path, value: int = 1, *, shape: tuple[int, int] = (8, 10), **more: object) -> None:
+def write(path: Path, value: int = 1, /, **more: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) + value
+    pixels = np.arange(80, dtype=np.uint16).reshape(8, 10) + value
     description = describe_plane(**tags(**more))
     tifffile.imwrite(path, pixels, description=description, metadata=None, software="MetaSeries")
 
@@ -138,7 +141,8 @@ def test_tags_are_read_with_their_units() -> None:
     )
     meta = parse_metaseries(description.encode())
     assert meta.pixel_um == pytest.approx((0.325, 0.65))
-    assert (meta.exposure_s, meta.label, meta.step) == (pytest.approx(0.015), ("E07", 12), 3)
+    assert meta.exposure_s == pytest.approx(0.015)
+    assert (meta.label, meta.step) == (("E07", 12), 3)
     assert (meta.channel, meta.projection) == ("Cy3 & more", None)
 
 
@@ -374,9 +378,7 @@ def test_the_real_time_lapse(real_plates: Path) -> None:
     assert int(index.read(next(iter(index))).max()) > 0
 
 
-def test_a_plane_taken_out_of_the_real_plate_is_missed(
-    real_plates: Path, tmp_path: Path
-) -> None:
+def test_a_plane_taken_out_of_the_real_plate_is_missed(real_plates: Path, tmp_path: Path) -> None:
     copy = tmp_path / "plate"
     shutil.copytree(real_plates / "imagexpress_database/Projection-Mix", copy)
     gone = next(copy.glob("2023-02-21/1334/ZStep_4/*_E08_s2_w1[!_]*.tif"))

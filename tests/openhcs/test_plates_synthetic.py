@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
@@ -15,6 +14,9 @@ from openhcs.plates import PlateIndex, open_plate
 from openhcs.testing import PlateTruth, decode_stamp, synthetic_plate
 from openhcs.testing._faults import FaultKind
 from openhcs.testing._spec import PlateFormat
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMATS: tuple[PlateFormat, ...] = get_args(PlateFormat)
 READERS = {
@@ -122,7 +124,8 @@ def test_positions_are_those_of_the_stage(whole: PlateTruth) -> None:
     }
     for plane in open_plate(whole.folder, cache=False):
         x, y = tiles[plane.well, plane.field]
-        assert (plane.x_um, plane.y_um) == (pytest.approx(x, abs=0.01), pytest.approx(y, abs=0.01))
+        assert plane.x_um == pytest.approx(x, abs=0.01)
+        assert plane.y_um == pytest.approx(y, abs=0.01)
 
 
 def test_focus_differs_by_the_step_of_the_stack(whole: PlateTruth) -> None:

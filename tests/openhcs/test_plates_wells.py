@@ -57,7 +57,7 @@ def test_selections(text: str, chosen: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["", " , ", "I01", "C13", "Z*", "A1-", "?", "A01,H13", "C*7x"])
 def test_selections_of_nothing_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not|names no well|no well is named"):
+    with pytest.raises(ValueError, match=r"is not|names no well|no well is named"):
         parse_wells(text, PLATE)
 
 

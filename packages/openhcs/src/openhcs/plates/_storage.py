@@ -87,7 +87,7 @@ def read_index(path: str | Path) -> PlateIndex:
         If it is damaged, or was written by another version.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             facts = _facts_from_json(json.loads(_text(stored["facts"])))
             columns: dict[str, NDArray[Any]] = {}
             for name, dtype in COLUMNS.items():
