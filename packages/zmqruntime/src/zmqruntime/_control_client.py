@@ -184,10 +184,8 @@ class ControlClient:
 
         Raises
         ------
-        ZmqRuntimeError
+        ZmqRuntimeError, RuntimeError
             As `request`.
-        RuntimeError
-            If called on the loop.
         """
         if self.loop.on_loop:
             raise RuntimeError("request() would make the loop wait for itself: use request_nowait")
@@ -233,7 +231,7 @@ class ControlClient:
             If the client or its loop has been stopped.
         """
         if self.closed:
-            raise LoopStoppedError(f"the connection to {self.url} was closed here")
+            raise self._closed_here()
         if not self._opened:
             raise PeerLostError(f"not connected to {self.url}: call connect() or open() first")
         id_ = f"{self._prefix}-{next(self._ids)}"
@@ -346,6 +344,9 @@ class ControlClient:
             )
         )
 
+    def _closed_here(self) -> LoopStoppedError:
+        return LoopStoppedError(f"the connection to {self.url} was closed here")
+
     def _open(self) -> None:
         socket = self.loop.context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 200)
@@ -363,7 +364,7 @@ class ControlClient:
 
     def _close(self) -> None:
         for pending in tuple(self._pending.values()):
-            self._fail(pending, LoopStoppedError(f"the connection to {self.url} was closed here"))
+            self._fail(pending, self._closed_here())
         if self._socket is None or self._monitor is None:
             return
         self.connected = False
@@ -374,9 +375,7 @@ class ControlClient:
 
     def _begin(self, pending: _Pending) -> None:
         if self.closed:
-            pending.future.set_exception(
-                LoopStoppedError(f"the connection to {self.url} was closed here")
-            )
+            pending.future.set_exception(self._closed_here())
             return
         self._pending[pending.id] = pending
         pending.timer = self.loop.call_later(
@@ -473,12 +472,8 @@ class ControlClient:
             self.counters["late"] += 1
             return
         if message.type in ("error", "reject"):
-            refusal = request_error(
-                message.code,
-                message.message,
-                details=message.details,
-                retryable=message.retryable,
-            )
+            text, details, again = message.message, message.details, message.retryable
+            refusal = request_error(message.code, text, details=details, retryable=again)
             self._on_refusal(pending, refusal)
         elif self._settle(pending):
             pending.future.set_result(Reply(message.body, message.type, tuple(frames[2:])))
