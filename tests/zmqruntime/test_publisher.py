@@ -417,10 +417,11 @@ def test_memory_of_a_silent_receiver_is_used_again_and_the_loss_is_seen_at_both_
     for key in ("1", "2", "3"):  # two slots: the third waits until a lease has run out
         publisher.publish(b"", [bytes(1 << 20)], key=key, timeout=10)
     assert {gap.reason for gap in publisher.gaps} == {GapReason.LEASE_EXPIRED}
-    assert "1" in publisher.unacknowledged
+    assert {"1", "2"} <= set(publisher.unacknowledged)
     os.kill(receiver.process.pid, signal.SIGCONT)
     lines = [receiver.line() for _ in range(3)]
-    assert "gap 2 2 lease_expired" in lines
+    # one of the two slots was written again, the other could still be read
+    assert {"gap 2 2 lease_expired", "gap 3 3 lease_expired"} & set(lines)
     assert f"got 3 {1 << 20}" in lines
 
 

@@ -53,8 +53,9 @@ from zmqruntime._outbox import Ack
 from zmqruntime._owner import Identity
 from zmqruntime._peer import Peer
 from zmqruntime._polling import Backoff, Deadline
-from zmqruntime._publisher import LinkState, Publisher, PublisherState
+from zmqruntime._publisher import Publisher
 from zmqruntime._publisher_pool import PublisherPool
+from zmqruntime._publisher_state import LinkState, PublisherState
 from zmqruntime._reception import Item, ProducerStatus
 from zmqruntime._server import ZMQServer
 from zmqruntime._spawn import Readiness, ServiceProcess, launch_service, start_service

@@ -7,7 +7,7 @@ subscription on the data channel, and begins again whenever one of them is lost.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,10 +21,9 @@ from zmqruntime._stream_messages import Attach, Attached, Detach
 from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity, Probe, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from pathlib import Path
-    from typing import Protocol
 
     from zmqruntime._client import ZMQClient
     from zmqruntime._handshake import Welcome
@@ -32,23 +31,7 @@ if TYPE_CHECKING:
     from zmqruntime._messages import Reply
     from zmqruntime._stream_messages import AckStatus, Mode
 
-    class LaneKeeper(Protocol):
-        """Who is told what happens to the receiver; the publisher. All calls come on the loop."""
-
-        def agreed(self, lane: Lane) -> None:
-            """Take a run whose receiver has agreed, but does not listen yet."""
-
-        def began(self, lane: Lane) -> None:
-            """Begin to send: the receiver listens."""
-
-        def ended(self, reason: GapReason, why: str) -> None:
-            """Stop sending: the present run, if any, is over."""
-
-        def waiting(self, why: str) -> None:
-            """Note why there is no receiver."""
-
-
-__all__ = ["Attachment"]
+__all__ = ["Attachment", "LaneEvents"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +42,28 @@ _ATTACH_S = 5.0
 _LINGER_MS = 200
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneEvents:
+    """What a publisher is told about its receiver, on the loop.
+
+    Attributes
+    ----------
+    agreed
+        A receiver has agreed to a run, but does not listen yet.
+    began
+        It listens: messages may be sent.
+    ended
+        The present run, if any, is over: why, as a word and as a sentence.
+    waiting
+        There is no receiver: why.
+    """
+
+    agreed: Callable[[Lane], object]
+    began: Callable[[Lane], object]
+    ended: Callable[[GapReason, str], object]
+    waiting: Callable[[str], object]
+
+
 class Attachment:
     """The loop's half of a publisher.
 
@@ -66,7 +71,7 @@ class Attachment:
     ----------
     client
         Connection to the service.
-    keeper
+    events
         Who is told.
     topic, mode, until
         As for `Publisher`.
@@ -85,7 +90,7 @@ class Attachment:
     def __init__(
         self,
         client: ZMQClient,
-        keeper: LaneKeeper,
+        events: LaneEvents,
         *,
         topic: str,
         mode: Mode,
@@ -95,7 +100,7 @@ class Attachment:
         directory: Path,
     ) -> None:
         self._client = client
-        self._keeper = keeper
+        self._events = events
         self._topic = topic
         self._mode = mode
         self._until = until
@@ -223,7 +228,7 @@ class Attachment:
             attached = msgspec.convert(future.result().body, Attached)
         except (RequestError, ControlTimeout, msgspec.ValidationError) as error:
             if attempt == self._attempt and not self._closed:
-                self._keeper.waiting(f"{self._peer} did not let us take part: {error}")
+                self._events.waiting(f"{self._peer} did not let us take part: {error}")
                 self._retry = self._loop.call_later(self._backoff.next(), self._attach)
             return
         except (PeerLostError, LoopStoppedError):
@@ -238,7 +243,7 @@ class Attachment:
         self._lane = Lane(
             attached, topic=self._topic, reason=self._judge(attached, probe), until=self._until
         )
-        self._keeper.agreed(self._lane)
+        self._events.agreed(self._lane)
         self._look()
 
     def _judge(self, attached: Attached, probe: Probe | None) -> CarrierReason:
@@ -269,7 +274,7 @@ class Attachment:
             return
         listens = lane.filter in self._subscribed
         if listens and not lane.subscribed:
-            self._keeper.began(lane)
+            self._events.began(lane)
         elif lane.subscribed and not listens:
             self._end(GapReason.LINK, "the receiver left the data channel")
             self._detach(lane.epoch)
@@ -277,7 +282,7 @@ class Attachment:
 
     def _end(self, reason: GapReason, why: str) -> None:
         self._lane = None
-        self._keeper.ended(reason, why)
+        self._events.ended(reason, why)
 
     def _detach(self, epoch: str) -> None:
         self._client.control.notify("detach", msgspec.to_builtins(Detach(epoch=epoch)))

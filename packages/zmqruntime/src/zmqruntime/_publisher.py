@@ -7,25 +7,25 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from zmqruntime._attachment import Attachment
+from zmqruntime._attachment import Attachment, LaneEvents
 from zmqruntime._credits import Credit
-from zmqruntime._errors import LoopStoppedError, NotAttachedError, PublishTimeoutError
+from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import Gap, GapReason
 from zmqruntime._lane import Admission, Lane, Lanes
 from zmqruntime._outgoing import Outgoing, check_key, frozen, loss_message
 from zmqruntime._polling import Deadline
-from zmqruntime._stream_messages import Acks, AckStatus, Announce, Mode, Part
+from zmqruntime._publisher_state import LinkState, PublisherState
+from zmqruntime._room import Room
+from zmqruntime._stream_messages import Acks, AckStatus, Mode, Part
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits, cut, part_sizes
 from zmqruntime.carriers._lender import SlotLender
 from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._negotiate import (
     Carrier,
-    CarrierReason,
     HostIdentity,
     shared_memory_available,
 )
@@ -33,61 +33,21 @@ from zmqruntime.carriers._sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
     from pathlib import Path
     from typing import Self
 
     from typing_extensions import Buffer
 
     from zmqruntime._client import ZMQClient
-    from zmqruntime._messages import Reply
     from zmqruntime._outbox import Ack
 
     Encode = Callable[[], tuple[bytes, Sequence[Buffer]]]
 
-__all__ = ["LinkState", "Publisher", "PublisherState"]
+__all__ = ["Publisher"]
 
 logger = logging.getLogger(__name__)
 
 _MOST_GAPS = 1000
-
-
-class LinkState(StrEnum):
-    """Whether a publisher has a receiver."""
-
-    WAITING = "waiting"
-    ATTACHED = "attached"
-    LOST = "lost"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublisherState:
-    """How a publisher stands with its receiver.
-
-    Attributes
-    ----------
-    link
-        ``waiting`` before there is a receiver, ``attached``, ``lost`` while it is sought again, or
-        ``closed``.
-    since
-        Seconds since the epoch.
-    detail
-        A sentence for people.
-    carrier_reason
-        Why payloads travel as they do; None without a receiver.
-    under_way
-        Messages and payload bytes the receiver has not given back.
-    granted
-        Its whole room; nothing without a receiver.
-    """
-
-    link: LinkState
-    since: float
-    detail: str
-    carrier_reason: CarrierReason | None
-    under_way: Credit
-    granted: Credit
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +139,27 @@ class Publisher:
         self._sending = False
         self._waiting: _Waiting | None = None
         self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
-        self._warned = False
         self._link = LinkState.WAITING
         self._since = time.time()
         self._detail = f"no receiver at {self.peer} yet"
+        self._room = Room(
+            client,
+            topic=topic,
+            lanes=self._lanes,
+            lender=self._lender,
+            changed=self._changed,
+            describe=lambda: (self._link, self._detail),
+            on_loss=self._report,
+            on_arena=self._pump_soon,
+        )
         self._attachment = Attachment(
             client,
-            self,
+            LaneEvents(
+                agreed=self._on_agreed,
+                began=self._on_began,
+                ended=self._on_ended,
+                waiting=self._on_waiting,
+            ),
             topic=topic,
             mode=self.mode,
             until=until,
@@ -248,7 +222,7 @@ class Publisher:
             )
         try:
             while True:
-                admission = self._wait_for_room(payload, deadline, timeout)
+                admission = self._room.wait(payload, deadline, timeout)
                 sequence = self._send(payload, admission, deadline)
                 if sequence:
                     return sequence
@@ -407,88 +381,6 @@ class Publisher:
 
     # Sending: on the thread of the caller in mode reliable, on the loop in mode latest.
 
-    def _wait_for_room(self, payload: Outgoing, deadline: Deadline, timeout: float) -> Admission:
-        while True:
-            with self._changed:
-                while True:
-                    admission = self._admit(payload)
-                    if admission is not None:
-                        return admission
-                    if self._lanes.needs_arena(payload):
-                        break
-                    left = deadline.remaining()
-                    if self._link is LinkState.CLOSED or left <= 0:
-                        raise self._no_room(payload.key, timeout)
-                    expiry = self._lender.next_expiry()
-                    if expiry is not None and expiry > time.monotonic():
-                        left = min(left, expiry - time.monotonic())
-                    self._changed.wait(left)
-            self._make_arena(payload)
-
-    def _admit(self, payload: Outgoing) -> Admission | None:
-        admission = self._lanes.admit(payload)
-        self._report()
-        return admission
-
-    def _no_room(self, key: str, timeout: float) -> NotAttachedError | PublishTimeoutError:
-        lane = self._lanes.ready
-        if lane is None:
-            return NotAttachedError(
-                f"nobody received {self.topic!r} at {self.peer} within {timeout:g} s, so {key!r} "
-                f"was not sent: {self._detail}"
-            )
-        used, granted = lane.outbox.window.used, lane.outbox.window.granted
-        return PublishTimeoutError(
-            f"{self.peer} made no room for {key!r} within {timeout:g} s: {used.messages} of "
-            f"{granted.messages} messages, {used.nbytes} of {granted.nbytes} bytes are under way; "
-            "the receiver is busy or stopped, and the payload was not sent"
-        )
-
-    def _make_arena(self, payload: Outgoing) -> None:
-        """Make an arena if need be, and tell the receiver of it."""
-        with self._changed:
-            lane = self._lanes.ready
-            if lane is None or lane.announcing:
-                return
-            lane.announcing = True
-        try:
-            name = self._lender.current
-            if name is None or not self._lender.fits(payload.sizes):
-                name = self._lender.grow(payload.sizes)
-            announce = Announce(epoch=lane.epoch, name=name)
-            future = self._client.control.request_nowait("arena", msgspec.to_builtins(announce))
-        except (OSError, LoopStoppedError) as error:
-            self._stop_sharing(lane, CarrierReason.NO_ROOM, str(error))
-        else:
-            future.add_done_callback(lambda done: self._on_announced(lane, name, done))
-
-    def _on_announced(self, lane: Lane, name: str, future: Future[Reply]) -> None:
-        error = future.exception()
-        if error is not None:
-            self._stop_sharing(lane, CarrierReason.PROBE_UNREADABLE, str(error))
-            return
-        with self._changed:
-            lane.announced.add(name)
-            lane.announcing = False
-            self._changed.notify_all()
-        self._pump_soon()
-
-    def _stop_sharing(self, lane: Lane, reason: CarrierReason, why: str) -> None:
-        """Go on inline with this receiver, and say so once."""
-        with self._changed:
-            lane.reason = reason
-            lane.announcing = False
-            warn, self._warned = not self._warned, True
-            self._changed.notify_all()
-        if warn:
-            logger.warning(
-                "%s: no shared memory for %r (%s); payloads are sent inline, which is slower",
-                self.peer,
-                self.topic,
-                why,
-            )
-        self._pump_soon()
-
     def _send(
         self,
         payload: Outgoing,
@@ -597,7 +489,7 @@ class Publisher:
                 self._lose(lane, sequence, GapReason.REFUSED)
             return
         with self._changed:
-            admission = self._admit(payload)
+            admission = self._room.take(payload)
             grow = admission is None and self._lanes.needs_arena(payload)
             if admission is None:  # it waits on, encoded, unless a newer one came meanwhile
                 newer, encoded = self._waiting, (payload.header, payload.buffers)
@@ -608,18 +500,16 @@ class Publisher:
         if admission is not None:
             self._send(payload, admission, Deadline(0.0), sequence=sequence)
         elif grow:
-            self._make_arena(payload)
+            self._room.make_arena(payload)
 
-    # What follows runs on the loop; the attachment calls the methods without underscore.
+    # What follows runs on the loop.
 
-    def agreed(self, lane: Lane) -> None:
-        """Take a run whose receiver does not listen yet; for the attachment."""
+    def _on_agreed(self, lane: Lane) -> None:
         with self._changed:
             self._lanes.current = lane
             self._detail = f"waiting for {self.peer} to subscribe"
 
-    def began(self, lane: Lane) -> None:
-        """Begin to send; for the attachment."""
+    def _on_began(self, lane: Lane) -> None:
         with self._changed:
             lane.subscribed = True
             keys = self._lanes.lost_keys
@@ -631,8 +521,7 @@ class Publisher:
                 self._loop.call_soon(callback, keys)
         self._pump()
 
-    def ended(self, reason: GapReason, why: str) -> None:
-        """Stop sending; for the attachment."""
+    def _on_ended(self, reason: GapReason, why: str) -> None:
         with self._changed:
             if self._link is LinkState.CLOSED:
                 return
@@ -644,8 +533,7 @@ class Publisher:
         if lane is not None:
             logger.info("%r to %s: %s", self.topic, self.peer, why)
 
-    def waiting(self, why: str) -> None:
-        """Note why there is no receiver; for the attachment."""
+    def _on_waiting(self, why: str) -> None:
         with self._changed:
             self._detail = why
 

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import secrets
-import socket as stdlib_socket
 import threading
 from collections import Counter, deque
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ from zmqruntime._stream_messages import (
     Detach,
     decode_header,
 )
+from zmqruntime._wake import WakeDescriptor
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, MAX_CHUNK_BYTES, InlineLimits
 from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._negotiate import (
@@ -64,30 +64,6 @@ _NOBLOCK = int(zmq.NOBLOCK)  # enum arithmetic costs more than the call
 _MOST_READ = 64  # messages per turn of the loop, so that the control channel gets its turns
 _RENEW_S = 10.0  # a third of the time that a lease lasts
 _MOST_PRODUCERS = 256
-
-
-class _Wake:
-    """A descriptor that is readable or not, as told."""
-
-    def __init__(self) -> None:
-        self._receive, self._send = stdlib_socket.socketpair()
-        self._receive.setblocking(False)
-        self._send.setblocking(False)
-        self._on = False
-
-    def fileno(self) -> int:
-        return self._receive.fileno()
-
-    def set(self, *, on: bool) -> None:
-        if on and not self._on:
-            self._send.send(b"\0")
-        elif self._on and not on:
-            self._receive.recv(1)
-        self._on = on
-
-    def close(self) -> None:
-        self._receive.close()
-        self._send.close()
 
 
 class Subscriber:
@@ -154,7 +130,7 @@ class Subscriber:
         self._news: set[str] = set()
         self._counters: Counter[str] = Counter()
         self._closed = False
-        self._wake: _Wake | None = None
+        self._wake: WakeDescriptor | None = None
         self._loop.submit(self._open, server.endpoint.data_bind_url(server.bound)).result()
         for type_, handler in (
             ("attach", self._on_attach),
@@ -181,7 +157,7 @@ class Subscriber:
             if self._closed:
                 raise ValueError("the subscriber is closed and has no descriptor")
             if self._wake is None:
-                self._wake = _Wake()
+                self._wake = WakeDescriptor()
                 self._wake.set(on=bool(self._queue))
             return self._wake.fileno()
 
