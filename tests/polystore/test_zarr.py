@@ -507,6 +507,67 @@ def test_the_reader_of_napari_opens_plate_image_and_labels(
     capsys.readouterr()  # the reader prints
 
 
+def test_wells_of_different_depth_get_the_levels_of_the_deepest(plate: Path) -> None:
+    images = {"A01": noise((2, 512, 300)), "B03": noise((2, 513, 300)), "H12": noise((2, 1100, 9))}
+    for well, image in images.items():
+        write(plate, well, image)
+        write_labels(plate, well, "stitched", "nuclei", image[0].astype("i4"))
+    settle_plate(plate)
+    validate(plate)
+    for well, image in images.items():
+        reader = open_image(plate, well, "stitched")
+        labels = open_labels(plate, well, "stitched", "nuclei")
+        assert reader.level_count == labels.level_count == 3
+        np.testing.assert_array_equal(reader.read(2, c=1), halve_mean(halve_mean(image[1])))
+        np.testing.assert_array_equal(labels.read(2), image[0][::4, ::4])
+        document = json.loads((reader.path / "zarr.json").read_text())
+        datasets = document["attributes"]["ome"]["multiscales"][0]["datasets"]
+        assert [each["path"] for each in datasets] == ["0", "1", "2"]
+        shift = datasets[2]["coordinateTransformations"][1]["translation"]
+        assert shift == pytest.approx([0, 0, 0, 0.65 * 1.5, 0.5 * 1.5])
+
+
+@NAPARI_WARNS
+def test_wells_of_different_sizes_are_laid_side_by_side(
+    plate: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = pytest.importorskip("napari_ome_zarr._reader", exc_type=ImportError)
+    images = {
+        "A01": noise((2, 700, 600)),
+        "B03": noise((2, 707, 598)),
+        "H12": noise((2, 681, 605)),
+    }
+    for well, image in images.items():
+        write(plate, well, image)
+        write_labels(plate, well, "stitched", "nuclei", image[0].astype(np.int32))
+    for _ in range(2):
+        settle_plate(plate)
+        validate(plate)
+        shown = reader.napari_get_reader(str(plate))(str(plate))
+        capsys.readouterr()  # the reader prints
+        for layer in shown:
+            assert layer[0][0].shape[-2:] == (8 * 707, 12 * 605)
+            assert layer[0][1].shape[-2:] == (8 * 354, 12 * 303)
+        whole = shown[0][0][0][0, 1, 0]
+        part = np.asarray(whole[707 : 2 * 707, 2 * 605 : 3 * 605])
+        np.testing.assert_array_equal(part[:707, :598], images["B03"][1])
+        assert not part[:, 598:].any()
+        for well, image in images.items():
+            # readers of ours never take the filling for data
+            ours = open_image(plate, well, "stitched")
+            assert ours.shapes[0] == (1, 2, 1, *image.shape[1:])
+            np.testing.assert_array_equal(ours.read(c=1), image[1])
+            np.testing.assert_array_equal(ours.read(1, c=1), halve_mean(image[1]))
+            labels = read_labels(plate, well, "stitched", "nuclei")
+            np.testing.assert_array_equal(labels, image[0])
+            tail = (slice(-10, None), slice(None))
+            np.testing.assert_array_equal(ours.read(region=tail), image[0][tail])
+    # and labels may come later
+    write_labels(plate, "H12", "stitched", "cells", images["H12"][0].astype(np.int32))
+    settle_plate(plate)
+    validate(plate)
+
+
 @given(height=st.integers(1, 5000), width=st.integers(1, 5000))
 def test_levels_are_halved_until_they_are_small(height: int, width: int) -> None:
     shapes = level_shapes(height, width)

@@ -1,4 +1,4 @@
-"""Zarr v3 groups: what is said about a folder in its ``zarr.json``."""
+"""What is said about a folder in its ``zarr.json``: groups and arrays of Zarr v3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["OME_VERSION", "read_group", "read_ome", "write_group"]
+__all__ = ["OME_VERSION", "read_array", "read_group", "read_ome", "valid_px", "write_group"]
 
 OME_VERSION = "0.5"
 """Version of the format that is written and read."""
@@ -67,3 +67,43 @@ def read_ome(path: Path) -> dict[str, Any]:
     if not isinstance(ome, dict):
         raise UnreadableError(f"{path} has no OME-Zarr 0.5 metadata")
     return ome
+
+
+def valid_px(attributes: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width that an image really has, or None where polystore did not write it.
+
+    Raises
+    ------
+    UnreadableError
+        If the attribute is damaged.
+    """
+    own = attributes.get("polystore")
+    if own is None:
+        return None
+    try:
+        height, width = own["valid_px"]
+        return int(height), int(width)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableError(f"the attribute polystore.valid_px is damaged: {own}") from error
+
+
+def read_array(folder: Path) -> dict[str, Any]:
+    """Read the metadata of a Zarr v3 array.
+
+    Raises
+    ------
+    NotStoredError
+        If there is none.
+    UnreadableError
+        If its metadata are not those of an array.
+    """
+    file = folder / "zarr.json"
+    try:
+        document = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise NotStoredError(f"{folder}: there is no array") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{file} cannot be read: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("shape"), list):
+        raise UnreadableError(f"{file} does not describe an array")
+    return document

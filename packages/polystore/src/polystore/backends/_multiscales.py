@@ -20,7 +20,7 @@ from polystore._errors import LayoutError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ChannelMeta", "ImageMeta", "channels", "multiscale"]
+__all__ = ["ChannelMeta", "ImageMeta", "channels", "dataset", "multiscale"]
 
 _COLOR = re.compile("[0-9A-Fa-f]{6}")
 _COLORS = ("00FFFF", "00FF00", "FF00FF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
@@ -163,17 +163,28 @@ def multiscale(
             {"name": axis, "type": kind} | ({"unit": unit} if scale is not None else {})
         )
     base = [1.0 if scale is None else float(scale) for scale in scales]
-    datasets = []
-    for level in range(levels):
-        factor = 2**level
-        scale_here = [*base[:-2], base[-2] * factor, base[-1] * factor]
-        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale_here}]
-        if level:
-            shift = (factor - 1) / 2
-            moved = [*(0.0 for _ in base[:-2]), base[-2] * shift, base[-1] * shift]
-            transforms.append({"type": "translation", "translation": moved})
-        datasets.append({"path": str(level), "coordinateTransformations": transforms})
+    datasets = [dataset(base, level) for level in range(levels)]
     return {"name": name, "axes": described, "datasets": datasets, "type": method}
+
+
+def dataset(base: Sequence[float], level: int) -> dict[str, Any]:
+    """Describe one level.
+
+    Parameters
+    ----------
+    base
+        Size of a pixel of the finest level along each axis, the last two y and x.
+    level
+        Its number and path; 0 is the finest.
+    """
+    factor = 2**level
+    scale = [*base[:-2], base[-2] * factor, base[-1] * factor]
+    transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    if level:
+        shift = (factor - 1) / 2
+        moved = [*(0.0 for _ in base[:-2]), base[-2] * shift, base[-1] * shift]
+        transforms.append({"type": "translation", "translation": moved})
+    return {"path": str(level), "coordinateTransformations": transforms}
 
 
 def _window(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:

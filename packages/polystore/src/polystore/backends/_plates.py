@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
+from polystore.backends._align import align_images
 from polystore.backends._atomic import writing
 from polystore.backends._groups import OME_VERSION, read_group, read_ome, write_group
 from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout, difference, well_path
@@ -177,9 +178,12 @@ def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
 
 
 def settle_plate(path: Path | str) -> PlateLayout:
-    """Take out of the metadata what was planned and never written.
+    """Leave a plate as readers want it, when a run is over.
 
-    Called when a run is over, so that readers do not trip over the images of wells that failed.
+    What was planned and never written is taken out of the metadata, so that readers do not trip
+    over wells that failed. All images of one name, and their labels, get the stored size of the
+    largest by filling up with 0, so that viewers can lay the wells side by side; `ImageReader`
+    leaves the filling out again. Called while nobody writes.
 
     Parameters
     ----------
@@ -195,8 +199,10 @@ def settle_plate(path: Path | str) -> PlateLayout:
     ------
     NotStoredError
         If there is no plate.
+    UnreadableError
+        If the metadata of an image cannot be read.
     NotWrittenError
-        If it cannot be written.
+        If something cannot be written.
     """
     root = Path(path)
     planned = read_plate(root)
@@ -209,7 +215,10 @@ def settle_plate(path: Path | str) -> PlateLayout:
         for well, images in planned.wells.items()
     }
     wells = {well: images for well, images in written.items() if images}
-    if not wells or wells == dict(planned.wells):
+    if not wells:
+        return planned
+    if wells == dict(planned.wells):
+        align_images(root, planned)
         return planned
     used = {image.acquisition for images in wells.values() for image in images}
     settled = PlateLayout(
@@ -222,6 +231,7 @@ def settle_plate(path: Path | str) -> PlateLayout:
     _write_plate(root, settled, _own_attributes(read_group(root)))
     changed = [well for well, images in wells.items() if planned.wells[well] != images]
     _write_wells(root, settled, changed)
+    align_images(root, settled)
     return settled
 
 

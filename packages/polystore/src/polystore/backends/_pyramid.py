@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["halve_labels", "halve_mean", "level_shapes"]
+__all__ = ["halve_labels", "halve_mean", "halved", "level_shapes"]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -24,9 +24,14 @@ def level_shapes(height: int, width: int, *, coarsest_px: int = 512) -> list[tup
     """
     shapes = [(height, width)]
     while max(shapes[-1]) > coarsest_px:
-        height, width = shapes[-1]
-        shapes.append(((height + 1) // 2, (width + 1) // 2))
+        shapes.append(halved(shapes[-1], 1))
     return shapes
+
+
+def halved(sides: tuple[int, int], times: int) -> tuple[int, int]:
+    """Height and width, halved so many times and rounded up."""
+    height, width = sides
+    return -(-height // 2**times), -(-width // 2**times)
 
 
 def halve_mean(plane: NDArray[_Scalar]) -> NDArray[_Scalar]:

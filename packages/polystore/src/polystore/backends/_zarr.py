@@ -106,7 +106,7 @@ class PyramidWriter(ABC):
             )
         for level in self._levels:
             level.close()
-        own = {"format": 1, "missing_planes": missing}
+        own = {"format": 1, "valid_px": self._shape[-2:], "missing_planes": missing}
         write_group(self._partial, {**attributes, "polystore": own})
         commit_folder(self._partial, self._target, fsync=fsync)
         self._open = False

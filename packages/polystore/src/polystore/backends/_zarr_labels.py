@@ -9,7 +9,6 @@ the same axes.
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,17 @@ import numpy as np
 
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
 from polystore.backends._atomic import writing
-from polystore.backends._groups import OME_VERSION, read_group, read_ome, write_group
+from polystore.backends._groups import (
+    OME_VERSION,
+    read_array,
+    read_group,
+    read_ome,
+    valid_px,
+    write_group,
+)
 from polystore.backends._layout import well_path
 from polystore.backends._multiscales import multiscale
-from polystore.backends._pyramid import halve_labels
+from polystore.backends._pyramid import halve_labels, halved
 from polystore.backends._zarr import PyramidWriter
 
 if TYPE_CHECKING:
@@ -78,7 +84,8 @@ class LabelsWriter(PyramidWriter):
         if not name or not name.replace("_", "").replace("-", "").isalnum():
             raise LayoutError(f"{folder}: labels cannot be called {name!r}")
         described = _multiscale_of(folder)
-        shapes = [_array_shape(folder / each["path"]) for each in described["datasets"]]
+        shape = tuple(read_array(folder / described["datasets"][0]["path"])["shape"])
+        sides = valid_px(read_group(folder)) or (shape[-2], shape[-1])
         self._name = name
         self._image_folder = folder
         self._scales = described["datasets"][0]["coordinateTransformations"][0]["scale"]
@@ -88,8 +95,8 @@ class LabelsWriter(PyramidWriter):
             (folder / "labels").mkdir(exist_ok=True)
         super().__init__(
             folder / "labels" / name,
-            shape=(shapes[0][0], *shapes[0][2:]),
-            levels=[(shape[-2], shape[-1]) for shape in shapes],
+            shape=(shape[0], *shape[2:-2], *sides),
+            levels=[halved(sides, level) for level in range(len(described["datasets"]))],
             dtype=kind,
             axes=_AXES,
         )
@@ -195,16 +202,6 @@ def write_labels(
         for t, z in product(range(full.shape[0]), range(full.shape[1])):
             writer.write_plane(full[t, z], z=z, t=t)
         return writer.commit()
-
-
-def _array_shape(folder: Path) -> tuple[int, ...]:
-    file = folder / "zarr.json"
-    try:
-        return tuple(json.loads(file.read_bytes())["shape"])
-    except FileNotFoundError as error:
-        raise NotStoredError(f"{folder}: there is no array") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableError(f"{file} cannot be read: {error!r}") from error
 
 
 def _label_names(folder: Path) -> list[str]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polystore._errors import LayoutError, MissingExtraError, NotStoredError, UnreadableError
-from polystore.backends._groups import read_group
+from polystore.backends._groups import read_group, valid_px
 from polystore.backends._layout import well_path
+from polystore.backends._pyramid import halved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +55,7 @@ class ImageReader:
                 for each in datasets
             ]
             own = attributes.get("polystore")
-            self._own = own is not None
+            self._valid = valid_px(attributes)
             missing = own.get("missing_planes", []) if own is not None else []
             self._missing = frozenset(tuple(each) for each in missing)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -73,8 +74,14 @@ class ImageReader:
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of each level."""
-        return tuple(tuple(array.shape) for array in self._arrays)
+        """Shape of each level, without what only fills it up to the size of other wells."""
+        shapes = []
+        for level, array in enumerate(self._arrays):
+            sides = tuple(array.shape[-2:])
+            if self._valid is not None:
+                sides = tuple(map(min, sides, halved(self._valid, level)))
+            shapes.append((*array.shape[:-2], *sides))
+        return tuple(shapes)
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
@@ -160,7 +167,10 @@ class ImageReader:
         if absent or any(not 0 <= i < n for i, n in zip(leading, shape[:-2], strict=True)):
             raise LayoutError(f"{self.path} of shape {shape} ({self._axes}) has no plane {place}")
         self._check_there(level, leading)
-        rows, columns = region or (slice(None), slice(None))
+        rows, columns = (
+            slice(*part.indices(side))
+            for part, side in zip(region or (slice(None),) * 2, shape[-2:], strict=True)
+        )
         with _readable(self.path / self._paths[level]):
             plane: NDArray[Any] = np.asarray(self._arrays[level][(*leading, rows, columns)])
         return plane
@@ -181,7 +191,7 @@ class ImageReader:
     def _check_there(self, level: int, leading: tuple[int, ...]) -> None:
         # a shard that is gone reads as zeros; images of ours say which planes were never written
         array = self._arrays[level]
-        if not self._own or array.shards is None or leading in self._missing:
+        if self._valid is None or array.shards is None or leading in self._missing:
             return
         at = [i // n for i, n in zip(leading, array.shards[:-2], strict=True)]
         shard = self.path.joinpath(self._paths[level], "c", *map(str, at), "0", "0")
