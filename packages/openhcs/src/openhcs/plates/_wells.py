@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ def well_name(row: int, col: int) -> str:
     return f"{letters}{col + 1:02d}"
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_well(name: str) -> tuple[int, int]:
     """Read the name of a well.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageXpressDatabase", "ImageXpressExport"]
 
 _DEPTH = 3
+_TRIES = 8
 _LARGEST_PLAN = 16 << 20
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -56,10 +57,9 @@ class ImageXpressDatabase:
 
     def sniff(self, listing: Listing) -> Verdict:
         """Look for names that fit and for the tag that MetaXpress writes; see `Format`."""
-        images = [image for image in map(parse_image_file, listing.files) if image is not None]
-        pictures = [image for image in images if not image.thumbnail]
+        pictures, thumbnails = _one_per_folder(listing)
         if not pictures:
-            only = " but thumbnails" if images else ""
+            only = " but thumbnails" if thumbnails else ""
             return Lack(f"no TIFF file{only} named like NAME_B02_s1_w1GUID.tif")
         tagged = self._tagged(listing, pictures)
         if tagged is None:
@@ -79,11 +79,25 @@ class ImageXpressDatabase:
         return _read(listing, findings, deep=deep, export=False)
 
     def _tagged(self, listing: Listing, pictures: list[ImageFile]) -> str | None:
-        tried = [image.file for image in pictures if image.file.size > 0][:8]
+        tried = [image.file for image in pictures][:_TRIES]
         for path, header in read_headers(listing.root, tried).items():
             if isinstance(header, TiffHeader) and header.software == "MetaSeries":
                 return path
         return None
+
+
+def _one_per_folder(listing: Listing) -> tuple[list[ImageFile], int]:
+    """Take one image that is not empty of every folder; count the thumbnails passed by."""
+    found: dict[str, ImageFile] = {}
+    thumbnails = 0
+    for file in listing.files:
+        if file.size > 0 and file.folder not in found:
+            image = parse_image_file(file)
+            if image is not None and image.thumbnail:
+                thumbnails += 1
+            elif image is not None:
+                found[file.folder] = image
+    return list(found.values()), thumbnails
 
 
 def _read(listing: Listing, findings: FindingLog, *, deep: bool, export: bool) -> Reading:

@@ -131,8 +131,11 @@ class RowMaker:
             self._open(self._images)
         self._decide_kinds()
         self._number_z()
-        for _ in range(_TRIES):  # where an anchor turns out to be damaged, another one is taken
-            self._open(self._anchors())
+        for _ in range(_TRIES):
+            anchors = self._anchors()
+            self._open(anchors)
+            if all(image.usable for image in anchors):
+                break  # else another one is taken in place of each damaged one
         self._open(self._suspicious())
         self.channel_names = self._names()
         self._describe()
