@@ -31,7 +31,8 @@ __all__ = ["FeedReport", "NapariFeed"]
 
 _START_S: Final = 60.0
 _ROOM_S: Final = 2.0
-_AGAIN_S: Final = 1.0
+_AGAIN_S: Final = 0.5
+_PATIENCE_S: Final = 10.0
 _MOST_BYTES: Final = 2 << 30
 
 
@@ -220,12 +221,11 @@ class NapariFeed:
         from polystore import PolystoreError
         from zmqruntime import ZmqRuntimeError
 
-        lost = False
+        silent_since: float | None = None
+        told = False
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._ending or self._waiting or self._news, timeout=None
-                )
+                self._changed.wait_for(lambda: self._ending or self._waiting or self._news)
                 if self._ending:
                     return
                 picture = next(iter(self._waiting.values()), None)
@@ -234,12 +234,13 @@ class NapariFeed:
                 if picture is not None:
                     self._send_picture(publisher, picture)
             except ZmqRuntimeError as error:
-                if not lost:
+                now = time.monotonic()
+                silent_since = now if silent_since is None else silent_since
+                if not told and now - silent_since > _PATIENCE_S:
+                    told = True
                     self._tell(f"napari does not take images, the run goes on: {error}")
-                lost = True
                 with self._changed:
                     self._trouble = str(error)
-                    self._changed.notify_all()
                     self._changed.wait_for(lambda: self._ending, timeout=_AGAIN_S)
             except (PolystoreError, OSError) as error:
                 with self._changed:
@@ -248,9 +249,9 @@ class NapariFeed:
                         self._refused[picture.key] = str(error)
                         self._changed.notify_all()
             else:
-                if lost:
+                if told:
                     self._tell("napari takes images again")
-                lost = False
+                silent_since, told = None, False
                 with self._changed:
                     self._trouble = ""
 
