@@ -49,7 +49,7 @@ class Illumination:
 
     Notes
     -----
-    64 fields of 1080 by 1080 px take 0.2 s besides their reading.
+    64 fields of 1080 by 1080 px take 0.4 s besides their reading, and 90 KB each.
     """
 
     def wanted(self, parameters: Mapping[str, Any], *, vendor: bool, available: int) -> int:
@@ -146,7 +146,7 @@ class Illumination:
                 "vendor", flat, _dark(summaries, dark, profile=flat), len(summaries), "vendor"
             )
         if source == "none" or len(summaries) < _LEAST:
-            why = "not asked for" if source == "none" else _too_few(len(summaries))
+            why = "not asked for" if source == "none" else _TOO_FEW
             return _prepared("none", None, 0.0, len(summaries), "none", why)
         level = _dark(summaries, dark)
         flat = _estimate([summary["means"] for summary in summaries], level, shape)
@@ -158,6 +158,9 @@ _NO_VENDOR = (
     "this plate brings no illumination profile for the channel; "
     "use source='estimate', or source='auto' to take what there is"
 )
+
+
+_TOO_FEW = f"no vendor profile, and fewer than {_LEAST} fields to estimate one from"
 
 
 def _too_few(fields: int) -> str:
