@@ -27,9 +27,6 @@ __all__ = ["LocalExecutor"]
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 2
-_GRACE = 8.0
-"""Seconds that a task has to stop by itself; after that its process is ended."""
-
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _COMMAND = "from openhcs.execution._worker import main; main()"
 
@@ -53,6 +50,8 @@ class LocalExecutor:
         How many processes; at least 1.
     errors
         Where the processes' standard error goes, such as an open log file.
+    grace
+        Seconds that a cancelled task has to stop by itself; after that its process is ended.
 
     Raises
     ------
@@ -60,11 +59,12 @@ class LocalExecutor:
         If there are no workers.
     """
 
-    def __init__(self, workers: int, errors: IO[Any]) -> None:
+    def __init__(self, workers: int, errors: IO[Any], *, grace: float = 8.0) -> None:
         if workers < 1:
             message = f"a run has at least one worker, not {workers}"
             raise ValueError(message)
         self._errors = errors
+        self._grace = grace
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._slots = [_Slot(self, number) for number in range(workers)]
@@ -118,6 +118,11 @@ class LocalExecutor:
         return self._cancelled.is_set()
 
     @property
+    def grace(self) -> float:
+        """Seconds that a process has to end by itself."""
+        return self._grace
+
+    @property
     def errors(self) -> IO[Any]:
         """Where the processes' standard error goes."""
         return self._errors
@@ -147,7 +152,7 @@ class _Slot(threading.Thread):
             if process is None or not self._busy:
                 return
             self._send(process, '{"kind":"stop"}\n')
-            self._killer = threading.Timer(_GRACE, process.kill)
+            self._killer = threading.Timer(self._executor.grace, process.kill)
             self._killer.daemon = True
             self._killer.start()
 
@@ -246,7 +251,7 @@ class _Slot(threading.Thread):
             _LOG.debug("worker %d has gone away", self._number)
         process.stdout.close()
         try:
-            process.wait(_GRACE)
+            process.wait(self._executor.grace)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -7,7 +7,7 @@ import queue
 import secrets
 import time
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from openhcs.execution._executor import Executor
     from openhcs.pipeline import Plan
 
-__all__ = ["run"]
+__all__ = ["lay_out", "run"]
 
 _GLANCE = 0.2
 """Longest time in s from a request to cancel until it is seen."""
@@ -314,7 +314,7 @@ class _Run:
     def _run_wells(
         self, executor: Executor, states: Sequence[WellState], prepared: Mapping[str, str]
     ) -> None:
-        self._lay_out()
+        lay_out(self._plan, self._folder)
         pending = {state.well: state for state in states}
         for state in states:
             task = WellTask(
@@ -427,29 +427,6 @@ class _Run:
             WellFinished(well=well, outcome=outcome, seconds=seconds, reused=False, error=error)
         )
 
-    def _lay_out(self) -> None:
-        """Write the metadata of the plate, for all wells that will have images."""
-        wells = slots(self._plan)
-        if not wells:
-            return
-        index = self._plan.index
-        layout = PlateLayout(
-            name=index.name,
-            rows=PlateLayout.regular(
-                index.name, rows=index.rows, columns=index.columns, wells=["A01"], images=["0"]
-            ).rows,
-            columns=tuple(str(number + 1) for number in range(index.columns)),
-            wells=wells,
-        )
-        try:
-            if (self._folder.plate / "zarr.json").exists():
-                extend_plate(self._folder.plate, layout)
-            else:
-                create_plate(self._folder.plate, layout)
-        except PolystoreError as error:
-            message = f"{self._folder.plate} cannot hold the results: {error}"
-            raise ResultFolderError(message) from error
-
     def _end(self) -> RunResult:
         wells = tuple(self._results[well] for well in self._plan.wells)
         outcomes = {well.outcome for well in wells}
@@ -530,6 +507,32 @@ class _Run:
         self._log.event(event)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def lay_out(plan: Plan, folder: ResultFolder) -> None:
+    """Write the metadata of the plate of results, for all wells that will have images.
+
+    Raises
+    ------
+    ResultFolderError
+        If the folder holds the results of another plate, or cannot be written to.
+    """
+    wells = slots(plan)
+    if not wells:
+        return
+    index = plan.index
+    empty = PlateLayout.regular(
+        index.name, rows=index.rows, columns=index.columns, wells=["A01"], images=["0"]
+    )
+    layout = replace(empty, wells=wells)
+    try:
+        if (folder.plate / "zarr.json").exists():
+            extend_plate(folder.plate, layout)
+        else:
+            create_plate(folder.plate, layout)
+    except PolystoreError as error:
+        message = f"{folder.plate} cannot hold the results: {error}"
+        raise ResultFolderError(message) from error
 
 
 def well_places(plan: Plan) -> Mapping[str, tuple[int, int]]:

@@ -15,7 +15,7 @@ from openhcs.pipeline import Outcome, compile_pipeline, from_source
 from openhcs.plates import open_plate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from openhcs.execution._result import RunResult
     from openhcs.pipeline import Pipeline, Plan
@@ -106,13 +106,17 @@ class RunRecord:
         return replace(plan, notes=(*plan.notes, changed))
 
 
-def load_run(folder: str | Path) -> RunRecord:
+def load_run(
+    folder: str | Path, *, functions: Iterable[Callable[..., Any]] = ()
+) -> RunRecord:
     """Read the record of the run in a result folder.
 
     Parameters
     ----------
     folder
         A result folder.
+    functions
+        Declared functions that its pipeline may name beside the registered ones.
 
     Raises
     ------
@@ -127,19 +131,21 @@ def load_run(folder: str | Path) -> RunRecord:
         message = f"{place.run} is no record of a run: name a folder that a run was written to"
         raise ResultFolderError(message)
     try:
-        return _record(place, document)
+        return _record(place, document, functions)
     except (KeyError, TypeError, IndexError) as error:
         message = f"{place.run} is not a record that this version can read: {error!r}"
         raise ResultFolderError(message) from error
 
 
-def _record(place: ResultFolder, document: Mapping[str, Any]) -> RunRecord:
+def _record(
+    place: ResultFolder, document: Mapping[str, Any], functions: Iterable[Callable[..., Any]]
+) -> RunRecord:
     plate, options = document["plate"], document["options"]
     size = options["pixel_um"]
     outcome = document["outcome"]
     return RunRecord(
         run_id=document["run_id"],
-        pipeline=from_source(document["pipeline"], str(place.run)),
+        pipeline=from_source(document["pipeline"], str(place.run), functions=functions),
         source=document["pipeline"],
         plate=Path(plate["path"]),
         plate_format=plate["format"],

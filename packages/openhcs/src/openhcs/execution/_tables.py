@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs.execution._columns import array_column, value_column
 from openhcs.functions import Kind, aggregate_objects
 from openhcs.pipeline import GroupKey
 from polystore.backends import atomic_file
@@ -104,7 +105,7 @@ def write_wells(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
 
     names = dict.fromkeys(name for row in rows for name in row)
-    table = pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+    table = pa.table({name: value_column([row.get(name) for row in rows]) for name in names})
     _write(path, table)
 
 
@@ -131,29 +132,17 @@ def _table(well: str, kind: Kind, key: GroupKey, value: Mapping[str, Any]) -> pa
     import pyarrow as pa
 
     if kind is Kind.RECORD:
-        columns = {name: pa.array([scalar]) for name, scalar in value.items()}
+        columns = {name: value_column([scalar]) for name, scalar in value.items()}
     else:
-        columns = {name: pa.array(np.asarray(column)) for name, column in value.items()}
+        columns = {name: array_column(np.asarray(column)) for name, column in value.items()}
     length = 1 if kind is Kind.RECORD else len(next(iter(columns.values()), ()))
     keys = {"well": well, **key.present()}
     front = {
-        name: pa.array([part] * length, pa.string() if isinstance(part, str) else pa.int32())
+        name: array_column(np.full(length, part, np.str_ if isinstance(part, str) else np.int32))
         for name, part in keys.items()
         if name not in columns
     }
     return pa.table({**front, **columns})
-
-
-def _column(values: Sequence[Any]) -> pa.Array[Any]:
-    """Make a column of what wells say; numbers of both kinds become floats, other mixtures text."""
-    import pyarrow as pa
-
-    kinds = {type(value) for value in values if value is not None}
-    if len(kinds) <= 1:
-        return pa.array(values)
-    if kinds <= {bool, int, float}:
-        return pa.array([None if value is None else float(value) for value in values])
-    return pa.array([None if value is None else str(value) for value in values])
 
 
 def _array(column: pa.ChunkedArray[Any]) -> np.ndarray[Any, Any]:

@@ -208,8 +208,9 @@ class WellOutputs:
                     path=reader.path.relative_to(self._folder.plate).as_posix(),
                     field=field,
                     axes=("t", "channel", "z", "y", "x"),
-                    shape=reader.shapes[0],
-                    dtype=str(reader.dtype),
+                    # What was just written is known; zarr is imported for older images alone.
+                    shape=arrangement.shape or reader.shapes[0],
+                    dtype=arrangement.dtype or str(reader.dtype),
                     channels=tuple(map(_channel_name, arrangement.channel)),
                     labels=tuple(reader.label_names),
                     pixel_um=self._pixel_um,
@@ -225,6 +226,7 @@ class WellOutputs:
 
     def _writer(self, name: str, image: _Arrangement, plane: NDArray[Any]) -> ImageWriter:
         shape = (len(image.t), len(image.channel), len(image.z), *plane.shape)
+        image.shape, image.dtype = shape, str(plane.dtype)
         own = {"field": image.field, "t": list(image.t), "z": list(image.z)}
         meta = ImageMeta(
             channels=tuple(ChannelMeta(_channel_name(channel)) for channel in image.channel),

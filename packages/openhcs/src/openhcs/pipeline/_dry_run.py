@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class _TinyWell:
         return self._keys
 
     def read(self, key: GroupKey) -> NDArray[Any]:
-        return tiny_plane(self._dtype, 100 * (key.field or 0) + 10 * (key.z or 0) + (key.t or 0))
+        return tiny_plane(self._dtype, zlib.crc32(str(key).encode()))
 
     def place(self, key: GroupKey, axis: str) -> float:
         size = self.pixel_um or (1.0, 1.0)

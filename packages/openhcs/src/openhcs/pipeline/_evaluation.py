@@ -286,6 +286,7 @@ class _Cell:
         self._members = members
         self._reused = evaluation.kept.reused(step)
         self._done = False
+        self._failed = False
         self._passed_on = False
         self._tap: Image | None = None
         self._inputs = evaluation.providers(step, group)
@@ -313,7 +314,7 @@ class _Cell:
 
         def make() -> NDArray[Any]:
             array = image.get()
-            if not self._done:
+            if not self._done and not self._failed:
                 self._hand_out(self._call(array))
             if not self._passed_on:
                 self._passed_on = True
@@ -379,8 +380,10 @@ class _Cell:
                 outputs = named_outputs(self._spec, self._spec.call(argument, **self._keywords()))
                 arrays = self._images_of(outputs)
             except (StepError, PlateError):
+                self._failed = True
                 raise
             except Exception as error:
+                self._failed = True
                 # A function is a plug-in: whatever it raises is the step's failure, kept whole.
                 reason = str(error) or type(error).__name__
                 message = f"{step.name} failed on {self.group}: {reason}"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs._errors import StepError
 from openhcs.functions import Kind
 from openhcs.pipeline._lazy import frozen
 
@@ -39,7 +38,7 @@ def named_outputs(spec: FunctionSpec, value: object) -> Mapping[str, Any]:
 
     Raises
     ------
-    StepError
+    TypeError
         If an output is missing, not declared, or not of its kind.
     """
     by_name = _by_name(spec, value)
@@ -56,7 +55,7 @@ def image_by_key(
 
     Raises
     ------
-    StepError
+    TypeError
         If the channels given are not the channels that went in, or an array is not a plane.
     """
     keys = tuple(keys)
@@ -67,11 +66,11 @@ def image_by_key(
                 f"{spec.name} gave images for channels {_listed(value)}, "
                 f"but was to give {_listed(wanted)}"
             )
-            raise StepError(message)
+            raise TypeError(message)
         return {key: _plane(spec, value[channel]) for channel, key in wanted.items()}
     if len(keys) != 1:
         message = f"{spec.name} gave one image where one for each of {len(keys)} channels is due"
-        raise StepError(message)
+        raise TypeError(message)
     return {keys[0]: _plane(spec, value)}
 
 
@@ -90,10 +89,10 @@ def _by_name(spec: FunctionSpec, value: object) -> Mapping[str, Any]:
             f"{spec.name} gave a {type(value).__name__}; with outputs {_listed(names)} it has to "
             "give a dataclass or a mapping with these names"
         )
-        raise StepError(message)
+        raise TypeError(message)
     if set(given) != set(names):
         message = f"{spec.name} gave {_listed(given)}, but declares {_listed(names)}"
-        raise StepError(message)
+        raise TypeError(message)
     return given
 
 
@@ -113,20 +112,20 @@ def _plane(spec: FunctionSpec, value: object) -> NDArray[Any]:
     if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "buif":
         return value
     message = f"{spec.name} has to give an image (y, x) of numbers, not {_described(value)}"
-    raise StepError(message)
+    raise TypeError(message)
 
 
 def _labels(spec: FunctionSpec, name: str, value: object) -> NDArray[Any]:
     if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "ui":
         return frozen(value)
     message = f"{name} of {spec.name} has to be an integer array (y, x), not {_described(value)}"
-    raise StepError(message)
+    raise TypeError(message)
 
 
 def _table(spec: FunctionSpec, name: str, value: object) -> Mapping[str, NDArray[Any]]:
     if not isinstance(value, Mapping):
         message = f"{name} of {spec.name} has to be columns by name, not {_described(value)}"
-        raise StepError(message)
+        raise TypeError(message)
     columns = {str(column): np.asarray(values) for column, values in value.items()}
     for column, array in columns.items():
         if array.ndim != 1 or array.dtype.kind not in "buifU":
@@ -134,18 +133,18 @@ def _table(spec: FunctionSpec, name: str, value: object) -> Mapping[str, NDArray
                 f"column {column!r} of {name} of {spec.name} has to be a row of numbers or text, "
                 f"not {_described(array)}"
             )
-            raise StepError(message)
+            raise TypeError(message)
     if len({len(array) for array in columns.values()}) > 1:
         lengths = ", ".join(f"{column} {len(array)}" for column, array in columns.items())
         message = f"the columns of {name} of {spec.name} differ in length: {lengths}"
-        raise StepError(message)
+        raise TypeError(message)
     return columns
 
 
 def _record(spec: FunctionSpec, name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         message = f"{name} of {spec.name} has to be scalars by name, not {_described(value)}"
-        raise StepError(message)
+        raise TypeError(message)
     record: dict[str, Any] = {}
     for key, item in value.items():
         scalar = item.item() if isinstance(item, np.generic) else item
@@ -154,7 +153,7 @@ def _record(spec: FunctionSpec, name: str, value: object) -> Mapping[str, Any]:
                 f"{key!r} of {name} of {spec.name} has to be a number, text, True, False or None, "
                 f"not {_described(item)}"
             )
-            raise StepError(message)
+            raise TypeError(message)
         record[str(key)] = scalar
     return record
 

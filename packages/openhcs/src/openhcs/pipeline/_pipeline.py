@@ -5,21 +5,22 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ParameterError, SourceError
 from openhcs.codegen import Call, Constructor, Name, Names, Reference, evaluate, render
-from openhcs.functions import REGISTRY
+from openhcs.functions import REGISTRY, FunctionSpec, spec_of
 from openhcs.pipeline._step import PREVIOUS, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from openhcs.codegen import SourceValue
 
 __all__ = ["Pipeline", "from_source", "load", "to_source"]
 
 _TARGET = "pipeline"
+_FUNCTIONS = "openhcs.functions"
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -103,7 +104,9 @@ def to_source(pipeline: Pipeline) -> str:
     return render(_TARGET, Call(Name("openhcs", "Pipeline"), steps, spread=True))
 
 
-def from_source(source: str, filename: str = "<pipeline>") -> Pipeline:
+def from_source(
+    source: str, filename: str = "<pipeline>", *, functions: Iterable[Callable[..., Any]] = ()
+) -> Pipeline:
     """Read a pipeline from Python source, without executing it.
 
     Parameters
@@ -112,13 +115,15 @@ def from_source(source: str, filename: str = "<pipeline>") -> Pipeline:
         Text that assigns a Pipeline to ``pipeline``.
     filename
         How messages call the text.
+    functions
+        Declared functions that the text may name beside the registered ones.
 
     Raises
     ------
     SourceError
         If the text says anything but a pipeline; the message has file, line and column.
     """
-    value = evaluate(source, filename, _names(), _TARGET)
+    value = evaluate(source, filename, _names(functions), _TARGET)
     if not isinstance(value, Pipeline):
         message = f"{filename}:1:1: {_TARGET!r} is {_described(value)}, not a Pipeline"
         raise SourceError(message)
@@ -144,11 +149,19 @@ def load(path: str | Path) -> Pipeline:
     return from_source(source, str(path))
 
 
-def _names() -> Names:
-    return {
+def _names(functions: Iterable[Callable[..., Any]]) -> Names:
+    names: dict[str, dict[str, Constructor | Reference]] = {
         "openhcs": {"Pipeline": Constructor(_pipeline), "Step": Constructor(_step)},
-        "openhcs.functions": {name: Reference(spec) for name, spec in REGISTRY.items()},
+        _FUNCTIONS: {name: Reference(spec) for name, spec in REGISTRY.items()},
     }
+    for spec in map(spec_of, functions):
+        names.setdefault(_module(spec), {})[spec.name] = Reference(spec)
+    return names
+
+
+def _module(spec: FunctionSpec) -> str:
+    """Give the module that a function is imported from in a pipeline."""
+    return _FUNCTIONS if REGISTRY.get(spec.name) is spec else spec.call.__module__
 
 
 def _pipeline(*steps: Step, **keywords: object) -> Pipeline:
@@ -179,7 +192,7 @@ def _written(step: Step) -> Call:
     if step.keep:
         keywords["keep"] = True
     keywords.update(step.parameters)
-    name = Name("openhcs.functions", step.spec.name)
+    name = Name(_module(step.spec), step.spec.name)
     return Call(Name("openhcs", "Step"), (name,), keywords)
 
 

@@ -1,0 +1,269 @@
+"""Pipeline text is read through an allow-list, written readably, and never executed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openhcs._errors import ParameterError, SourceError
+from openhcs.codegen import (
+    LARGEST_SOURCE_CHARACTERS,
+    Call,
+    Constructor,
+    Name,
+    Reference,
+    evaluate,
+    render,
+)
+from openhcs.functions import REGISTRY
+from openhcs.pipeline import Pipeline, Step, default_pipeline, from_source, load, to_source
+
+
+def _keywords(*arguments: object, **keywords: object) -> object:
+    return arguments, keywords
+
+
+NAMES = {"box": {"Box": Constructor(_keywords), "thing": Reference("a thing")}}
+
+literals = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.lists(inner, max_size=4).map(tuple)
+    | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(literals)
+def test_a_literal_is_read_back_as_it_was_written(value: object) -> None:
+    source = render("value", value)  # type: ignore[arg-type]  # what hypothesis makes is one
+    assert evaluate(source, "f.py", NAMES, "value") == value
+    assert ast.literal_eval(source.removeprefix("value = ").strip()) == value
+
+
+@given(st.lists(literals, max_size=3), st.dictionaries(st.from_regex("[a-z]{1,8}_", fullmatch=True),
+                                                       literals, max_size=3))  # fmt: skip
+def test_a_call_is_read_back_as_it_was_written(
+    arguments: list[object], keywords: dict[str, object]
+) -> None:
+    call = Call(Name("box", "Box"), tuple(arguments), keywords)  # type: ignore[arg-type]
+    source = render("value", call)
+    assert evaluate(source, "f.py", NAMES, "value") == (tuple(arguments), keywords)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Step:
+    spec = REGISTRY[draw(st.sampled_from(sorted(REGISTRY)))]
+    parameters = {}
+    for name, parameter in spec.parameters.items():
+        if isinstance(parameter.default, bool) or not draw(st.booleans()):
+            continue
+        if isinstance(parameter.default, float):
+            parameters[name] = draw(st.floats(0.001, 1e6))
+        elif isinstance(parameter.default, int):
+            parameters[name] = draw(st.integers(1, 9))
+    channel = draw(st.none() | st.text(min_size=1, max_size=8) | st.just(("DAPI", "GFP")))
+    otherwise = draw(st.sampled_from([None, "pass", "drop", "error"])) if channel else None
+    return Step(
+        spec,
+        name=draw(st.none() | st.from_regex("[A-Za-z][A-Za-z0-9_]{0,10}", fullmatch=True)),
+        channel=channel,
+        otherwise=otherwise,
+        input=draw(st.sampled_from([None, "start"])),
+        keep=draw(st.booleans()),
+        **parameters,
+    )
+
+
+@given(st.lists(steps(), min_size=1, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_a_pipeline_is_read_back_as_it_was_written(made: list[Step]) -> None:
+    pipeline = Pipeline(*made)
+    source = to_source(pipeline)
+    assert from_source(source) == pipeline
+    assert to_source(from_source(source)) == source
+
+
+def test_the_default_pipeline_reads_as_the_documentation_shows_it() -> None:
+    assert to_source(default_pipeline()).endswith(
+        """
+pipeline = Pipeline(
+    Step(measure_image_quality),
+    Step(correct_illumination),
+    Step(project_max),
+    Step(stitch, reference="DAPI"),
+    Step(segment_nuclei, channel="DAPI"),
+    Step(measure_objects),
+)
+"""
+    )
+    assert from_source(to_source(default_pipeline())) == default_pipeline()
+
+
+def test_imports_may_be_left_out_and_values_may_have_names() -> None:
+    source = '"""Nuclei."""\nnuclear = "DAPI"\npipeline = Pipeline(Step(stitch, reference=nuclear))\n'
+    assert from_source(source).steps[0].parameters == {"reference": "DAPI"}
+
+
+def test_a_long_call_is_broken_one_argument_to_a_line() -> None:
+    words = {f"argument_{n}_": "x" * 30 for n in range(4)}
+    source = render("value", Call(Name("box", "Box"), (), words))
+    assert max(map(len, source.splitlines())) <= 100
+    assert evaluate(source, "f.py", NAMES, "value") == ((), words)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
+def test_what_has_no_literal_form_is_not_written(value: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        render("value", value)  # type: ignore[arg-type]  # the point of the test
+
+
+REFUSED = [
+    ("import os", "1:1"),
+    ("import os\npipeline = 1", "1:1"),
+    ("from os import system", "1:1"),
+    ("from openhcs import *", "1:21"),
+    ("from openhcs.functions import stich", "1:31"),
+    ("from openhcs.functions import stitch as s", "1:31"),
+    ("from . import functions", "1:1"),
+    ("pipeline = __import__('os').system('true')", "1:12"),
+    ("pipeline = Pipeline.__class__", "1:12"),
+    ("pipeline = ().__class__.__bases__[0].__subclasses__()", "1:12"),
+    ("pipeline = (lambda: 1)()", "1:13"),
+    ("pipeline = [Step for Step in ()]", "1:12"),
+    ("pipeline = f'{stitch}'", "1:12"),
+    ("pipeline = Pipeline(*[Step(stitch)])", "1:21"),
+    ("pipeline = Pipeline(**{})", "1:21"),
+    ("pipeline = 2 ** 999999999", "1:12"),
+    ("pipeline = 'a' * 999999999", "1:12"),
+    ("pipeline = 1e999", "1:12"),
+    ("pipeline = --1", "1:12"),
+    ("pipeline = 10 ** 5", "1:12"),
+    ("pipeline = b'bytes'", "1:12"),
+    ("pipeline = ...", "1:12"),
+    ("pipeline = stitch()", "1:12"),
+    ("pipeline = Step", "1:12"),
+    ("Step = 1", "1:1"),
+    ("a = b = 1", "1:1"),
+    ("a, b = 1, 2", "1:1"),
+    ("pipeline: int = 1", "1:1"),
+    ("pipeline += 1", "1:1"),
+    ("__builtins__ = 1", "1:1"),
+    ("del pipeline", "1:1"),
+    ("while True: pass", "1:1"),
+    ("def f(): pass", "1:1"),
+    ("class A: pass", "1:1"),
+    ("print(1)", "1:1"),
+    ("pipeline = {**{}}", "1:12"),
+    ("pipeline = {'a': 1, 'a': 2}", "1:21"),
+    ("pipeline = Pipeline()", "1:12"),
+    ("pipeline = Pipeline(1)", "1:21"),
+    ("pipeline = Pipeline(steps=1)", "1:21"),
+    ("pipeline = Pipeline(Step())", "1:21"),
+    ("pipeline = Pipeline(Step(stitch, 1))", "1:34"),
+    ("pipeline = Pipeline(Step(stitch, reference='a', reference='b'))", "1:49"),
+    ("pipeline = Pipeline(Step(stitch, keep='yes'))", "1:34"),
+    ("pipeline = Pipeline(Step(stitch, channel=3))", "1:34"),
+    ("pipeline = Pipeline(Step(stitch, input='step:'))", "1:34"),
+    ("pipeline = Pipeline(Step(project_max), Step(stitch, input='step:projectmax'))", "1:40"),
+    ("pipeline = Pipeline(Step(project_max, otherwise='pass'))", "1:39"),
+    ("pipeline = Pipeline(\n    Step(stitch),\n    Step(stitch, reference=3),\n)", "3:18"),
+    ("plan = Pipeline(Step(stitch))", "1:1"),
+    ("pipeline = 1", "1:1"),
+    ("pipeline = Pipeline(Step(stitch)", "1:20"),
+    ("pipeline = (" + "(" * 150 + ")" * 151, "1:"),
+    ("pipeline = " + "[" * 60 + "]" * 60, "1:"),
+    ("pipeline = " + "-" * 50_000 + "1", "1:"),
+    ("pipeline = " + "not " * 15_000 + "1", "1:"),
+    ("pipeline = 1" + "+1" * 30_000, "1:"),
+    ("pipeline = a" + ".a" * 30_000, "1:"),
+    ("pipeline = [" + "1," * 20_000 + "]", "1:12"),
+    ("pipeline = '" + "a" * 10_000_000 + "'", "1:1"),
+    ("pipeline = " + "9" * 10_000, "1:"),
+    ("pipeline = '\x00'", "1:"),
+    ("", "1:1"),
+]
+
+
+@pytest.mark.req("002.13")
+@pytest.mark.parametrize(("source", "place"), REFUSED, ids=[text[:40] for text, _ in REFUSED])
+def test_anything_else_is_refused_with_its_place(source: str, place: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        from_source(source, "mine.py")
+    assert str(caught.value).startswith(f"mine.py:{place}")
+
+
+def test_nothing_in_the_text_is_executed(tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    for source in (
+        f"pipeline = open({str(mark)!r}, 'w')",
+        f"pipeline = Pipeline(Step(stitch, reference=open({str(mark)!r}, 'w').name))",
+        f"open({str(mark)!r}, 'w')",
+        f"@open\ndef {mark.name}(): pass",
+    ):
+        with pytest.raises(SourceError):
+            from_source(source)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ("pipeline = Pipeline(Step(stich))", "did you mean 'stitch'?"),
+        ("pipeline = Pipline(Step(stitch))", "did you mean 'Pipeline'?"),
+        ("from openhcs.function import stitch", "did you mean 'openhcs.functions'?"),
+        ("pipeline = Pipeline(Step(stitch, referense='DAPI'))", "did you mean 'reference'?"),
+        ("pipeline = Pipeline(Step(stitch, reference=1.5))", "reference of stitch is str or None"),
+        ("pipeline = Pipeline(Step(correct_illumination, source='vendr'))", "mean 'vendor'?"),
+        ("pipeline = Pipeline(Step(project_max, channel='A', otherwise='drp'))", "mean 'drop'?"),
+        ("pipeline = Pipeline(Step(project_max), Step(stitch, input='step:project'))", "project_max"),
+        ("pipeline = Pipeline(stitch)", "write Step(...)"),
+        ("pipe = Pipeline(Step(stitch))", "only to 'pipe'"),
+    ],
+)
+def test_a_refusal_says_what_to_write(source: str, advice: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        from_source(source)
+    assert advice in str(caught.value)
+
+
+def test_text_longer_than_the_limit_is_not_even_parsed() -> None:
+    started = time.process_time()
+    with pytest.raises(SourceError, match="characters"):
+        from_source("(" * (LARGEST_SOURCE_CHARACTERS + 1))
+    longest = time.process_time() - started
+    started = time.process_time()
+    ast.parse(inspect.getsource(inspect))
+    assert longest < time.process_time() - started
+
+
+def test_a_file_is_read_and_named_in_errors(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(to_source(default_pipeline()))
+    assert load(path) == default_pipeline()
+    path.write_text("pipeline = Pipeline(Step(nothing))")
+    with pytest.raises(SourceError, match=r"mine\.py:1:26"):
+        load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SourceError, match="UTF-8"):
+        load(path)
+
+
+def test_what_a_constructor_refuses_is_reported_at_the_argument() -> None:
+    def build(**keywords: object) -> object:
+        message = f"no {sorted(keywords)}"
+        raise ParameterError(message, "second")
+
+    names = {"box": {"Box": Constructor(build)}}
+    with pytest.raises(SourceError, match=r"f\.py:2:3: no"):
+        evaluate("value = Box(first=1,\n  second=2)", "f.py", names, "value")

@@ -1,0 +1,556 @@
+"""Runs: every well gets its result, whatever happens to the others, to workers and to the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from openhcs._errors import ResultFolderError, WorkerLostError
+from openhcs.execution import LocalExecutor, RunResult, WellTask, load_run, run
+from openhcs.functions import (
+    correct_illumination,
+    measure_image_quality,
+    measure_objects,
+    project_max,
+    segment_nuclei,
+    stitch,
+)
+from openhcs.pipeline import (
+    Event,
+    Outcome,
+    Pipeline,
+    Plan,
+    RunFinished,
+    RunStarted,
+    Step,
+    StepFinished,
+    WellFinished,
+    WellRetried,
+    WellStarted,
+    compile_pipeline,
+    default_pipeline,
+)
+from openhcs.plates import open_plate
+from openhcs.testing import synthetic_plate
+from polystore.backends import open_image, open_labels, read_plate
+
+WELLS = ("A01", "A02", "B03")
+
+FUNCTIONS = '''
+"""Functions that misbehave on purpose; only the worker processes call them for real."""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from openhcs.functions import Kind, Output, function
+
+WORKER = "openhcs.execution._worker" in sys.modules and not hasattr(sys, "ps1")
+
+
+def count(folder, name):
+    """Add one to a count in a file, and give it."""
+    with open(Path(folder) / name, "ab") as stream:
+        stream.write(b"x")
+        return stream.tell()
+
+
+@function()
+def die(plane, *, folder: str, times: int):
+    """Kill the process that calls, the first few times."""
+    if os.environ.get("OMP_NUM_THREADS") == "1" and plane.shape[0] != 64:
+        if count(folder, "deaths") <= times:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return plane
+
+
+@function()
+def orphan(plane, *, folder: str):
+    """Kill the parent in the second well, then work on for ever."""
+    if os.environ.get("OMP_NUM_THREADS") == "1" and plane.shape[0] != 64:
+        if count(folder, "planes") == 5 and not (Path(folder) / "pid").exists():
+            (Path(folder) / "pid").write_text(str(os.getpid()))
+            os.kill(os.getppid(), signal.SIGKILL)
+            while True:
+                pass
+    return plane
+
+
+@function()
+def stubborn(plane, *, folder: str):
+    """Never end."""
+    if os.environ.get("OMP_NUM_THREADS") == "1" and plane.shape[0] != 64:
+        count(folder, "begun")
+        while True:
+            pass
+    return plane
+
+
+@function()
+def chatty(plane):
+    """Print."""
+    print("this goes to the log")
+    return plane
+
+
+@function()
+def full(plane):
+    """Find the disk full."""
+    if os.environ.get("OMP_NUM_THREADS") == "1" and plane.shape[0] != 64:
+        raise OSError(28, "No space left on device")
+    return plane
+'''
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("execution") / "plate"
+    synthetic_plate(folder, wells=WELLS, grid=(1, 2), overlap=0.3, z=2, size_px=96, seed=5)
+    return folder
+
+
+@pytest.fixture
+def copied(plate: Path, tmp_path: Path) -> Path:
+    """Give a plate that the test may spoil."""
+    import shutil
+
+    return Path(shutil.copytree(plate, tmp_path / "plate"))
+
+
+@pytest.fixture
+def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give a module of functions that worker processes can import too."""
+    import importlib
+
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "misbehaving.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    yield importlib.import_module("misbehaving")
+    del sys.modules["misbehaving"]
+
+
+def planned(plate: Path, pipeline: Pipeline | None = None, **options: Any) -> Plan:
+    index = open_plate(plate, cache=False)
+    return compile_pipeline(pipeline or default_pipeline(index), index, **options)
+
+
+def short(*steps: Step) -> Pipeline:
+    return Pipeline(Step(project_max), *steps)
+
+
+def outcomes(result: RunResult) -> dict[str, Outcome]:
+    return {well.well: well.outcome for well in result.wells}
+
+
+def fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        facts = path.stat()
+        digest.update(f"{path}{facts.st_size}{facts.st_mtime_ns}".encode())
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Give what a run found: images and tables, without what differs from run to run."""
+    found = {}
+    for folder in ("objects", "image_quality", "illumination", "stitch", "tiles", "stitch_pairs"):
+        for path in sorted((out / folder).glob("*.parquet")):
+            found[f"{folder}/{path.name}"] = repr(pq.read_table(path).to_pydict()).encode()
+    for path in sorted((out / "plate.zarr").rglob("*")):
+        if path.is_file():
+            found[str(path.relative_to(out))] = path.read_bytes()
+    return found
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # A process whose parent was killed may stay as a zombie where nobody reaps it.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not condition():
+            pass
+        ended.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    assert ended.wait(20)
+
+
+def test_the_default_pipeline_runs_and_leaves_the_raw_data_alone(
+    plate: Path, tmp_path: Path
+) -> None:
+    before = fingerprint(plate)
+    events: list[Event] = []
+    plan = planned(plate)
+    out = tmp_path / "out"
+    result = run(plan, out, on_event=events.append)
+    assert outcomes(result) == dict.fromkeys(WELLS, Outcome.OK)
+    assert result.completed
+    assert fingerprint(plate) == before
+
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunFinished)
+    ended = [event for event in events if isinstance(event, WellFinished)]
+    assert sorted(event.well for event in ended) == sorted(WELLS)
+    for well in WELLS:
+        steps = [e.step for e in events if isinstance(e, StepFinished) and e.well == well]
+        assert steps == [step.name for step in plan.steps]
+    (image,) = ended[0].images
+    assert (image.name, image.channels, image.labels) == ("stitched", ("DAPI", "GFP"), ("nuclei",))
+    assert image.pixel_um == plan.pixel_um
+
+    zarr = out / "plate.zarr"
+    assert set(read_plate(zarr).wells) == set(WELLS)
+    wells = pq.read_table(out / "wells.parquet").to_pydict()
+    assert wells["well"] == list(WELLS)
+    for position, well in enumerate(WELLS):
+        objects = pq.read_table(out / "objects" / f"{well}.parquet")
+        labels = open_labels(zarr, well, "stitched", "nuclei").read()
+        assert len(objects) == len(np.unique(labels)) - 1 > 0
+        assert wells["count"][position] == len(objects)
+        assert open_image(zarr, well, "stitched").read(c=1).shape == labels.shape
+        quality = pq.read_table(out / "image_quality" / f"{well}.parquet").to_pydict()
+        assert len(quality["well"]) == 2 * 2 * 2
+        assert set(quality["z"]) == {0, 1}
+        assert "z" not in objects.column_names
+    assert {"stitch_verdict", "image_quality_DAPI_mean"} <= set(wells)
+
+    record = load_run(out)
+    assert record.pipeline == plan.pipeline
+    assert (record.outcome, record.wells) == (Outcome.OK, WELLS)
+    document = json.loads((out / "run.json").read_text())
+    assert document["versions"]["numpy"] == np.__version__
+    assert document["steps"][1]["prepared"]["channels"]["DAPI"]["source"] in ("none", "estimate")
+
+    again: list[Event] = []
+    second = run(record.plan(), out, on_event=again.append)
+    assert all(well.reused for well in second.wells)
+    assert second.completed
+    assert not any(isinstance(event, WellStarted | StepFinished) for event in again)
+
+
+def test_the_number_of_workers_changes_nothing(plate: Path, tmp_path: Path) -> None:
+    plan = planned(plate)
+    run(plan, tmp_path / "one", workers=1)
+    run(plan, tmp_path / "three", workers=3)
+    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+
+
+def test_a_corrupt_plane_costs_its_well_and_no_other(copied: Path, tmp_path: Path) -> None:
+    plan = planned(copied, short())
+    spoiled = next(plane for plane in plan.index if plane.well == "A02")
+    assert spoiled.path is not None
+    path = copied / spoiled.path
+    path.write_bytes(path.read_bytes()[:200])
+    out = tmp_path / "out"
+    result = run(plan, out, workers=1)
+    assert outcomes(result) == {"A01": Outcome.OK, "A02": Outcome.FAILED, "B03": Outcome.OK}
+    assert not result.completed
+    failed = result.wells[1]
+    assert failed.error is not None
+    assert path.name in failed.error
+    assert failed.traceback is not None
+    log = (out / "run.log").read_text()
+    assert "A02: failed" in log
+    assert "Traceback" in log
+    assert set(read_plate(out / "plate.zarr").wells) == {"A01", "B03"}
+    table = pq.read_table(out / "wells.parquet").to_pydict()
+    assert table["outcome"] == ["ok", "failed", "ok"]
+    assert table["error"][1] == failed.error
+
+
+def test_a_well_that_cannot_run_is_a_failed_well(copied: Path, tmp_path: Path) -> None:
+    index = open_plate(copied, cache=False)
+    gone_plane = next(plane for plane in index if plane.well == "B03" and plane.channel == 1)
+    assert gone_plane.path is not None
+    (copied / gone_plane.path).unlink()
+    result = run(planned(copied, short()), tmp_path / "out", workers=1)
+    assert outcomes(result)["B03"] is Outcome.FAILED
+    assert "missing" in str(result.wells[2].error)
+    assert outcomes(result)["A01"] is Outcome.OK
+
+
+def test_fields_with_missing_planes_may_be_left_out(copied: Path, tmp_path: Path) -> None:
+    index = open_plate(copied, cache=False)
+    lost = next(plane for plane in index if plane.well == "B03" and plane.field == 1)
+    assert lost.path is not None
+    (copied / lost.path).unlink()
+    pipeline = short(Step(segment_nuclei, channel="DAPI"), Step(measure_objects))
+    out = tmp_path / "out"
+    result = run(planned(copied, pipeline, missing="skip-group"), out, workers=1)
+    assert result.completed
+    fields = {
+        well: set(pq.read_table(out / "objects" / f"{well}.parquet")["field"].to_pylist())
+        for well in ("A01", "B03")
+    }
+    assert fields == {"A01": {0, 1}, "B03": {0}}
+    assert {image.name for image in result.wells[2].images} == {"projectmax0"}
+
+
+def test_a_worker_killed_once_costs_nothing(plate: Path, tmp_path: Path, functions: Any) -> None:
+    events: list[Event] = []
+    plan = planned(plate, short(Step(functions.die, folder=str(tmp_path), times=1)))
+    result = run(plan, tmp_path / "out", workers=1, on_event=events.append)
+    assert result.completed
+    (retried,) = [event for event in events if isinstance(event, WellRetried)]
+    assert "SIGKILL" in retried.reason
+    starts = [e.attempt for e in events if isinstance(e, WellStarted) and e.well == retried.well]
+    assert starts == [1, 2]
+
+
+def test_a_well_whose_worker_dies_twice_is_lost_and_the_run_is_not_complete(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    plan = planned(plate, short(Step(functions.die, folder=str(tmp_path), times=2)))
+    out = tmp_path / "out"
+    result = run(plan, out, workers=1)
+    assert outcomes(result) == {"A01": Outcome.LOST, "A02": Outcome.OK, "B03": Outcome.OK}
+    assert result.outcome is Outcome.FAILED
+    assert "SIGKILL" in str(result.wells[0].error)
+    assert load_run(out, functions=[functions.die]).outcomes["A01"] is Outcome.LOST
+    second = run(plan, out, workers=1)
+    assert second.completed
+    assert [well.reused for well in second.wells] == [False, True, True]
+
+
+RUN = """
+import sys
+from pathlib import Path
+from openhcs.execution import run
+from openhcs.functions import project_max
+from openhcs.pipeline import Pipeline, Step, compile_pipeline
+from openhcs.plates import open_plate
+import misbehaving
+
+index = open_plate(sys.argv[1], cache=False)
+step = Step(misbehaving.orphan, folder=sys.argv[3])
+plan = compile_pipeline(Pipeline(Step(project_max), step), index)
+run(plan, sys.argv[2], workers=1)
+"""
+
+
+def test_a_run_that_was_killed_leaves_no_process_and_is_taken_up_again(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    out = tmp_path / "out"
+    killed = subprocess.run(
+        [sys.executable, "-c", RUN, str(plate), str(out), str(tmp_path)], check=False, timeout=60
+    )
+    assert killed.returncode == -signal.SIGKILL
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: gone(pid))
+    assert load_run(out, functions=[functions.orphan]).outcome is None
+    plan = planned(plate, short(Step(functions.orphan, folder=str(tmp_path))))
+    result = run(plan, out, workers=1)
+    assert result.completed
+    assert [well.reused for well in result.wells] == [True, False, False]
+    assert not [path for path in out.rglob("*") if path.name.endswith(".partial")]
+
+
+def test_cancelling_keeps_what_is_finished(plate: Path, tmp_path: Path) -> None:
+    cancel = threading.Event()
+    out = tmp_path / "out"
+    events: list[Event] = []
+
+    def stop_after_one(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, WellFinished):
+            cancel.set()
+
+    result = run(
+        planned(plate, short()), out, workers=1, on_event=stop_after_one, cancel=cancel
+    )
+    assert result.outcome is Outcome.CANCELLED
+    assert outcomes(result)["A01"] is Outcome.OK
+    assert Outcome.CANCELLED in outcomes(result).values()
+    assert set(outcomes(result)) == set(WELLS)
+    second = run(planned(plate, short()), out, workers=1)
+    assert second.completed
+    assert second.wells[0].reused
+
+
+def test_cancelled_before_it_began_every_well_has_a_result(plate: Path, tmp_path: Path) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    result = run(planned(plate), tmp_path / "out", workers=1, cancel=cancel)
+    assert outcomes(result) == dict.fromkeys(WELLS, Outcome.CANCELLED)
+
+
+class Started:
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def started(self, worker: int, attempt: int) -> None:
+        self.steps.append(f"{worker}/{attempt}")
+
+    def finished_step(self, step: str, seconds: float) -> None:
+        self.steps.append(f"{step} {seconds:.0f}")
+
+    def retried(self, reason: str) -> None:
+        self.steps.append(reason)
+
+
+def test_a_task_that_does_not_stop_is_ended(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    from openhcs.execution._folder import ResultFolder
+    from openhcs.execution._task import write_work
+
+    plan = planned(plate, short(Step(functions.stubborn, folder=str(tmp_path))))
+    folder = ResultFolder(tmp_path / "out")
+    with folder.opened(plate), (tmp_path / "log").open("wb") as log:
+        write_work(folder, plan)
+        task = WellTask(
+            folder=str(folder.root), well="A01", keys={}, reused=(), prepared={}, run_id="r"
+        )
+        from openhcs.execution._run import lay_out
+
+        lay_out(plan, folder)
+        with LocalExecutor(2, log, grace=0.1) as executor:
+            futures = [executor.submit(task, Started()) for _ in range(3)]
+            wait_until(lambda: (tmp_path / "begun").exists())
+            executor.cancel()
+            records = [_result(future) for future in futures]
+            pids = executor.pids
+        assert set(records) == {"cancelled"}
+        assert all(map(gone, pids))
+
+
+def _result(future: Future[dict[str, Any]]) -> str:
+    try:
+        return str(future.result(20)["outcome"])
+    except Exception as error:  # noqa: BLE001  # the kind is the point
+        return "cancelled" if type(error).__name__ == "CancelledError" else repr(error)
+
+
+def test_what_functions_print_is_in_the_log(plate: Path, tmp_path: Path, functions: Any) -> None:
+    out = tmp_path / "out"
+    result = run(planned(plate, short(Step(functions.chatty)), wells=["A01"]), out, workers=1)
+    assert result.completed
+    assert "this goes to the log" in (out / "run.log").read_text()
+
+
+def test_a_full_disk_stops_the_run_and_says_so(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    result = run(planned(plate, short(Step(functions.full))), tmp_path / "out", workers=1)
+    assert result.outcome is Outcome.FAILED
+    assert "full: make room" in str(result.reason)
+    assert outcomes(result)["A01"] is Outcome.FAILED
+    assert set(outcomes(result).values()) <= {Outcome.FAILED, Outcome.CANCELLED}
+
+
+def test_one_folder_serves_one_run_at_a_time(plate: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    plan = planned(plate, short())
+    refused: list[str] = []
+
+    def second(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            with pytest.raises(ResultFolderError) as caught:
+                run(plan, out, workers=1)
+            refused.append(str(caught.value))
+
+    assert run(plan, out, workers=1, on_event=second).completed
+    assert f"in use by process {os.getpid()}" in refused[0]
+
+
+@pytest.mark.parametrize("place", ["inside", "foreign", "file"])
+def test_a_folder_that_is_not_for_results_is_refused(
+    plate: Path, tmp_path: Path, place: str
+) -> None:
+    plan = planned(plate, short())
+    before = fingerprint(plate)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("a file")
+    out = {"inside": plate / "out", "foreign": foreign, "file": tmp_path / "file"}[place]
+    with pytest.raises(ResultFolderError):
+        run(plan, out)
+    assert fingerprint(plate) == before
+    assert (foreign / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write to any folder")
+def test_a_folder_that_cannot_be_written_to_is_refused(plate: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o555)
+    with pytest.raises(ResultFolderError):
+        run(planned(plate, short()), out)
+
+
+def test_a_worker_that_cannot_begin_is_reported(tmp_path: Path) -> None:
+    task = WellTask(folder=str(tmp_path), well="A01", keys={}, reused=(), prepared={}, run_id="r")
+    with (tmp_path / "log").open("wb") as log, LocalExecutor(1, log) as executor:
+        record = executor.submit(task, Started()).result(30)
+        assert record["outcome"] == "failed"
+        assert "plan.json" in record["error"]
+
+
+def test_a_task_is_small_however_large_the_plate() -> None:
+    from openhcs.execution._worker import encode_task
+
+    keys = {f"step_{number}": "0" * 32 for number in range(50)}
+    task = WellTask(
+        folder="/" + "x" * 200, well="AF48", keys=keys, reused=tuple(keys), prepared={}, run_id="r"
+    )
+    assert len(encode_task(task)) < 20_000
+
+
+def test_without_a_result_the_error_says_how_the_worker_ended() -> None:
+    assert issubclass(WorkerLostError, RuntimeError)
+
+
+def test_stitching_and_illumination_agree_with_a_plain_loop(plate: Path, tmp_path: Path) -> None:
+    steps: Sequence[Step] = (
+        Step(measure_image_quality),
+        Step(correct_illumination, source="none"),
+        Step(project_max),
+        Step(stitch, reference="DAPI"),
+    )
+    out = tmp_path / "out"
+    plan = planned(plate, Pipeline(*steps), wells=["A01"])
+    run(plan, out, workers=1)
+    from openhcs.functions import Tile
+
+    tiles: dict[str, list[Tile]] = {}
+    for channel, name in enumerate(plan.channels):
+        for field in plan.index.fields:
+            planes = list(plan.index.select(fields=[field], channels=[channel]))
+            best = np.maximum(*(plan.index.read(plane) for plane in planes))
+            place = planes[0]
+            tiles.setdefault(name, []).append(
+                Tile(field=field, x_um=place.x_um, y_um=place.y_um, load=best.copy)
+            )
+    assert plan.pixel_um is not None
+    expected = stitch(tiles, pixel_um=plan.pixel_um, reference="DAPI").image
+    for number, name in enumerate(plan.channels):
+        found = open_image(out / "plate.zarr", "A01", "stitched").read(c=number)
+        assert np.array_equal(found, expected[name])
