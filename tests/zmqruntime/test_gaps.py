@@ -18,7 +18,8 @@ SUPERSEDED, NO_CREDIT = GapReason.SUPERSEDED, GapReason.NO_CREDIT
 def test_every_number_is_accounted_for_exactly_once(
     events: list[tuple[bool, int, int]],
 ) -> None:
-    check, seen = SequenceCheck(), []
+    check = SequenceCheck()
+    seen: list[int] = []
     for came, number, more in events:
         if came:
             verdict = check.came(number)

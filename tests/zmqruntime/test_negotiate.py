@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from zmqruntime import Carrier, CarrierReason, DescriptorError, Publisher, Subscriber, ZMQClient
+from zmqruntime import (
+    Carrier,
+    CarrierReason,
+    DescriptorError,
+    Item,
+    Publisher,
+    Subscriber,
+    ZMQClient,
+)
 from zmqruntime.carriers import HostIdentity, Probe, SegmentName
 from zmqruntime.carriers._negotiate import answer_probe, judge
 from zmqruntime.testing import serve_in_thread
@@ -114,5 +122,6 @@ def test_one_kernel_with_separate_shared_memory_falls_back_to_inline(
             assert publisher.counters["inline"] == 1
             assert subscriber.wait(5)
             (item,) = subscriber.receive()
+            assert isinstance(item, Item)
             assert item.lease.copy() == (b"x" * 100_000,)
             assert list(shm.iterdir()) == []

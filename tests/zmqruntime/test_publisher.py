@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +49,14 @@ class Receiver:
     """A receiver in another process."""
 
     def __init__(self, endpoint: Endpoint, shm: Path, behaviour: str = "") -> None:
-        words = [sys.executable, PROGRAM, "receive", str(endpoint.port), shm, behaviour]
+        words = [sys.executable, str(PROGRAM), "receive", str(endpoint.port), str(shm), behaviour]
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         self.expect("ready")
 
     def line(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline().rstrip("\n")
+        line: str = self.process.stdout.readline()
+        return line.rstrip("\n")
 
     def expect(self, *lines: str) -> None:
         assert [self.line() for _ in lines] == list(lines)
@@ -252,10 +254,10 @@ def test_in_mode_latest_a_newer_payload_takes_the_place_before_it_is_encoded(shm
     with wire(shm, mode="latest", credit=Credit(2, 1 << 30)) as ends:
         shown = []
         for number in range(1, 3):
-            ends.publisher.offer(lambda number=number: encode(number), key=str(number))
+            ends.publisher.offer(partial(encode, number), key=str(number))
             shown += ends.items(1)
         for number in range(3, 50):
-            ends.publisher.offer(lambda number=number: encode(number), key=str(number))
+            ends.publisher.offer(partial(encode, number), key=str(number))
         for item in shown:
             item.lease.release()
         gap, last = ends.receive(2)
@@ -302,7 +304,12 @@ def test_a_killed_receiver_is_reported_and_its_successor_gets_what_was_lost(
     )
     replay: list[str] = []
     told = threading.Event()
-    publisher.on_replay(lambda keys: (replay.extend(keys), told.set()))
+
+    def note(keys: tuple[str, ...]) -> None:
+        replay.extend(keys)
+        told.set()
+
+    publisher.on_replay(note)
     store = {f"A{number:02}": bytes([number]) * LARGE for number in range(1, 9)}
     for key, pixels in store.items():
         publisher.publish(b"", [pixels], key=key, timeout=10)
@@ -485,7 +492,7 @@ def test_many_threads_publish_and_every_payload_arrives_in_order(shm: Path) -> N
 def test_a_killed_sender_leaves_nothing_after_the_next_start(shm: Path, stack: ExitStack) -> None:
     server = stack.enter_context(serve_in_thread())
     subscriber = stack.enter_context(Subscriber(server, directory=shm))
-    words = [sys.executable, PROGRAM, "send", str(server.endpoint.port), shm, "fork"]
+    words = [sys.executable, str(PROGRAM), "send", str(server.endpoint.port), str(shm), "fork"]
     sender = stack.enter_context(
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     )
@@ -517,15 +524,16 @@ def test_a_pool_keeps_one_publisher_per_host_and_port(
         Subscriber(two, directory=shm),
     ):
         with PublisherPool("images", use_shared_memory=False) as pool:
-            assert pool.keys == ()
+            assert not pool.keys
             first = pool.get("localhost", one.endpoint.port)
             assert pool.get("localhost", one.endpoint.port) is first
             assert pool.get("127.0.0.1", one.endpoint.port) is not first
             assert pool.get("localhost", two.endpoint.port) is not first
-            assert pool.keys[0] == f"localhost:{one.endpoint.port}"
+            key = next(iter(pool.keys))
+            assert key == f"localhost:{one.endpoint.port}"
             assert first.wait_attached(5)
             first.publish(b"", [b"x"], key="A01", timeout=5)
-            assert pool.flush(0.05) == {pool.keys[0]: ("A01",)}
+            assert pool.flush(0.05) == {key: ("A01",)}
         pool.close()
         with pytest.raises(NotAttachedError, match="is closed"):
             pool.get("localhost", one.endpoint.port)

@@ -223,7 +223,8 @@ def test_refused_payloads_are_gaps_with_a_reason_and_their_room_comes_back(shm: 
         producer = ends.producer
         arena = Arena(slot_bytes=8192, slots=2, directory=shm)
         reference = arena.fill(0, 1, [memoryview(b"secret")], sequence=1)
-        producer.send(producer.header(1, sizes=[6], ref=reference))  # never announced
+        producer.send(producer.header(1, sizes=[6], ref=reference))  # not announced
+        producer.wait_for_acks("failed", 1)
         announce = Announce(epoch=producer.attached.epoch, name=arena.name)
         producer.control.request("arena", msgspec.to_builtins(announce))
         hostile = [
