@@ -37,9 +37,11 @@ literals = st.recursive(
     | st.integers(-(2**62), 2**62)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.lists(inner, max_size=4).map(tuple)
-    | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -111,7 +113,9 @@ pipeline = Pipeline(
 
 
 def test_imports_may_be_left_out_and_values_may_have_names() -> None:
-    source = '"""Nuclei."""\nnuclear = "DAPI"\npipeline = Pipeline(Step(stitch, reference=nuclear))\n'
+    source = (
+        '"""Nuclei."""\nnuclear = "DAPI"\npipeline = Pipeline(Step(stitch, reference=nuclear))\n'
+    )
     assert from_source(source).steps[0].parameters == {"reference": "DAPI"}
 
 
@@ -226,7 +230,10 @@ def test_nothing_in_the_text_is_executed(tmp_path: Path) -> None:
         ("pipeline = Pipeline(Step(stitch, reference=1.5))", "reference of stitch is str or None"),
         ("pipeline = Pipeline(Step(correct_illumination, source='vendr'))", "mean 'vendor'?"),
         ("pipeline = Pipeline(Step(project_max, channel='A', otherwise='drp'))", "mean 'drop'?"),
-        ("pipeline = Pipeline(Step(project_max), Step(stitch, input='step:project'))", "project_max"),
+        (
+            "pipeline = Pipeline(Step(project_max), Step(stitch, input='step:project'))",
+            "project_max",
+        ),
         ("pipeline = Pipeline(stitch)", "write Step(...)"),
         ("pipe = Pipeline(Step(stitch))", "only to 'pipe'"),
     ],

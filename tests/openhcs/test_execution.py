@@ -383,9 +383,7 @@ def test_cancelling_keeps_what_is_finished(plate: Path, tmp_path: Path) -> None:
         if isinstance(event, WellFinished):
             cancel.set()
 
-    result = run(
-        planned(plate, short()), out, workers=1, on_event=stop_after_one, cancel=cancel
-    )
+    result = run(planned(plate, short()), out, workers=1, on_event=stop_after_one, cancel=cancel)
     assert result.outcome is Outcome.CANCELLED
     assert outcomes(result)["A01"] is Outcome.OK
     assert Outcome.CANCELLED in outcomes(result).values()
@@ -416,9 +414,7 @@ class Started:
         self.steps.append(reason)
 
 
-def test_a_task_that_does_not_stop_is_ended(
-    plate: Path, tmp_path: Path, functions: Any
-) -> None:
+def test_a_task_that_does_not_stop_is_ended(plate: Path, tmp_path: Path, functions: Any) -> None:
     from openhcs.execution._folder import ResultFolder
     from openhcs.execution._task import write_work
 
@@ -456,9 +452,7 @@ def test_what_functions_print_is_in_the_log(plate: Path, tmp_path: Path, functio
     assert "this goes to the log" in (out / "run.log").read_text()
 
 
-def test_a_full_disk_stops_the_run_and_says_so(
-    plate: Path, tmp_path: Path, functions: Any
-) -> None:
+def test_a_full_disk_stops_the_run_and_says_so(plate: Path, tmp_path: Path, functions: Any) -> None:
     result = run(planned(plate, short(Step(functions.full))), tmp_path / "out", workers=1)
     assert result.outcome is Outcome.FAILED
     assert "full: make room" in str(result.reason)

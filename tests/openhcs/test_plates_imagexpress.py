@@ -272,6 +272,9 @@ def test_runs_of_one_plate_stay_apart(tmp_path: Path) -> None:
     index = open_plate(tmp_path, cache=False)
     assert [(p.acquisition, int(index.read(p)[0, 0])) for p in index] == [(0, 1), (1, 2)]
     assert "DUPLICATE_KEY" not in codes(index)
+    assert index.acquisitions == (0, 1)
+    (later,) = index.select(acquisitions=[1])
+    assert int(index.read(later)[0, 0]) == 2
 
 
 def test_other_files_are_named_and_leavings_ignored(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def describe(index: PlateIndex) -> dict[str, Any]:
         ``dtype``, ``findings`` (each with ``code``, ``severity``, ``message``, ``remedy`` and what
         it concerns: ``well``, ``field``, ``channel``, ``z``, ``t``, ``file``); and ``name``,
         ``root``, ``format_version``, ``why``, ``identity``, ``plate`` (rows, columns),
-        ``channel_names``, ``shapes``, ``kinds`` and ``statuses`` (counts), ``expected`` and
+        ``channel_names``, ``acquisitions``, ``shapes``, ``kinds`` and ``statuses`` (counts), ``expected`` and
         ``found`` (images), ``files`` (counts by class) and ``grids`` (by well: rows, columns,
         step in µm (y, x), whether regular, places of fields).
     """
@@ -53,6 +53,7 @@ def describe(index: PlateIndex) -> dict[str, Any]:
         "channel_names": list(index.channel_names),
         "z": list(index.z),
         "t": list(index.t),
+        "acquisitions": list(index.acquisitions),
         "planes": statuses[PlaneStatus.OK.value],
         "expected": len(index) - copies,
         "found": len(index) - copies - statuses[PlaneStatus.MISSING.value],

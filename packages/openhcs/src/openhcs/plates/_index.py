@@ -199,6 +199,11 @@ class PlateIndex:
         return self._numbers("t")
 
     @property
+    def acquisitions(self) -> tuple[int, ...]:
+        """The acquisitions of the rows, 0-based; more than one when the plate was taken again."""
+        return self._numbers("acquisition")
+
+    @property
     def pixel_um(self) -> tuple[float, float] | None:
         """Pixel size (y, x) in µm; None when it is unknown or differs between the rows."""
         if "pixel_um" not in self._present:
@@ -276,6 +281,7 @@ class PlateIndex:
         channels: Iterable[int] | None = None,
         z: Iterable[int] | None = None,
         t: Iterable[int] | None = None,
+        acquisitions: Iterable[int] | None = None,
         kind: str | None = "plane",
         status: str | None = "ok",
     ) -> PlateIndex:
@@ -283,7 +289,7 @@ class PlateIndex:
 
         Parameters
         ----------
-        wells, fields, channels, z, t
+        wells, fields, channels, z, t, acquisitions
             What to keep; None keeps all.
         kind
             ``plane`` or a projection; None keeps every kind.
@@ -303,7 +309,13 @@ class PlateIndex:
         if isinstance(wells, str):
             raise TypeError(f"wells is the text {wells!r}; give several, such as [{wells!r}]")
         chosen = np.ones(len(self), np.bool_)
-        numbers = {"field": fields, "channel": channels, "z": z, "t": t}
+        numbers = {
+            "field": fields,
+            "channel": channels,
+            "z": z,
+            "t": t,
+            "acquisition": acquisitions,
+        }
         for name, values in numbers.items():
             if values is not None:
                 chosen &= np.isin(self._columns[name], list(values))

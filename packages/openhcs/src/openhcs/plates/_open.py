@@ -58,7 +58,8 @@ def open_plate(
 
     Notes
     -----
-    20,000 files take some 2 s from a local disk, 0.3 s once stored.
+    On one core and a local disk, 20,736 files of ImageXpress take 0.7 s, or 2 s with `deep`; as
+    many of Harmony, whose index has 34 MB, take 1.7 s. A stored index takes 0.1 s.
     """
     root = Path(path)
     if root.is_file():

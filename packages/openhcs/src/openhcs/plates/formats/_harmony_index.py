@@ -134,29 +134,20 @@ def read_harmony_index(path: Path) -> HarmonyIndex:
     not. An ``Image`` with children is an image; one with an ``id`` attribute is a reference.
     """
     index = HarmonyIndex()
+    names = _Names()
     try:
         prolog = read_prolog(path)
         index.version = prolog.namespace.rpartition("Harmony")[2][:8]
-        locals_: dict[str, str] = {}
         for element in elements(path):
-            tag = element.tag
-            name = locals_.get(tag)
-            if name is None:
-                name = locals_[tag] = local_name(tag)
+            name = names[element.tag][0]
             if name == "Image" and len(element):
-                index.images.append(_image(element, locals_))
+                index.images.append(_image(element, names))
                 element.clear()
             elif name == "Entry":
-                _entry(index, element, locals_)
+                _entry(index, element, names)
                 element.clear()
             elif name == "Plate":
-                for child in element:
-                    child_name = locals_[child.tag]
-                    well = child.get("id", "")
-                    if child_name == "Well" and len(well) == 4 and well.isdecimal():
-                        index.wells.append((int(well[:2]) - 1, int(well[2:]) - 1))
-                    elif child_name in _PLATE:
-                        index.plate.setdefault(child_name, (child.text or "").strip())
+                _plate(index, element, names)
             elif name == "InstrumentType":
                 index.instrument = (element.text or "").strip()
     except XmlError as error:
@@ -164,21 +155,41 @@ def read_harmony_index(path: Path) -> HarmonyIndex:
     return index
 
 
-def _image(element: Element, names: dict[str, str]) -> HarmonyImage:
+class _Names(dict[str, tuple[str, int]]):
+    """Local name of a tag and what its text is; worked out once for each tag."""
+
+    def __missing__(self, tag: str) -> tuple[str, int]:
+        name = local_name(tag)
+        kinds = (_TEXTS, _LENGTHS, _NUMBERS)
+        self[tag] = name, next((k for k, known in enumerate(kinds) if name in known), -1)
+        return self[tag]
+
+
+def _image(element: Element, names: _Names) -> HarmonyImage:
     texts: dict[str, str] = {}
     numbers: dict[str, float] = {}
     for child in element:
-        name = names[child.tag]
-        if name in _TEXTS:
+        name, kind = names[child.tag]
+        if kind == 0:
             texts[name] = (child.text or "").strip()
-        elif name in _LENGTHS:
+        elif kind == 1:
             numbers[name] = _float(child.text) * _METRES.get(child.get("Unit", "m"), math.nan)
-        elif name in _NUMBERS:
+        elif kind == 2:
             numbers[name] = _float(child.text)
     return HarmonyImage(texts, numbers)
 
 
-def _entry(index: HarmonyIndex, element: Element, names: dict[str, str]) -> None:
+def _plate(index: HarmonyIndex, element: Element, names: _Names) -> None:
+    for child in element:
+        name = names[child.tag][0]
+        well = child.get("id", "")
+        if name == "Well" and len(well) == 4 and well.isdecimal():
+            index.wells.append((int(well[:2]) - 1, int(well[2:]) - 1))
+        elif name in _PLATE:
+            index.plate.setdefault(name, (child.text or "").strip())
+
+
+def _entry(index: HarmonyIndex, element: Element, names: _Names) -> None:
     channel = element.get("ChannelID", "")
     found = _image(element, names)
     known = index.entries.setdefault(channel, found)
@@ -186,7 +197,7 @@ def _entry(index: HarmonyIndex, element: Element, names: dict[str, str]) -> None
         known.texts.update(found.texts)
         known.numbers.update(found.numbers)
     for child in element:
-        if names[child.tag] == "FlatfieldProfile" and child.text:
+        if names[child.tag][0] == "FlatfieldProfile" and child.text:
             index.profiles[channel] = child.text
 
 
