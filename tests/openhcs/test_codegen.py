@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +23,9 @@ from openhcs.codegen import (
 )
 from openhcs.functions import REGISTRY
 from openhcs.pipeline import Pipeline, Step, default_pipeline, from_source, load, to_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _keywords(*arguments: object, **keywords: object) -> object:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -34,6 +32,10 @@ from openhcs.pipeline import (
 )
 from openhcs.plates import PlateFacts, PlateIndex, open_plate
 from openhcs.testing import synthetic_plate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 Plane = NDArray[Any]
 

@@ -9,10 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -46,6 +44,10 @@ from openhcs.pipeline import (
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
 from polystore.backends import open_image, open_labels, read_plate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
 WELLS = ("A01", "A02", "B03")
 

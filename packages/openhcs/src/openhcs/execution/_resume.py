@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Plan, PlannedStep
 
-__all__ = ["WellState", "read_images", "slots", "well_states"]
+__all__ = ["WellState", "is_of", "read_images", "slots", "well_states"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,16 +149,17 @@ def _present(folder: ResultFolder, well: str, step: PlannedStep, record: Mapping
     tables = [output for output in step.outputs if output.kind is not Kind.LABELS]
     if not all(folder.table(output.stored, well).is_file() for output in tables):
         return False
-    groups = [image for image in read_images(record) if _is_of(image.name, step.image)]
+    groups = [image for image in read_images(record) if is_of(image.name, step.image)]
     if step.image is not None and not groups:
         return False
-    beside = [image for image in read_images(record) if _is_of(image.name, step.beside)]
+    beside = [image for image in read_images(record) if is_of(image.name, step.beside)]
     if step.beside is not None and not beside:
         return False
     return all((folder.plate / image.path / "zarr.json").is_file() for image in groups + beside)
 
 
-def _is_of(group: str, image: str | None) -> bool:
+def is_of(group: str, image: str | None) -> bool:
+    """Say whether an image group is that of a stored image, or of one of its fields."""
     if image is None:
         return False
     rest = group.removeprefix(image)

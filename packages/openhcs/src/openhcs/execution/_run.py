@@ -22,6 +22,7 @@ from openhcs.execution._resume import WellState, read_images, slots, well_states
 from openhcs.execution._run_record import run_document
 from openhcs.execution._tables import write_wells
 from openhcs.execution._task import SummaryTask, WellTask, write_work
+from openhcs.execution._tidy import tidy
 from openhcs.pipeline import (
     Event,
     Outcome,
@@ -189,6 +190,7 @@ class _Run:
 
     def result(self) -> RunResult:
         """Do all that is to be done."""
+        self._tidy()
         learnings = learning_of(self._plan)
         prepared = self._found(learnings)
         raw_keys = well_keys(self._plan)
@@ -224,6 +226,13 @@ class _Run:
         self, raw_keys: Mapping[str, str], prepared: Mapping[str, str]
     ) -> tuple[WellState, ...]:
         return well_states(self._plan, self._folder, raw_keys, prepared, resume=self._resume)
+
+    def _tidy(self) -> None:
+        try:
+            tidy(self._plan, self._folder)
+        except (PolystoreError, OSError) as error:
+            message = f"what an earlier run left in {self._folder.root} cannot be removed: {error}"
+            raise ResultFolderError(message) from error
 
     def _take_over(self, states: Sequence[WellState]) -> None:
         for state in states:

@@ -106,9 +106,7 @@ class RunRecord:
         return replace(plan, notes=(*plan.notes, changed))
 
 
-def load_run(
-    folder: str | Path, *, functions: Iterable[Callable[..., Any]] = ()
-) -> RunRecord:
+def load_run(folder: str | Path, *, functions: Iterable[Callable[..., Any]] = ()) -> RunRecord:
     """Read the record of the run in a result folder.
 
     Parameters

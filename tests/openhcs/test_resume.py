@@ -1,0 +1,206 @@
+"""What is finished and unchanged is not done again; what changed is, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from openhcs.execution import RunResult, run
+from openhcs.functions import (
+    correct_illumination,
+    measure_image_quality,
+    measure_objects,
+    project_max,
+    segment_nuclei,
+    stitch,
+)
+from openhcs.pipeline import (
+    Event,
+    Pipeline,
+    PreparationFinished,
+    Step,
+    StepFinished,
+    compile_pipeline,
+)
+from openhcs.plates import open_plate
+from openhcs.testing import synthetic_plate
+from polystore.backends import open_image, open_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+WELLS = ("A01", "A02", "B03")
+STEPS = (
+    Step(measure_image_quality),
+    Step(correct_illumination),
+    Step(project_max),
+    Step(stitch, reference="DAPI"),
+    Step(segment_nuclei, channel="DAPI"),
+    Step(measure_objects),
+)
+NAMES = tuple(step.name for step in STEPS)
+
+
+class Runs:
+    """Runs on one plate into one folder; remembers what each one did."""
+
+    def __init__(self, plate: Path, out: Path) -> None:
+        self.plate = plate
+        self.out = out
+        self.events: list[Event] = []
+
+    def __call__(self, steps: Sequence[Step] = STEPS, **options: Any) -> RunResult:
+        index = open_plate(self.plate, cache=False)
+        plan = compile_pipeline(Pipeline(*steps), index, wells=options.pop("wells", None))
+        self.events = []
+        return run(plan, self.out, workers=1, on_event=self.events.append, **options)
+
+    @property
+    def done(self) -> Mapping[str, set[str]]:
+        """Steps that were really done, by well."""
+        done: dict[str, set[str]] = {}
+        for event in self.events:
+            if isinstance(event, StepFinished) and not event.reused:
+                done.setdefault(event.well, set()).add(event.step)
+        return done
+
+    @property
+    def learned(self) -> list[bool]:
+        return [e.reused for e in self.events if isinstance(e, PreparationFinished)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a plate and the results of a first run on it."""
+    folder = tmp_path_factory.mktemp("resume")
+    synthetic_plate(
+        folder / "plate", wells=WELLS, grid=(2, 2), overlap=0.3, z=1, size_px=72, seed=6
+    )
+    first = Runs(folder / "plate", folder / "out")
+    assert first().completed
+    assert first.done == {key: set(NAMES) for key in WELLS}
+    return folder
+
+
+@pytest.fixture
+def runs(finished: Path, tmp_path: Path) -> Runs:
+    """Give copies of both, which the test may spoil; times of files are copied too."""
+    for name in ("plate", "out"):
+        shutil.copytree(finished / name, tmp_path / name)
+    return Runs(tmp_path / "plate", tmp_path / "out")
+
+
+def test_a_late_step_is_done_again_from_what_is_stored(runs: Runs) -> None:
+    pixels = open_image(runs.out / "plate.zarr", "A01", "stitched").read()
+    quality = (runs.out / "image_quality" / "A01.parquet").stat().st_mtime_ns
+    before = pq.read_table(runs.out / "wells.parquet").to_pydict()
+
+    narrow = (*STEPS[:4], Step(segment_nuclei, channel="DAPI", min_diameter_um=9.0), STEPS[5])
+    result = runs(narrow)
+    assert result.completed
+    assert runs.done == {key: {"segment_nuclei", "measure_objects"} for key in WELLS}
+    assert runs.learned == [True]
+    assert np.array_equal(open_image(runs.out / "plate.zarr", "A01", "stitched").read(), pixels)
+    assert (runs.out / "image_quality" / "A01.parquet").stat().st_mtime_ns == quality
+    after = pq.read_table(runs.out / "wells.parquet").to_pydict()
+    assert after["image_quality_DAPI_mean"] == before["image_quality_DAPI_mean"]
+    assert after["stitch_verdict"] == before["stitch_verdict"]
+    assert sum(after["count"]) <= sum(before["count"])
+    for number, well in enumerate(WELLS):
+        labels = open_labels(runs.out / "plate.zarr", well, "stitched", "nuclei").read()
+        assert len(np.unique(labels)) - 1 == after["count"][number]
+
+    (image,) = result.wells[0].images
+    assert image.labels == ("nuclei",)
+    assert runs(narrow).completed
+    assert runs.done == {}
+
+
+def test_results_taken_over_equal_results_made_at_once(runs: Runs, tmp_path: Path) -> None:
+    narrow = (*STEPS[:4], Step(segment_nuclei, channel="DAPI", min_diameter_um=9.0), STEPS[5])
+    runs(narrow)
+    fresh = Runs(runs.plate, tmp_path / "fresh")
+    fresh(narrow)
+    for well in WELLS:
+        path = Path("objects") / f"{well}.parquet"
+        assert pq.read_table(runs.out / path).equals(pq.read_table(fresh.out / path))
+
+
+def test_a_middle_step_is_done_again_with_all_that_follows(runs: Runs) -> None:
+    runs((*STEPS[:3], Step(stitch, reference="GFP"), *STEPS[4:]))
+    assert runs.done == {key: {"stitch", "segment_nuclei", "measure_objects"} for key in WELLS}
+
+
+def test_a_touched_file_costs_its_well_alone(runs: Runs) -> None:
+    index = open_plate(runs.plate, cache=False)
+    path = next(plane.path for plane in index if plane.well == "A02")
+    assert path is not None
+    facts = (runs.plate / path).stat()
+    os.utime(runs.plate / path, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1_000_000_000))
+    result = runs()
+    assert result.completed
+    assert runs.done == {"A02": set(NAMES)}
+    assert [well.reused for well in result.wells] == [True, False, True]
+
+
+def test_force_does_everything_again(runs: Runs) -> None:
+    assert runs(resume=False).completed
+    assert runs.done == {key: set(NAMES) for key in WELLS}
+    assert runs.learned == [False]
+
+
+def test_a_result_that_was_deleted_is_made_again(runs: Runs) -> None:
+    (runs.out / "objects" / "B03.parquet").unlink()
+    assert runs().completed
+    assert runs.done == {"B03": {"measure_objects"}}
+
+
+def test_a_half_written_record_counts_for_nothing(runs: Runs) -> None:
+    record = runs.out / "records" / "A01.json"
+    record.write_bytes(record.read_bytes()[:100])
+    assert runs().completed
+    assert set(runs.done) == {"A01"}
+
+
+def test_what_an_interrupted_well_had_begun_is_not_taken_over(runs: Runs) -> None:
+    record = runs.out / "records" / "A01.json"
+    text = json.loads(record.read_text())
+    del text["keys"]["measure_objects"]
+    record.write_text(json.dumps(text | {"outcome": "running"}))
+    assert runs().completed
+    assert runs.done == {"A01": {"measure_objects"}}
+
+
+def test_further_wells_join_those_that_are_there(runs: Runs, tmp_path: Path) -> None:
+    part = Runs(runs.plate, tmp_path / "part")
+    steps = STEPS[2:4]
+    part(steps, wells=["A01"])
+    assert set(part.done) == {"A01"}
+    assert part(steps).completed
+    assert set(part.done) == {"A02", "B03"}
+
+
+def test_a_step_that_is_gone_leaves_nothing_behind(runs: Runs) -> None:
+    runs(STEPS[:4])
+    assert not (runs.out / "objects" / "A01.parquet").exists()
+    assert "nuclei" not in open_image(runs.out / "plate.zarr", "A01", "stitched").label_names
+    document = json.loads((runs.out / "run.json").read_text())
+    assert "measure_objects" not in {step["name"] for step in document["steps"]}
+
+
+def test_taking_up_a_finished_plate_starts_no_worker(runs: Runs) -> None:
+    assert runs().completed
+    assert [type(event).__name__ for event in runs.events] == [
+        "RunStarted",
+        "WellFinished",
+        "WellFinished",
+        "WellFinished",
+        "RunFinished",
+    ]
