@@ -165,6 +165,7 @@ def test_buffers_must_lie_in_one_piece(arena: Arena) -> None:
         arena.fill(0, 1, [memoryview(bytes(9000))], sequence=1)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that is the point
 def test_a_forked_child_does_not_take_the_segment_along(shm: Path) -> None:
     arena = Arena(slot_bytes=4096, slots=1, directory=shm)
     child = os.fork()

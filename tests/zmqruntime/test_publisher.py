@@ -550,6 +550,29 @@ def test_a_closed_publisher_says_so(shm: Path) -> None:
             ends.publisher.publish(b"", [b"x"], key="A01", timeout=5)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that is the point
+def test_a_forked_worker_is_told_to_make_its_own(shm: Path) -> None:
+    with wire(shm) as ends:
+        child = os.fork()
+        if child == 0:
+            try:
+                ends.publisher.publish(b"", [b"x"], key="A01", timeout=5)
+            except NotAttachedError as error:
+                os._exit(7 if "makes its own" in str(error) else 1)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        ends.publisher.publish(b"", [b"x"], key="A02", timeout=5)
+        ends.items(1)[0].lease.release()
+
+
+def test_the_loop_does_not_wait_for_itself(shm: Path) -> None:
+    with wire(shm) as ends:
+        loop = ends.publisher._loop
+        waiting = loop.submit(ends.publisher.publish, b"", [b"x"], key="A01", timeout=5)
+        with pytest.raises(RuntimeError, match="use another thread"):
+            waiting.result(5)
+
+
 @pytest.mark.parametrize("topic", ["", "a\0b", "t" * 257])
 def test_a_topic_is_a_word(topic: str) -> None:
     with ZMQClient(free_endpoint()) as client, pytest.raises(ValueError, match="a topic has"):

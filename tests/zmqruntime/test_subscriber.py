@@ -258,6 +258,21 @@ def test_refused_payloads_are_gaps_with_a_reason_and_their_room_comes_back(shm: 
         arena.close()
 
 
+def test_what_comes_beyond_the_room_that_was_granted_is_refused(shm: Path) -> None:
+    with bench(shm) as ends:
+        for number in range(1, 10):
+            ends.producer.say(number, b"x")
+        *items, gap = ends.receive(9)
+        assert isinstance(gap, Gap)
+        assert (gap.first, gap.reason) == (9, GapReason.REFUSED)
+        assert "more than it was granted" in gap.detail
+        for item in items:
+            assert isinstance(item, Item)
+            item.lease.release()
+        ends.producer.say(10, b"again")
+        assert ends.shown(1) == [b"again"]
+
+
 def test_memory_that_is_overwritten_under_a_lease_is_an_error_and_a_gap(shm: Path) -> None:
     with bench(shm) as ends:
         producer = ends.producer
@@ -425,7 +440,7 @@ def test_a_slow_receiver_does_not_delay_another(shm: Path) -> None:
     with (
         serve_in_thread() as slow_server,
         serve_in_thread() as fast_server,
-        Subscriber(slow_server, directory=shm, credit=Credit(1, 1 << 20)),
+        Subscriber(slow_server, directory=shm, credit=Credit(1, 1 << 20)) as slow,
         Subscriber(fast_server, directory=shm) as fast,
         ZMQClient(slow_server.endpoint) as to_slow,
         ZMQClient(fast_server.endpoint) as to_fast,
@@ -446,6 +461,7 @@ def test_a_slow_receiver_does_not_delay_another(shm: Path) -> None:
                     assert item.key == str(number)
                     item.lease.release()
             assert two.flush(5) == ()
+            assert slow.wait(5)
             assert one.state.under_way.messages == 1
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -81,7 +83,8 @@ class Publisher:
     use_shared_memory
         Whether to use shared memory where the same host is proved.
     arena_bytes
-        Most bytes of shared memory in use at a time.
+        Most bytes of one arena; a larger payload goes inline. A larger arena takes the place of a
+        smaller one, which goes when it has been read.
     lease_ttl
         Seconds after which memory that a silent receiver holds is used again.
     directory
@@ -125,6 +128,7 @@ class Publisher:
         if shared_memory:
             sweep(directory)
         host = HostIdentity.mine()
+        self._pid = os.getpid()
         self._client = client
         self._loop = client.loop
         self._limits = limits
@@ -205,6 +209,8 @@ class Publisher:
             If header, key or payload are too large.
         ValueError
             If a buffer is not contiguous.
+        RuntimeError
+            If called on the client's I/O thread, which must not wait.
 
         Notes
         -----
@@ -213,6 +219,9 @@ class Publisher:
         """
         if self.mode is Mode.LATEST:
             return self.offer(lambda: (header, buffers), key=key)
+        self._require_own_process()
+        if self._loop.on_loop:
+            raise RuntimeError("publish() would make the loop wait for itself: use another thread")
         payload = Outgoing.of(header, buffers, key, limits=self._limits)
         deadline = Deadline(timeout)
         if not self._turn.acquire(timeout=deadline.remaining()):
@@ -257,6 +266,7 @@ class Publisher:
         if self.mode is not Mode.LATEST:
             raise ValueError("offer() is for mode 'latest'; publish() waits for room")
         check_key(key)
+        self._require_own_process()
         with self._changed:
             if self._link is LinkState.CLOSED:
                 raise NotAttachedError(f"the publisher to {self.peer} is closed")
@@ -498,7 +508,8 @@ class Publisher:
                     self._supersede()
                     self._waiting = newer
         if admission is not None:
-            self._send(payload, admission, Deadline(0.0), sequence=sequence)
+            with contextlib.suppress(PublishTimeoutError, NotAttachedError):  # reported as a gap
+                self._send(payload, admission, Deadline(0.0), sequence=sequence)
         elif grow:
             self._room.make_arena(payload)
 
@@ -561,6 +572,13 @@ class Publisher:
         with self._changed:
             self._lanes.end(GapReason.PRODUCER_LOST)
             self._report()
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._pid:  # a forked child has the memory, but not the thread
+            raise NotAttachedError(
+                f"the publisher to {self.peer} belongs to process {self._pid}; a forked worker "
+                "makes its own"
+            )
 
     # Small things, under the lock.
 

@@ -53,6 +53,7 @@ class PublisherPool:
         self._shared_memory = use_shared_memory
         self._lock = threading.Lock()
         self._open: dict[str, tuple[ZMQClient, Publisher]] = {}
+        self._opening: dict[str, threading.Lock] = {}  # an absent receiver delays no other
         self._closed = False
 
     def get(self, host: str, port: int, *, timeout: float = 5.0) -> Publisher:
@@ -85,10 +86,11 @@ class PublisherPool:
         """
         key = f"{host}:{port}"
         with self._lock:
-            if self._closed:
-                raise NotAttachedError(f"the pool of publishers of {self._topic!r} is closed")
-            if key in self._open:
-                return self._open[key][1]
+            opening = self._opening.setdefault(key, threading.Lock())
+        with opening:
+            known = self._find(key)
+            if known is not None:
+                return known
             client = ZMQClient(Endpoint(host, port), app=self._app, role="producer")
             try:
                 client.connect(timeout)
@@ -102,9 +104,24 @@ class PublisherPool:
             except BaseException:
                 client.close()
                 raise
-            self._open[key] = (client, publisher)
-        logger.info("publishing %r to %s", self._topic, key)
-        return publisher
+            with self._lock:
+                if not self._closed:
+                    self._open[key] = (client, publisher)
+                    logger.info("publishing %r to %s", self._topic, key)
+                    return publisher
+            publisher.close()
+            client.close()
+            raise self._is_closed()
+
+    def _find(self, key: str) -> Publisher | None:
+        with self._lock:
+            if self._closed:
+                raise self._is_closed()
+            entry = self._open.get(key)
+        return None if entry is None else entry[1]
+
+    def _is_closed(self) -> NotAttachedError:
+        return NotAttachedError(f"the pool of publishers of {self._topic!r} is closed")
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from zmqruntime._credits import Credit
     from zmqruntime._stream_messages import Attach, TransportHeader
 
 __all__ = ["Item", "ProducerStatus", "Reception"]
@@ -163,6 +164,8 @@ class Reception:
         Names of this run, of this receiver, and of its process start.
     reason
         Why it has the carrier that it has.
+    credit
+        Room that it was granted; what comes beyond is refused.
     directory
         Where segments lie.
     limits
@@ -181,6 +184,7 @@ class Reception:
         subscriber: str,
         incarnation: str,
         reason: CarrierReason,
+        credit: Credit,
         directory: Path,
         limits: InlineLimits = DEFAULT_LIMITS,
         on_news: Callable[[Reception], object],
@@ -194,6 +198,7 @@ class Reception:
         self.filter = stream_topic(attach.topic, subscriber)
         self.reason = reason
         self._incarnation = incarnation
+        self._credit = credit
         self._directory = directory
         self._limits = limits
         self._on_news = on_news
@@ -205,7 +210,7 @@ class Reception:
         self._assembled_header = b""
         self._items = self._nbytes = self._bytes_copied = self._gaps = self._dropped = 0
         self._lock = threading.Lock()  # guards what follows, and the counters
-        self._leased: set[int] = set()
+        self._leased: dict[int, int] = {}  # number -> bytes it was charged
         self._news: list[tuple[str, int, int | Failure]] = []
         self.closed = False
 
@@ -422,6 +427,13 @@ class Reception:
         charged: int,
     ) -> Item:
         sequence = transport.seq
+        with self._lock:
+            beyond = self._leased and (
+                len(self._leased) >= self._credit.messages
+                or sum(self._leased.values()) + charged > self._credit.nbytes
+            )
+        if beyond:
+            raise DescriptorError(f"{self.producer} sent more than it was granted; refused")
         lease = Lease(
             views,
             check=check,
@@ -431,12 +443,12 @@ class Reception:
         with self._lock:
             self._items += 1
             self._nbytes += sum(transport.sizes)
-            self._leased.add(sequence)
+            self._leased[sequence] = charged
         return Item(self, transport, header, lease)
 
     def _release(self, sequence: int, charged: int) -> None:
         with self._lock:
-            self._leased.discard(sequence)
+            self._leased.pop(sequence, None)
             self._news += [
                 ("received", sequence, 0),
                 ("released", sequence, 0),

@@ -43,6 +43,7 @@ from zmqruntime.carriers._negotiate import (
     judge,
     shared_memory_available,
 )
+from zmqruntime.carriers._sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +120,8 @@ class Subscriber:
         self._limits = limits
         self._host = HostIdentity.mine()
         self._shared_memory = use_shared_memory and shared_memory_available(directory)
+        if self._shared_memory:
+            sweep(directory)
         self._receptions: dict[str, Reception] = {}  # by epoch
         self._peers: dict[str, bytes] = {}  # epoch -> peer on the control channel
         self._watched: dict[str, int] = {}  # epoch -> descriptor of the producer's process
@@ -293,6 +296,7 @@ class Subscriber:
             subscriber=subscriber,
             incarnation=self._incarnation,
             reason=reason,
+            credit=self._credit,
             directory=self._directory,
             limits=self._limits,
             on_news=self._on_news,
