@@ -32,9 +32,9 @@ def describe(index: PlateIndex) -> dict[str, Any]:
         ``dtype``, ``findings`` (each with ``code``, ``severity``, ``message``, ``remedy`` and what
         it concerns: ``well``, ``field``, ``channel``, ``z``, ``t``, ``file``); and ``name``,
         ``root``, ``format_version``, ``why``, ``identity``, ``plate`` (rows, columns),
-        ``channel_names``, ``acquisitions``, ``shapes``, ``kinds`` and ``statuses`` (counts), ``expected`` and
-        ``found`` (images), ``files`` (counts by class) and ``grids`` (by well: rows, columns,
-        step in µm (y, x), whether regular, places of fields).
+        ``channel_names``, ``acquisitions``, ``shapes``, ``kinds`` and ``statuses`` (counts),
+        ``expected`` and ``found`` (images), ``files`` (counts by class) and ``grids`` (by well:
+        rows, columns, step in µm (y, x), whether regular, places of fields).
     """
     statuses = Counter(index.column("status").tolist())
     copies = statuses[PlaneStatus.DUPLICATE_CONTENT.value]
