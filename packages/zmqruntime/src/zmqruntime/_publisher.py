@@ -15,19 +15,19 @@ import msgspec
 
 from zmqruntime._attachment import Attachment, LaneEvents
 from zmqruntime._credits import Credit
+from zmqruntime._dispatch import Dispatch
 from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._lane import Admission, Lane, Lanes
-from zmqruntime._outgoing import Outgoing, check_key, frozen, loss_message
+from zmqruntime._lane import Lane, Lanes
+from zmqruntime._outgoing import Outgoing, check_key
 from zmqruntime._polling import Deadline
 from zmqruntime._publisher_state import LinkState, PublisherState
 from zmqruntime._room import Room
-from zmqruntime._stream_messages import Acks, AckStatus, Mode, Part
-from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits, cut, part_sizes
+from zmqruntime._stream_messages import Acks, AckStatus, Mode
+from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
 from zmqruntime.carriers._lender import SlotLender
 from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._negotiate import (
-    Carrier,
     HostIdentity,
     shared_memory_available,
 )
@@ -139,8 +139,6 @@ class Publisher:
         self._turn = threading.Lock()  # one publish at a time, so that numbers go out in order
         self._changed = threading.Condition()  # guards what follows
         self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
-        self._outgoing: deque[tuple[Lane, list[bytes | memoryview]]] = deque()
-        self._sending = False
         self._waiting: _Waiting | None = None
         self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
         self._link = LinkState.WAITING
@@ -170,6 +168,16 @@ class Publisher:
             host=host,
             shared_memory=shared_memory,
             directory=directory,
+        )
+        self._dispatch = Dispatch(
+            client.loop,
+            peer=self.peer,
+            lanes=self._lanes,
+            lender=self._lender,
+            changed=self._changed,
+            limits=limits,
+            send=self._attachment.send,
+            on_loss=self._report,
         )
         client.control.on_push("ack", self._on_ack)
         self._attachment.start()
@@ -232,7 +240,7 @@ class Publisher:
         try:
             while True:
                 admission = self._room.wait(payload, deadline, timeout)
-                sequence = self._send(payload, admission, deadline)
+                sequence = self._dispatch.send(payload, admission, deadline)
                 if sequence:
                     return sequence
         finally:
@@ -389,83 +397,6 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Sending: on the thread of the caller in mode reliable, on the loop in mode latest.
-
-    def _send(
-        self,
-        payload: Outgoing,
-        admission: Admission,
-        deadline: Deadline,
-        *,
-        sequence: int | None = None,
-    ) -> int:
-        """Send a payload for which there is room; 0 if the receiver was lost meanwhile."""
-        lane, lent = admission.lane, admission.lent
-        if lent is None:
-            return self._send_inline(payload, lane, deadline, sequence=sequence)
-        try:
-            reference = self._lender.fill(lent, payload.buffers, sequence=lane.outbox.last + 1)
-        except BaseException:
-            with self._changed:
-                self._lanes.undo(admission, payload)
-                self._changed.notify_all()
-            raise
-        with self._changed:
-            if lane is not self._lanes.current:
-                self._lanes.undo(admission, payload)
-                return 0
-            if sequence is None:
-                sequence = lane.outbox.number()
-            lane.outbox.sent(sequence, payload.key, lent)
-            self._hand_over(lane, payload.message(lane, sequence, ref=reference))
-            self._lanes.count(payload, Carrier.ARENA)
-        return sequence
-
-    def _send_inline(
-        self, payload: Outgoing, lane: Lane, deadline: Deadline, *, sequence: int | None
-    ) -> int:
-        sizes = part_sizes(payload.total, limits=self._limits)
-        number = sequence or 0
-        for index, chunks in enumerate(cut(payload.buffers, limits=self._limits)):
-            # libzmq reads the frames later: what the caller may change is copied now
-            frames = [frozen(chunk) for chunk in chunks]
-            with self._changed:
-                if index and not self._wait_for_part(lane, sizes[index], deadline):
-                    self._lose(lane, number, GapReason.NO_CREDIT)
-                    raise PublishTimeoutError(
-                        f"{self.peer} made no room for part {index + 1} of {len(sizes)} of "
-                        f"{payload.key!r} in time; the receiver drops its beginning"
-                    )
-                if lane is not self._lanes.current:
-                    if index:
-                        raise NotAttachedError(
-                            f"{self.peer} was lost while {payload.key!r} was sent; send it again"
-                        )
-                    return 0
-                if not index:
-                    number = number or lane.outbox.number()
-                    lane.outbox.sent(number, payload.key)
-                part = Part(index, len(sizes))
-                message = payload.message(lane, number, part=part, chunks=frames)
-                self._hand_over(lane, message)
-        with self._changed:
-            self._lanes.count(payload, Carrier.INLINE)
-        return number
-
-    def _wait_for_part(self, lane: Lane, nbytes: int, deadline: Deadline) -> bool:
-        """Wait for room for a further part; True also when the receiver was lost."""
-        return self._changed.wait_for(
-            lambda: lane is not self._lanes.current or lane.outbox.window.take(nbytes),
-            deadline.remaining(),
-        )
-
-    def _hand_over(self, lane: Lane, frames: list[bytes | memoryview]) -> None:
-        """Hand a message to the loop; under the lock, so that numbers stay in order."""
-        self._outgoing.append((lane, frames))
-        if not self._sending:
-            self._sending = True
-            self._loop.call_soon(self._transmit)
-
     # Mode latest.
 
     def _supersede(self) -> None:
@@ -496,7 +427,7 @@ class Publisher:
         except Exception:
             logger.exception("%r could not be encoded for %s", waiting.key, self.peer)
             with self._changed:
-                self._lose(lane, sequence, GapReason.REFUSED)
+                self._dispatch.lose(lane, sequence, GapReason.REFUSED)
             return
         with self._changed:
             admission = self._room.take(payload)
@@ -509,7 +440,7 @@ class Publisher:
                     self._waiting = newer
         if admission is not None:
             with contextlib.suppress(PublishTimeoutError, NotAttachedError):  # reported as a gap
-                self._send(payload, admission, Deadline(0.0), sequence=sequence)
+                self._dispatch.send(payload, admission, Deadline(0.0), sequence=sequence)
         elif grow:
             self._room.make_arena(payload)
 
@@ -548,14 +479,6 @@ class Publisher:
         with self._changed:
             self._detail = why
 
-    def _transmit(self) -> None:
-        with self._changed:
-            batch = list(self._outgoing)
-            self._outgoing.clear()
-            self._sending = False
-        for lane, frames in batch:
-            self._attachment.send(lane, frames)
-
     def _on_ack(self, body: dict[str, object]) -> None:
         acks = msgspec.convert(body, Acks)
         with self._changed:
@@ -567,7 +490,7 @@ class Publisher:
         self._pump()
 
     def _close(self) -> None:
-        self._transmit()
+        self._dispatch.transmit()
         self._attachment.close()
         with self._changed:
             self._lanes.end(GapReason.PRODUCER_LOST)
@@ -591,13 +514,6 @@ class Publisher:
     def _set_link(self, link: LinkState, detail: str) -> None:
         self._link, self._since, self._detail = link, time.time(), detail
         self._changed.notify_all()
-
-    def _lose(self, lane: Lane, sequence: int, reason: GapReason) -> None:
-        """Give a payload up after its number was given, and tell the receiver at once."""
-        self._lanes.lose(lane, sequence, reason)
-        self._report()
-        if lane is self._lanes.current:
-            self._hand_over(lane, loss_message(lane))
 
     def _report(self) -> None:
         for gap in self._lanes.take_gaps():
