@@ -6,7 +6,15 @@ import os
 import sys
 from pathlib import Path
 
-from zmqruntime import Endpoint, Gap, Publisher, Subscriber, ZMQClient, ZMQServer
+from zmqruntime import (
+    Endpoint,
+    Gap,
+    Publisher,
+    StaleSlotError,
+    Subscriber,
+    ZMQClient,
+    ZMQServer,
+)
 
 
 def say(*words: object) -> None:
@@ -30,7 +38,10 @@ def receive(port: int, directory: Path, behaviour: str) -> None:
                     say("got", entry.key)
                     held.append(entry)
                 else:
-                    total = sum(map(len, entry.lease.copy()))
+                    try:
+                        total = sum(map(len, entry.lease.copy()))
+                    except StaleSlotError:
+                        continue  # a gap comes for it
                     entry.ack("displayed")
                     say("got", entry.key, total)
 
