@@ -17,6 +17,7 @@ from openhcs.codegen import (
     Call,
     Constructor,
     Name,
+    Names,
     Reference,
     evaluate,
     render,
@@ -32,7 +33,7 @@ def _keywords(*arguments: object, **keywords: object) -> object:
     return arguments, keywords
 
 
-NAMES = {"box": {"Box": Constructor(_keywords), "thing": Reference("a thing")}}
+NAMES: Names = {"box": {"Box": Constructor(_keywords), "thing": Reference("a thing")}}
 
 literals = st.recursive(
     st.none()
@@ -274,6 +275,6 @@ def test_what_a_constructor_refuses_is_reported_at_the_argument() -> None:
         message = f"no {sorted(keywords)}"
         raise ParameterError(message, "second")
 
-    names = {"box": {"Box": Constructor(build)}}
+    names: Names = {"box": {"Box": Constructor(build)}}
     with pytest.raises(SourceError, match=r"f\.py:2:3: no"):
         evaluate("value = Box(first=1,\n  second=2)", "f.py", names, "value")

@@ -426,3 +426,26 @@ def test_compiling_384_wells_takes_no_longer_than_a_few_small_ones(index: PlateI
         times.append(time.process_time() - started)
     assert len(large.wells) == 384
     assert times[1] < 8 * times[0] + 0.5
+
+
+def test_projections_are_used_for_a_channel_that_has_nothing_else(index: PlateIndex) -> None:
+    def kind(i: PlateIndex) -> Any:
+        return np.where(i.column("channel") == 1, "max", "plane")
+
+    mixed = changed(index, kind=kind)
+    plan = compile_pipeline(Pipeline(Step(project_max)), mixed)
+    assert plan.index.channels == (0, 1)
+    assert plan.notes == ("GFP has no single planes; its max images are used",)
+
+    both = changed(index, kind=lambda i: np.where(i.column("z") == 1, "max", "plane"))
+    plan = compile_pipeline(Pipeline(Step(project_max)), both)
+    assert set(plan.index.column("kind").tolist()) == {"plane"}
+    assert not plan.notes
+
+
+def test_one_acquisition_is_used_at_a_time(index: PlateIndex) -> None:
+    twice = changed(index, acquisition=lambda i: i.column("z"))
+    assert "give acquisition=0 or 1" in problems(twice, Step(project_max))
+    assert "no acquisition 3" in problems(twice, Step(project_max), acquisition=3)
+    plan = compile_pipeline(Pipeline(Step(project_max)), twice, acquisition=1)
+    assert plan.index.acquisitions == (1,)

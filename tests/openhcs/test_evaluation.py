@@ -56,7 +56,8 @@ class Well:
         found = REGISTRY["correct_illumination"].preparation
         assert found is not None, (step, channel)
         none = {"source": "none", "dark": None}
-        return found.combine([], none, shape=(64, 64), vendor=None).arrays
+        arrays: Mapping[str, Plane] = found.combine([], none, shape=(64, 64), vendor=None).arrays
+        return arrays
 
 
 class Collected:

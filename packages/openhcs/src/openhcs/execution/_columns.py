@@ -40,7 +40,7 @@ def array_column(values: NDArray[Any]) -> pa.Array[Any]:
     if values.dtype.kind == "b":
         return _column(pa.bool_(), len(values), _bits(values), None)
     plain = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-    return _column(pa.from_numpy_dtype(plain.dtype), len(plain), pa.py_buffer(plain), None)
+    return _column(pa.from_numpy_dtype(plain.dtype), len(plain), _buffer(plain), None)
 
 
 def value_column(values: Sequence[Any]) -> pa.Array[Any]:
@@ -62,13 +62,13 @@ def value_column(values: Sequence[Any]) -> pa.Array[Any]:
         number = np.int64 if kinds == {int} else np.float64
         numbers = np.array([0 if value is None else value for value in values], dtype=number)
         return _column(
-            pa.from_numpy_dtype(numbers.dtype), len(values), pa.py_buffer(numbers), valid
+            pa.from_numpy_dtype(numbers.dtype), len(values), _buffer(numbers), valid
         )
     spelled: Callable[[Any], str] = str
     texts = [b"" if value is None else spelled(value).encode() for value in values]
     ends = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int32)
     column: pa.Array[Any] = pa.Array.from_buffers(
-        pa.string(), len(values), [valid, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
+        pa.string(), len(values), [valid, _buffer(ends), pa.py_buffer(b"".join(texts))]
     )
     return column
 
@@ -83,6 +83,10 @@ def _column(
 
 
 def _bits(values: NDArray[np.bool_]) -> pa.Buffer:
+    return _buffer(np.packbits(values, bitorder="little"))
+
+
+def _buffer(values: NDArray[Any]) -> pa.Buffer:
     import pyarrow as pa
 
-    return pa.py_buffer(np.packbits(values, bitorder="little"))
+    return pa.py_buffer(values.data)

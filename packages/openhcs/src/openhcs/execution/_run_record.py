@@ -55,7 +55,7 @@ class RunRecord:
         Hash over its files as they were.
     wells, fields, channels
         What was used of it.
-    missing, pixel_um
+    acquisition, missing, pixel_um
         As given to `openhcs.pipeline.compile_pipeline`.
     workers
         Number of worker processes.
@@ -74,6 +74,7 @@ class RunRecord:
     wells: tuple[str, ...]
     fields: tuple[int, ...]
     channels: tuple[str, ...]
+    acquisition: int
     missing: str
     pixel_um: tuple[float, float] | None
     workers: int
@@ -97,6 +98,7 @@ class RunRecord:
             wells=self.wells,
             fields=self.fields,
             channels=self.channels,
+            acquisition=self.acquisition,
             missing="skip-group" if self.missing == "skip-group" else "fail-well",
             pixel_um=self.pixel_um,
         )
@@ -151,6 +153,7 @@ def _record(
         wells=tuple(options["wells"]),
         fields=tuple(options["fields"]),
         channels=tuple(options["channels"]),
+        acquisition=options["acquisition"],
         missing=options["missing"],
         pixel_um=None if size is None else (size[0], size[1]),
         workers=options["workers"],
@@ -206,6 +209,7 @@ def run_document(
             "wells": list(plan.wells),
             "fields": list(index.fields),
             "channels": [plan.channels[number] for number in index.channels],
+            "acquisition": index.acquisitions[0],
             "missing": plan.missing,
             "pixel_um": plan.pixel_um,
             "workers": workers,

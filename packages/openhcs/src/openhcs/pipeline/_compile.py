@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
+import numpy as np
+
 from openhcs._errors import CompileError, ParameterError
 from openhcs.functions import Kind
 from openhcs.pipeline._parameters import resolved_parameters
@@ -41,6 +43,7 @@ def compile_pipeline(
     wells: Iterable[str] | None = None,
     fields: Iterable[int] | None = None,
     channels: Iterable[str | int] | None = None,
+    acquisition: int | None = None,
     missing: MissingPlanes = "fail-well",
     pixel_um: tuple[float, float] | None = None,
 ) -> Plan:
@@ -55,6 +58,8 @@ def compile_pipeline(
     wells, fields, channels
         What is to be used; None for all. Fields are numbers from 0; channels are names, or
         numbers from 0.
+    acquisition
+        Which one to use of a plate that was taken several times; numbered from 0.
     missing
         What is done about missing planes.
     pixel_um
@@ -72,7 +77,7 @@ def compile_pipeline(
     """
     problems: list[str] = []
     names = unique_channels(index.channel_names)
-    selected, notes = _selected(index, names, wells, fields, channels, problems)
+    selected, notes = _selected(index, names, wells, fields, channels, acquisition, problems)
     if missing not in ("fail-well", "skip-group"):
         problems.append(f"missing is 'fail-well' or 'skip-group', not {missing!r}")
     if problems:
@@ -110,6 +115,7 @@ def _selected(
     wells: Iterable[str] | None,
     fields: Iterable[int] | None,
     channels: Iterable[str | int] | None,
+    acquisition: int | None,
     problems: list[str],
 ) -> tuple[PlateIndex, list[str]]:
     """Give the planes asked for, usable or not, and what was chosen among kinds."""
@@ -121,22 +127,42 @@ def _selected(
         spelled = [_channel_name(each, names) for each in channels]
         known = _known("channel", spelled, [names[number] for number in index.channels], problems)
         numbers = [names.index(name) for name in known or ()]
-    kinds = Counter(index.column("kind").tolist())
-    kind = "plane" if "plane" in kinds or not kinds else kinds.most_common(1)[0][0]
-    if kind != "plane":
-        notes.append(f"the plate has no single planes; its images of kind {kind!r} are used")
+    runs = None if acquisition is None else [acquisition]
+    runs = _known("acquisition", runs, index.acquisitions, problems)
     chosen = index.select(
-        wells=wanted_wells, fields=wanted_fields, channels=numbers, kind=kind, status=None
+        wells=wanted_wells,
+        fields=wanted_fields,
+        channels=numbers,
+        acquisitions=runs,
+        kind=None,
+        status=None,
     )
-    runs = sorted(set(chosen.column("acquisition").tolist()))
-    if len(runs) > 1:
+    if len(chosen.acquisitions) > 1:
         problems.append(
-            f"the plate holds {len(runs)} acquisitions, {', '.join(map(str, runs))}; "
-            "open one of them by itself"
+            f"the plate was taken {len(chosen.acquisitions)} times: give acquisition="
+            + " or ".join(map(str, chosen.acquisitions))
         )
+    chosen = _of_one_kind(chosen, names, notes)
     if not problems and not len(chosen):
         problems.append("the selection holds no planes")
     return chosen, notes
+
+
+def _of_one_kind(index: PlateIndex, names: Sequence[str], notes: list[str]) -> PlateIndex:
+    """Keep the single planes of each channel, or the projections of one that has nothing else."""
+    by_channel: dict[int, Counter[str]] = {}
+    columns = [index.column(name).tolist() for name in ("channel", "kind")]
+    for channel, kind in zip(*columns, strict=True):
+        by_channel.setdefault(channel, Counter())[kind] += 1
+    kinds: dict[int, str] = {}
+    for channel, counts in by_channel.items():
+        kinds[channel] = "plane" if "plane" in counts else counts.most_common(1)[0][0]
+        if kinds[channel] != "plane":
+            notes.append(
+                f"{names[channel]} has no single planes; its {kinds[channel]} images are used"
+            )
+    kept = [kinds[channel] == kind for channel, kind in zip(*columns, strict=True)]
+    return index.where(np.array(kept, dtype=np.bool_))
 
 
 def _channel_name(channel: str | int, names: Sequence[str]) -> str:

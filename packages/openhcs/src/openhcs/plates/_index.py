@@ -327,6 +327,23 @@ class PlateIndex:
                 chosen &= self._columns[name] == str(value)
         return self._rows(chosen)
 
+    def where(self, chosen: NDArray[np.bool_]) -> PlateIndex:
+        """Give the index of the rows that a mask chooses.
+
+        Parameters
+        ----------
+        chosen
+            True for the rows to keep, shape (planes,).
+
+        Raises
+        ------
+        ValueError
+            If the mask has another length.
+        """
+        if chosen.shape != (len(self),):
+            raise ValueError(f"a mask of shape {chosen.shape} cannot choose among {len(self)} rows")
+        return self._rows(chosen)
+
     def read(self, plane: Plane) -> NDArray[Any]:
         """Read the pixels of a plane.
 
