@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
 
 from openhcs.report._plate import load_plate_view
-from openhcs.report._thumbnails import well_thumbnails
+from openhcs.report._thumbnails import plate_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from openhcs.report._plate import PlateView
+    from openhcs.report._quality import Flag
+    from openhcs.report._thumbnails import PlatePictures
 
 __all__ = ["write_report"]
+
+_MOST_ROWS: Final = 200
+_MOST_TRACEBACKS: Final = 20
 
 
 def write_report(folder: Path) -> Path:
@@ -23,8 +31,8 @@ def write_report(folder: Path) -> Path:
     Parameters
     ----------
     folder
-        A result folder with ``run.json`` and ``wells.parquet``; thumbnails come from its
-        ``plate.zarr``.
+        A result folder with ``run.json`` and ``wells.parquet``; pictures come from its
+        ``plate.zarr``, quality flags from its tables of image quality.
 
     Returns
     -------
@@ -39,11 +47,12 @@ def write_report(folder: Path) -> Path:
         If the page cannot be written.
     """
     import jinja2
+    from markupsafe import Markup
 
     from polystore.backends import write_bytes
 
     view = load_plate_view(folder)
-    thumbnails = well_thumbnails(folder, [well.well for well in view.wells])
+    pictures = plate_pictures(folder, [well.well for well in view.wells])
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("openhcs.report", "templates"),
         autoescape=True,
@@ -51,24 +60,54 @@ def write_report(folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["number"] = _number
+    flags = [*view.flags, *(flag for well in view.flagged for flag in well.flags)]
     page = environment.get_template("report.html.j2").render(
         view=view,
-        data=_embedded(_data(view, thumbnails)),
+        # Our own files, and JSON that cannot end the element it stands in.
+        style=Markup(_own("report.css")),
+        script=Markup(_own("report.js")),
+        data=Markup(_embedded(_data(view, pictures))),
+        sentence=_sentence(view),
+        summary=_summary(view),
         facts=_facts(view),
         steps=_steps(view),
-        troubled=[well for well in view.wells if well.outcome != "ok" or well.flags],
+        flags=flags[:_MOST_ROWS],
+        more_flags=len(flags) - _MOST_ROWS,
+        failed=view.failed[:_MOST_ROWS],
+        most_tracebacks=_MOST_TRACEBACKS,
+        stitching=_stitching(view),
     )
     target = folder / "report.html"
     write_bytes(target, page.encode("utf-8"))
     return target
 
 
-def _data(view: PlateView, thumbnails: Mapping[str, str]) -> dict[str, Any]:
+def _own(name: str) -> str:
+    return resources.files("openhcs.report").joinpath("templates", name).read_text("utf-8")
+
+
+def _data(view: PlateView, pictures: PlatePictures) -> dict[str, Any]:
+    """Give what the script draws; values by measure, in the order of the wells."""
     return {
         "rows": view.rows,
         "columns": view.columns,
+        "channels": [
+            {"name": name, "colour": list(colour), "low": _short(low), "high": _short(high)}
+            for name, colour, low, high in pictures.channels
+        ],
         "measures": [
-            {"name": measure.name, "low": measure.low, "high": measure.high}
+            {
+                "name": measure.name,
+                "group": measure.group,
+                "label": measure.label,
+                "unit": measure.unit,
+                "low": measure.low,
+                "high": measure.high,
+                "least": measure.least,
+                "most": measure.most,
+                "values": [_short(well.values.get(measure.name)) for well in view.wells],
+            }
             for measure in view.measures
         ],
         "wells": [
@@ -78,13 +117,18 @@ def _data(view: PlateView, thumbnails: Mapping[str, str]) -> dict[str, Any]:
                 "col": well.col,
                 "outcome": well.outcome,
                 "error": well.error,
-                "values": dict(well.values),
                 "words": dict(well.words),
-                "image": thumbnails.get(well.well),
+                "flags": [_flag_text(flag) for flag in well.flags],
+                "image": pictures.wells.get(well.well),
             }
             for well in view.wells
         ],
     }
+
+
+def _short(value: float | None) -> float | None:
+    """Keep the six digits that a page can show."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _embedded(data: Mapping[str, Any]) -> str:
@@ -93,33 +137,132 @@ def _embedded(data: Mapping[str, Any]) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _facts(view: PlateView) -> list[tuple[str, str]]:
-    plate = view.run.get("plate", {})
-    pixel = plate.get("pixel_um")
-    facts = [
-        ("Plate", str(plate.get("path", ""))),
-        ("Format", str(plate.get("format", ""))),
-        ("Wells", f"{len(view.wells)} of a {view.rows} x {view.columns} plate"),
-        ("Channels", ", ".join(map(str, plate.get("channels", ())))),
-        ("Pixel size", f"{pixel[0]:g} x {pixel[1]:g} µm" if pixel else "unknown"),
-        ("Started", str(view.run.get("started", ""))),
-        ("Time", _duration(view.run.get("seconds"))),
-        ("Versions", _versions(view.run.get("versions", {}))),
+def _flag_text(flag: Flag) -> str:
+    text = " ".join(part for part in (flag.channel, flag.what) if part)
+    if flag.value is not None and flag.median is not None:
+        text += f" {_number(flag.value)}, usually {_number(flag.median)}"
+    return f"{text} ({flag.where})" if flag.where else text
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+def _sentence(view: PlateView) -> str:
+    """Say in one sentence how the run went."""
+    total = len(view.wells)
+    if not total:
+        return "The run had no wells."
+    if not view.failed:
+        return "Every well is done." if total > 1 else "The well is done."
+    counts = Counter(well.outcome for well in view.failed)
+    parts = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    reason = view.run.get("reason")
+    return f"{len(view.failed)} of {total} wells have no result: {parts}." + (
+        f" {reason[0].upper()}{reason[1:]}." if reason else ""
+    )
+
+
+def _summary(view: PlateView) -> str:
+    """Say in one line what was imaged, and when it was run."""
+    plate, options = view.run.get("plate", {}), view.run.get("options", {})
+    pixel = options.get("pixel_um")
+    parts = [
+        str(plate.get("format") or ""),
+        f"{len(view.wells)} of {view.rows * view.columns} wells",
+        ", ".join(view.channels),
+        f"{pixel[1]:g} µm" if pixel else "",
+        str(view.run.get("started") or "").partition("T")[0],
     ]
-    return [(name, value) for name, value in facts if value]
+    return " · ".join(part for part in parts if part)
 
 
-def _steps(view: PlateView) -> list[tuple[str, str]]:
-    seconds = view.run.get("step_seconds", {})
-    return [(name, _duration(value)) for name, value in seconds.items()]
+def _facts(view: PlateView) -> list[tuple[str, str]]:
+    run, plate, options = view.run, view.run.get("plate", {}), view.run.get("options", {})
+    pixel = options.get("pixel_um")
+    workers = options.get("workers")
+    facts = [
+        ("Plate", str(plate.get("path") or "")),
+        ("Format", " ".join(str(plate.get(key) or "") for key in ("format", "format_version"))),
+        ("Wells", f"{len(view.wells)} of a {view.rows} × {view.columns} plate"),
+        ("Fields", f"{len(options.get('fields', ()))} per well at most"),
+        ("Channels", ", ".join(view.channels)),
+        ("Pixel size", f"{pixel[0]:g} × {pixel[1]:g} µm" if pixel else "unknown"),
+        ("Missing planes", str(options.get("missing") or "")),
+        ("Started", str(run.get("started") or "").replace("T", " ").replace("Z", " UTC")),
+        ("Time", _duration(run.get("seconds")) + (f", {workers} workers" if workers else "")),
+        ("Run", str(run.get("run_id") or "")),
+        ("Versions", _versions(run)),
+        ("Computer", str(run.get("platform") or "")),
+    ]
+    facts += [("Note", str(note)) for note in run.get("notes", ())]
+    return [(name, value) for name, value in facts if value.strip()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StepTime:
+    name: str
+    seconds: str
+    share: float
+    parameters: str
+
+
+def _steps(view: PlateView) -> list[_StepTime]:
+    """Give the time of each step, reading and writing, as a part of all of it."""
+    io = view.run.get("io_seconds") or {}
+    rows = [("reading", io.get("read"), "")]
+    rows += [
+        (str(step.get("name")), step.get("seconds"), _parameters(step))
+        for step in view.run.get("steps", ())
+    ]
+    rows.append(("writing", io.get("write"), ""))
+    known = [(name, float(seconds), text) for name, seconds, text in rows if seconds is not None]
+    total = sum(seconds for _, seconds, _ in known)
+    return [
+        _StepTime(
+            name=name, seconds=_duration(seconds), share=100 * seconds / total, parameters=text
+        )
+        for name, seconds, text in known
+        if total > 0
+    ]
+
+
+def _parameters(step: Mapping[str, Any]) -> str:
+    given = step.get("parameters") or {}
+    return ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+
+
+def _stitching(view: PlateView) -> Mapping[str, Any] | None:
+    """Sum up the verdicts of stitching; None when nothing was stitched."""
+    rows = [well for well in view.wells if "stitch_verdict" in well.words]
+    if not rows:
+        return None
+    residuals = sorted(
+        well.values["stitch_residual_95_px"]
+        for well in rows
+        if "stitch_residual_95_px" in well.values
+    )
+    return {
+        "wells": rows,
+        "verdicts": Counter(well.words["stitch_verdict"] for well in rows).most_common(),
+        "median": residuals[len(residuals) // 2] if residuals else None,
+        "worst": residuals[-1] if residuals else None,
+    }
 
 
 def _duration(seconds: object) -> str:
     if not isinstance(seconds, int | float):
         return ""
-    minutes, rest = divmod(float(seconds), 60)
-    return f"{int(minutes)} min {rest:.0f} s" if minutes else f"{rest:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _versions(versions: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+def _versions(run: Mapping[str, Any]) -> str:
+    versions = {"Python": run.get("python"), **run.get("versions", {})}
+    # 1!0.1.0: the epoch says nothing to a reader.
+    return ", ".join(
+        f"{name} {str(version).rpartition('!')[2]}" for name, version in versions.items() if version
+    )

@@ -9,33 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from openhcs._errors import ResultFolderError
 from openhcs.plates import parse_well
+from openhcs.report._measures import Measure, measures_of
+from openhcs.report._quality import Flag, plane_flags, read_planes, well_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Measure", "PlateView", "ReportWell", "load_plate_view"]
+__all__ = ["PlateView", "ReportWell", "load_plate_view"]
 
 # Columns of wells.parquet that say which well it is or how it went, rather than measure it.
-_NOT_MEASURES: Final = frozenset({"row", "col", "seconds", "attempts"})
-_FIRST: Final = ("objects_count", "count", "stitch_accepted_fraction", "stitch_residual_95_px")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
-    """A number that every well may have.
-
-    Attributes
-    ----------
-    name
-        Column of ``wells.parquet``.
-    low, high
-        2nd and 98th percentile over the wells: the ends of the colour scale.
-    """
-
-    name: str
-    low: float
-    high: float
+_NOT_MEASURES: Final = frozenset({"well", "row", "column", "outcome", "error"})
+_OK: Final = "ok"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +35,14 @@ class ReportWell:
         ``ok``, ``failed``, ``cancelled`` or ``lost``.
     error
         What went wrong, in one sentence; empty when nothing did.
+    traceback
+        Where it went wrong; empty when there is nothing to show.
     values
         Finite numbers by measure.
     words
-        Verdicts and flags by column.
+        Verdicts by column.
+    flags
+        What should be looked at.
     """
 
     well: str
@@ -61,13 +50,10 @@ class ReportWell:
     col: int
     outcome: str
     error: str
+    traceback: str
     values: Mapping[str, float]
     words: Mapping[str, str]
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Quality flags raised for the well."""
-        return tuple(self.words.get("qc_flags", "").split())
+    flags: tuple[Flag, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +70,8 @@ class PlateView:
         Wells of the run, in plate order.
     measures
         Numbers to choose from.
+    flags
+        What concerns the plate as a whole.
     run
         The run record, as it is in ``run.json``.
     """
@@ -93,11 +81,27 @@ class PlateView:
     columns: int
     wells: tuple[ReportWell, ...]
     measures: tuple[Measure, ...]
+    flags: tuple[Flag, ...]
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def count(self, outcome: str) -> int:
         """Count the wells that ended in one way."""
         return sum(well.outcome == outcome for well in self.wells)
+
+    @property
+    def failed(self) -> tuple[ReportWell, ...]:
+        """Wells that have no result."""
+        return tuple(well for well in self.wells if well.outcome != _OK)
+
+    @property
+    def flagged(self) -> tuple[ReportWell, ...]:
+        """Wells that have a result and should be looked at."""
+        return tuple(well for well in self.wells if well.outcome == _OK and well.flags)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that were used."""
+        return tuple(map(str, self.run.get("options", {}).get("channels", ())))
 
 
 def load_plate_view(folder: Path) -> PlateView:
@@ -118,24 +122,45 @@ def load_plate_view(folder: Path) -> PlateView:
 
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        rows = pq.read_table(folder / "wells.parquet").to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
+        rows = pq.ParquetFile(folder / "wells.parquet").read().to_pylist()
+        good = [row for row in rows if row["outcome"] == _OK]
+        planes = read_planes(folder, _tables_of_quality(run), [row["well"] for row in good])
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         message = f"{folder} holds no finished run that can be reported: {error}"
         raise ResultFolderError(message) from error
-    wells = tuple(_well(row) for row in rows)
+    flags = (*well_flags(good), *plane_flags(planes))
+    wells = tuple(_well(folder, run, row, flags) for row in rows)
     plate = run.get("plate", {})
+    options = run.get("options", {})
     return PlateView(
         name=str(plate.get("name") or folder.name),
         rows=max([int(plate.get("rows") or 0), *(well.row + 1 for well in wells)]),
         columns=max([int(plate.get("columns") or 0), *(well.col + 1 for well in wells)]),
         wells=wells,
-        measures=_measures(wells),
+        measures=measures_of(
+            [well.values for well in wells],
+            [str(name) for name in options.get("channels", ())],
+            [stored for step in run.get("steps", ()) for stored in step.get("outputs", {})],
+        ),
+        flags=tuple(flag for flag in flags if flag.well is None),
         run=run,
     )
 
 
-def _well(row: Mapping[str, Any]) -> ReportWell:
-    name = str(row["well"])
+def _tables_of_quality(run: Mapping[str, Any]) -> list[str]:
+    """Give the folders in which the image quality of planes is stored."""
+    return [
+        stored
+        for step in run.get("steps", ())
+        if step.get("function") == "measure_image_quality"
+        for stored in step.get("outputs", {})
+    ]
+
+
+def _well(
+    folder: Path, run: Mapping[str, Any], row: Mapping[str, Any], flags: Sequence[Flag]
+) -> ReportWell:
+    name, outcome = str(row["well"]), str(row["outcome"])
     row_number, col_number = parse_well(name)
     values = {
         column: float(value)
@@ -145,29 +170,26 @@ def _well(row: Mapping[str, Any]) -> ReportWell:
     words = {
         column: value
         for column, value in row.items()
-        if isinstance(value, str) and column not in {"well", "outcome", "error"} and value
+        if column not in _NOT_MEASURES and isinstance(value, str) and value
     }
     return ReportWell(
         well=name,
         row=row_number,
         col=col_number,
-        outcome=str(row["outcome"]),
+        outcome=outcome,
         error=str(row.get("error") or ""),
-        values=values,
+        traceback="" if outcome == _OK else _traceback(folder, run, name),
+        values=values if outcome == _OK else {},
         words=words,
+        flags=tuple(flag for flag in flags if flag.well == name),
     )
 
 
-def _measures(wells: tuple[ReportWell, ...]) -> tuple[Measure, ...]:
-    import numpy as np
-
-    names = dict.fromkeys(name for well in wells for name in well.values)
-    order = sorted(
-        names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)
-    )
-    measures: list[Measure] = []
-    for name in order:
-        values = np.array([well.values[name] for well in wells if name in well.values])
-        low, high = np.percentile(values, [2, 98])
-        measures.append(Measure(name=name, low=float(low), high=float(high)))
-    return tuple(measures)
+def _traceback(folder: Path, run: Mapping[str, Any], well: str) -> str:
+    """Give the traceback in the record of a well, if this run wrote it."""
+    try:
+        record = json.loads((folder / "records" / f"{well}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    ours = isinstance(record, dict) and record.get("run_id") == run.get("run_id")
+    return str(record.get("traceback") or "") if ours else ""

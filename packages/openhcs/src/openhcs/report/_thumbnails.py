@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CHANNEL_COLOURS", "well_thumbnails"]
+__all__ = ["CHANNEL_COLOURS", "PlatePictures", "plate_pictures"]
 
-_SIZE_PX: Final = 160
-_JPEG_QUALITY: Final = 82
+# Sides in px by number of wells, so that a page of 1536 wells still opens at once.
+_SIZES_PX: Final = ((24, 256), (96, 176), (384, 112), (1536, 56))
+_JPEG_QUALITY: Final = 80
 
 # Light of one colour per channel, in the order of the channels; sums stay apart to the eye.
 CHANNEL_COLOURS: Final = (
@@ -29,7 +31,24 @@ CHANNEL_COLOURS: Final = (
 )
 
 
-def well_thumbnails(folder: Path, wells: Sequence[str]) -> Mapping[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatePictures:
+    """Small pictures of the wells of a plate.
+
+    Attributes
+    ----------
+    wells
+        ``data:`` URI of a JPEG by well.
+    channels
+        Channel name, its colour (red, green, blue from 0 to 255), and the levels shown darkest and
+        brightest, which are the same for all wells.
+    """
+
+    wells: Mapping[str, str]
+    channels: tuple[tuple[str, tuple[int, int, int], float, float], ...]
+
+
+def plate_pictures(folder: Path, wells: Sequence[str]) -> PlatePictures:
     """Make a picture of each well that has an image.
 
     One contrast range per channel holds for the whole plate, so that a brighter well looks
@@ -44,8 +63,8 @@ def well_thumbnails(folder: Path, wells: Sequence[str]) -> Mapping[str, str]:
 
     Returns
     -------
-    Mapping
-        ``data:`` URI of a JPEG by well.
+    PlatePictures
+        Pictures of at most 256 px, smaller where there are many wells.
     """
     from polystore import NotStoredError
     from polystore.backends import read_plate
@@ -54,26 +73,40 @@ def well_thumbnails(folder: Path, wells: Sequence[str]) -> Mapping[str, str]:
     try:
         layout = read_plate(plate)
     except NotStoredError:
-        return {}
-    small = {
-        well: planes
-        for well in wells
-        if well in layout.wells
-        and (planes := _small_planes(plate, well, layout.wells[well][0].path)) is not None
-    }
+        return PlatePictures(wells={}, channels=())
+    side = next((px for most, px in _SIZES_PX if len(wells) <= most), _SIZES_PX[-1][1])
+    small: dict[str, NDArray[np.float32]] = {}
+    names: tuple[str, ...] = ()
+    for well in wells:
+        if well not in layout.wells:
+            continue
+        found = _small_planes(plate, well, layout.wells[well][0].path, side)
+        if found is not None:
+            small[well], names = found
     if not small:
-        return {}
+        return PlatePictures(wells={}, channels=())
     ranges = _ranges(list(small.values()))
-    return {well: _data_uri(_composite(planes, ranges)) for well, planes in small.items()}
+    colours = _colours(len(ranges))
+    return PlatePictures(
+        wells={
+            well: _data_uri(_composite(planes, ranges, colours)) for well, planes in small.items()
+        },
+        channels=tuple(
+            (name, (round(255 * red), round(255 * green), round(255 * blue)), low, high)
+            for name, (red, green, blue), (low, high) in zip(names, colours, ranges, strict=False)
+        ),
+    )
 
 
-def _small_planes(plate: Path, well: str, name: str) -> NDArray[np.float32] | None:
+def _small_planes(
+    plate: Path, well: str, name: str, side: int
+) -> tuple[NDArray[np.float32], tuple[str, ...]] | None:
     """Read every channel of a well's first image at the coarsest level that is still sharp.
 
     Returns
     -------
-    ndarray or None
-        Shape (channel, y, x); None when the well has no image.
+    tuple or None
+        Pixels of shape (channel, y, x) and names of channels; None when the well has no image.
     """
     from polystore import NotStoredError
     from polystore.backends import open_image
@@ -83,20 +116,23 @@ def _small_planes(plate: Path, well: str, name: str) -> NDArray[np.float32] | No
     except NotStoredError:
         return None
     level = image.level_count - 1
-    while level and max(image.shapes[level][-2:]) < _SIZE_PX:
+    while level and max(image.shapes[level][-2:]) < side:
         level -= 1
-    step = max(1, max(image.shapes[level][-2:]) // _SIZE_PX)
-    channels = range(max(len(image.channel_names), 1))
-    planes = [_binned(image.read(level, c=channel), step) for channel in channels]
-    return np.stack(planes)
+    names = tuple(image.channel_names) or ("",)
+    planes = [_shrunk(image.read(level, c=channel), side) for channel in range(len(names))]
+    return np.stack(planes), names
 
 
-def _binned(plane: NDArray[Any], step: int) -> NDArray[np.float32]:
-    """Take means of step x step pixels; what is left over at the edges is cut off."""
-    height, width = (size // step * step for size in plane.shape)
-    blocks = plane[:height, :width].reshape(height // step, step, width // step, step)
-    means: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
-    return means
+def _shrunk(plane: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """Take means over blocks so that the longer side has ``side`` px; small planes stay."""
+    factor = max(max(plane.shape) / side, 1.0)
+    means = plane.astype(np.float32)
+    for axis, size in enumerate(plane.shape):
+        edges = np.linspace(0, size, max(round(size / factor), 1) + 1).astype(np.intp)
+        shape = [1, 1]
+        shape[axis] = -1
+        means = np.add.reduceat(means, edges[:-1], axis=axis) / np.diff(edges).reshape(shape)
+    return means.astype(np.float32)
 
 
 def _ranges(wells: Sequence[NDArray[np.float32]]) -> list[tuple[float, float]]:
@@ -110,14 +146,22 @@ def _ranges(wells: Sequence[NDArray[np.float32]]) -> list[tuple[float, float]]:
     return ranges
 
 
+def _colours(channels: int) -> list[tuple[float, float, float]]:
+    """Give each channel its light; a single one is grey."""
+    if channels == 1:
+        return [(1.0, 1.0, 1.0)]
+    return [CHANNEL_COLOURS[number % len(CHANNEL_COLOURS)] for number in range(channels)]
+
+
 def _composite(
-    planes: NDArray[np.float32], ranges: Sequence[tuple[float, float]]
+    planes: NDArray[np.float32],
+    ranges: Sequence[tuple[float, float]],
+    colours: Sequence[tuple[float, float, float]],
 ) -> NDArray[np.uint8]:
     """Add up the channels in their colours; shape (y, x, 3)."""
     picture = np.zeros((*planes.shape[1:], 3), np.float32)
-    for index, (low, high) in enumerate(ranges):
-        light = np.clip((planes[index] - low) / (high - low), 0, 1) ** 0.8
-        colour = CHANNEL_COLOURS[index % len(CHANNEL_COLOURS)] if len(ranges) > 1 else (1, 1, 1)
+    for plane, (low, high), colour in zip(planes, ranges, colours, strict=False):
+        light = np.clip((plane - low) / (high - low), 0, 1) ** 0.8
         picture += light[..., None] * np.asarray(colour, np.float32)
     shown: NDArray[np.uint8] = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
     return shown
