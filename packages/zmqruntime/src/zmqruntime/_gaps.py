@@ -171,7 +171,7 @@ class SequenceCheck:
             Runs that are missing now: first, last, and whether the sender named them (else they
             were skipped without a word).
         """
-        runs = []
+        runs: list[tuple[int, int, bool]] = []
         first = max(first, self._last + 1)
         if last < first:
             return runs

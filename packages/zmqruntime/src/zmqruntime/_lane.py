@@ -241,10 +241,10 @@ class Lanes:
             been silent for as long as a lease lasts.
         """
         found = False
-        for epoch, lane in list(self._former.items()):
-            if self._host.sees_pid_of(lane.host):
-                process = identity_of(lane.host.pid)
-                if process is None or process.start_time != lane.host.start_ticks:
+        for epoch, former in list(self._former.items()):
+            if self._host.sees_pid_of(former.host):
+                process = identity_of(former.host.pid)
+                if process is None or process.start_time != former.host.start_ticks:
                     found |= bool(self._lender.drop(epoch))
                     del self._former[epoch]
         ended = self._lender.expire(now=self._clock())
@@ -253,6 +253,10 @@ class Lanes:
             sequence = None if lane is None else lane.outbox.find(lent)
             if lane is not None and sequence is not None:
                 self.lose(lane, sequence, GapReason.LEASE_EXPIRED)
+        for epoch, former in list(self._former.items()):
+            former.outbox.reclaimed(ended)
+            if not former.outbox.lent():
+                del self._former[epoch]
         return found or bool(ended)
 
     def forget(self, keys: Sequence[str]) -> None:

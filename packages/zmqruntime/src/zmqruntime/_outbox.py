@@ -13,6 +13,8 @@ from zmqruntime._gaps import Gap, GapReason, LossBook, Recovery
 from zmqruntime._stream_messages import Acks, AckStatus, Failure, LossNote
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from zmqruntime.carriers._lender import LentSlot
 
 __all__ = ["Ack", "Outbox", "Sent"]
@@ -116,6 +118,12 @@ class Outbox:
     def lent(self) -> tuple[LentSlot, ...]:
         """List the slots that this receiver has not released."""
         return tuple(sent.lent for sent in self._sent.values() if sent.lent is not None)
+
+    def reclaimed(self, slots: Collection[LentSlot]) -> None:
+        """Note slots that were taken back without the receiver's word."""
+        for sent in self._sent.values():
+            if sent.lent in slots:
+                sent.lent = None
 
     def lose(self, sequence: int, reason: GapReason) -> Gap:
         """Note a number that will not come, to be told to the receiver.
