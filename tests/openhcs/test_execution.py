@@ -60,7 +60,7 @@ import signal
 import sys
 from pathlib import Path
 
-from openhcs.functions import Kind, Output, function
+from openhcs.functions import Axes, Kind, Output, function
 
 WORKER = "openhcs.execution._worker" in sys.modules and not hasattr(sys, "ps1")
 
@@ -108,6 +108,13 @@ def chatty(plane):
     """Print."""
     print("this goes to the log")
     return plane
+
+
+@function(axes=Axes.CHANNEL_FIELDS, collapses=frozenset({"field"}))
+def growing(channels):
+    """Give images whose size depends on what they show."""
+    side = 40 + int(next(iter(channels.values()))[0].load()[::7, ::5].sum()) % 20
+    return {name: tiles[0].load()[:side, : side + 3] for name, tiles in channels.items()}
 
 
 @function()
@@ -550,3 +557,37 @@ def test_stitching_and_illumination_agree_with_a_plain_loop(plate: Path, tmp_pat
     for number, name in enumerate(plan.channels):
         found = open_image(out / "plate.zarr", "A01", "stitched").read(c=number)
         assert np.array_equal(found, expected[name])
+
+
+def test_images_of_unlike_sizes_over_time_are_stored_and_taken_over_whole(
+    tmp_path: Path, functions: Any
+) -> None:
+    folder = tmp_path / "moving"
+    synthetic_plate(folder, wells=("A01",), grid=(1, 2), z=1, t=3, size_px=96, seed=8)
+    out = tmp_path / "out"
+    steps = (Step(functions.growing), Step(segment_nuclei, channel="DAPI"))
+    plan = planned(folder, Pipeline(*steps, Step(measure_objects)))
+    assert run(plan, out, workers=1).completed
+    image = open_image(out / "plate.zarr", "A01", "growing")
+    labels = open_labels(out / "plate.zarr", "A01", "growing", "nuclei")
+    assert image.shapes[0][:3] == (3, 2, 1)
+    assert labels.shapes[0][-2:] == image.shapes[0][-2:]
+    sides = {int(np.count_nonzero(image.read(t=t).any(axis=1))) for t in range(3)}
+    assert len(sides) > 1
+    before = pq.read_table(out / "objects" / "A01.parquet")
+    path = out / "objects" / "A01.parquet"
+    path.unlink()
+    assert run(plan, out, workers=1).completed
+    assert pq.read_table(path).equals(before)
+
+
+def test_a_result_that_cannot_be_saved_fails_its_well(plate: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    plan = planned(plate, short(Step(measure_image_quality)))
+    assert run(plan, out, workers=1).completed
+    (out / "image_quality" / "A02.parquet").unlink()
+    (out / "image_quality" / "A02.parquet").mkdir()
+    (out / "image_quality" / "A02.parquet" / "mine").write_text("in the way")
+    result = run(plan, out, workers=1)
+    assert outcomes(result) == {"A01": Outcome.OK, "A02": Outcome.FAILED, "B03": Outcome.OK}
+    assert "A02.parquet" in str(result.wells[1].error)

@@ -61,9 +61,7 @@ def value_column(values: Sequence[Any]) -> pa.Array[Any]:
     if kinds <= {bool, int, float}:
         number = np.int64 if kinds == {int} else np.float64
         numbers = np.array([0 if value is None else value for value in values], dtype=number)
-        return _column(
-            pa.from_numpy_dtype(numbers.dtype), len(values), _buffer(numbers), valid
-        )
+        return _column(pa.from_numpy_dtype(numbers.dtype), len(values), _buffer(numbers), valid)
     spelled: Callable[[Any], str] = str
     texts = [b"" if value is None else spelled(value).encode() for value in values]
     ends = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openhcs.execution._well_outputs import group_of, is_of
 from openhcs.functions import Kind
 from openhcs.pipeline import Outcome, WellImage, step_keys
 from polystore.backends import ImageSlot
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Plan, PlannedStep
 
-__all__ = ["WellState", "is_of", "read_images", "slots", "well_states"]
+__all__ = ["WellState", "read_images", "slots", "well_states"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +84,6 @@ def well_states(
 
 def slots(plan: Plan) -> Mapping[str, tuple[ImageSlot, ...]]:
     """Give the image groups that each well of the plan will have, by well."""
-    from openhcs.execution._well_outputs import group_of
-
     fields: dict[str, dict[int, None]] = {}
     for well, field in zip(
         plan.index.column("well").tolist(), plan.index.column("field").tolist(), strict=True
@@ -156,11 +155,3 @@ def _present(folder: ResultFolder, well: str, step: PlannedStep, record: Mapping
     if step.beside is not None and not beside:
         return False
     return all((folder.plate / image.path / "zarr.json").is_file() for image in groups + beside)
-
-
-def is_of(group: str, image: str | None) -> bool:
-    """Say whether an image group is that of a stored image, or of one of its fields."""
-    if image is None:
-        return False
-    rest = group.removeprefix(image)
-    return group == image or (group.startswith(image) and rest.isdigit())

@@ -23,6 +23,7 @@ from openhcs.execution._run_record import run_document
 from openhcs.execution._tables import write_wells
 from openhcs.execution._task import SummaryTask, WellTask, write_work
 from openhcs.execution._tidy import tidy
+from openhcs.execution._well_outputs import clear_outputs
 from openhcs.pipeline import (
     Event,
     Outcome,
@@ -207,6 +208,7 @@ class _Run:
             )
         )
         for well, reason in self._plan.refused.items():
+            self._drop(well)
             self._fail(well, Outcome.FAILED, reason)
         if states is None or len(done) < len(states):
             self._work(learnings, prepared, raw_keys)
@@ -232,6 +234,15 @@ class _Run:
             tidy(self._plan, self._folder)
         except (PolystoreError, OSError) as error:
             message = f"what an earlier run left in {self._folder.root} cannot be removed: {error}"
+            raise ResultFolderError(message) from error
+
+    def _drop(self, well: str) -> None:
+        """Take away what an earlier run left of a well that cannot run any more."""
+        try:
+            clear_outputs(self._folder, self._plan.steps, well)
+            self._folder.record(well).unlink(missing_ok=True)
+        except OSError as error:
+            message = f"what an earlier run left of {well} cannot be removed: {error}"
             raise ResultFolderError(message) from error
 
     def _take_over(self, states: Sequence[WellState]) -> None:
@@ -465,6 +476,10 @@ class _Run:
                 message = f"the results of the run could not be written: {error}"
                 raise ResultFolderError(message) from error
             self._log.write(f"the results of the run could not be written: {error}")
+        others = {path.stem for path in self._folder.records.glob("*.json")} - set(self._plan.wells)
+        if others:
+            listed = ", ".join(sorted(others))
+            self._log.write(f"wells of earlier runs that this one did not cover: {listed}")
         counts = {each: len(result.with_outcome(each)) for each in Outcome}
         self._tell(
             RunFinished(

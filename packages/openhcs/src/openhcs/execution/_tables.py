@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["measures", "read_group", "write_outputs", "write_wells"]
 
 _OBJECTS = "objects"
+_MOST_WORDS = 3
+"""Texts of more kinds than these, such as hashes, say nothing about a well as a whole."""
 
 Groups = Sequence[tuple[GroupKey, Mapping[str, Any]]]
 
@@ -85,7 +87,7 @@ def measures(stored: str, name: str, kind: Kind, groups: Groups) -> dict[str, An
     -------
     dict
         Scalars by column name. Objects are aggregated; records of one group are taken as they are,
-        of several as the median of numbers per channel, and as text where all agree.
+        of several as the median of numbers per channel, and as the texts that occur.
     """
     if kind is Kind.RECORD:
         return _record_measures(stored, groups)
@@ -123,8 +125,8 @@ def _record_measures(stored: str, groups: Groups) -> dict[str, Any]:
             result[name] = float(np.mean(values))
         elif all(isinstance(value, int | float) for value in values):
             result[name] = float(np.median(np.asarray(values, dtype=np.float64)))
-        elif len(set(values)) == 1:
-            result[name] = values[0]
+        elif len(set(values)) <= _MOST_WORDS:
+            result[name] = ", ".join(sorted({str(value) for value in values}))
     return result
 
 

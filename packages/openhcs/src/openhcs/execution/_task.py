@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from openhcs.execution._folder import ResultFolder
-from openhcs.execution._well_outputs import WellOutputs
+from openhcs.execution._well_outputs import WellOutputs, clear_outputs
 from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, well_planes
 from openhcs.plates import read_index
 from polystore.backends import write_json
@@ -251,7 +251,7 @@ def _run_well(
         finished=done,
     )
     earlier = _begin(work.folder, task)
-    outputs.clear()
+    clear_outputs(work.folder, work.steps, task.well, task.reused)
     try:
         evaluation = Evaluation(work.steps, _WellPlanes(work, task), outputs)
         outputs.arrange(evaluation)

@@ -7,7 +7,8 @@ import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from openhcs.execution._resume import is_of, read_images
+from openhcs.execution._resume import read_images
+from openhcs.execution._well_outputs import is_of
 from openhcs.functions import Kind
 from polystore.backends import write_json
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from openhcs.execution._tables import measures, read_group, write_outputs
 from openhcs.functions import Kind
@@ -13,14 +16,14 @@ from openhcs.pipeline import GroupKey, WellImage
 from polystore.backends import ChannelMeta, ImageMeta, ImageWriter, LabelsWriter, open_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Evaluation, PlannedOutput, PlannedStep
 
-__all__ = ["WellOutputs", "group_of"]
+__all__ = ["WellOutputs", "clear_outputs", "group_of", "is_of"]
 
 
 def group_of(image: str, field: int | None) -> str:
@@ -28,14 +31,27 @@ def group_of(image: str, field: int | None) -> str:
     return image if field is None else f"{image}{field}"
 
 
+def is_of(group: str, image: str | None) -> bool:
+    """Say whether an image group is that of a stored image, or of one of its fields."""
+    if image is None:
+        return False
+    return group == image or (group.startswith(image) and group.removeprefix(image).isdigit())
+
+
 @dataclass(slots=True)
 class _Arrangement:
-    """Where the planes of an image group lie along its axes."""
+    """Where the planes of an image group lie along its axes.
+
+    Well images of several t or z may differ in size by the places that stitching found; they wait
+    until all are there, and get the size of the largest.
+    """
 
     field: int | None
     t: tuple[int | None, ...]
     channel: tuple[str | None, ...]
     z: tuple[int | None, ...]
+    waits: bool = False
+    waiting: list[tuple[GroupKey, NDArray[Any]]] = dataclass_field(default_factory=list)
     writer: ImageWriter | None = None
     dtype: str = ""
     shape: tuple[int, ...] = ()
@@ -47,6 +63,29 @@ class _Arrangement:
             "c": self.channel.index(key.channel),
             "z": self.z.index(key.z),
         }
+
+
+def clear_outputs(
+    folder: ResultFolder, steps: Sequence[PlannedStep], well: str, reused: Container[str] = ()
+) -> None:
+    """Take away what an earlier run left of a well, but for the steps that are taken over.
+
+    Raises
+    ------
+    OSError
+        If something cannot be removed.
+    """
+    row, column = well[:-2], str(int(well[-2:]))
+    for step in steps:
+        if step.name in reused:
+            continue
+        for output in step.outputs:
+            if output.kind is not Kind.LABELS:
+                folder.table(output.stored, well).unlink(missing_ok=True)
+        if step.image is not None:
+            for path in (folder.plate / row / column).glob(f"{step.image}*"):
+                if is_of(path.name, step.image):
+                    shutil.rmtree(path)
 
 
 class WellOutputs:
@@ -93,21 +132,6 @@ class WellOutputs:
         self._labels: dict[str, list[tuple[GroupKey, NDArray[Any]]]] = {}
         self._groups: dict[str, list[tuple[GroupKey, Mapping[str, Any]]]] = {}
 
-    def clear(self) -> None:
-        """Take away what an earlier run left and this one makes anew."""
-        plate = self._folder.plate
-        for step in self._steps:
-            if step.name in self._reused:
-                continue
-            for output in step.outputs:
-                if output.kind is not Kind.LABELS:
-                    self._folder.table(output.stored, self._well).unlink(missing_ok=True)
-            if step.image is not None:
-                row, column = self._well[:-2], int(self._well[-2:])
-                for path in (plate / row / str(column)).glob(f"{step.image}*"):
-                    if path.name.removeprefix(step.image).isdigit() or path.name == step.image:
-                        shutil.rmtree(path)
-
     def arrange(self, evaluation: Evaluation) -> None:
         """Learn from the graph of the well what the images will hold."""
         for step, stream in zip(self._steps, evaluation.streams, strict=True):
@@ -115,8 +139,10 @@ class WellOutputs:
                 continue
             for field in dict.fromkeys(key.field for key in stream):
                 keys = [key for key in stream if key.field == field]
+                several = len({(key.t, key.z) for key in keys}) > 1
                 self._images[step.image, field] = _Arrangement(
                     field=field,
+                    waits=several and field is None,
                     t=tuple(dict.fromkeys(key.t for key in keys)),
                     channel=tuple(dict.fromkeys(key.channel for key in keys)),
                     z=tuple(dict.fromkeys(key.z for key in keys)),
@@ -149,7 +175,8 @@ class WellOutputs:
             case Kind.IMAGE:
                 place = self._images[name, key.field].place(key)
                 reader = open_image(self._folder.plate, self._well, group_of(name, key.field))
-                return reader.read(0, t=place["t"], c=place["c"], z=place["z"])
+                plane = reader.read(0, t=place["t"], c=place["c"], z=place["z"])
+                return _cropped(plane, reader.attributes, place)
             case Kind.LABELS:
                 return self._read_labels(step, name, key)
             case Kind.TABLE | Kind.RECORD:
@@ -172,7 +199,9 @@ class WellOutputs:
             The row of the well, as far as it comes from new outputs: for each output the scalars
             that sum it up.
         """
-        for arrangement in self._images.values():
+        for (name, _), arrangement in self._images.items():
+            if arrangement.waiting:
+                self._write_waiting(name, arrangement)
             if arrangement.writer is not None:
                 arrangement.writer.commit()
         for step in self._steps:
@@ -220,21 +249,46 @@ class WellOutputs:
 
     def _store_plane(self, name: str, key: GroupKey, plane: NDArray[Any]) -> None:
         arrangement = self._images[name, key.field]
+        if arrangement.waits:
+            arrangement.waiting.append((key, plane))
+            return
         if arrangement.writer is None:
-            arrangement.writer = self._open.enter_context(self._writer(name, arrangement, plane))
+            arrangement.writer = self._writer(name, arrangement, plane, plane.shape, {})
         arrangement.writer.write_plane(plane, **arrangement.place(key))
 
-    def _writer(self, name: str, image: _Arrangement, plane: NDArray[Any]) -> ImageWriter:
-        shape = (len(image.t), len(image.channel), len(image.z), *plane.shape)
+    def _write_waiting(self, name: str, image: _Arrangement) -> None:
+        """Write planes of unlike sizes, with zeros below and to the right of the smaller ones."""
+        sizes = [plane.shape for _, plane in image.waiting]
+        largest = (max(size[0] for size in sizes), max(size[1] for size in sizes))
+        own = {
+            _size_name(image.place(key)): list(plane.shape)
+            for key, plane in image.waiting
+            if plane.shape != largest
+        }
+        image.writer = self._writer(name, image, image.waiting[0][1], largest, own)
+        for key, plane in image.waiting:
+            image.writer.write_plane(_enlarged(plane, largest), **image.place(key))
+        image.waiting.clear()
+
+    def _writer(
+        self,
+        name: str,
+        image: _Arrangement,
+        plane: NDArray[Any],
+        size: tuple[int, ...],
+        smaller: Mapping[str, Any],
+    ) -> ImageWriter:
+        shape = (len(image.t), len(image.channel), len(image.z), *size)
         image.shape, image.dtype = shape, str(plane.dtype)
-        own = {"field": image.field, "t": list(image.t), "z": list(image.z)}
+        own = {"field": image.field, "t": list(image.t), "z": list(image.z), "sizes": smaller}
         meta = ImageMeta(
             channels=tuple(ChannelMeta(_channel_name(channel)) for channel in image.channel),
             pixel_um=self._pixel_um,
             attributes={"openhcs": own},
         )
-        return ImageWriter(
-            self._folder.plate, self._well, group_of(name, image.field), shape, plane.dtype, meta
+        group = group_of(name, image.field)
+        return self._open.enter_context(
+            ImageWriter(self._folder.plate, self._well, group, shape, plane.dtype, meta)
         )
 
     def _commit_labels(self, step: PlannedStep, output: PlannedOutput) -> None:
@@ -248,10 +302,14 @@ class WellOutputs:
             arrangement = self._images[step.beside, field]
             group = group_of(step.beside, field)
             dtype = planes[0][1].dtype
+            shape = arrangement.shape
+            if arrangement.waits and not shape:
+                shape = open_image(self._folder.plate, self._well, group).shapes[0]
             with LabelsWriter(self._folder.plate, self._well, group, name, dtype) as writer:
                 for key, array in planes:
                     place = arrangement.place(_on_axes(key, arrangement))
-                    writer.write_plane(array, z=place["z"], t=place["t"])
+                    whole = _enlarged(array, shape[-2:]) if arrangement.waits else array
+                    writer.write_plane(whole, z=place["z"], t=place["t"])
                 writer.commit(partial=True)
 
     def _read_labels(self, step: PlannedStep, name: str, key: GroupKey) -> NDArray[Any]:
@@ -265,7 +323,8 @@ class WellOutputs:
         names = (label_name(name, None), label_name(name, key.channel))
         wanted = next((each for each in names if each in image.label_names), names[0])
         labels = open_labels(self._folder.plate, self._well, group, wanted)
-        return labels.read(0, z=place["z"], t=place["t"])
+        plane = labels.read(0, z=place["z"], t=place["t"])
+        return _cropped(plane, image.attributes, place)
 
 
 def label_name(stored: str, channel: str | None) -> str:
@@ -273,6 +332,27 @@ def label_name(stored: str, channel: str | None) -> str:
     if channel is None:
         return stored
     return stored + "_" + "".join(c if c.isalnum() and c.isascii() else "-" for c in channel)
+
+
+def _size_name(place: Mapping[str, int]) -> str:
+    return f"{place['t']}/{place['z']}"
+
+
+def _enlarged(plane: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Give a plane with zeros below and to the right."""
+    if plane.shape == size:
+        return plane
+    larger = np.zeros(size, plane.dtype)
+    larger[: plane.shape[0], : plane.shape[1]] = plane
+    return larger
+
+
+def _cropped(
+    plane: NDArray[Any], attributes: Mapping[str, Any], place: Mapping[str, int]
+) -> NDArray[Any]:
+    """Give a plane without the zeros that were put beside it."""
+    size = attributes.get("openhcs", {}).get("sizes", {}).get(_size_name(place))
+    return plane if size is None else plane[: size[0], : size[1]]
 
 
 def _on_axes(key: GroupKey, arrangement: _Arrangement) -> GroupKey:

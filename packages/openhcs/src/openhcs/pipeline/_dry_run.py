@@ -111,7 +111,7 @@ class _Checks:
     """Outputs are looked at and dropped."""
 
     def __init__(self) -> None:
-        self._images: dict[tuple[str, int | None], tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        self._images: dict[tuple[Any, ...], tuple[tuple[int, ...], np.dtype[Any]]] = {}
 
     def store(self, step: PlannedStep, name: str, kind: Kind, key: GroupKey, value: Any) -> None:
         if kind is Kind.IMAGE:
@@ -124,7 +124,9 @@ class _Checks:
                 "convert them to uint8, uint16 or float32"
             )
             raise StepError(message)
-        first = self._images.setdefault((name, key.field), (array.shape, array.dtype))
+        # Images of a whole well are as large as stitching found, which differs between times.
+        same = (name, key.t, key.z) if key.field is None else (name, key.field)
+        first = self._images.setdefault(same, (array.shape, array.dtype))
         if first != (array.shape, array.dtype):
             message = (
                 f"{step.name} gives images of unlike kinds: {first[1]} {first[0]}, and for {key} "

@@ -105,6 +105,7 @@ class Evaluation:
         self._kept = kept
         self._clock = _Clock()
         self._cells: list[list[_Cell]] = []
+        self._to_call: dict[str, int] = {}
         keys = source.keys()
         channels = {key.channel: place for place, key in reversed(list(enumerate(keys)))}
         self._order = partial(_order, channels)
@@ -138,9 +139,9 @@ class Evaluation:
             for image in stream.values():
                 if image.unstored:
                     image.get()
-        for step in self._steps:
-            if not self._kept.reused(step):
-                self._kept.finished(step, self._clock.seconds.get(step.name, 0.0))
+        for step, cells in zip(self._steps, self._cells, strict=True):
+            if not cells and not self._kept.reused(step):
+                self._kept.finished(step, 0.0)
 
     def attempt(self) -> Sequence[str]:
         """Make every output, from the first step on, and give each thing that goes wrong once."""
@@ -201,6 +202,7 @@ class Evaluation:
         else:
             after = {**before, **images}
         self._cells.append(cells)
+        self._to_call[step.name] = len(cells)
         self._streams.append(after)
 
     def _stored(self, step: PlannedStep, stream: Stream) -> Stream:
@@ -225,6 +227,12 @@ class Evaluation:
         for key, image in stream.items():
             image.store_by(writer(key))
         return stream
+
+    def called(self, step: PlannedStep) -> None:
+        """Take note of a first call of a step's function; the last of them finishes the step."""
+        self._to_call[step.name] -= 1
+        if self._to_call[step.name] == 0 and not self._kept.reused(step):
+            self._kept.finished(step, self._clock.seconds.get(step.name, 0.0))
 
     def providers(self, step: PlannedStep, group: GroupKey) -> Mapping[str, Lazy[Any]]:
         """Find the earlier outputs that fill a step's inputs for one group."""
@@ -392,6 +400,7 @@ class _Cell:
             self._done = True
             for value in (*self._members.values(), *self._inputs.values()):
                 value.release()
+            self._evaluation.called(step)
         return _Made(arrays, {output.name: outputs[output.name] for output in step.outputs})
 
     def _images_of(self, outputs: Mapping[str, Any]) -> Mapping[GroupKey, NDArray[Any]]:
