@@ -98,7 +98,8 @@ def well(
         random = np.random.default_rng([key.field or 0, key.z or 0, len(key.channel or "")])
         y, x = np.mgrid[:64, :64]
         spot = 2000 * np.exp(-((y - 30) ** 2 + (x - 34) ** 2) / 50)
-        return (200 + spot + random.normal(0, 5, (64, 64))).astype(np.uint16)
+        lit = 200 + spot + random.normal(0, 5, (64, 64))
+        return np.asarray(lit, dtype=np.uint16)
 
     keys = [
         GroupKey(t=0, field=field, channel=channel, z=number)

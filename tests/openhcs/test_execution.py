@@ -434,7 +434,7 @@ def test_a_task_that_does_not_stop_is_ended(plate: Path, tmp_path: Path, functio
         task = WellTask(
             folder=str(folder.root), well="A01", keys={}, reused=(), prepared={}, run_id="r"
         )
-        from openhcs.execution._run import lay_out
+        from openhcs.execution._plate import lay_out
 
         lay_out(plan, folder)
         with LocalExecutor(2, log, grace=0.1) as executor:

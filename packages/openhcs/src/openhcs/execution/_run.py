@@ -7,7 +7,6 @@ import queue
 import secrets
 import time
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,15 @@ from openhcs._errors import ResultFolderError, RunError, WorkerLostError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._log import RunLog
+from openhcs.execution._plate import lay_out, well_rows
 from openhcs.execution._preparation import Learning, learning_of
 from openhcs.execution._result import RunResult, WellResult
-from openhcs.execution._resume import WellState, read_images, slots, well_states
+from openhcs.execution._resume import WellState, read_images, well_states
 from openhcs.execution._run_record import run_document
 from openhcs.execution._tables import write_wells
 from openhcs.execution._task import SummaryTask, WellTask, write_work
 from openhcs.execution._tidy import tidy
+from openhcs.execution._watch import Ended, Unwatched, Watch
 from openhcs.execution._well_outputs import clear_outputs
 from openhcs.pipeline import (
     Event,
@@ -33,15 +34,11 @@ from openhcs.pipeline import (
     RunStarted,
     StepFinished,
     WellFinished,
-    WellRetried,
     WellStarted,
     well_keys,
 )
 from polystore import PolystoreError
 from polystore.backends import (
-    PlateLayout,
-    create_plate,
-    extend_plate,
     remove_leftovers,
     settle_plate,
     write_json,
@@ -55,7 +52,7 @@ if TYPE_CHECKING:
     from openhcs.execution._executor import Executor
     from openhcs.pipeline import Plan
 
-__all__ = ["lay_out", "run"]
+__all__ = ["run"]
 
 _GLANCE = 0.2
 """Longest time in s from a request to cancel until it is seen."""
@@ -117,44 +114,6 @@ def run(
             return _Run(plan, folder, workers, resume, on_event, cancel, log).result()
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A task is over."""
-
-    name: str
-    future: Future[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Watch:
-    """Passes what happens to the task of a well on to the run's own thread."""
-
-    well: str
-    happened: queue.SimpleQueue[Event | _Ended]
-
-    def started(self, worker: int, attempt: int) -> None:
-        self.happened.put(WellStarted(well=self.well, worker=worker, attempt=attempt))
-
-    def finished_step(self, step: str, seconds: float) -> None:
-        self.happened.put(StepFinished(well=self.well, step=step, seconds=seconds, reused=False))
-
-    def retried(self, reason: str) -> None:
-        self.happened.put(WellRetried(well=self.well, reason=reason))
-
-
-class _Unwatched:
-    """Tasks that are no wells are not reported one by one."""
-
-    def started(self, worker: int, attempt: int) -> None:
-        """Nothing to report."""
-
-    def finished_step(self, step: str, seconds: float) -> None:
-        """Nothing to report."""
-
-    def retried(self, reason: str) -> None:
-        """Nothing to report."""
-
-
 class _StoppedError(Exception):
     """The run was cancelled before any well was begun."""
 
@@ -183,7 +142,7 @@ class _Run:
         self._on_event = on_event
         self._cancel = cancel
         self._log = log
-        self._happened: queue.SimpleQueue[Event | _Ended] = queue.SimpleQueue()
+        self._happened: queue.SimpleQueue[Event | Ended] = queue.SimpleQueue()
         self._results: dict[str, WellResult] = {}
         self._records: dict[str, Mapping[str, Any]] = {}
         self._reason: str | None = None
@@ -307,12 +266,12 @@ class _Run:
     ) -> None:
         pending = {str(number): task for number, task in enumerate(tasks)}
         for name, task in pending.items():
-            future = executor.submit(task, _Unwatched())
+            future = executor.submit(task, Unwatched())
             future.add_done_callback(partial(self._ended, name))
         seen = 0
         while pending:
             for item in self._next(executor):
-                if not isinstance(item, _Ended):
+                if not isinstance(item, Ended):
                     continue
                 task = pending.pop(item.name)
                 record = _record_of(item.future)
@@ -345,11 +304,11 @@ class _Run:
                 prepared=prepared,
                 run_id=self._id,
             )
-            future = executor.submit(task, _Watch(state.well, self._happened))
+            future = executor.submit(task, Watch(state.well, self._happened))
             future.add_done_callback(partial(self._ended, state.well))
         while pending:
             for item in self._next(executor):
-                if isinstance(item, _Ended):
+                if isinstance(item, Ended):
                     del pending[item.name]
                     self._well_ended(executor, item)
                     continue
@@ -365,7 +324,7 @@ class _Run:
     def _began_well(self, state: WellState) -> None:
         self._started_at[state.well] = time.perf_counter()
 
-    def _next(self, executor: Executor) -> Sequence[Event | _Ended]:
+    def _next(self, executor: Executor) -> Sequence[Event | Ended]:
         """Wait for what happens next, no longer than until a request to cancel has to be seen."""
         if self._cancelled():
             executor.cancel()
@@ -379,9 +338,9 @@ class _Run:
         return asked or self._reason is not None
 
     def _ended(self, name: str, future: Future[dict[str, Any]]) -> None:
-        self._happened.put(_Ended(name, future))
+        self._happened.put(Ended(name, future))
 
-    def _well_ended(self, executor: Executor, item: _Ended) -> None:
+    def _well_ended(self, executor: Executor, item: Ended) -> None:
         record = _record_of(item.future)
         outcome = Outcome(record["outcome"])
         seconds = time.perf_counter() - self._started_at.get(item.name, time.perf_counter())
@@ -469,7 +428,7 @@ class _Run:
         try:
             if (self._folder.plate / "zarr.json").exists():
                 settle_plate(self._folder.plate)
-            write_wells(self._folder.wells, self._rows(wells))
+            write_wells(self._folder.wells, well_rows(self._plan, wells, self._records))
             self._write_run(result)
         except (PolystoreError, OSError) as error:
             if self._reason is None:
@@ -490,25 +449,6 @@ class _Run:
             )
         )
         return result
-
-    def _rows(self, wells: Sequence[WellResult]) -> list[dict[str, Any]]:
-        places = well_places(self._plan)
-        rows: list[dict[str, Any]] = []
-        for well in wells:
-            measures = self._records.get(well.well, {}).get("measures", {})
-            row: dict[str, Any] = {
-                "well": well.well,
-                "row": places[well.well][0],
-                "column": places[well.well][1],
-                "outcome": str(well.outcome),
-                "error": well.error,
-                "seconds": well.seconds,
-            }
-            for step in self._plan.steps:
-                for output in step.outputs:
-                    row |= measures.get(output.stored, {})
-            rows.append(row)
-        return rows
 
     def _write_run(self, result: RunResult | None) -> None:
         notes = {
@@ -531,41 +471,6 @@ class _Run:
         self._log.event(event)
         if self._on_event is not None:
             self._on_event(event)
-
-
-def lay_out(plan: Plan, folder: ResultFolder) -> None:
-    """Write the metadata of the plate of results, for all wells that will have images.
-
-    Raises
-    ------
-    ResultFolderError
-        If the folder holds the results of another plate, or cannot be written to.
-    """
-    wells = slots(plan)
-    if not wells:
-        return
-    index = plan.index
-    empty = PlateLayout.regular(
-        index.name, rows=index.rows, columns=index.columns, wells=["A01"], images=["0"]
-    )
-    layout = replace(empty, wells=wells)
-    try:
-        if (folder.plate / "zarr.json").exists():
-            extend_plate(folder.plate, layout)
-        else:
-            create_plate(folder.plate, layout)
-    except PolystoreError as error:
-        message = f"{folder.plate} cannot hold the results: {error}"
-        raise ResultFolderError(message) from error
-
-
-def well_places(plan: Plan) -> Mapping[str, tuple[int, int]]:
-    """Give row and column of each well of a plan, from 1."""
-    from openhcs.plates import parse_well
-
-    return {
-        well: (row + 1, column + 1) for well in plan.wells for row, column in [parse_well(well)]
-    }
 
 
 def _record_of(future: Future[dict[str, Any]]) -> dict[str, Any]:

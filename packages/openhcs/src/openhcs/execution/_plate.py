@@ -1,0 +1,80 @@
+"""The plate of results as a whole: its layout in OME-Zarr, and its table of wells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from openhcs._errors import ResultFolderError
+from openhcs.execution._resume import slots
+from openhcs.plates import parse_well
+from polystore import PolystoreError
+from polystore.backends import PlateLayout, create_plate, extend_plate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from openhcs.execution._folder import ResultFolder
+    from openhcs.execution._result import WellResult
+    from openhcs.pipeline import Plan
+
+__all__ = ["lay_out", "well_rows"]
+
+
+def lay_out(plan: Plan, folder: ResultFolder) -> None:
+    """Write the metadata of the plate of results, for all wells that will have images.
+
+    Raises
+    ------
+    ResultFolderError
+        If the folder holds the results of another plate, or cannot be written to.
+    """
+    wells = slots(plan)
+    if not wells:
+        return
+    index = plan.index
+    empty = PlateLayout.regular(
+        index.name, rows=index.rows, columns=index.columns, wells=["A01"], images=["0"]
+    )
+    layout = replace(empty, wells=wells)
+    try:
+        if (folder.plate / "zarr.json").exists():
+            extend_plate(folder.plate, layout)
+        else:
+            create_plate(folder.plate, layout)
+    except PolystoreError as error:
+        message = f"{folder.plate} cannot hold the results: {error}"
+        raise ResultFolderError(message) from error
+
+
+def well_rows(
+    plan: Plan, wells: Sequence[WellResult], records: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Give the rows of the table of wells: one for each well of the plan, however it ended.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    wells
+        Results of the wells.
+    records
+        Records of the wells that are ok; what their outputs are summed up to is in them.
+    """
+    rows: list[dict[str, Any]] = []
+    for well in wells:
+        row, column = parse_well(well.well)
+        values: dict[str, Any] = {
+            "well": well.well,
+            "row": row + 1,
+            "column": column + 1,
+            "outcome": str(well.outcome),
+            "error": well.error,
+            "seconds": well.seconds,
+        }
+        measures = records.get(well.well, {}).get("measures", {})
+        for step in plan.steps:
+            for output in step.outputs:
+                values |= measures.get(output.stored, {})
+        rows.append(values)
+    return rows
