@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("PYTEST_QT_API", "pyqt6")
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")  # without a screen, Qt would abort
+
+
+def _qt_loads() -> bool:
+    """Say whether windows can be tested: pytest-qt is installed and Qt finds its libraries."""
+    if importlib.util.find_spec("pytestqt") is None:
+        return False
+    try:
+        importlib.import_module("PyQt6.QtWidgets")
+    except ImportError:
+        return False
+    return True
+
+
+# Left to itself, pytest-qt ends the whole run on a machine without Qt's system libraries.
+pytest_plugins = ["pytester", *(["pytestqt.plugin"] if _qt_loads() else [])]
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+pytest.importorskip(
+    "PyQt6.QtWidgets",
+    reason="needs Qt's system libraries (libegl1, libgl1, libxkbcommon0 and others)",
+    exc_type=ImportError,
+)
 from PyQt6.QtCore import QEvent, QItemSelectionModel, QModelIndex, Qt
 from PyQt6.QtGui import QKeyEvent
 from PyQt6.QtTest import QAbstractItemModelTester
