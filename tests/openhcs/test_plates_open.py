@@ -200,7 +200,7 @@ def test_the_description_keeps_the_contract(truth: PlateTruth) -> None:
     facts: dict[str, Any] = json.loads(json.dumps(describe(index)))
     assert facts["format"] == "imagexpress"
     assert (facts["wells"], facts["fields"]) == (["A01", "B02"], [0, 1])
-    assert (facts["channels"], facts["z"], facts["t"]) == ([0, 1], [0, 1], [0])
+    assert (facts["channels"], facts["z"], facts["t"]) == (["DAPI", "GFP"], [0, 1], [0])
     assert (facts["planes"], facts["expected"], facts["found"]) == (16, 16, 16)
     assert facts["pixel_size_um"] == pytest.approx([0.65, 0.65])
     assert facts["dtype"] == "uint16"
@@ -220,8 +220,9 @@ def test_findings_say_what_they_concern(tmp_path: Path) -> None:
     assert finding["severity"] == "error"
     assert fault.path in finding["message"]
     assert finding["file"] == fault.path
-    for name in ("well", "field", "channel", "z", "t"):
+    for name in ("well", "field", "z", "t"):
         assert finding[name] == getattr(fault, name)
+    assert finding["channel"] == truth.spec.channels[fault.channel]
 
 
 @pytest.fixture

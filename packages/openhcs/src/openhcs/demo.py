@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
+from openhcs._errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["WELLS", "Comparison", "compare_with_truth", "write_demo_plate"]
 
 WELLS: Final = ("B02", "B03", "C04", "D05", "E06", "F07", "G10", "G11")
-_SIZE_PX: Final = 1080
+_SIZE_PX: Final = 864  # 290 MB of planes
 _SEED: Final = 20_26
 _SAME_OBJECT_IOU: Final = 0.5
 
@@ -33,7 +36,8 @@ class Comparison:
         Nuclei that lie whole on their well's mosaic.
     found, missed, spurious
         Nuclei with an object that shares at least half of their common area (intersection over
-        union), those without, and objects without a nucleus.
+        union), those without, and objects without a nucleus, apart from those on nuclei that the
+        mosaic's border cuts.
     stitching_rms_px, stitching_max_px
         Error of the tiles' places, mean place of the well taken off, in pixels.
     stage_rms_px
@@ -57,34 +61,86 @@ class Comparison:
         return 2 * self.found / max(2 * self.found + self.missed + self.spurious, 1)
 
 
-def write_demo_plate(folder: Path) -> PlateTruth:
-    """Write the demonstration's plate: 8 wells, 2 x 2 fields, 2 channels, 3 z planes.
+def write_demo_plate(
+    folder: Path,
+    *,
+    wells: Sequence[str] = WELLS,
+    size_px: int = _SIZE_PX,
+    processes: int = 1,
+) -> tuple[PlateTruth, bool]:
+    """Write the demonstration's plate: 2 x 2 fields, 2 channels, 3 z planes in each well.
+
+    It is made beside its place and moved there when it is whole, so that one that was interrupted
+    is never taken for a plate.
 
     Parameters
     ----------
     folder
-        Folder to make; an older demonstration plate there is read instead of written again.
+        Folder to make; a demonstration plate there is read instead of written again.
+    wells
+        Names of the wells.
+    size_px
+        Side of a tile.
+    processes
+        Worker processes.
 
     Returns
     -------
-    PlateTruth
-        What is true of it.
+    tuple
+        What is true of the plate, and whether it was there already.
+
+    Raises
+    ------
+    MisuseError
+        If the folder holds something else.
+    OSError
+        If it cannot be written.
     """
     from openhcs.testing import read_truth, synthetic_plate
 
-    if folder.is_dir():
-        return read_truth(folder)
-    return synthetic_plate(
-        folder,
+    truth = folder.with_name(f"{folder.name}.truth")
+    if folder.exists():
+        return _read_again(folder, tuple(wells), size_px), True
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    # What a demonstration left that was interrupted: nothing else bears this name or this file.
+    for left, ours in ((unfinished, unfinished), (truth, truth / "generator.json")):
+        if ours.exists():
+            shutil.rmtree(left)
+    made = unfinished / folder.name
+    synthetic_plate(
+        made,
         format="imagexpress",
-        wells=WELLS,
+        wells=tuple(wells),
         grid=(2, 2),
         overlap=0.1,
         channels=("DAPI", "GFP"),
         z=3,
-        size_px=_SIZE_PX,
+        size_px=size_px,
         seed=_SEED,
+        processes=processes,
     )
+    made.with_name(f"{made.name}.truth").replace(truth)
+    made.replace(folder)
+    unfinished.rmdir()
+    return read_truth(folder), False
+
+
+def _read_again(folder: Path, wells: tuple[str, ...], size_px: int) -> PlateTruth:
+    """Read the truth of a demonstration plate that is there already."""
+    from openhcs.testing import read_truth
+
+    advice = "name another folder with --out, or remove it"
+    try:
+        truth = read_truth(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MisuseError(f"{folder} is no plate of the demonstration: {advice}") from error
+    spec = truth.spec
+    if (spec.seed, spec.wells, spec.size_px) != (_SEED, wells, (size_px, size_px)):
+        raise MisuseError(f"{folder} is another synthetic plate: {advice}")
+    lost = [path for path in truth.planes["path"].tolist() if not (folder / path).is_file()]
+    if lost:
+        raise MisuseError(f"{folder} lacks {len(lost)} of its files, such as {lost[0]}: {advice}")
+    return truth
 
 
 def compare_with_truth(results: Path, truth: PlateTruth, wells: Sequence[str]) -> Comparison:
@@ -118,10 +174,12 @@ def compare_with_truth(results: Path, truth: PlateTruth, wells: Sequence[str]) -
         stitched.append(placed)
         stage.append(_stage_errors(truth, well))
         labels = open_labels(results / "plate.zarr", well, "stitched", "nuclei").read(0)
-        pairs, lone = _match(labels, truth.expected_labels(well), np.rint(shift).astype(int))
-        objects = pq.read_table(results / "objects" / f"{well}.parquet").to_pydict()
         cells = truth.of_well(truth.cells, well)
         complete = {int(c) for c, ok in zip(cells["cell"], cells["complete"], strict=True) if ok}
+        pairs, lone = _match(
+            labels, truth.expected_labels(well), np.rint(shift).astype(int), complete
+        )
+        objects = pq.read_table(results / "objects" / f"{well}.parquet").to_pydict()
         hits = {cell: number for cell, number in pairs.items() if cell in complete}
         whole += len(complete)
         found += len(hits)
@@ -166,14 +224,15 @@ def _stage_errors(truth: PlateTruth, well: str) -> NDArray[np.float64]:
 
 
 def _match(
-    labels: NDArray[Any], truth: NDArray[Any], shift: NDArray[np.int_]
+    labels: NDArray[Any], truth: NDArray[Any], shift: NDArray[np.int_], complete: set[int]
 ) -> tuple[dict[int, int], int]:
     """Pair true cells with objects that share enough area.
 
     Returns
     -------
     tuple
-        Object number by cell, and how many objects belong to no cell at all.
+        Object number by cell, and how many objects belong to no cell. An object on a cell that the
+        mosaic's border cuts is not counted among these: nobody can say what it should look like.
     """
     height, width = truth.shape
     moved = np.zeros(truth.shape, np.int64)
@@ -196,12 +255,11 @@ def _match(
         if count / (objects[number] + cells[cell] - count) >= _SAME_OBJECT_IOU:
             pairs[cell] = number
             claimed.add(number)
-    touched = {code // len(cells) for code in joint.tolist()}
-    lone = sum(
-        1
-        for number in range(1, len(objects))
-        if objects[number] and (number not in touched or number not in claimed)
-    )
+    for code in joint.tolist():
+        number, cell = divmod(code, len(cells))
+        if cell not in complete:
+            claimed.add(number)
+    lone = sum(1 for number in np.flatnonzero(objects).tolist() if number and number not in claimed)
     return pairs, lone
 
 

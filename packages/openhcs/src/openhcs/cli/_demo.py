@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs.cli._console import make_console, say
+from openhcs.cli._feed import missing_for_viewer
 from openhcs.cli._run import add_run_options, run_and_tell
+from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
     import argparse
@@ -41,44 +42,34 @@ def add_to(commands: Commands) -> None:
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from openhcs.demo import compare_with_truth, write_demo_plate
     from openhcs.pipeline import Outcome, compile_pipeline, default_pipeline
     from openhcs.plates import open_plate
 
-    console = Console(highlight=False)
+    console = make_console()
     if arguments.viewer is None:
-        arguments.viewer = _choose_viewer(console)
+        lack = missing_for_viewer()
+        arguments.viewer = "none" if lack else "napari"
+        if lack:
+            say(console, f"Viewer:  left out, {lack}")
     plate, results = arguments.out / "plate", arguments.out / "results"
-    truth = write_demo_plate(plate)
-    console.print(f"Plate:   {plate}, {len(truth.spec.wells)} wells, seeded")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with console.status("writing a synthetic plate"):
+        truth, there = write_demo_plate(plate, processes=min(arguments.workers, 8))
+    how = "from before" if there else f"written in {time.monotonic() - began:.1f} s"
+    say(console, f"Plate:   {plate}, {len(truth.spec.wells)} wells, synthetic, {how}")
     index = open_plate(plate)
     plan = compile_pipeline(default_pipeline(index), index)
     result, status = run_and_tell(plan, results, arguments, console)
     whole = [well.well for well in result.with_outcome(Outcome.OK)]
-    if whole:
+    if whole and status != ExitStatus.STOPPED:
         _tell(compare_with_truth(results, truth, whole), console)
-    if status == 0:
-        console.print(
-            "\nOn your own plate:\n"
-            "  hatch run openhcs inspect PLATE\n"
-            "  hatch run openhcs run PLATE --out RESULTS --viewer napari"
-        )
+    if status == ExitStatus.DONE:
+        say(console, "\nOn your own plate:")
+        say(console, "  hatch run openhcs inspect PLATE")
+        say(console, "  hatch run openhcs run PLATE --out RESULTS --viewer napari")
     return status
-
-
-def _choose_viewer(console: Console) -> str:
-    """Take napari where it can draw, and say in one line what is missing where it cannot."""
-    if importlib.util.find_spec("napari") is None:
-        console.print("Viewer:  left out, napari is not installed: pip install 'openhcs[napari]'")
-        return "none"
-    if sys.platform.startswith("linux") and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        console.print("Viewer:  left out, there is no display: run it on a desktop or in xvfb-run")
-        return "none"
-    return "napari"
 
 
 def _tell(comparison: Comparison, console: Console) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from openhcs.cli._console import say
 
 if TYPE_CHECKING:
     import argparse
@@ -14,9 +19,10 @@ if TYPE_CHECKING:
 
     from openhcs.pipeline import Event, Plan
 
-__all__ = ["viewer_feed"]
+__all__ = ["missing_for_viewer", "viewer_feed"]
 
 _LAST_WAIT_S = 20.0
+_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @contextmanager
@@ -30,6 +36,11 @@ def viewer_feed(
     if arguments.viewer == "none":
         yield _ignore
         return
+    lack = missing_for_viewer()
+    if lack and arguments.viewer_host in _HERE and not _runs_on(arguments.viewer_port):
+        say(console, f"Viewer left out: {lack}")
+        yield _ignore
+        return
     from openhcs.viewers import NapariFeed
 
     feed = NapariFeed(
@@ -37,11 +48,29 @@ def viewer_feed(
         plan.index.name,
         host=arguments.viewer_host,
         port=arguments.viewer_port,
-        tell=lambda text: console.print(text, markup=False),
+        tell=lambda text: say(console, text),
     )
     with feed:
         yield feed
-        console.print(feed.finish(timeout=_LAST_WAIT_S).sentence, markup=False)
+        say(console, feed.finish(timeout=_LAST_WAIT_S).sentence)
+
+
+def missing_for_viewer() -> str:
+    """Say what keeps a viewer from being started here and how to get it; empty if nothing does."""
+    if importlib.util.find_spec("napari") is None:
+        return "napari is not installed; pip install 'openhcs[napari]' brings it"
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return "there is no display; run on a desktop, or under xvfb-run"
+    return ""
+
+
+def _runs_on(port: int) -> bool:
+    """Say whether a viewer runs here already, with a display of its own."""
+    from zmqruntime import find_services
+
+    return any(service.alive and service.port == port for service in find_services())
 
 
 def _ignore(event: Event) -> None:

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
-from enum import IntEnum
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from openhcs import _errors
 from openhcs.cli import _demo, _inspect, _pipeline, _report, _run, _services, _synth, _viewer
+from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ExitStatus", "main"]
-
-
-class ExitStatus(IntEnum):
-    """What a command tells the shell."""
-
-    DONE = 0
-    """Done and whole."""
-    FAILED = 1
-    """Done, but something failed, which was named."""
-    MISUSED = 2
-    """Wrong use: nothing was done."""
-    STOPPED = 130
-    """Stopped by the user."""
+__all__ = ["main"]
 
 
 # What a user can mend by asking differently.
 _MISUSE = (
-    _errors.AmbiguousFormatError,
-    _errors.CompileError,
-    _errors.FormatNotRecognisedError,
     _errors.MisuseError,
-    _errors.SourceError,
+    _errors.PipelineError,
+    _errors.PlateError,
+    _errors.ResultFolderError,
+    FileExistsError,
     FileNotFoundError,
+    IsADirectoryError,
     NotADirectoryError,
+    PermissionError,
 )
 
 
@@ -55,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     int
         0 done and whole, 1 done but something failed (named), 2 wrong use, 130 stopped by the user.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="openhcs",
         description="Image-analysis pipelines over whole multi-well plates, shown while they run.",
     )
@@ -73,8 +62,27 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of our output left; Python would complain at exit
         return ExitStatus.FAILED
     except _MISUSE as error:
-        print(f"openhcs: {error}", file=sys.stderr)
+        print(f"openhcs: {_sentence(error)}", file=sys.stderr)
         return ExitStatus.MISUSED
     except (_errors.OpenHCSError, OSError) as error:
-        print(f"openhcs: {error}", file=sys.stderr)
+        print(f"openhcs: {_sentence(error)}", file=sys.stderr)
         return ExitStatus.FAILED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what was wrong with the words."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(ExitStatus.MISUSED, f"{self.prog}: {message}; {self.prog} --help tells more\n")
+
+
+def _sentence(error: BaseException) -> str:
+    """Say what happened; of the system's own errors, to which file."""
+    if isinstance(error, _errors.CompileError) and len(error.problems) == 1:
+        return error.problems[0]
+    if isinstance(error, _errors.OpenHCSError) or not isinstance(error, OSError):
+        return str(error)
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}"

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
+from openhcs.cli._console import say
 from openhcs.pipeline import (
     Outcome,
     PreparationAdvanced,
@@ -26,13 +28,65 @@ from openhcs.pipeline import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from rich.console import Console
 
     from openhcs.pipeline import Event
 
-__all__ = ["RunDisplay"]
+__all__ = ["RunDisplay", "TimeLeft"]
+
+_LEAST_PART = 0.02
+
+
+class TimeLeft:
+    """Estimates how long the rest of a run takes from what it has done so far.
+
+    Parameters
+    ----------
+    clock
+        Gives the time in s.
+
+    Notes
+    -----
+    Wells that were finished before count for nothing: they cost no time and would promise that the
+    others cost none either.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began: float | None = None
+        self._part = 0.0
+
+    def advance(self, done: float, total: float) -> None:
+        """Take how many wells are done, parts of wells included, of those that were to be done."""
+        if self._began is None:
+            self._began = self._clock()
+        self._part = done / total if total > 0 else 0.0
+
+    def seconds(self) -> float | None:
+        """Give the time left in s; None as long as too little is done to tell."""
+        if self._began is None or self._part < _LEAST_PART:
+            return None
+        return (self._clock() - self._began) * (1 - self._part) / self._part
+
+
+class _TimeLeftColumn(ProgressColumn):
+    """Draws the time left."""
+
+    def __init__(self, left: TimeLeft) -> None:
+        super().__init__()
+        self._left = left
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002  # the shape that rich asks for
+        seconds = self._left.seconds()
+        if seconds is None:
+            return Text("")
+        minutes, rest = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        return Text(f"about {clock} left", style="cyan")
 
 
 class RunDisplay:
@@ -49,25 +103,25 @@ class RunDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._left = TimeLeft()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.fields[wells]}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("wells"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _TimeLeftColumn(self._left),
+            TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=None)
+        self._task = self._bar.add_task("starting", total=None, wells="")
         self._at: dict[str, str] = {}
         self._done: dict[str, int] = {}
         self._steps: tuple[str, ...] = ()
         self._wells = 0
         self._finished = 0
-        self._began = time.monotonic()
+        self._reused = 0
+        self._stopping = False
 
     def __enter__(self) -> RunDisplay:
         self._bar.start()
@@ -81,21 +135,24 @@ class RunDisplay:
     ) -> None:
         self._bar.stop()
 
+    def stop(self) -> None:
+        """Show that the run is being stopped; may be called from a signal's handler."""
+        self._stopping = True
+
     def __call__(self, event: Event) -> None:
         """Take one event; called from the thread that runs the plan."""
         match event:
             case RunStarted():
                 self._steps = event.steps
                 self._wells = len(event.wells)
-                self._bar.update(self._task, total=self._wells)
+                self._bar.update(self._task, total=self._wells, wells=f"0/{self._wells} wells")
                 if event.done:
                     self._say(
                         f"{len(event.done)} of {len(event.wells)} wells are finished and unchanged"
                     )
             case PreparationAdvanced():
-                self._bar.update(
-                    self._task, description=f"{event.step}: looking at {event.planes}/{event.of}"
-                )
+                looking = f"{event.step} learns from the plate: {event.planes} of {event.of} planes"
+                self._bar.update(self._task, description=self._described(looking))
             case PreparationFinished():
                 if not event.reused:
                     self._say(f"{event.step}: learned from the plate in {event.seconds:.1f} s")
@@ -114,6 +171,7 @@ class RunDisplay:
                 self._at.pop(event.well, None)
                 self._done.pop(event.well, None)
                 self._finished += 1
+                self._reused += event.reused
                 self._draw()
                 self._tell(event)
             case _:
@@ -127,16 +185,25 @@ class RunDisplay:
         """Count finished steps of wells in hand as parts of a well, so that the bar moves."""
         steps = max(len(self._steps), 1)
         inside = sum(min(done, steps) / (steps + 1) for done in self._done.values())
-        hands = "  ".join(f"{well} {step}" for well, step in sorted(self._at.items()))
+        self._left.advance(self._finished - self._reused + inside, self._wells - self._reused)
+        hands = ", ".join(f"{well} {step}" for well, step in sorted(self._at.items()))
         self._bar.update(
-            self._task, completed=self._finished + inside, description=hands or "waiting"
+            self._task,
+            completed=self._finished + inside,
+            wells=f"{self._finished}/{self._wells} wells",
+            description=self._described(hands),
         )
 
+    def _described(self, text: str) -> str:
+        return "stopping, what is finished is kept" if self._stopping else text
+
     def _tell(self, event: WellFinished) -> None:
+        if event.outcome is Outcome.CANCELLED:
+            return
         if event.outcome is not Outcome.OK:
             self._say(f"{event.well}: {event.outcome}: {event.error}", colour="red")
         elif not event.reused and not self._console.is_terminal:
             self._say(f"{event.well}: {event.seconds:.1f} s, {self._finished} of {self._wells}")
 
     def _say(self, text: str, colour: str | None = None) -> None:
-        self._console.print(text, style=colour, markup=False, highlight=False)
+        say(self._console, text, colour)

@@ -9,18 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs.cli._console import at_least_one, make_console, say
+from openhcs.cli._status import ExitStatus
+
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
     from rich.console import Console
 
     from openhcs.cli._commands import Commands
+    from openhcs.cli._progress import RunDisplay
     from openhcs.execution import RunResult
     from openhcs.pipeline import Event, Plan
+    from openhcs.plates import PlateIndex
 
 __all__ = ["add_run_options", "add_to", "default_workers", "run_and_tell"]
+
+_MOST_NAMED = 20
+_MOST_FIELDS = 10_000
 
 
 def add_to(commands: Commands) -> None:
@@ -37,7 +45,10 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--again", type=Path, metavar="DIR", help="repeat the run whose results are in DIR"
+        "--again",
+        type=Path,
+        metavar="DIR",
+        help="repeat the run whose results are in DIR: there, or in another folder with --out",
     )
     parser.add_argument("--format", help="read the plate as this format instead of finding out")
     parser.add_argument("--wells", help="such as A01,B02-B05,C* (all of them without)")
@@ -46,8 +57,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--missing",
         choices=["fail-well", "skip-group"],
-        default="fail-well",
-        help="what a missing or unreadable plane means for its well (default: %(default)s)",
+        help="what a missing or unreadable plane means for its well (default: fail-well)",
     )
     add_run_options(parser, viewer="none")
     parser.set_defaults(carry_out=_carry_out)
@@ -65,7 +75,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, viewer: str | None) -> N
     """
     parser.add_argument(
         "--workers",
-        type=int,
+        type=at_least_one,
         default=default_workers(),
         metavar="N",
         help="worker processes (default: one for each processor, here %(default)s)",
@@ -84,7 +94,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, viewer: str | None) -> N
         "--viewer-host", default="localhost", help="host of the viewer (default: %(default)s)"
     )
     parser.add_argument(
-        "--viewer-port", type=int, default=5555, help="its port (default: %(default)s)"
+        "--viewer-port", type=at_least_one, default=5555, help="its port (default: %(default)s)"
     )
 
 
@@ -94,9 +104,7 @@ def default_workers() -> int:
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = make_console()
     plan, out = _again(arguments) if arguments.again else _planned(arguments, console)
     return run_and_tell(plan, out, arguments, console)[1]
 
@@ -104,23 +112,40 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 def _planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path]:
     from openhcs._errors import MisuseError
     from openhcs.pipeline import compile_pipeline, default_pipeline, load
-    from openhcs.plates import open_plate, parse_wells
+    from openhcs.plates import open_plate
 
     if arguments.plate is None or arguments.out is None:
         message = "name a plate and --out DIR, or --again DIR; `openhcs run --help` tells more"
         raise MisuseError(message)
+    pipeline = load(arguments.pipeline) if arguments.pipeline else None
     index = open_plate(arguments.plate, format=arguments.format)
-    console.print(f"[bold]{index.name}[/bold]  {index.why}: {len(index)} planes")
-    pipeline = load(arguments.pipeline) if arguments.pipeline else default_pipeline(index)
+    say(console, f"{index.name}: {len(index)} planes; {index.why}")
     plan = compile_pipeline(
-        pipeline,
+        pipeline or default_pipeline(index),
         index,
-        wells=parse_wells(arguments.wells, index.wells) if arguments.wells else None,
-        fields=_numbers(arguments.fields) if arguments.fields else None,
-        channels=tuple(arguments.channels.split(",")) if arguments.channels else None,
-        missing=arguments.missing,
+        wells=_wells(arguments.wells, index),
+        fields=_numbers(arguments.fields) if arguments.fields is not None else None,
+        channels=_names(arguments.channels) if arguments.channels is not None else None,
+        missing=arguments.missing or "fail-well",
     )
     return plan, arguments.out
+
+
+def _wells(text: str | None, index: PlateIndex) -> tuple[str, ...] | None:
+    from openhcs._errors import MisuseError
+    from openhcs.plates import parse_wells
+
+    if text is None:
+        return None
+    try:
+        return parse_wells(text, index.wells)
+    except ValueError as error:
+        message = f"--wells: {error}"
+        raise MisuseError(message) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -129,71 +154,121 @@ def _numbers(text: str) -> tuple[int, ...]:
 
     chosen: set[int] = set()
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            message = f"{part!r} is no field: write numbers and ranges, such as 0-3,7"
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        digits = first.isdecimal() and (last.isdecimal() or not dash)
+        if not digits or len(first + last) > 12 or (dash and int(last) < int(first)):
+            message = f"--fields: {part!r} is no field; write numbers and ranges, such as 0-3,7"
+            raise MisuseError(message)
+        if dash and int(last) - int(first) > _MOST_FIELDS:
+            message = f"--fields: no well has as many fields as {part!r} names"
             raise MisuseError(message)
         chosen.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(chosen))
 
 
 def _again(arguments: argparse.Namespace) -> tuple[Plan, Path]:
+    from openhcs._errors import MisuseError
     from openhcs.execution import load_run
 
+    options = ("plate", "pipeline", "format", "wells", "fields", "channels", "missing")
+    given = [name for name in options if getattr(arguments, name) is not None]
+    if given:
+        message = (
+            f"--again repeats a run as it was and takes no {given[0]}: "
+            "leave that out, or name the plate without --again"
+        )
+        raise MisuseError(message)
     return load_run(arguments.again).plan(), arguments.out or arguments.again
 
 
 def run_and_tell(
     plan: Plan, out: Path, arguments: argparse.Namespace, console: Console
-) -> tuple[RunResult, int]:
+) -> tuple[RunResult, ExitStatus]:
     """Run a plan, show it, write the report, and sum up.
 
     Returns
     -------
     tuple
         The result and the exit status.
+
+    Raises
+    ------
+    ResultFolderError
+        If the result folder cannot be used.
+    RunError
+        If the run was begun and could not be brought to its end.
     """
+    from openhcs._errors import RunError
     from openhcs.cli._feed import viewer_feed
     from openhcs.cli._progress import RunDisplay
-    from openhcs.execution import run
+    from openhcs.execution import ResultFolder, run
     from openhcs.pipeline import Outcome
     from openhcs.report import write_report
 
+    with ResultFolder(out).opened(plan.index.root):
+        pass  # what is wrong with the folder is said before a viewer opens
+    for note in plan.notes:
+        say(console, f"Note: {note}", "yellow")
+    _tell_refused(plan.refused, console)
     cancel = threading.Event()
+    begun = False
     with (
         viewer_feed(arguments, plan, out, console) as feed,
         RunDisplay(console) as display,
-        _cancel_on_interrupt(cancel, console),
+        _cancel_on_interrupt(cancel, console, display),
     ):
 
         def tell(event: Event) -> None:
+            nonlocal begun
+            begun = True
             display(event)
             feed(event)
 
-        result = run(
-            plan,
-            out,
-            workers=arguments.workers,
-            resume=not arguments.force,
-            on_event=tell,
-            cancel=cancel,
-        )
-    write_report(out)
+        try:
+            result = run(
+                plan,
+                out,
+                workers=arguments.workers,
+                resume=not arguments.force,
+                on_event=tell,
+                cancel=cancel,
+            )
+            write_report(out)
+        except OSError as error:
+            if begun:
+                message = f"the run ended without its results: {error}"
+                raise RunError(message) from error
+            raise
     _sum_up(result, console)
     if result.outcome is Outcome.CANCELLED:
-        console.print(f"Stopped. The same command goes on where it was: results are in {out}")
-        return result, 130
-    return result, 0 if result.completed else 1
+        say(console, "Stopped. Give the same command to go on: what is finished is not done again.")
+        return result, ExitStatus.STOPPED
+    return result, ExitStatus.DONE if result.completed else ExitStatus.FAILED
+
+
+def _tell_refused(refused: Mapping[str, str], console: Console) -> None:
+    """Name the wells that cannot run, before the others begin."""
+    for well, reason in list(refused.items())[:_MOST_NAMED]:
+        say(console, f"{well} cannot run: {reason}", "yellow")
+    if len(refused) > _MOST_NAMED:
+        say(console, f"and {len(refused) - _MOST_NAMED} more wells cannot run", "yellow")
 
 
 @contextmanager
-def _cancel_on_interrupt(cancel: threading.Event, console: Console) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a request to stop, for as long as a run lasts."""
+def _cancel_on_interrupt(
+    cancel: threading.Event, console: Console, display: RunDisplay
+) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a request to stop, for as long as a run lasts.
+
+    Further ones change nothing: stopping takes 10 s at most, and keeps what is finished.
+    """
 
     def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the shape that signal asks for
-        if not cancel.is_set():
-            console.print("Stopping: what is finished is kept.")
+        if not cancel.is_set() and not console.is_terminal:
+            # A handler may interrupt a print, which cannot be entered twice; the system's can.
+            os.write(1, b"Stopping: what is finished is kept.\n")
         cancel.set()
+        display.stop()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -214,16 +289,17 @@ def _sum_up(result: RunResult, console: Console) -> None:
     reused = sum(well.reused for well in result.wells)
     parts = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
     again = f", {reused} of them from before" if reused else ""
-    console.print(f"{len(result.wells)} wells: {', '.join(parts)}{again}, {result.seconds:.1f} s")
+    say(console, f"{len(result.wells)} wells: {', '.join(parts)}{again}, {result.seconds:.1f} s")
     if result.reason:
-        console.print(result.reason, style="red", markup=False)
-    bad = [well for well in result.wells if well.outcome is not Outcome.OK]
+        say(console, result.reason, "red")
+    bad = [well for well in result.wells if well.outcome not in {Outcome.OK, Outcome.CANCELLED}]
     if bad:
         table = Table("well", "outcome", "what happened")
-        for well in bad[:20]:
+        for well in bad[:_MOST_NAMED]:
             table.add_row(well.well, well.outcome, well.error or "")
         console.print(table)
-        if len(bad) > 20:
-            console.print(f"and {len(bad) - 20} more; the report names them all")
-        console.print(f"Tracebacks are in {result.out / 'run.log'}")
-    console.print(f"Results: {result.out}   Report: {result.out / 'report.html'}")
+        if len(bad) > _MOST_NAMED:
+            say(console, f"and {len(bad) - _MOST_NAMED} more; the report names them all")
+        say(console, f"Tracebacks are in {result.out / 'run.log'}")
+    say(console, f"Results: {result.out}")
+    say(console, f"Report:  {result.out / 'report.html'}")

@@ -27,14 +27,14 @@ def describe(index: PlateIndex) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``format``, ``wells``, ``fields``, ``channels``, ``z``, ``t`` (lists of what is present,
-        numbers 0-based), ``planes`` (usable images), ``pixel_size_um`` ([y, x] or null),
-        ``dtype``, ``findings`` (each with ``code``, ``severity``, ``message``, ``remedy`` and what
-        it concerns: ``well``, ``field``, ``channel``, ``z``, ``t``, ``file``); and ``name``,
-        ``root``, ``format_version``, ``why``, ``identity``, ``plate`` (rows, columns),
-        ``channel_names``, ``acquisitions``, ``shapes``, ``kinds`` and ``statuses`` (counts),
-        ``expected`` and ``found`` (images), ``files`` (counts by class) and ``grids`` (by well:
-        rows, columns, step in µm (y, x), whether regular, places of fields).
+        ``format``, ``wells``, ``fields``, ``channels``, ``z``, ``t`` (lists of what is present;
+        channels by name, fields, z and t by number from 0), ``planes`` (usable images),
+        ``pixel_size_um`` ([y, x] or null), ``dtype``, ``findings`` (each with ``code``,
+        ``severity``, ``message``, ``remedy`` and what it concerns: ``well``, ``field``,
+        ``channel``, ``z``, ``t``, ``file``); and ``name``, ``root``, ``format_version``, ``why``,
+        ``identity``, ``plate`` (rows, columns), ``acquisitions``, ``shapes``, ``kinds`` and
+        ``statuses`` (counts), ``expected`` and ``found`` (images), ``files`` (counts by class) and
+        ``grids`` (by well: rows, columns, step in µm (y, x), whether regular, places of fields).
     """
     statuses = Counter(index.column("status").tolist())
     copies = statuses[PlaneStatus.DUPLICATE_CONTENT.value]
@@ -49,8 +49,7 @@ def describe(index: PlateIndex) -> dict[str, Any]:
         "plate": {"rows": index.rows, "columns": index.columns},
         "wells": list(index.wells),
         "fields": list(index.fields),
-        "channels": list(index.channels),
-        "channel_names": list(index.channel_names),
+        "channels": [index.channel_names[number] for number in index.channels],
         "z": list(index.z),
         "t": list(index.t),
         "acquisitions": list(index.acquisitions),
@@ -81,7 +80,7 @@ def describe(index: PlateIndex) -> dict[str, Any]:
                     ("remedy", finding.remedy),
                     ("well", finding.well),
                     ("field", finding.field),
-                    ("channel", finding.channel),
+                    ("channel", _channel(index, finding.channel)),
                     ("z", finding.z),
                     ("t", finding.t),
                     ("file", finding.path),
@@ -91,6 +90,14 @@ def describe(index: PlateIndex) -> dict[str, Any]:
             for finding in index.findings
         ],
     }
+
+
+def _channel(index: PlateIndex, number: int | None) -> str | None:
+    """Give the name of a channel; one that the plate does not name keeps its number."""
+    if number is None:
+        return None
+    known = 0 <= number < len(index.channel_names)
+    return index.channel_names[number] if known else str(number)
 
 
 def _dtype(index: PlateIndex) -> str | None:

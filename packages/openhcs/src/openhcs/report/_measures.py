@@ -26,7 +26,8 @@ _UNITS: Final = {
 }
 # Levels of pixels, as the functions that give them name them.
 _LEVELS: Final = frozenset(
-    "background background_gradient dark maximum mean median minimum noise p01 p99".split()
+    {"background", "background_gradient", "dark", "maximum", "mean", "median", "minimum", "noise"}
+    | {"p01", "p99"}
 )
 _TITLES: Final = {"stitch": "Stitching"}
 

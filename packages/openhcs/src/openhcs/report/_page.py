@@ -184,10 +184,10 @@ def _facts(view: PlateView) -> list[tuple[str, str]]:
     facts = [
         ("Plate", str(plate.get("path") or "")),
         ("Format", " ".join(str(plate.get(key) or "") for key in ("format", "format_version"))),
-        ("Wells", f"{len(view.wells)} of a {view.rows} × {view.columns} plate"),
+        ("Wells", f"{len(view.wells)} of a {view.rows} x {view.columns} plate"),
         ("Fields", f"{len(options.get('fields', ()))} per well at most"),
         ("Channels", ", ".join(view.channels)),
-        ("Pixel size", f"{pixel[0]:g} × {pixel[1]:g} µm" if pixel else "unknown"),
+        ("Pixel size", f"{pixel[0]:g} x {pixel[1]:g} µm" if pixel else "unknown"),
         ("Missing planes", str(options.get("missing") or "")),
         ("Started", str(run.get("started") or "").replace("T", " ").replace("Z", " UTC")),
         ("Time", _duration(run.get("seconds")) + (f", {workers} workers" if workers else "")),

@@ -131,8 +131,10 @@ def _shrunk(plane: NDArray[Any], side: int) -> NDArray[np.float32]:
         edges = np.linspace(0, size, max(round(size / factor), 1) + 1).astype(np.intp)
         shape = [1, 1]
         shape[axis] = -1
-        means = np.add.reduceat(means, edges[:-1], axis=axis) / np.diff(edges).reshape(shape)
-    return means.astype(np.float32)
+        counts = np.diff(edges).astype(np.float32).reshape(shape)
+        sums: NDArray[np.float32] = np.add.reduceat(means, edges[:-1], axis=axis, dtype=np.float32)
+        means = sums / counts
+    return means
 
 
 def _ranges(wells: Sequence[NDArray[np.float32]]) -> list[tuple[float, float]]:
