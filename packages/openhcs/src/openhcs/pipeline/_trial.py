@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["trial"]
 
+_FEW = 8
+"""Tiny planes that are made for a step to learn from; they are repeated where more are wanted."""
+
 _Learned = Mapping[str, Mapping[str, Mapping[str, NDArray[Any]]]]
 
 
@@ -102,9 +105,11 @@ def _learned(plan: Plan) -> tuple[_Learned, Sequence[str]]:
             fields = set(zip(*columns, strict=True))
             try:
                 wanted = preparation.wanted(step.parameters, vendor=vendor, available=len(fields))
-                tiny = [tiny_plane(plan.index.dtype, seed) for seed in range(wanted)]
+                few = min(wanted, _FEW)
+                tiny = [tiny_plane(plan.index.dtype, seed) for seed in range(few)]
+                summaries = [preparation.summarise(plane, step.parameters) for plane in tiny]
                 learned.setdefault(step.name, {})[channel] = preparation.combine(
-                    [preparation.summarise(plane, step.parameters) for plane in tiny],
+                    [summaries[number % few] for number in range(wanted)],
                     step.parameters,
                     shape=(64, 64),
                     vendor=np.ones((64, 64), np.float32) if vendor else None,
