@@ -39,9 +39,12 @@ READY_S = 90.0
 
 @pytest.fixture
 def viewer() -> Any:
-    from napari.components import ViewerModel
-
-    return ViewerModel()
+    components = pytest.importorskip(
+        "napari.components",
+        reason="needs napari's system libraries (libfontconfig1, libgl1 and others)",
+        exc_type=ImportError,
+    )
+    return components.ViewerModel()
 
 
 def projector() -> Projector:

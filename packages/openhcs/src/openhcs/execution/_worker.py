@@ -65,6 +65,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    sys.stdout = sys.stderr  # line by line: what is still held back at the end would be lost
     tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(sys.stdin, tasks, stop), daemon=True).start()
