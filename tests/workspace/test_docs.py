@@ -1,0 +1,121 @@
+"""What the documentation names is there: files, pictures, pages, commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from openhcs.plates import CODES
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "packages").glob("*/README.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^\s*(?:\$ )?(?:(?:uvx )?hatch run )?openhcs (?=\S)([^\n#]+)", re.MULTILINE)
+CODE = re.compile(r"`(?:(?:uvx )?hatch run )?openhcs ([^`]+)`", re.DOTALL)
+OPTION = re.compile(r"`(--[a-z][a-z-]*)[^`]*`")
+OTHERS = {"--help", "--version"}
+MODULES = ("demo", "run", "inspect", "pipeline", "report", "viewer", "services", "synth")
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="openhcs", exit_on_error=False)
+    commands = parser.add_subparsers(dest="command")
+    for module in MODULES:
+        importlib.import_module(f"openhcs.cli._{module}").add_to(commands)
+    return parser
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found.update(action.choices)
+    return found
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    own = {text for action in parser._actions for text in action.option_strings}
+    return own.union(*map(_options, _subparsers(parser).values()))
+
+
+def _commands(page: Path) -> list[list[str]]:
+    text = page.read_text(encoding="utf-8")
+    shells = "\n".join(block[2] for block in FENCE.finditer(text) if block[1] in ("bash", "sh"))
+    prose = FENCE.sub("", text)
+    indented = "\n".join(line for line in prose.splitlines() if line.startswith("    "))
+    lines = [*COMMAND.findall(shells), *COMMAND.findall(indented), *CODE.findall(prose)]
+    return [shlex.split(line.replace("\\\n", " "), comments=True) for line in lines]
+
+
+PLACEHOLDERS = {"PORT": "5555"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = [target.partition("#")[0] for target in LINK.findall(text) if ":" not in target]
+    missing = [target for target in targets if target and not (page.parent / target).is_file()]
+    assert not missing
+
+
+def test_every_page_stands_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r"^ +- [^:\n]+: (\S+\.md)$", navigation, re.MULTILINE)
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _commands(page)], ids=_name)
+def test_commands_are_ones_that_the_parser_takes(page: Path) -> None:
+    refused = [problem for words in _commands(page) if (problem := _refused(words))]
+    assert not refused
+
+
+def _refused(words: list[str]) -> str | None:
+    """Say what is wrong with a command; one that a sentence only names needs no arguments."""
+    if words[0] == "COMMAND":
+        return None
+    parser, rest = _parser(), list(words)
+    while rest and rest[0] in _subparsers(parser):
+        parser = _subparsers(parser)[rest.pop(0)]
+    if not rest and len(words) > len(rest):
+        return None
+    try:
+        _parser().parse_args([PLACEHOLDERS.get(word, word.strip("[]")) for word in words])
+    except (argparse.ArgumentError, SystemExit) as error:
+        return f"openhcs {' '.join(words)}: {error}"
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_options_exist(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    assert set(OPTION.findall(prose)) - OTHERS <= _options(_parser())
+
+
+def test_every_command_and_option_is_documented() -> None:
+    page = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+    parser = _parser()
+    unnamed = [name for name in _subparsers(parser) if f"openhcs {name}" not in page]
+    unnamed += [o for o in _options(parser) if o.startswith("--") and f"`{o}" not in page]
+    assert not set(unnamed) - OTHERS
+
+
+def test_every_finding_is_documented() -> None:
+    page = (DOCS / "guides" / "formats.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (\w+) \|", page, re.MULTILINE))
+    assert rows == {code: severity for code, (severity, _) in CODES.items()}
