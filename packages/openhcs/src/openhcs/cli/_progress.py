@@ -28,7 +28,7 @@ from openhcs.pipeline import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import TracebackType
 
     from rich.console import Console
@@ -99,10 +99,13 @@ class RunDisplay:
     ----------
     console
         Where it is shown.
+    told
+        Wells whose failure has been told before the run began.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, told: Collection[str] = ()) -> None:
         self._console = console
+        self._told = told
         self._left = TimeLeft()
         self._bar = Progress(
             TextColumn("{task.fields[wells]}"),
@@ -198,7 +201,7 @@ class RunDisplay:
         return "stopping, what is finished is kept" if self._stopping else text
 
     def _tell(self, event: WellFinished) -> None:
-        if event.outcome is Outcome.CANCELLED:
+        if event.outcome is Outcome.CANCELLED or event.well in self._told:
             return
         if event.outcome is not Outcome.OK:
             self._say(f"{event.well}: {event.outcome}: {event.error}", colour="red")

@@ -214,7 +214,7 @@ def run_and_tell(
     begun = False
     with (
         viewer_feed(arguments, plan, out, console) as feed,
-        RunDisplay(console) as display,
+        RunDisplay(console, told=plan.refused) as display,
         _cancel_on_interrupt(cancel, console, display),
     ):
 
@@ -300,6 +300,7 @@ def _sum_up(result: RunResult, console: Console) -> None:
         console.print(table)
         if len(bad) > _MOST_NAMED:
             say(console, f"and {len(bad) - _MOST_NAMED} more; the report names them all")
-        say(console, f"Tracebacks are in {result.out / 'run.log'}")
+        if any(well.traceback for well in bad):
+            say(console, f"Tracebacks are in {result.out / 'run.log'}")
     say(console, f"Results: {result.out}")
     say(console, f"Report:  {result.out / 'report.html'}")

@@ -1,0 +1,122 @@
+"""Wrong use: one line on standard error, status 2, nothing done."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from openhcs.cli import main
+from openhcs.testing import synthetic_plate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PIPELINE = """from openhcs import Pipeline, Step
+from openhcs.functions import {name}
+pipeline = Pipeline(Step({name}))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a plate and things that are none."""
+    folder = tmp_path_factory.mktemp("misuse")
+    synthetic_plate(folder / "plate", wells=("A01", "A02"), size_px=64, z=1, grid=(1, 1))
+    (folder / "typo.py").write_text(PIPELINE.format(name="stich"), "utf-8")
+    (folder / "combined.py").write_text(
+        "from openhcs import Pipeline, Step\nfrom openhcs.functions import stitch\n"
+        'pipeline = Pipeline(Step(stitch, reference="DAPY"))\n',
+        "utf-8",
+    )
+    (folder / "notes").mkdir()
+    (folder / "notes" / "thesis.txt").write_text("years of work", "utf-8")
+    (folder / "file").write_text("text", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("inspect nowhere", "no folder"),
+        ("inspect notes", "no plate that can be read"),
+        ("inspect plate --format bmp", "bmp"),
+        ("run nowhere --out out", "no folder"),
+        ("run plate", "--out DIR"),
+        ("run plate --out plate/results", "the plate's own folder"),
+        ("run plate --out notes", "holds other things"),
+        ("run plate --out file", "is a file"),
+        ("run plate --out file/deeper", "file/deeper"),
+        ("run plate --out out --wells Z99", "'Z99' is not a well"),
+        ("run plate --out out --wells B*", "'B*' names no well"),
+        ("run plate --out out --wells ,", "no well is named"),
+        ("run plate --out out --fields 0-", "'0-' is no field"),
+        ("run plate --out out --fields 3-1", "'3-1' is no field"),
+        ("run plate --out out --fields 0-99999999999", "no"),
+        ("run plate --out out --fields 7", "no field 7"),
+        ("run plate --out out --channels DAPY", "did you mean 'DAPI'?"),
+        ("run plate --out out --workers 0", "'0' is not a whole number of at least 1"),
+        ("run plate --out out --workers two", "'two' is not a whole number"),
+        ("run plate --out out --missing ignore", "ignore"),
+        ("run plate typo.py --out out", "typo.py:2:31: 'openhcs.functions' has no 'stich'"),
+        ("run plate combined.py --out out", "DAPY"),
+        ("run plate nowhere.py --out out", "nowhere.py: No such file"),
+        ("run plate --again out", "--again repeats a run as it was and takes no plate"),
+        ("run --again out --wells A01", "takes no wells"),
+        ("run --again notes", "no record of a run"),
+        ("pipeline show nowhere", "no folder"),
+        ("pipeline check typo.py plate", "did you mean 'stitch'?"),
+        ("report notes", "no finished run"),
+        ("stop", "--all"),
+        ("synth plate", "is not empty"),
+        ("synth new --grid 2by2", "2by2"),
+        ("synth new --wells A1", "'A1' is not a well"),
+        ("demo --out file", "file"),
+        ("fly", "fly"),
+        ("", "COMMAND"),
+    ],
+)
+def test_wrong_use_is_said_in_one_line_and_nothing_is_done(
+    place: Path,
+    words: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    try:
+        status = main(words.split())
+    except SystemExit as exit_:  # argparse ends this way
+        status = int(exit_.code or 0)
+    error = capsys.readouterr().err
+    assert status == 2
+    assert told in error
+    assert "Traceback" not in error
+    assert error.startswith("openhcs")
+    # Only the formats that were tried stand on lines of their own.
+    lines = [line for line in error.splitlines() if not line.startswith("  ")]
+    assert len(lines) == 1
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permissions do not bind root"
+)
+@pytest.mark.parametrize("words", ["run plate --out locked/out", "inspect locked"])
+def test_folders_without_permission_are_named(
+    place: Path,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    locked = place / "locked"
+    locked.mkdir(exist_ok=True)
+    monkeypatch.chdir(place)
+    locked.chmod(0)
+    try:
+        assert main(words.split()) == 2
+    finally:
+        locked.chmod(0o700)
+    assert "locked" in capsys.readouterr().err
