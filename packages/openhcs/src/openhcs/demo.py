@@ -116,6 +116,7 @@ def write_demo_plate(
         channels=("DAPI", "GFP"),
         z=3,
         size_px=size_px,
+        texture=0.0,  # nuclei are enough to stitch by, and writing takes a third less
         seed=_SEED,
         processes=processes,
     )

@@ -20,7 +20,12 @@ const letters = r => r < 26 ? String.fromCharCode(65 + r) : "A" + String.fromCha
 function make(tag, text, cls) { const e = document.createElement(tag); if (text !== undefined) e.textContent = text; if (cls) e.className = cls; return e; }
 function draw(tag, marks) { const e = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const k in marks) e.setAttribute(k, marks[k]); return e; }
 const measure = () => choice.value === "pictures" || choice.value === "" ? null : data.measures[+choice.value];
-const ends = m => scale.value === "all" ? [m.least, m.most] : [m.low, m.high];
+// Colours span a tenth of the value at least, or an even plate would look like a pattern.
+function ends(m) {
+  if (scale.value === "all") return [m.least, m.most];
+  const middle = (m.low + m.high) / 2, half = Math.max((m.high - m.low) / 2, Math.abs(middle) * .05);
+  return half > (m.high - m.low) / 2 ? [middle - half, middle + half] : [m.low, m.high];
+}
 function shade(m, v) { const [low, high] = ends(m); return rgb(high > low ? (v - low) / (high - low) : .5); }
 const titled = m => m.unit ? `${m.label} (${m.unit})` : m.label;
 
@@ -129,7 +134,7 @@ function show(name) {
   detail.replaceChildren(make("h3", w.outcome === "ok" ? `Well ${name}` : `Well ${name}: ${w.outcome}`));
   if (w.error) detail.append(make("p", w.error, "error"));
   if (w.image) { const img = make("img"); img.src = w.image; img.alt = `Well ${name}, all channels`; detail.append(img); }
-  if (m && known(m.values[i])) { const line = make("div", undefined, "main"); line.append(make("span", m.label, "sub"), make("b", `${number(m.values[i])} ${m.unit}`.trim())); detail.append(line); }
+  if (m && known(m.values[i])) { const line = make("div", undefined, "main"); line.append(make("span", m.label, "sub"), make("b", `${number(m.values[i], 4)} ${m.unit}`.trim())); detail.append(line); }
   if (w.flags.length) { const list = make("ul"); for (const text of w.flags) list.append(make("li", text)); detail.append(list); }
   let group = null, list = null;
   data.measures.forEach(each => {
