@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from openhcs.functions import REGISTRY
 from openhcs.plates import CODES
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,7 @@ PAGES = [
 ]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^\s*(?:\$ )?(?:(?:uvx )?hatch run )?openhcs (?=\S)([^\n#]+)", re.MULTILINE)
+COMMAND = re.compile(r"^\s*(?:\$ )?(?:(?:uvx )?hatch run )?openhcs (?=\S)([^\n#>]+)", re.MULTILINE)
 CODE = re.compile(r"`(?:(?:uvx )?hatch run )?openhcs ([^`]+)`", re.DOTALL)
 OPTION = re.compile(r"`(--[a-z][a-z-]*)[^`]*`")
 OTHERS = {"--help", "--version"}
@@ -119,3 +120,9 @@ def test_every_finding_is_documented() -> None:
     page = (DOCS / "guides" / "formats.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (\w+) \|", page, re.MULTILINE))
     assert rows == {code: severity for code, (severity, _) in CODES.items()}
+
+
+def test_every_function_is_documented() -> None:
+    page = (DOCS / "guides" / "pipelines.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| [\w ]+ \| (.+) \|$", page, re.MULTILINE))
+    assert rows == {name: spec.summary for name, spec in REGISTRY.items()}

@@ -139,12 +139,15 @@ def test_program_of_page_runs(page: str, place: Path) -> None:
     [snippet for snippet in SNIPPETS if snippet.is_step or snippet.is_pipeline],
     ids=lambda snippet: snippet.name,
 )
-def test_pipeline_of_page_is_read_by_the_evaluator(snippet: Snippet) -> None:
+def test_pipeline_of_page_is_read_by_the_evaluator(snippet: Snippet, finished: Path) -> None:
     source = snippet.source
     if snippet.is_step:
-        imports = f"from openhcs import Pipeline, Step\nfrom openhcs.functions import {', '.join(REGISTRY)}"
-        source = f"{imports}\npipeline = Pipeline({source.strip()})\n"
-    assert len(from_source(source, snippet.name)) >= 1
+        imports = f"from openhcs.functions import {', '.join(REGISTRY)}"
+        steps = f"Step(project_max), {source.strip()}"
+        source = f"from openhcs import Pipeline, Step\n{imports}\npipeline = Pipeline({steps})\n"
+    index = open_plate(finished / "plate", cache=False)
+    plan = compile_pipeline(from_source(source, snippet.name), index)
+    assert plan.wells == ("B02", "B03")
 
 
 def test_pages_have_snippets() -> None:
