@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run plate --out notes", "holds other things"),
         ("run plate --out file", "is a file"),
         ("run plate --out file/deeper", "file/deeper"),
+        pytest.param(
+            "run plate --out /proc/out",
+            "/proc/out cannot be used",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="no folder is sure to refuse"),
+        ),
         ("run plate --out out --wells Z99", "'Z99' is not a well"),
         ("run plate --out out --wells B*", "'B*' names no well"),
         ("run plate --out out --wells ,", "no well is named"),
@@ -69,6 +75,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("pipeline check typo.py plate", "did you mean 'stitch'?"),
         ("report notes", "no finished run"),
         ("stop", "--all"),
+        ("run plate --out out --viewer-port 65000", "'65000' is not a port from 1 to 64535"),
+        ("viewer napari --port many", "'many' is not a port"),
         ("synth plate", "is not empty"),
         ("synth new --grid 2by2", "2by2"),
         ("synth new --wells A1", "'A1' is not a well"),

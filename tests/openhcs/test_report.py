@@ -258,9 +258,14 @@ def test_what_holds_for_all_wells_is_said_once(tmp_path: Path) -> None:
         for well in wells
     ]
     planes = {well: [plane(well, empty=True)] for well in wells}
-    view = load_plate_view(write_results(tmp_path / "r", rows, planes=planes))
+    steps = [
+        {"name": "image", "function": "measure_image_quality", "outputs": {"image_quality": ""}},
+        {"name": "light", "function": "f", "outputs": {}, "prepared": {"unread": ["a.tif: cut"]}},
+    ]
+    view = load_plate_view(write_results(tmp_path / "r", rows, planes=planes, steps=steps))
     assert not view.flagged
     assert [flag.what for flag in view.flags] == [
+        "light learned without 1 of the planes, which cannot be read",
         "illumination estimated with low confidence from 24 fields, 50 or more are better",
         "empty: nothing stands out from the background (100% of the channel's planes)",
     ]

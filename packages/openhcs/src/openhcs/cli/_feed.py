@@ -46,6 +46,7 @@ def viewer_feed(
     feed = NapariFeed(
         out,
         plan.index.name,
+        source=plan.index.root,
         host=arguments.viewer_host,
         port=arguments.viewer_port,
         tell=lambda text: say(console, text),

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs.cli._console import at_least_one, make_console, say
+from openhcs.cli._arguments import at_least_one, base_port
+from openhcs.cli._console import make_console, say
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, viewer: str | None) -> N
         "--viewer-host", default="localhost", help="host of the viewer (default: %(default)s)"
     )
     parser.add_argument(
-        "--viewer-port", type=at_least_one, default=5555, help="its port (default: %(default)s)"
+        "--viewer-port", type=base_port, default=5555, help="its port (default: %(default)s)"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs.cli._console import at_least_one
+from openhcs.cli._arguments import at_least_one
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--channels", default="DAPI,GFP", help="names, comma-separated")
     parser.add_argument("--z", type=at_least_one, default=3, help="number of z planes")
     parser.add_argument("--t", type=at_least_one, default=1, help="number of time points")
-    parser.add_argument("--size-px", type=int, default=512, help="side of a tile")
+    parser.add_argument("--size-px", type=at_least_one, default=512, help="side of a tile")
     parser.add_argument("--seed", type=int, default=0)
     parser.set_defaults(carry_out=_carry_out)
 

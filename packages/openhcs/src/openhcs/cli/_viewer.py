@@ -6,6 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from openhcs._errors import ViewerError
+from openhcs.cli._arguments import base_port
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +26,9 @@ def add_to(commands: Commands) -> None:
         description="Start a napari window that runs stream to. Control is on PORT, images on "
         "PORT + 1000.",
     )
-    napari.add_argument("--port", type=int, default=5555, help="base port (default: %(default)s)")
+    napari.add_argument(
+        "--port", type=base_port, default=5555, help="base port (default: %(default)s)"
+    )
     napari.add_argument(
         "--bind",
         default="127.0.0.1",

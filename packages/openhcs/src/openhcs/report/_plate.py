@@ -128,7 +128,7 @@ def load_plate_view(folder: Path) -> PlateView:
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         message = f"{folder} holds no finished run that can be reported: {error}"
         raise ResultFolderError(message) from error
-    flags = (*well_flags(good), *plane_flags(planes))
+    flags = (*_unread(run), *well_flags(good), *plane_flags(planes))
     wells = tuple(_well(folder, run, row, flags) for row in rows)
     plate = run.get("plate", {})
     options = run.get("options", {})
@@ -145,6 +145,19 @@ def load_plate_view(folder: Path) -> PlateView:
         flags=tuple(flag for flag in flags if flag.well is None),
         run=run,
     )
+
+
+def _unread(run: Mapping[str, Any]) -> list[Flag]:
+    """Flag steps that learned from the plate without some of its planes."""
+    flags: list[Flag] = []
+    for step in run.get("steps", ()):
+        unread = (step.get("prepared") or {}).get("unread") or ()
+        if unread:
+            what = (
+                f"{step['name']} learned without {len(unread)} of the planes, which cannot be read"
+            )
+            flags.append(Flag(well=None, what=what, where=str(unread[0])))
+    return flags
 
 
 def _tables_of_quality(run: Mapping[str, Any]) -> list[str]:
