@@ -234,17 +234,26 @@ def run_and_tell(
                 on_event=tell,
                 cancel=cancel,
             )
-            write_report(out)
         except OSError as error:
             if begun:
                 message = f"the run ended without its results: {error}"
                 raise RunError(message) from error
             raise
+        lack = ""
+        try:
+            write_report(out)
+        except OSError as error:  # the disk may be full: what was done is summed up all the same
+            lack = str(error)
     _sum_up(result, console)
+    if lack:
+        say(console, f"Report:  not written: {lack}", "red")
+    else:
+        say(console, f"Report:  {out / 'report.html'}")
     if result.outcome is Outcome.CANCELLED:
         say(console, "Stopped. Give the same command to go on: what is finished is not done again.")
         return result, ExitStatus.STOPPED
-    return result, ExitStatus.DONE if result.completed else ExitStatus.FAILED
+    whole = result.completed and not lack
+    return result, ExitStatus.DONE if whole else ExitStatus.FAILED
 
 
 def _tell_refused(refused: Mapping[str, str], console: Console) -> None:
@@ -295,7 +304,8 @@ def _sum_up(result: RunResult, console: Console) -> None:
         say(console, result.reason, "red")
     bad = [well for well in result.wells if well.outcome not in {Outcome.OK, Outcome.CANCELLED}]
     if bad:
-        table = Table("well", "outcome", "what happened")
+        table = Table("well", "outcome")
+        table.add_column("what happened", overflow="fold")
         for well in bad[:_MOST_NAMED]:
             table.add_row(well.well, well.outcome, well.error or "")
         console.print(table)
@@ -304,4 +314,3 @@ def _sum_up(result: RunResult, console: Console) -> None:
         if any(well.traceback for well in bad):
             say(console, f"Tracebacks are in {result.out / 'run.log'}")
     say(console, f"Results: {result.out}")
-    say(console, f"Report:  {result.out / 'report.html'}")
