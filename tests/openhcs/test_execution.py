@@ -501,11 +501,21 @@ def test_a_folder_that_is_not_for_results_is_refused(
     assert (foreign / "thesis.txt").read_text() == "mine"
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write to any folder")
-def test_a_folder_that_cannot_be_written_to_is_refused(plate: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir(mode=0o555)
-    with pytest.raises(ResultFolderError):
+@pytest.mark.parametrize("blocked", ["", ".lock", "records", "run.log", "work"])
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    plate: Path, tmp_path: Path, blocked: str
+) -> None:
+    # Where permissions stop nobody, as with root, something else has to be in the way.
+    out = tmp_path / "file" / "out"
+    if blocked:
+        out = tmp_path / "out"
+        (out / "run.log" if blocked in {".lock", "run.log"} else out).mkdir(parents=True)
+        (out / ".lock").mkdir() if blocked == ".lock" else (out / ".lock").touch()
+        if blocked in {"records", "work"}:
+            (out / blocked).write_text("in the way")
+    else:
+        (tmp_path / "file").touch()
+    with pytest.raises(ResultFolderError, match=str(out)):
         run(planned(plate, short()), out)
 
 

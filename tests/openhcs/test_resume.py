@@ -187,6 +187,52 @@ def test_further_wells_join_those_that_are_there(runs: Runs, tmp_path: Path) -> 
     assert set(part.done) == {"A02", "B03"}
 
 
+def test_what_is_learned_does_not_depend_on_the_wells_that_are_run(
+    runs: Runs, tmp_path: Path
+) -> None:
+    part = Runs(runs.plate, tmp_path / "part")
+    assert part(wells=["A02"]).completed
+    path = Path("objects") / "A02.parquet"
+    assert pq.read_table(runs.out / path).equals(pq.read_table(part.out / path))
+    assert part().completed
+    assert part.done == {key: set(NAMES) for key in ("A01", "B03")}
+    assert part.learned == [True]
+
+
+def test_wells_of_earlier_runs_stay_in_the_table_while_they_are_current(runs: Runs) -> None:
+    before = pq.read_table(runs.out / "wells.parquet").drop(["seconds"])
+    result = runs(wells=["A02"])
+    assert [well.well for well in result.wells] == ["A02"]
+    assert pq.read_table(runs.out / "wells.parquet").drop(["seconds"]).equals(before)
+    assert "A01, B03" in result.notes[0]
+
+    narrow = (*STEPS[:4], Step(segment_nuclei, channel="DAPI", min_diameter_um=9.0), STEPS[5])
+    result = runs(narrow, wells=["A02"])
+    assert pq.read_table(runs.out / "wells.parquet")["well"].to_pylist() == ["A02"]
+    (note,) = json.loads((runs.out / "run.json").read_text())["notes"]
+    assert note == result.notes[0]
+    assert "another pipeline" in note
+    assert "A01, B03" in note
+
+
+def test_a_plane_that_cannot_be_read_is_not_learned_from(runs: Runs) -> None:
+    plan = compile_pipeline(Pipeline(*STEPS), open_plate(runs.plate, cache=False))
+    spoiled = next(plane for plane in plan.index if plane.well == "A02" and plane.field == 1)
+    path = runs.plate / str(spoiled.path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    result = run(plan, runs.out, workers=1, resume=False)
+    assert [str(well.outcome) for well in result.wells] == ["ok", "failed", "ok"]
+    assert path.name in str(result.wells[1].error)
+    note = json.loads((runs.out / "prepared" / "correct_illumination" / "note.json").read_text())
+    assert [path.name in reason for reason in note["unread"]] == [True]
+    assert note["channels"]["DAPI"]["fields"] == 11
+
+    path.write_bytes(whole)
+    assert runs().completed
+    assert runs.learned == [False]
+
+
 def test_a_step_that_is_gone_leaves_nothing_behind(runs: Runs) -> None:
     runs(STEPS[:4])
     assert not (runs.out / "objects" / "A01.parquet").exists()

@@ -50,19 +50,19 @@ def lay_out(plan: Plan, folder: ResultFolder) -> None:
 def well_rows(
     plan: Plan, wells: Sequence[WellResult], records: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Give the rows of the table of wells: one for each well of the plan, however it ended.
+    """Give the rows of the table of wells, in plate order.
 
     Parameters
     ----------
     plan
         The plan.
     wells
-        Results of the wells.
+        Results of the wells of the plan, however they ended, and of others that still stand.
     records
         Records of the wells that are ok; what their outputs are summed up to is in them.
     """
     rows: list[dict[str, Any]] = []
-    for well in wells:
+    for well in sorted(wells, key=lambda well: parse_well(well.well)):
         row, column = parse_well(well.well)
         values: dict[str, Any] = {
             "well": well.well,

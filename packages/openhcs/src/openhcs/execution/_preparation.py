@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ __all__ = ["Learning", "learning_of"]
 _PER_TASK = 8
 
 Summary = Mapping[str, NDArray[Any]]
-Summarise = Callable[[Sequence[SummaryTask]], None]
+Summarise = Callable[[Sequence[SummaryTask]], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +71,12 @@ class Learning:
         return sum(len(sample.planes) for sample in self.samples)
 
     def found(self, folder: ResultFolder) -> str | None:
-        """Give the key of what was learned in an earlier run, if it still stands."""
+        """Give the key of what was learned in an earlier run, if it still stands.
+
+        What was learned without planes that could not be read is learned again: they may be back.
+        """
         note = folder.read_prepared(self.step.name)
-        if note is None or note.get("key") != self.key:
+        if note is None or note.get("key") != self.key or note.get("unread"):
             return None
         content = note.get("content")
         return content if isinstance(content, str) else None
@@ -87,7 +91,7 @@ class Learning:
         folder
             The result folder.
         summarise
-            Has summary tasks done and returns when they are.
+            Has summary tasks done, and gives what was wrong with planes that could not be read.
 
         Raises
         ------
@@ -110,7 +114,10 @@ class Learning:
             for begin in range(0, len(sample.planes), _PER_TASK)
         ]
         try:
-            summarise(tasks)
+            unread = list(summarise(tasks))
+            if tasks and len(unread) == self.planes:
+                message = f"{self.step.name} cannot learn from the plate: {unread[0]}"
+                raise RunError(message)
             found = {
                 sample.channel: self._combined(plan, sample, _summaries(tasks, sample))
                 for sample in self.samples
@@ -126,6 +133,7 @@ class Learning:
             note = {
                 "key": self.key,
                 "content": content,
+                "unread": unread,
                 "seconds": time.perf_counter() - started,
                 "channels": {
                     plan.channels[channel]: dict(prepared.note)
@@ -144,7 +152,7 @@ class Learning:
                 summaries,
                 self.step.parameters,
                 shape=shape,
-                vendor=plan.index.vendor_profile(sample.channel),
+                vendor=plan.plate.vendor_profile(sample.channel),
             )
         except Exception as error:
             # A function is a plug-in: whatever it raises is the step's failure, kept whole.
@@ -165,11 +173,11 @@ def _learning(plan: Plan, step: PlannedStep) -> Learning:
     assert preparation is not None  # the plan says so
     samples: list[_Sample] = []
     facts: list[Any] = []
-    for channel in plan.index.channels:
+    for channel in plan.plate.channels:
         if step.channels is not None and plan.channels[channel] not in step.channels:
             continue
         rounds = _rounds(plan, channel)
-        vendor = plan.index.vendor_profile(channel)
+        vendor = plan.plate.vendor_profile(channel)
         available = sum(map(len, rounds))
         wanted = preparation.wanted(step.parameters, vendor=vendor is not None, available=available)
         chosen = _spread(rounds, wanted)
@@ -190,14 +198,18 @@ _Candidate = tuple[_Place, list[Any]]
 def _rounds(plan: Plan, channel: int) -> Sequence[Sequence[_Candidate]]:
     """Give the middle plane of each field of a channel, in rounds of one field of each well.
 
-    Each comes with path, page, size and time of its file.
+    Each comes with path, page, size and time of its file. Planes of another size than most do not
+    count.
     """
-    index = plan.index.select(channels=[channel], kind=None, status=None)
-    names = ("well", "field", "z", "t", "path", "page", "file_size", "mtime_ns")
+    index = plan.plate.select(channels=[channel], kind=None)
+    names = ("height", "width", "well", "field", "z", "t", "path", "page", "file_size", "mtime_ns")
+    usual = _plane_shape(plan, channel)
     wells: dict[str, dict[tuple[int, int], list[_Candidate]]] = {}
-    for well, field, z, t, *facts in zip(
+    for height, width, well, field, z, t, *facts in zip(
         *(index.column(name).tolist() for name in names), strict=True
     ):
+        if height > 0 and (height, width) != usual:
+            continue
         wells.setdefault(well, {}).setdefault((t, field), []).append(((well, field, z, t), facts))
     turns = []
     for number, fields in enumerate(wells.values()):
@@ -223,11 +235,12 @@ def _spread(rounds: Sequence[Sequence[_Candidate]], wanted: int) -> Sequence[_Ca
 
 
 def _plane_shape(plan: Plan, channel: int) -> tuple[int, int]:
-    planes = plan.index.select(channels=[channel], kind=None, status=None)
-    sizes = (planes.column(name).tolist() for name in ("height", "width"))
-    for height, width in zip(*sizes, strict=True):
-        if height > 0:
-            return height, width
+    """Give the size (y, x) in pixels that most planes of a channel have."""
+    planes = plan.plate.select(channels=[channel], kind=None)
+    heights, widths = (planes.column(name).tolist() for name in ("height", "width"))
+    known = Counter((y, x) for y, x in zip(heights, widths, strict=True) if y > 0)
+    if known:
+        return known.most_common(1)[0][0]
     message = f"the size of the planes of channel {plan.channels[channel]} is unknown"
     raise RunError(message)
 
@@ -243,7 +256,7 @@ def _summaries(tasks: Sequence[SummaryTask], sample: _Sample) -> Sequence[Summar
             for name in stored.files:
                 number, _, part = name.partition("/")
                 by_plane[int(number)][part] = stored[name]
-        found.extend(by_plane)
+        found.extend(summary for summary in by_plane if summary)
     return found
 
 

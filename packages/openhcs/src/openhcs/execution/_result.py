@@ -70,6 +70,8 @@ class RunResult:
         Seconds by step name, summed over the wells that were done.
     reason
         Why the run as a whole stopped early, such as a full disk; None when it did not.
+    notes
+        What to know about the results, one sentence each.
     """
 
     run_id: str
@@ -79,6 +81,7 @@ class RunResult:
     seconds: float
     step_seconds: Mapping[str, float]
     reason: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def completed(self) -> bool:

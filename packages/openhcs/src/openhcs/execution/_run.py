@@ -18,10 +18,10 @@ from openhcs.execution._log import RunLog
 from openhcs.execution._plate import lay_out, well_rows
 from openhcs.execution._preparation import Learning, learning_of
 from openhcs.execution._result import RunResult, WellResult
-from openhcs.execution._resume import WellState, read_images, well_states
+from openhcs.execution._resume import WellState, other_wells, read_images, well_states
 from openhcs.execution._run_record import run_document
 from openhcs.execution._tables import write_wells
-from openhcs.execution._task import SummaryTask, WellTask, write_work
+from openhcs.execution._task import SummaryTask, WellTask, errno_of, write_work
 from openhcs.execution._tidy import tidy
 from openhcs.execution._watch import Ended, Unwatched, Watch
 from openhcs.execution._well_outputs import clear_outputs
@@ -46,7 +46,7 @@ from polystore.backends import (
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from openhcs.execution._executor import Executor
@@ -115,7 +115,7 @@ def run(
 
 
 class _StoppedError(Exception):
-    """The run was cancelled before any well was begun."""
+    """The run was cancelled, or the disk was full, before any well was begun."""
 
 
 class _Run:
@@ -145,6 +145,7 @@ class _Run:
         self._happened: queue.SimpleQueue[Event | Ended] = queue.SimpleQueue()
         self._results: dict[str, WellResult] = {}
         self._records: dict[str, Mapping[str, Any]] = {}
+        self._others: Mapping[str, Mapping[str, Any] | None] = {}
         self._reason: str | None = None
         self._started_at: dict[str, float] = {}
 
@@ -186,6 +187,7 @@ class _Run:
     def _states(
         self, raw_keys: Mapping[str, str], prepared: Mapping[str, str]
     ) -> tuple[WellState, ...]:
+        self._others = other_wells(self._plan, self._folder, raw_keys, prepared)
         return well_states(self._plan, self._folder, raw_keys, prepared, resume=self._resume)
 
     def _tidy(self) -> None:
@@ -226,9 +228,10 @@ class _Run:
             try:
                 learned = self._learn(executor, learnings, prepared)
             except _StoppedError:
+                reason = self._reason or "cancelled before it was begun"
                 for well in self._plan.wells:
                     if well not in self._results:
-                        self._fail(well, Outcome.CANCELLED, "cancelled before it was begun")
+                        self._fail(well, Outcome.CANCELLED, reason)
                 return
             states = self._states(raw_keys, learned)
             self._take_over(states)
@@ -249,9 +252,14 @@ class _Run:
             began = time.perf_counter()
             found = learning.found(self._folder) if self._resume else None
             summarise = partial(self._summarise, executor, learning)
-            learned[learning.step.name] = found or learning.learn(
-                self._plan, self._folder, summarise
-            )
+            try:
+                learned[learning.step.name] = found or learning.learn(
+                    self._plan, self._folder, summarise
+                )
+            except (PolystoreError, OSError) as error:
+                self._stop_if_full(errno_of(error))
+                message = f"what {learning.step.name} learned cannot be written: {error}"
+                raise ResultFolderError(message) from error
             self._tell(
                 PreparationFinished(
                     step=learning.step.name,
@@ -263,8 +271,9 @@ class _Run:
 
     def _summarise(
         self, executor: Executor, learning: Learning, tasks: Sequence[SummaryTask]
-    ) -> None:
+    ) -> Sequence[str]:
         pending = {str(number): task for number, task in enumerate(tasks)}
+        unread: list[str] = []
         for name, task in pending.items():
             future = executor.submit(task, Unwatched())
             future.add_done_callback(partial(self._ended, name))
@@ -277,18 +286,23 @@ class _Run:
                 record = _record_of(item.future)
                 if self._cancelled():
                     raise _StoppedError
+                self._stop_if_full(record.get("errno"))
                 if record["outcome"] != Outcome.OK:
                     self._log.write(str(record.get("traceback") or record.get("error")))
                     message = f"{learning.step.name} cannot learn from the plate: " + str(
                         record.get("error")
                     )
                     raise RunError(message)
+                for reason in record["unread"]:
+                    self._log.write(f"{learning.step.name} has not learned from a plane: {reason}")
+                    unread.append(reason)
                 seen += len(task.planes)
                 self._tell(
                     PreparationAdvanced(step=learning.step.name, planes=seen, of=learning.planes)
                 )
             if self._cancelled():
                 raise _StoppedError
+        return unread
 
     def _run_wells(
         self, executor: Executor, states: Sequence[WellState], prepared: Mapping[str, str]
@@ -337,6 +351,16 @@ class _Run:
         asked = self._cancel is not None and self._cancel.is_set()
         return asked or self._reason is not None
 
+    def _is_full(self, number: int | None) -> bool:
+        """Say whether an error means a full disk, which is then the reason to stop."""
+        if number in _FULL and self._reason is None:
+            self._reason = f"the disk of {self._folder.root} is full: make room and run again"
+        return number in _FULL
+
+    def _stop_if_full(self, number: int | None) -> None:
+        if self._is_full(number):
+            raise _StoppedError
+
     def _ended(self, name: str, future: Future[dict[str, Any]]) -> None:
         self._happened.put(Ended(name, future))
 
@@ -347,8 +371,7 @@ class _Run:
         if outcome is Outcome.OK:
             self._succeed(item.name, record["record"], seconds=seconds, reused=False)
             return
-        if record.get("errno") in _FULL and self._reason is None:
-            self._reason = f"the disk of {self._folder.root} is full: make room and run again"
+        if self._is_full(record.get("errno")):
             executor.cancel()
         error = record.get("error") or "cancelled"
         self._fail(item.name, outcome, error, seconds, record.get("traceback"))
@@ -357,20 +380,15 @@ class _Run:
         self, well: str, record: Mapping[str, Any], *, seconds: float, reused: bool
     ) -> None:
         self._records[well] = record
-        images = read_images(record)
-        self._results[well] = WellResult(
-            well=well,
-            outcome=Outcome.OK,
-            seconds=seconds,
-            reused=reused,
-            images=images,
-            error=None,
-            traceback=None,
-            steps={} if reused else dict(record["seconds"]),
-        )
+        result = _finished(well, record, seconds=seconds, reused=reused)
+        self._results[well] = result
         self._tell(
             WellFinished(
-                well=well, outcome=Outcome.OK, seconds=seconds, reused=reused, images=images
+                well=well,
+                outcome=Outcome.OK,
+                seconds=seconds,
+                reused=reused,
+                images=result.images,
             )
         )
 
@@ -424,21 +442,26 @@ class _Run:
             seconds=time.perf_counter() - self._clock,
             step_seconds=steps,
             reason=self._reason,
+            notes=tuple(self._notes()),
         )
+        for note in result.notes:
+            self._log.write(note)
         try:
             if (self._folder.plate / "zarr.json").exists():
                 settle_plate(self._folder.plate)
-            write_wells(self._folder.wells, well_rows(self._plan, wells, self._records))
+            standing = {well: record for well, record in self._others.items() if record is not None}
+            others = [
+                _finished(well, record, seconds=0.0, reused=True)
+                for well, record in standing.items()
+            ]
+            rows = well_rows(self._plan, [*wells, *others], standing | self._records)
+            write_wells(self._folder.wells, rows)
             self._write_run(result)
         except (PolystoreError, OSError) as error:
             if self._reason is None:
                 message = f"the results of the run could not be written: {error}"
                 raise ResultFolderError(message) from error
             self._log.write(f"the results of the run could not be written: {error}")
-        others = {path.stem for path in self._folder.records.glob("*.json")} - set(self._plan.wells)
-        if others:
-            listed = ", ".join(sorted(others))
-            self._log.write(f"wells of earlier runs that this one did not cover: {listed}")
         counts = {each: len(result.with_outcome(each)) for each in Outcome}
         self._tell(
             RunFinished(
@@ -449,6 +472,21 @@ class _Run:
             )
         )
         return result
+
+    def _notes(self) -> Iterator[str]:
+        standing = [well for well, record in self._others.items() if record is not None]
+        if standing:
+            yield (
+                "The table of wells also holds wells of earlier runs, whose results are the same "
+                f"as this run's would be: {_listed(standing)}"
+            )
+        stale = [well for well, record in self._others.items() if record is None]
+        if stale:
+            yield (
+                "The folder also holds wells of earlier runs with another pipeline, other fields "
+                "or channels, or changed images; they are not in the table of wells, and running "
+                f"them again brings them up to date: {_listed(stale)}"
+            )
 
     def _write_run(self, result: RunResult | None) -> None:
         notes = {
@@ -471,6 +509,26 @@ class _Run:
         self._log.event(event)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _listed(wells: Sequence[str], most: int = 12) -> str:
+    more = f" and {len(wells) - most} more" if len(wells) > most else ""
+    return ", ".join(wells[:most]) + more
+
+
+def _finished(
+    well: str, record: Mapping[str, Any], *, seconds: float, reused: bool
+) -> WellResult:
+    return WellResult(
+        well=well,
+        outcome=Outcome.OK,
+        seconds=seconds,
+        reused=reused,
+        images=read_images(record),
+        error=None,
+        traceback=None,
+        steps={} if reused else dict(record["seconds"]),
+    )
 
 
 def _record_of(future: Future[dict[str, Any]]) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def run_document(
             "workers": workers,
             "resume": resume,
         },
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *(() if result is None else result.notes)],
         "steps": [
             {
                 "name": step.name,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from openhcs._errors import PlaneUnreadableError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
 from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, well_planes
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from openhcs.pipeline import Plan
     from openhcs.plates import Plane, PlateIndex
 
-__all__ = ["Stopped", "SummaryTask", "Task", "WellTask", "run_task", "write_work"]
+__all__ = ["Stopped", "SummaryTask", "Task", "WellTask", "errno_of", "run_task", "write_work"]
 
 _SCHEMA = 1
 
@@ -95,6 +96,7 @@ Finished: TypeAlias = Callable[[str, float], None]
 def write_work(folder: ResultFolder, plan: Plan) -> None:
     """Write what tasks refer to: the plan's steps and the index of the plate."""
     plan.index.write(folder.work / "index")
+    plan.plate.write(folder.work / "plate")
     write_json(
         folder.work / "plan.json",
         {
@@ -138,13 +140,13 @@ def run_task(task: Task, *, proceed: Callable[[], None], finished: Finished) -> 
             "outcome": str(Outcome.FAILED),
             "error": str(error) or type(error).__name__,
             "traceback": "".join(traceback.format_exception(error)),
-            "errno": _errno(error),
+            "errno": errno_of(error),
             "seconds": time.perf_counter() - started,
         }
     return record | {"outcome": str(Outcome.OK), "seconds": time.perf_counter() - started}
 
 
-def _errno(error: BaseException | None) -> int | None:
+def errno_of(error: BaseException | None) -> int | None:
     """Give the operating system's number for what went wrong, if it had a part in it."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
@@ -181,6 +183,11 @@ def _work(path: str, changed: int) -> _Work:  # noqa: ARG001  # a changed plan i
             for well, groups in plan["skipped"].items()
         },
     )
+
+
+@lru_cache(maxsize=1)
+def _plate(path: Path, changed: int) -> PlateIndex:  # noqa: ARG001  # a changed one is read anew
+    return read_index(path)
 
 
 @lru_cache(maxsize=64)
@@ -319,9 +326,12 @@ def _summarise(work: _Work, task: SummaryTask, proceed: Callable[[], None]) -> d
     step = next(step for step in work.steps if step.name == task.step)
     preparation = step.spec.preparation
     assert preparation is not None  # summaries are asked for steps that have one
+    path = work.folder.work / "plate"
+    plate = _plate(path, path.stat().st_mtime_ns)
     arrays: dict[str, NDArray[Any]] = {}
+    unread: list[str] = []
     for number, (well, field, z, t) in enumerate(task.planes):
-        (plane,) = work.index.select(
+        (plane,) = plate.select(
             wells=[well],
             fields=[field],
             channels=[task.channel],
@@ -331,7 +341,13 @@ def _summarise(work: _Work, task: SummaryTask, proceed: Callable[[], None]) -> d
             status=None,
         )
         proceed()
-        summary = preparation.summarise(work.index.read(plane), step.parameters)
+        try:
+            pixels = plate.read(plane)
+        except PlaneUnreadableError as error:
+            # It costs its own well when its turn comes, not the plate.
+            unread.append(str(error))
+            continue
+        summary = preparation.summarise(pixels, step.parameters)
         arrays.update({f"{number}/{name}": array for name, array in summary.items()})
     np.savez(task.out, **arrays)  # type: ignore[arg-type]  # names of arrays, none of them a flag
-    return {"out": task.out}
+    return {"out": task.out, "unread": unread}

@@ -77,7 +77,10 @@ def compile_pipeline(
     """
     problems: list[str] = []
     names = unique_channels(index.channel_names)
-    selected, notes = _selected(index, names, wells, fields, channels, acquisition, problems)
+    if fields is not None:
+        fields = tuple(dict.fromkeys(fields))
+    plate, notes = _of_channels(index, names, channels, acquisition, problems)
+    selected = _selected(plate, wells, fields, problems)
     if missing not in ("fail-well", "skip-group"):
         problems.append(f"missing is 'fail-well' or 'skip-group', not {missing!r}")
     if problems:
@@ -93,6 +96,8 @@ def compile_pipeline(
         pipeline=pipeline,
         source=to_source(pipeline),
         index=usable,
+        plate=plate.select(acquisitions=selected.acquisitions, kind=None, status="ok"),
+        fields=fields,
         steps=steps,
         wells=selected.wells,
         refused=refused,
@@ -109,19 +114,15 @@ def compile_pipeline(
     return plan
 
 
-def _selected(
+def _of_channels(
     index: PlateIndex,
     names: Sequence[str],
-    wells: Iterable[str] | None,
-    fields: Iterable[int] | None,
     channels: Iterable[str | int] | None,
     acquisition: int | None,
     problems: list[str],
 ) -> tuple[PlateIndex, list[str]]:
-    """Give the planes asked for, usable or not, and what was chosen among kinds."""
+    """Give the planes of the channels asked for, usable or not, and what was chosen of kinds."""
     notes: list[str] = []
-    wanted_wells = _known("well", wells, index.wells, problems)
-    wanted_fields = _known("field", fields, index.fields, problems)
     numbers = None
     if channels is not None:
         spelled = [_channel_name(each, names) for each in channels]
@@ -129,11 +130,20 @@ def _selected(
         numbers = [names.index(name) for name in known or ()]
     runs = None if acquisition is None else [acquisition]
     runs = _known("acquisition", runs, index.acquisitions, problems)
-    chosen = index.select(
-        wells=wanted_wells,
-        fields=wanted_fields,
-        channels=numbers,
-        acquisitions=runs,
+    chosen = index.select(channels=numbers, acquisitions=runs, kind=None, status=None)
+    return _of_one_kind(chosen, names, notes), notes
+
+
+def _selected(
+    plate: PlateIndex,
+    wells: Iterable[str] | None,
+    fields: Iterable[int] | None,
+    problems: list[str],
+) -> PlateIndex:
+    """Give the planes of the wells and fields asked for, usable or not."""
+    chosen = plate.select(
+        wells=_known("well", wells, plate.wells, problems),
+        fields=_known("field", fields, plate.fields, problems),
         kind=None,
         status=None,
     )
@@ -142,10 +152,9 @@ def _selected(
             f"the plate was taken {len(chosen.acquisitions)} times: give acquisition="
             + " or ".join(map(str, chosen.acquisitions))
         )
-    chosen = _of_one_kind(chosen, names, notes)
     if not problems and not len(chosen):
         problems.append("the selection holds no planes")
-    return chosen, notes
+    return chosen
 
 
 def _of_one_kind(index: PlateIndex, names: Sequence[str], notes: list[str]) -> PlateIndex:

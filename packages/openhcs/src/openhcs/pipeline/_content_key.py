@@ -41,13 +41,14 @@ def _versions() -> Mapping[str, str]:
 
 
 def well_keys(plan: Plan) -> Mapping[str, str]:
-    """Give the key of each well's raw planes."""
+    """Give the key of each well's raw planes, also of wells that the plan leaves alone."""
     names = ("well", "t", "field", "channel", "z", "path", "page", "file_size", "mtime_ns")
-    rows: dict[str, list[Any]] = {well: [] for well in plan.wells}
-    columns = [plan.index.column(name).tolist() for name in names]
+    index = plan.plate.select(fields=plan.fields, kind=None)
+    rows: dict[str, list[Any]] = {}
+    columns = [index.column(name).tolist() for name in names]
     for well, *facts in zip(*columns, strict=True):
         if (facts[1], facts[0]) not in plan.skipped.get(well, ()):
-            rows[well].append(facts)
+            rows.setdefault(well, []).append(facts)
     common = [plan.format_facts, list(plan.channels), plan.pixel_um]
     return {well: content_key([common, sorted(facts)]) for well, facts in rows.items()}
 

@@ -219,6 +219,11 @@ class Plan:
         The same as Python source.
     index
         The plate, limited to the planes that are used.
+    plate
+        What steps learn from: the usable planes of the same channels in all fields and wells, so
+        that a well's results do not depend on which other wells are run with it.
+    fields
+        The fields that were asked for; None for all.
     steps
         Resolved steps, in order.
     wells
@@ -240,6 +245,8 @@ class Plan:
     pipeline: Pipeline
     source: str
     index: PlateIndex
+    plate: PlateIndex
+    fields: tuple[int, ...] | None
     steps: tuple[PlannedStep, ...]
     wells: tuple[str, ...]
     refused: Mapping[str, str]
