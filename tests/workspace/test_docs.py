@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from openhcs import functions
 from openhcs.functions import REGISTRY
 from openhcs.plates import CODES
 
@@ -126,3 +127,9 @@ def test_every_function_is_documented() -> None:
     page = (DOCS / "guides" / "pipelines.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| [\w ]+ \| (.+) \|$", page, re.MULTILINE))
     assert rows == {name: spec.summary for name, spec in REGISTRY.items()}
+
+
+def test_reference_of_functions_is_whole() -> None:
+    page = (DOCS / "reference" / "functions.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^::: openhcs\.functions\.(\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == sorted(functions.__all__)
