@@ -1,4 +1,4 @@
-"""Where in an experiment a payload belongs: step, well, field, channel, z and t.
+"""Where in an experiment a payload belongs: plate, step, well, field, channel, z and t.
 
 The names are those of a screening plate. ``field`` is what ImageXpress calls a site; ``field``,
 ``channel``, ``z`` and ``t`` are dense numbers that start at 0. A component that does not apply is
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["COMPONENTS", "ComponentValue", "Components", "sort_key"]
 
 ComponentValue = str | int
-"""Steps and wells are named, the others are numbered."""
+"""Plates, steps and wells are named, the others are numbered."""
 
-COMPONENTS = ("step", "well", "field", "channel", "z", "t")
+COMPONENTS = ("plate", "step", "well", "field", "channel", "z", "t")
 """Names of all components, in the order in which they are sorted and shown."""
 
-_PREFIX = {"step": "", "well": "", "field": "f", "channel": "c", "z": "z", "t": "t"}
-_NAMED = frozenset({"step", "well"})
+_PREFIX = {"plate": "", "step": "", "well": "", "field": "f", "channel": "c", "z": "z", "t": "t"}
+_NAMED = ("plate", "step", "well")
 _MOST = 2**31 - 1
 _WELL = re.compile(r"([A-Za-z]+)0*([0-9]+)")
 
@@ -36,6 +36,8 @@ class Components:
 
     Attributes
     ----------
+    plate
+        What tells its plate from all others, such as the name.
     step
         Name of the pipeline step that made it.
     well
@@ -49,6 +51,7 @@ class Components:
         If a name is empty or longer than 256 characters, or a number is negative.
     """
 
+    plate: str | None = None
     step: str | None = None
     well: str | None = None
     field: int | None = None
@@ -57,7 +60,7 @@ class Components:
     t: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("step", self.step), ("well", self.well)):
+        for name, value in (("plate", self.plate), ("step", self.step), ("well", self.well)):
             if value is not None and not (type(value) is str and 0 < len(value) <= 256):
                 raise PayloadError(f"{name} has to be a name of 1 to 256 characters: {value!r}")
         for name, number in (
@@ -99,14 +102,17 @@ class Components:
         PayloadError
             If a name is unknown or a value does not fit it.
         """
-        step, well = values.get("step"), values.get("well")
         if unknown := values.keys() - _PREFIX.keys():
             raise PayloadError(
                 f"no component is called {', '.join(sorted(unknown))}; there are "
                 f"{', '.join(COMPONENTS)}"
             )
-        if isinstance(step, int) or isinstance(well, int):
-            raise PayloadError(f"step and well are names, not numbers: {step!r}, {well!r}")
+        names: dict[str, str | None] = {}
+        for name in _NAMED:
+            text = values.get(name)
+            if isinstance(text, int):
+                raise PayloadError(f"{name} is a name, not a number: {text!r}")
+            names[name] = text
         numbers: dict[str, int | None] = {}
         for field in fields(cls):
             if field.name in _NAMED:
@@ -115,7 +121,7 @@ class Components:
             if isinstance(value, str):
                 raise PayloadError(f"{field.name} is a number, not {value!r}")
             numbers[field.name] = value
-        return cls(step=step, well=well, **numbers)
+        return cls(plate=names["plate"], step=names["step"], well=names["well"], **numbers)
 
     def label(self) -> str:
         """Short text for people, as ``"stitch B03 f1 c2"``."""

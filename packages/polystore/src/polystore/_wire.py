@@ -5,7 +5,7 @@ The header is one msgpack map. It says everything there is to know before a buff
     v           1
     kind        "image", "labels", "points", "regions", "table" or "text"
     arrays      one entry for each array: {name, dtype, shape, sizes}
-    components  {step, well, field, channel, z, t}, those that apply
+    components  {plate, step, well, field, channel, z, t}, those that apply
     name, axes, pixel_um, origin_um, units, channel_name, contrast_limits, run
                 left out where empty or unknown
 

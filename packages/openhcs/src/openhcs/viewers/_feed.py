@@ -7,32 +7,39 @@ what it missed, since everything can be read again.
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from openhcs._errors import ViewerError
 from openhcs.pipeline import Outcome, RunStarted, WellFinished, WellStarted
 from openhcs.viewers._launch import napari_service
+from openhcs.viewers._pictures import Picture, PictureReader, level_for, pictures_of
 from openhcs.viewers._run_status import RunWells, WellStatus
 from openhcs.viewers._sink import TOPIC, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from openhcs.pipeline import Event, WellImage
+    from openhcs.pipeline import Event
     from polystore import Payload
     from zmqruntime import Ack, Publisher, Welcome, ZMQClient
 
 __all__ = ["FeedReport", "NapariFeed"]
 
+logger = logging.getLogger(__name__)
+
 _START_S: Final = 60.0
 _ROOM_S: Final = 2.0
 _AGAIN_S: Final = 0.5
-_PATIENCE_S: Final = 10.0
+_STALLED_S: Final = 10.0
+_LEAVE_S: Final = 5.0
 _MOST_BYTES: Final = 2 << 30
 
 
@@ -55,19 +62,6 @@ class FeedReport:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """One plane of the result's plate that is to be shown."""
-
-    key: str
-    well: str
-    image: WellImage
-    labels: str | None
-    channel: int
-    z: int | None
-    t: int | None
-
-
 class NapariFeed:
     """Sends what a run finishes to a napari service.
 
@@ -79,6 +73,9 @@ class NapariFeed:
         The run's result folder.
     plate
         Name of the plate, shown beside the wells.
+    source
+        The plate's folder. It tells the plate from others of the same name: a run of another plate
+        is shown in layers of its own, a further run of the same plate in the same ones.
     host, port
         Where the viewer is, or is to be started.
     tell
@@ -86,8 +83,10 @@ class NapariFeed:
     use_shared_memory
         Whether planes may go through shared memory where the same host is proved.
     most_bytes
-        Pixels that the viewer is asked to hold; coarser levels are sent where whole images of all
-        wells would be more.
+        What the viewer is asked to hold in its layers; coarser images are sent where whole ones of
+        all wells would be more.
+    stalled_s
+        A viewer that took nothing for so long is not waited for at the end.
     """
 
     def __init__(
@@ -95,25 +94,29 @@ class NapariFeed:
         out: Path,
         plate: str,
         *,
+        source: Path | None = None,
         host: str = "localhost",
         port: int = 5555,
         tell: Callable[[str], object],
         use_shared_memory: bool = True,
         most_bytes: int = _MOST_BYTES,
+        stalled_s: float = _STALLED_S,
     ) -> None:
         from zmqruntime import Endpoint
 
-        self._plate_path = out / "plate.zarr"
-        self._plate = plate
+        self._plate = plate if source is None else _told_apart(plate, source)
+        self._title = plate
+        self._reader = PictureReader(out / "plate.zarr", self._plate)
         self._endpoint = Endpoint(host, port)
         self._service = napari_service(self._endpoint)
         self._tell = tell
         self._shared = use_shared_memory
         self._most_bytes = most_bytes
         self._thread = threading.Thread(target=self._work, name="napari-feed", daemon=True)
+        self._stalled_s = stalled_s
         self._changed = threading.Condition()  # guards what follows
-        self._waiting: OrderedDict[str, _Picture] = OrderedDict()
-        self._all: dict[str, _Picture] = {}
+        self._waiting: OrderedDict[str, Picture] = OrderedDict()
+        self._all: dict[str, Picture] = {}
         self._taken_in: set[str] = set()
         self._refused: dict[str, str] = {}
         self._news: dict[str, WellStatus] = {}
@@ -121,10 +124,12 @@ class NapariFeed:
         self._run = ""
         self._incarnation = ""
         self._trouble = ""
+        self._connected = False
         self._given_up = False
         self._ending = False
-        self._publisher: Publisher | None = None
+        self._moved = time.monotonic()  # when the viewer last took something, or had all
         self._level: int | None = None
+        self._read: tuple[Picture, Payload] | None = None  # the feed's thread alone
 
     def __enter__(self) -> NapariFeed:
         self._thread.start()
@@ -149,9 +154,7 @@ class NapariFeed:
                     note = event.error or ""
                     self._note(WellStatus(well=event.well, state=str(event.outcome), note=note))
                     if event.outcome is Outcome.OK:
-                        for picture in _pictures(event):
-                            self._all[picture.key] = picture
-                            self._waiting[picture.key] = picture
+                        self._add(event)
             case _:
                 pass
 
@@ -161,36 +164,43 @@ class NapariFeed:
         Parameters
         ----------
         timeout
-            Longest wait, in s. A viewer that could not be had at all is not waited for.
+            Longest wait, in s. A viewer that could not be had at all is not waited for, nor is one
+            that took nothing for `stalled_s`.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
-            while self._open_keys() and not self._given_up:
-                left = deadline - time.monotonic()
+            while self._open() and not self._given_up:
+                until = deadline
+                if self._connected:  # before, it is still being started
+                    until = min(deadline, self._moved + self._stalled_s)
+                left = until - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            missed = len(self._all) - len(self._taken_in)
-            taken_in, trouble = len(self._taken_in), self._trouble
-            refused = next(iter(self._refused.values()), "")
+            taken_in, missed = len(self._taken_in), len(self._all) - len(self._taken_in)
+            why = next(iter(self._refused.values()), "") or self._trouble
         where = f"napari on {self._endpoint.host}:{self._endpoint.port}"
         if not missed:
             sentence = f"{where} shows {taken_in} images; it stays open"
         else:
-            why = refused or trouble or f"it did not answer within {timeout:g} s"
             sentence = (
-                f"{where} misses {missed} of {taken_in + missed} images: {why}. "
-                f"They are in {self._plate_path}"
+                f"{where} misses {missed} of {taken_in + missed} images: "
+                f"{why or 'it did not take them in time'}. They are in {self._reader.path}"
             )
         return FeedReport(taken_in=taken_in, missed=missed, sentence=sentence)
 
     def close(self) -> None:
-        """Leave the viewer, which stays open; twice is harmless."""
+        """Leave the viewer, which stays open; twice is harmless.
+
+        Notes
+        -----
+        A viewer that is still being started is not waited for: it goes on by itself.
+        """
         with self._changed:
             self._ending = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LEAVE_S + _ROOM_S)
 
     # What follows runs in the feed's thread, except the callbacks.
 
@@ -206,13 +216,17 @@ class NapariFeed:
                 client.on_welcome(self._on_welcome)
                 with self._changed:
                     self._incarnation = client.welcome.server.incarnation
+                    self._connected, self._moved = True, time.monotonic()
+                    self._changed.notify_all()
                 self._serve(client, publisher)
         except (ViewerError, ZmqRuntimeError) as error:
             with self._changed:
                 self._trouble = str(error)
                 self._given_up = True
                 self._changed.notify_all()
-            self._tell(f"The run goes on without napari: {error}")
+                ending = self._ending
+            if not ending:
+                self._tell(f"The run goes on without napari: {error}")
         finally:
             self._service.close()
 
@@ -236,7 +250,7 @@ class NapariFeed:
             except ZmqRuntimeError as error:
                 now = time.monotonic()
                 silent_since = now if silent_since is None else silent_since
-                if not told and now - silent_since > _PATIENCE_S:
+                if not told and now - silent_since > self._stalled_s:
                     told = True
                     self._tell(f"napari does not take images, the run goes on: {error}")
                 with self._changed:
@@ -258,72 +272,52 @@ class NapariFeed:
     def _send_news(self, client: ZMQClient) -> None:
         import msgspec
 
+        from zmqruntime import RequestError
+
         with self._changed:
             news = tuple(self._news.values())
-            run = RunWells(run=self._run, plate=self._plate, wells=news)
+            run = RunWells(run=self._run, plate=self._plate, title=self._title, wells=news)
         if not news:
             return
         body = {"name": "run.wells", "args": msgspec.to_builtins(run)}
-        client.control.request("command", body, timeout=_ROOM_S)
+        try:
+            client.control.request("command", body, timeout=_ROOM_S)
+        except RequestError as error:  # a viewer without a list of wells still shows images
+            logger.warning("%s does not list the wells: %s", self._endpoint, error)
         with self._changed:
             for status in news:
                 if self._news.get(status.well) is status:
                     del self._news[status.well]
 
-    def _send_picture(self, publisher: Publisher, picture: _Picture) -> None:
-        payload = self._read(picture)
-        send(publisher, payload, key=picture.key, timeout=_ROOM_S)
+    def _send_picture(self, publisher: Publisher, picture: Picture) -> None:
+        if self._read is None or self._read[0] is not picture:
+            self._read = None  # let go of it before the next is read
+            self._read = (picture, self._reader.read(picture, self._level or 0, self._run))
+        send(publisher, self._read[1], key=picture.key, timeout=_ROOM_S)
+        self._read = None
         with self._changed:
             self._waiting.pop(picture.key, None)
 
-    def _read(self, picture: _Picture) -> Payload:
-        """Read one plane at the level that lets all wells fit into the viewer's memory."""
-        from polystore import Components, Kind, Payload
-        from polystore.backends import open_image, open_labels
+    # Small things, under the lock.
 
-        image, well = picture.image, picture.well
-        if picture.labels is not None:
-            reader = open_labels(self._plate_path, well, image.name, picture.labels)
-        else:
-            reader = open_image(self._plate_path, well, image.name)
-        level = min(self._choose_level(reader, image), reader.level_count - 1)
-        factor = reader.shapes[0][-1] / reader.shapes[level][-1]
-        pixel, windows = reader.pixel_um, reader.windows
-        is_image = picture.labels is None
-        return Payload(
-            data=reader.read(level, c=picture.channel, z=picture.z or 0, t=picture.t or 0),
-            components=Components(
-                well=well,
-                field=image.field,
-                channel=picture.channel if is_image else None,
-                z=picture.z,
-                t=picture.t,
-            ),
-            kind=Kind.IMAGE if is_image else Kind.LABELS,
-            name=picture.labels or image.name,
-            pixel_um=None if pixel is None else (pixel[0] * factor, pixel[1] * factor),
-            channel_name=image.channels[picture.channel] if is_image else None,
-            contrast_limits=windows[picture.channel] if is_image and windows else None,
-            run=self._run,
-        )
-
-    def _choose_level(self, reader: Any, image: WellImage) -> int:
-        """Find the finest level at which all images of the run fit; the same for every well."""
-        if self._level is None:
-            with self._changed:
-                wells = max(len(self._status), 1)
-            layers = max(len(image.channels), 1) + len(image.labels)
-            for level, shape in enumerate(reader.shapes):
-                total = wells * layers * shape[-1] * shape[-2] * 4
-                self._level = level
-                if total <= self._most_bytes:
-                    break
+    def _add(self, event: WellFinished) -> None:
+        """Put a finished well's pictures onto the list."""
+        pictures = pictures_of(event)
+        if self._level is None and pictures:
+            wells = max(len(self._status), 1)
+            self._level = level_for(event, wells, self._most_bytes)
             if self._level:
                 self._tell(
                     f"napari is sent every {2**self._level}th pixel, so that {wells} wells fit "
-                    f"into its memory; open {self._plate_path} in it for all of them"
+                    f"into its memory; open {self._reader.path} in it for all of them"
                 )
-        return self._level or 0
+        if not self._open():
+            self._moved = time.monotonic()
+        for picture in pictures:
+            self._all[picture.key] = picture
+            self._waiting[picture.key] = picture
+            self._taken_in.discard(picture.key)
+            self._refused.pop(picture.key, None)
 
     def _note(self, status: WellStatus) -> None:
         """Remember the state of a well and that the viewer has not heard of it; under the lock."""
@@ -331,18 +325,32 @@ class NapariFeed:
         self._news[status.well] = status
         self._changed.notify_all()
 
-    def _open_keys(self) -> int:
-        return len(self._all) - len(self._taken_in) - len(self._refused)
+    def _open(self) -> bool:
+        """Say whether the viewer lacks pictures that it has not refused."""
+        return len(self._taken_in) + len(self._refused) < len(self._all)
+
+    def _send_again(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if key in self._all and key not in self._taken_in:
+                self._waiting[key] = self._all[key]
+                self._refused.pop(key, None)
+        self._changed.notify_all()
 
     # Callbacks, in the client's I/O thread.
 
     def _on_ack(self, key: str, ack: Ack) -> None:
+        from zmqruntime import AckStatus, GapReason
+
         with self._changed:
-            if str(ack.status) == "failed":
-                self._refused[key] = ack.text
-            else:
+            self._moved = time.monotonic()
+            if ack.status is not AckStatus.FAILED:
                 self._taken_in.add(key)
                 self._refused.pop(key, None)
+            elif ack.code == GapReason.LEASE_EXPIRED:  # it was too late to look: once more
+                self._send_again([key])
+            else:
+                self._taken_in.discard(key)
+                self._refused[key] = ack.text
             self._changed.notify_all()
 
     def _on_replay(self, keys: tuple[str, ...]) -> None:
@@ -352,37 +360,17 @@ class NapariFeed:
     def _on_welcome(self, welcome: Welcome) -> None:
         """Send everything again to a viewer that started anew: it has nothing yet."""
         with self._changed:
+            self._moved = time.monotonic()
             if welcome.server.incarnation == self._incarnation:
                 return
             self._incarnation = welcome.server.incarnation
             self._taken_in.clear()
-            self._send_again(tuple(self._all))
+            self._send_again(self._all)
             for status in self._status.values():
                 self._note(status)
 
-    def _send_again(self, keys: tuple[str, ...]) -> None:
-        for key in keys:
-            if key in self._all and key not in self._taken_in:
-                self._waiting[key] = self._all[key]
-        self._changed.notify_all()
 
-
-def _pictures(event: WellFinished) -> list[_Picture]:
-    """List the planes of a finished well: of each image every channel, and every label image."""
-    pictures: list[_Picture] = []
-    for image in event.images:
-        sizes = dict(zip(image.axes, image.shape, strict=True))
-        times = range(sizes["t"]) if sizes.get("t", 1) > 1 else (None,)
-        depths = range(sizes["z"]) if sizes.get("z", 1) > 1 else (None,)
-        members: list[tuple[str | None, int]] = [
-            (None, channel) for channel in range(len(image.channels))
-        ]
-        members += [(labels, 0) for labels in image.labels]
-        for labels, channel in members:
-            what = f"c{channel}" if labels is None else f"labels/{labels}"
-            pictures += [
-                _Picture(f"{image.path}/{what}/t{t}/z{z}", event.well, image, labels, channel, z, t)
-                for t in times
-                for z in depths
-            ]
-    return pictures
+def _told_apart(plate: str, source: Path) -> str:
+    """Give a name that no plate of another folder has, however it is called."""
+    digest = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()
+    return f"{plate[:200]} #{digest[:6]}"

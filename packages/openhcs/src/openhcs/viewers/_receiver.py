@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from polystore import PolystoreError, decode
+from polystore import Kind, PolystoreError, decode
 from polystore.projection import ComponentModes, Projector
-from zmqruntime import Gap, StaleSlotError
+from zmqruntime import Gap, GapReason, StaleSlotError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Apply = Callable[[LayerUpdate], Iterable[Placement]]
 
 __all__ = ["Receiver"]
+
+_PICTURES: Final = frozenset({Kind.IMAGE, Kind.LABELS})
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +39,23 @@ class Receiver:
         Where items come from.
     modes
         What becomes a slider and what a layer of its own.
+    kinds
+        What the viewer shows; payloads of other kinds are refused.
 
     Notes
     -----
     One thread uses it: that of the viewer's window.
     """
 
-    def __init__(self, subscriber: Subscriber, modes: ComponentModes | None = None) -> None:
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        modes: ComponentModes | None = None,
+        *,
+        kinds: frozenset[Kind] = _PICTURES,
+    ) -> None:
         self._subscriber = subscriber
+        self._kinds = kinds
         self._projector = Projector(modes or ComponentModes(), time.monotonic)
         self._items: dict[int, tuple[Payload, Item]] = {}
         self.counts: Counter[str] = Counter()
@@ -133,6 +144,12 @@ class Receiver:
     def _take_in(self, item: Item) -> None:
         try:
             payload = decode(item.header, item.lease.map())
+            if payload.kind not in self._kinds:
+                kind = payload.kind
+                del payload
+                shown = ", ".join(sorted(self._kinds))
+                self._settle(item, f"this viewer shows {shown}, not {kind}", code="kind")
+                return
             if payload.axes[:-2]:  # it is taken apart, and its parts are shown one by one
                 del payload
                 payload = decode(item.header, item.lease.copy())
@@ -141,7 +158,10 @@ class Receiver:
             else:
                 self._items[id(payload)] = (payload, item)
             superseded = self._projector.add(payload)
-        except (PolystoreError, StaleSlotError) as error:
+        except StaleSlotError as error:
+            self._settle(item, str(error), code=str(GapReason.LEASE_EXPIRED))
+            return
+        except PolystoreError as error:
             problem = str(error)
         else:
             replaced = [id(older) for older in superseded]
@@ -152,15 +172,17 @@ class Receiver:
             return
         self._settle(item, f"it cannot be read: {problem}")
 
-    def _settle(self, item: Item, problem: str) -> bool:
+    def _settle(self, item: Item, problem: str, *, code: str = "unusable") -> bool:
         """Give an item's memory back and say what became of it; True if it was taken in."""
+        if problem:  # before the release, which means that it was taken in
+            item.fail(code, problem)
         if not item.lease.released:
             try:
                 item.lease.release()
             except StaleSlotError as error:
                 problem = problem or str(error)
+                item.fail(str(GapReason.LEASE_EXPIRED), problem)
         if problem:
-            item.fail("unusable", problem)
             self.counts["refused"] += 1
             return False
         item.ack("received")

@@ -33,11 +33,14 @@ class RunWells(msgspec.Struct, frozen=True, kw_only=True):
     run
         Identity of the run.
     plate
-        Name of its plate.
+        What tells its plate from others: the component of its images.
+    title
+        Name of the plate for people.
     wells
         All of them at first, then those that changed.
     """
 
     run: str
     plate: str = ""
+    title: str = ""
     wells: tuple[WellStatus, ...] = ()

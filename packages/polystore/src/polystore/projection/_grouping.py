@@ -26,6 +26,7 @@ class Mode(StrEnum):
 class ComponentModes:
     """What each component becomes. The axes are in the order of the attributes."""
 
+    plate: Mode = Mode.LAYER
     step: Mode = Mode.LAYER
     channel: Mode = Mode.LAYER
     well: Mode = Mode.AXIS

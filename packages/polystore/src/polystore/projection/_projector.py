@@ -220,6 +220,7 @@ class Projector:
 
     def _title(self, key: LayerKey, payload: Payload) -> str:
         values = dict(key.values)
+        plate = values.pop("plate", None)
         step = values.pop("step", None)
         channel = values.pop("channel", None)
         parts = [key.name or str(step or key.kind)]
@@ -232,6 +233,8 @@ class Projector:
         title = " ".join(parts)
         if title in taken and step is not None and parts[0] != step:
             title = f"{title} ({step})"
+        if title in taken and plate is not None:
+            title = f"{title} ({plate})"
         number = 2
         unique = title
         while unique in taken:

@@ -27,6 +27,7 @@ def components() -> st.SearchStrategy[Components]:
     number = st.none() | st.integers(0, 2**31 - 1)
     return st.builds(
         Components,
+        plate=st.none() | _NAMES,
         step=st.none() | _NAMES,
         well=st.none() | st.from_regex(r"[A-P](0[1-9]|1[0-9]|2[0-4])", fullmatch=True),
         field=number,

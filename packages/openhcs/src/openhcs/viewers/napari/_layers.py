@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from openhcs.viewers.napari._stack import PlaneStack
 from polystore import Kind
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class LayerBook:
     (contrast, colours, visibility, place, camera) stays. Arrays belong to the book: planes are
     copied into them, so that what they came from can be given back at once.
 
+    Images of different plates are never drawn over each other: when a plate comes that was not
+    there before, the layers of the others are hidden, until `show_plate` or the user shows them.
+
     Parameters
     ----------
     viewer
@@ -40,10 +44,13 @@ class LayerBook:
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self._layers: dict[str, Any] = {}
-        self._arrays: dict[str, NDArray[Any]] = {}
+        self._stacks: dict[str, PlaneStack] = {}
         self._axes: dict[str, tuple[Axis, ...]] = {}
+        self._plates: dict[str, str] = {}
+        self._hidden: set[str] = set()  # by the book, not by the user
         self._applying = False
-        self._images = 0
+        self.plate = ""
+        """The plate that is shown: the newest one, or the one chosen last."""
 
     @property
     def axis_values(self) -> dict[str, tuple[ComponentValue, ...]]:
@@ -73,16 +80,19 @@ class LayerBook:
         key = str(update.key)
         if key in self._layers and self._layers[key] not in self._viewer.layers:
             self._forget(key)  # the user removed it; what comes from now on is shown again
-        array = self._array(key, update)
+        if key not in self._layers and not update.placements:
+            return ()
+        stack = self._stacks.setdefault(key, PlaneStack())
+        stack.fit(update.axes, (update.shape[-2], update.shape[-1]), _drawable(update))
         for placement in update.placements:
-            _place(array, placement)
+            stack.put(placement.index, placement.payload.array)
         self._applying = True
         try:
             layer = self._layers.get(key)
             if layer is None:
-                layer = self._layers[key] = self._add(key, update, array)
-            elif layer.data is not array:
-                self._keep_camera(lambda: setattr(layer, "data", array))
+                layer = self._layers[key] = self._add(key, update, stack.array)
+            elif layer.data is not stack.array:
+                self._keep_view(lambda: setattr(layer, "data", stack.array), update.axes)
             self._axes[key] = update.axes
             self._set_contrast(layer, update)
         finally:
@@ -98,23 +108,30 @@ class LayerBook:
             if layer in self._viewer.layers:
                 layer.refresh(extent=False, thumbnail=True, highlight=False)
 
-    def _forget(self, key: str) -> None:
-        del self._layers[key]
-        self._arrays.pop(key, None)
+    def show_plate(self, plate: str) -> None:
+        """Show the layers of one plate and hide those of the others; an unknown one does nothing.
 
-    def _array(self, key: str, update: LayerUpdate) -> NDArray[Any]:
-        """Give the layer's array, made or enlarged as the update says."""
-        array = self._arrays.get(key)
-        dtype = _drawable(update.dtype, update.key.kind)
-        if array is not None and array.shape == update.shape and array.dtype == dtype:
-            return array
-        larger = np.zeros(update.shape, dtype)
-        if array is not None and update.resize is not None:
-            old = update.resize.shape
-            places: tuple[Any, ...] = np.ix_(*update.resize.places)
-            larger[(*places, slice(old[-2]), slice(old[-1]))] = array
-        self._arrays[key] = larger
-        return larger
+        Parameters
+        ----------
+        plate
+            The component of its payloads.
+        """
+        if plate == self.plate or plate not in self._plates.values():
+            return
+        self.plate = plate
+        for key, layer in self._layers.items():
+            if self._plates[key] == plate:
+                if key in self._hidden:  # what the user hid stays hidden
+                    layer.visible = True
+            elif layer.visible:
+                self._hidden.add(key)
+                layer.visible = False
+        self._hidden -= {key for key in self._layers if self._plates[key] == plate}
+
+    def _forget(self, key: str) -> None:
+        for entries in (self._layers, self._stacks, self._axes, self._plates):
+            entries.pop(key, None)
+        self._hidden.discard(key)
 
     def _add(self, key: str, update: LayerUpdate, array: NDArray[Any]) -> Any:
         names = (*(axis.name for axis in update.axes), "y", "x")
@@ -128,29 +145,36 @@ class LayerBook:
             + (("micrometer",) * 2 if pixel else ("pixel",) * 2),
         }
         first = not self._viewer.layers
+        plate = str(dict(update.key.values).get("plate", ""))
+        new_plate = plate not in self._plates.values()
+        shown = new_plate or plate == self.plate
+        shared["visible"] = shown
+        beside = sum(
+            self._plates[other] == plate and other.startswith(f"{Kind.IMAGE}/")
+            for other in self._layers
+        )
         if update.key.kind is Kind.LABELS:
             layer = self._viewer.add_labels(array, opacity=0.5, **shared)
         else:
             layer = self._viewer.add_image(
                 array,
                 contrast_limits=_rising(update.contrast_limits),
-                colormap=self._colormap(update),
+                colormap=_colormap(update, beside),
                 blending="additive",
                 **shared,
             )
             layer.events.contrast_limits.connect(self._mark_as_users)
-            self._images += 1
+        self._plates[key] = plate
+        if not shown:
+            self._hidden.add(key)
+        if new_plate:
+            self.show_plate(plate)
         if first:
             self._viewer.reset_view()
             if update.placements:  # napari begins in the middle, where there may be nothing yet
                 index = update.placements[0].index
                 self._viewer.dims.set_current_step(tuple(range(len(index))), index)
         return layer
-
-    def _colormap(self, update: LayerUpdate) -> str:
-        if update.channel_name is None:
-            return _ONE_CHANNEL
-        return _COLORMAPS[self._images % len(_COLORMAPS)]
 
     def _mark_as_users(self, event: Any) -> None:
         """Remember that contrast is the user's from now on."""
@@ -166,14 +190,22 @@ class LayerBook:
             layer.contrast_limits_range = (min(low, limits[0]), max(high, limits[1]))
             layer.contrast_limits = limits
 
-    def _keep_camera(self, change: Callable[[], None]) -> None:
+    def _keep_view(self, change: Callable[[], None], axes: tuple[Axis, ...]) -> None:
         """Make a change that may alter the extent without moving what the user looks at."""
         camera, step = self._viewer.scene.camera, self._viewer.dims.current_step
         before = (camera.center, camera.zoom, camera.angles)
+        looked_at = [
+            values[at] if at < len(values) else None
+            for at, values in zip(step, self.axis_values.values(), strict=False)
+        ]
         change()
         camera.center, camera.zoom, camera.angles = before
-        if len(step) == len(self._viewer.dims.current_step):
-            self._viewer.dims.current_step = step
+        for number, (axis, value) in enumerate(zip(axes, looked_at, strict=False)):
+            if value not in axis.values:
+                continue
+            at = axis.values.index(value)  # it has moved when a well came before it
+            if at != self._viewer.dims.current_step[number]:
+                self._viewer.dims.set_current_step(number, at)
 
     def _is_shown(self, layer: Any, placement: Placement) -> bool:
         dims = self._viewer.dims
@@ -187,19 +219,16 @@ class LayerBook:
         )
 
 
-def _place(array: NDArray[Any], placement: Placement) -> None:
-    plane = placement.payload.array
-    target = array[placement.index]
-    if placement.padded:
-        target[...] = 0
-    np.copyto(target[: plane.shape[0], : plane.shape[1]], plane, casting="unsafe")
+def _colormap(update: LayerUpdate, beside: int) -> str:
+    """Give a colour that the images of the plate so far do not have."""
+    return _ONE_CHANNEL if update.channel_name is None else _COLORMAPS[beside % len(_COLORMAPS)]
 
 
-def _drawable(dtype: np.dtype[Any] | None, kind: Kind) -> np.dtype[Any]:
+def _drawable(update: LayerUpdate) -> np.dtype[Any]:
     """Give the type that napari keeps as it is: labels of bool would be copied."""
-    if dtype is None or (kind is Kind.LABELS and dtype.kind == "b"):
+    if update.dtype is None or (update.key.kind is Kind.LABELS and update.dtype.kind == "b"):
         return np.dtype(np.uint8)
-    return dtype
+    return update.dtype
 
 
 def _rising(limits: tuple[float, float] | None) -> tuple[float, float]:

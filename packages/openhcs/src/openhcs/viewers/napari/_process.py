@@ -102,7 +102,12 @@ class _Window:
         self._server = server
         self._receiver = Receiver(subscriber)
         self._viewer = napari.Viewer(title=f"napari, port {server.ports.control}", show=True)
+        self._enlarge()
         self._book = LayerBook(self._viewer)
+        self._names: tuple[str, ...] = ()  # for the I/O thread, which must not touch layers
+        layers = self._viewer.layers.events
+        for event in (layers.inserted, layers.removed, layers.reordered, layers.renamed):
+            event.connect(self._note_names)
         self._dock = RunsDock()
         self._dock.widget.chosen.connect(self._go_to)
         self._viewer.window.add_dock_widget(self._dock.widget, name="Runs", area="right")
@@ -178,26 +183,43 @@ class _Window:
                 self._signals.run.emit(run)
                 return {}
             case "describe":
-                return {"layers": self._layer_names(), "counts": dict(self._receiver.counts)}
+                return {"layers": list(self._names), "counts": dict(self._receiver.counts)}
             case unknown:
                 message = f"napari has no command {unknown!r}; it has run.wells and describe"
                 raise NotFoundError(message)
 
-    def _layer_names(self) -> list[str]:
-        return [str(layer.name) for layer in list(self._viewer.layers)]
+    def _note_names(self, _event: object = None) -> None:
+        self._names = tuple(str(layer.name) for layer in self._viewer.layers)
 
     def _show_run(self, run: RunWells) -> None:
         self._receiver.expect({"well": [well.well for well in run.wells]})
-        self._dock.show(run)
+        if self._dock.show(run):
+            self._book.show_plate(run.plate)
         self._write_place()
         self._drain()
 
     def _go_to(self, key: tuple[str, str]) -> None:
-        """Move the slider to a well that was chosen in the dock."""
+        """Show the plate of a run that was chosen in the dock, and move the slider to its well."""
+        self._book.show_plate(self._dock.plate_of(key[0]))
         wells = self._book.axis_values.get("well", ())
         if key[1] in wells:
             axis = list(self._book.axis_values).index("well")
             self._viewer.dims.set_current_step(axis, wells.index(key[1]))
+        self._write_place()
+
+    def _enlarge(self) -> None:
+        """Use the screen, unless the user has chosen another size before."""
+        from napari.settings import get_settings
+
+        if get_settings().application.window_size is None:
+            screen = self._application.primaryScreen().availableGeometry()
+            width, height = screen.width(), screen.height()
+            self._viewer.window.set_geometry(
+                screen.x() + width // 20,
+                screen.y() + height // 20,
+                width * 9 // 10,
+                height * 9 // 10,
+            )
 
     def _label_place(self) -> None:
         """Write the values of the sliders onto the canvas, such as ``B03``."""
@@ -213,7 +235,7 @@ class _Window:
                 continue
             value = values[min(self._viewer.dims.current_step[axis], len(values) - 1)]
             if name == "well":
-                state = self._dock.state_of(str(value))
+                state = self._dock.state_of(self._book.plate, str(value))
                 parts.append(f"{value} ({state})" if state not in ("", "ok") else str(value))
             else:
                 parts.append(f"{name} {value}")

@@ -39,7 +39,8 @@ class RunsDock:
 
     def __init__(self, parent: QWidget | None = None) -> None:
         self._rows: dict[Hashable, Node] = {}
-        self._states: dict[str, str] = {}
+        self._states: dict[tuple[str, str], str] = {}
+        self._plates: dict[str, str] = {}
         self._folded = Aggregator({("run", "state"): worst(_STATES), ("run", "progress"): progress})
         self._model = TreeModel(
             (
@@ -55,14 +56,22 @@ class RunsDock:
         )
         self.widget = TreeView(self._model, "Runs and their wells", parent)
 
-    def show(self, run: RunWells) -> None:
-        """Take in what a producer says of a run; wells that it does not name stay as they are."""
+    def show(self, run: RunWells) -> bool:
+        """Take in what a producer says of a run; wells that it does not name stay as they are.
+
+        Returns
+        -------
+        bool
+            Whether the run was not known before.
+        """
         key = (run.run, "")
-        if key not in self._rows:
-            title = run.plate or run.run
+        new = key not in self._rows
+        self._plates[run.run] = run.plate
+        if new:
+            title = run.title or run.plate or run.run
             self._rows[key] = Node(key=key, kind="run", fields=_Row(title=title, state="queued"))
         for well in run.wells:
-            self._states[well.well] = well.state
+            self._states[run.plate, well.well] = well.state
             done = well.state == "ok"
             bad = well.state in ("failed", "lost", "cancelled")
             fields = _Row(
@@ -84,10 +93,15 @@ class RunsDock:
         if folded != self._rows[key].fields:
             self._rows[key] = replace(self._rows[key], fields=folded)
         self.widget.show_snapshot(Snapshot(self._rows.values()))
+        return new
 
-    def state_of(self, well: str) -> str:
+    def plate_of(self, run: str) -> str:
+        """Give the plate of a run; empty when it is not known."""
+        return self._plates.get(run, "")
+
+    def state_of(self, plate: str, well: str) -> str:
         """Give the state of a well in the run that spoke of it last; empty when none did."""
-        return self._states.get(well, "")
+        return self._states.get((plate, well), "")
 
     def _words(self, node: Node) -> str:
         if node.kind == "well":
