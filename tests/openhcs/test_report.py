@@ -3,6 +3,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +213,19 @@ def test_pictures_are_comparable_and_of_bounded_size(results: Path) -> None:
     assert set(pictures.wells) == {"A01"}
     assert all(uri.startswith("data:image/jpeg;base64,") for uri in pictures.wells.values())
     assert all(low < high for _, _, low, high in pictures.channels)
+
+
+def test_a_damaged_image_costs_its_picture_and_not_the_report(
+    results: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(results, copy)
+    chunks = [path for path in (copy / "plate.zarr" / "A").rglob("c/**/*") if path.is_file()]
+    assert chunks
+    for chunk in chunks:
+        chunk.write_bytes(b"no pixels")
+    shown = fields(write_report(copy).read_text("utf-8"))
+    assert [well["image"] for well in shown["wells"]] == [None, None]
 
 
 def test_planes_that_stand_out_are_named(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def run_and_tell(
     if lack:
         say(console, f"Report:  not written: {lack}", "red")
     else:
-        say(console, f"Report:  {out / 'report.html'}")
+        say(console, f"Report:  {result.out / 'report.html'}")
     if result.outcome is Outcome.CANCELLED:
         say(console, "Stopped. Give the same command to go on: what is finished is not done again.")
         return result, ExitStatus.STOPPED

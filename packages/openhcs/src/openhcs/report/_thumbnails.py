@@ -103,23 +103,30 @@ def _small_planes(
 ) -> tuple[NDArray[np.float32], tuple[str, ...]] | None:
     """Read every channel of a well's first image at the coarsest level that is still sharp.
 
+    Of a stack, the middle plane is shown; of a series, its beginning.
+
     Returns
     -------
     tuple or None
-        Pixels of shape (channel, y, x) and names of channels; None when the well has no image.
+        Pixels of shape (channel, y, x) and names of channels; None when the well has no image, or
+        one that cannot be read.
     """
-    from polystore import NotStoredError
+    from polystore import NotStoredError, UnreadableError
     from polystore.backends import open_image
 
     try:
         image = open_image(plate, well, name)
-    except NotStoredError:
+        level = image.level_count - 1
+        while level and max(image.shapes[level][-2:]) < side:
+            level -= 1
+        sizes = dict(zip(image.axes, image.shapes[level], strict=True))
+        names = tuple(image.channel_names) or ("",)
+        planes = [
+            _shrunk(image.read(level, c=channel, z=sizes.get("z", 1) // 2), side)
+            for channel in range(len(names))
+        ]
+    except (NotStoredError, UnreadableError):
         return None
-    level = image.level_count - 1
-    while level and max(image.shapes[level][-2:]) < side:
-        level -= 1
-    names = tuple(image.channel_names) or ("",)
-    planes = [_shrunk(image.read(level, c=channel), side) for channel in range(len(names))]
     return np.stack(planes), names
 
 
