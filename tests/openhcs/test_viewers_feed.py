@@ -14,15 +14,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from openhcs.pipeline import Outcome, WellFinished, WellStarted
-from openhcs.testing.viewers import RecordingViewer
+from openhcs.pipeline import Outcome, WellFinished, WellImage, WellStarted
+from openhcs.testing.viewers import RecordingViewer, ShownRun
 from openhcs.viewers import NapariFeed
+from openhcs.viewers._pictures import PictureReader, level_for, narrowed, pictures_of
+from openhcs.viewers._sink import send
+from polystore import Kind, Payload
+from polystore.backends import ChannelMeta, ImageMeta, ImageWriter, PlateLayout, create_plate
+from zmqruntime import Endpoint, Publisher, ZMQClient
 from zmqruntime.testing import free_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from openhcs.testing.viewers import ShownRun
+    from zmqruntime import Ack
+
+SHAPES = {"one": (300, 260), "two": (200, 210)}
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +43,27 @@ def own_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     left = {thread.name for thread in threading.enumerate()}
     assert not left & {"napari-feed", "recording-viewer"}
     assert not list(Path("/dev/shm").glob(f"zr-*-{os.getpid()}-*"))
+
+
+def finished_well(
+    shape: tuple[int, ...],
+    *,
+    name: str = "stitched",
+    field: int | None = None,
+    labels: tuple[str, ...] = (),
+) -> WellFinished:
+    image = WellImage(
+        name=name,
+        path=f"A/1/{name}",
+        field=field,
+        axes=("t", "channel", "z", "y", "x"),
+        shape=shape,
+        dtype="uint16",
+        channels=("DAPI", "GFP", "RFP")[: shape[1]],
+        labels=labels,
+        pixel_um=None,
+    )
+    return WellFinished(well="A01", outcome=Outcome.OK, seconds=1, reused=False, images=(image,))
 
 
 def has_everything(viewer: RecordingViewer, wells: tuple[str, ...]) -> bool:
@@ -147,15 +175,110 @@ def test_port_of_another_program_is_left_alone(shown_run: ShownRun) -> None:
         assert "goes on without napari" in " ".join(said)
 
 
+def test_hung_viewer_is_not_waited_for_at_the_end(shown_run: ShownRun) -> None:
+    """It is given up once it took nothing for a while, long before the last moment."""
+    port = free_endpoint().port
+    with (
+        RecordingViewer(port) as viewer,
+        NapariFeed(shown_run.out, "plate", port=port, tell=print, stalled_s=0.5) as feed,
+    ):
+        feed(shown_run.started())
+        feed(shown_run.finished("A01"))
+        assert viewer.wait_for(lambda it: has_everything(it, ("A01",)))
+        with viewer.held():
+            feed(shown_run.finished("A02"))
+            assert feed.finish(600).missed >= 3
+        assert viewer.wait_for(lambda it: has_everything(it, ("A01", "A02")))
+
+
+def test_plates_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    port = free_endpoint().port
+    runs = [ShownRun(tmp_path / name, shape=shape) for name, shape in SHAPES.items()]
+    with RecordingViewer(port) as viewer:
+        for run in [*runs, runs[0]]:  # the first plate once more: into the same layers
+            with NapariFeed(run.out, "plate", source=run.out, port=port, tell=print) as feed:
+                feed(run.started())
+                feed(run.finished("A01"))
+                assert feed.finish(30).missed == 0
+        layers = {name for name, _ in viewer.planes if "DAPI" in name}
+        shapes = {viewer.planes[name, ("A01",)].shape for name in layers}
+    assert len(layers) == 2
+    assert shapes == set(SHAPES.values())
+
+
+def test_level_lets_all_wells_and_planes_fit() -> None:
+    """384 wells x 3 channels of 2000 x 2000 and labels: 10 GiB at full size."""
+    event = finished_well((1, 3, 1, 2000, 2000), labels=("nuclei",))
+    assert level_for(event, 384, 16 << 30) == 0
+    assert level_for(event, 384, 2 << 30) == 2
+    assert level_for(finished_well((5, 3, 7, 2000, 2000)), 1, 1 << 30) == 0
+    assert level_for(finished_well((50, 3, 7, 2000, 2000)), 1, 1 << 30) == 2
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(0, "uint8"), (255, "uint8"), (256, "uint16"), (70_000, "uint32")]
+)
+def test_labels_take_the_smallest_type(most: int, expected: str) -> None:
+    labels = np.array([[0, most]], np.int32)
+    assert narrowed(labels).dtype == expected
+    np.testing.assert_array_equal(narrowed(labels), labels)
+
+
+def test_fields_are_places_in_one_layer(shown_run: ShownRun) -> None:
+    event = finished_well((1, 1, 1, 8, 8), name="max3", field=3)
+    reader = PictureReader(shown_run.out / "plate.zarr", "plate")
+    meta = ImageMeta(channels=(ChannelMeta("DAPI"),))
+    layout = PlateLayout.regular("p", rows=8, columns=12, wells=["A01"], images=["max3"])
+    create_plate(reader.path, layout)
+    with ImageWriter(reader.path, "A01", "max3", (1, 8, 8), np.uint16, meta) as image:
+        image.write_plane(np.ones((8, 8), np.uint16), c=0)
+        image.commit()
+    (picture,) = pictures_of(event)
+    payload = reader.read(picture, 0, "run")
+    assert (payload.name, payload.components.field) == ("max", 3)
+    assert payload.components.label() == "plate A01 f3 c0"
+
+
+def test_kinds_that_are_not_shown_are_refused() -> None:
+    endpoint = Endpoint("localhost", free_endpoint().port)
+    told: dict[str, Ack] = {}
+    heard = threading.Event()
+
+    def hear(key: str, ack: Ack) -> None:
+        told[key] = ack
+        if len(told) == 3:
+            heard.set()
+
+    payloads = {
+        "table": Payload(data={"area": np.arange(3.0)}, kind=Kind.TABLE),
+        "text": Payload(data="words", kind=Kind.TEXT),
+        "points": Payload(data=np.zeros((4, 2), np.float32), kind=Kind.POINTS),
+    }
+    with RecordingViewer(endpoint.port) as viewer, ZMQClient(endpoint, app="test") as client:
+        client.connect(10)
+        with Publisher(client, "payloads") as publisher:
+            publisher.on_ack(hear)
+            for key, payload in payloads.items():
+                send(publisher, payload, key=key, timeout=10)
+            assert heard.wait(10)
+        assert not viewer.planes
+    assert {(ack.code, str(ack.status)) for ack in told.values()} == {("kind", "failed")}
+    assert "not table" in told["table"].text
+
+
 def test_large_runs_are_sent_at_a_level_that_fits(shown_run: ShownRun) -> None:
     port = free_endpoint().port
     said: list[str] = []
     with (
         RecordingViewer(port) as viewer,
-        NapariFeed(shown_run.out, "plate", port=port, tell=said.append, most_bytes=1) as feed,
+        NapariFeed(shown_run.out, "plate", port=port, tell=said.append, most_bytes=30_000) as feed,
     ):
         feed(shown_run.started())
         feed(shown_run.finished("A01"))
         assert feed.finish(30).missed == 0
-        sent = viewer.planes["stitched DAPI", ("A01",)]
-        assert sent.shape[0] <= shown_run.shape[0]
+    ((name, sent),) = [
+        (name, plane) for (name, _), plane in viewer.planes.items() if name.endswith("DAPI")
+    ]
+    assert name.startswith("stitched 1:")  # whole pixels of another run are never drawn among these
+    assert sent.shape[0] < shown_run.shape[0]
+    assert "pixel" in " ".join(said)

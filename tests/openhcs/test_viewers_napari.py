@@ -15,8 +15,9 @@ import pytest
 
 from openhcs.viewers import NapariFeed, napari_command
 from openhcs.viewers.napari import LayerBook
+from openhcs.viewers.napari._stack import PlaneStack
 from polystore import Components, Kind, Payload
-from polystore.projection import ComponentModes, Projector
+from polystore.projection import Axis, ComponentModes, Projector
 from zmqruntime import Endpoint, ZMQClient, find_services
 from zmqruntime.testing import free_endpoint
 
@@ -51,10 +52,12 @@ def projector() -> Projector:
     return Projector(ComponentModes(), time.monotonic)
 
 
-def image(well: str, value: int, *, side: int = 32, channel: int = 0) -> Payload:
+def image(
+    well: str, value: int, *, side: int = 32, channel: int = 0, plate: str | None = None
+) -> Payload:
     return Payload(
         data=np.full((side, side), value, np.uint16),
-        components=Components(well=well, channel=channel),
+        components=Components(plate=plate, well=well, channel=channel),
         name="stitched",
         channel_name=("DAPI", "GFP")[channel],
         contrast_limits=(0.0, 1000.0),
@@ -113,6 +116,57 @@ def test_layer_that_the_user_removed_comes_back_with_the_next_image(viewer: Any)
     viewer.layers.clear()
     show(book, source, image("A01", 2))
     assert [layer.data.max() for layer in viewer.layers] == [2]
+
+
+def test_another_plate_gets_layers_of_its_own(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    show(book, source, image("A01", 1, plate="one"), image("A01", 2, plate="one", channel=1))
+    show(book, source, image("A01", 7, plate="two"))
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["stitched DAPI", "stitched GFP", "stitched DAPI (two)"]
+    assert [int(layer.data.max()) for layer in viewer.layers] == [1, 2, 7]
+    assert [layer.visible for layer in viewer.layers] == [False, False, True]
+    assert viewer.layers[2].colormap.name == viewer.layers[0].colormap.name
+
+
+def test_chosen_plate_is_shown_as_the_user_left_it(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    show(book, source, image("A01", 1, plate="one"), image("A01", 2, plate="one", channel=1))
+    viewer.layers[1].visible = False
+    show(book, source, image("A01", 7, plate="two"))
+    book.show_plate("one")
+    assert [layer.visible for layer in viewer.layers] == [True, False, False]
+    show(book, source, image("A01", 8, plate="two", channel=1))  # comes while it is not looked at
+    assert [layer.visible for layer in viewer.layers] == [True, False, False, False]
+    book.show_plate("two")
+    assert [layer.visible for layer in viewer.layers] == [False, False, True, True]
+
+
+def test_slider_stays_on_the_well_when_others_come_before_it(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    show(book, source, image("C03", 3), image("C03", 3, channel=1))
+    show(book, source, image("A01", 1), image("B02", 2), image("A01", 1, channel=1))
+    assert viewer.dims.current_step[0] == 2
+    assert viewer.layers[0].data[viewer.dims.current_step[0]].max() == 3
+
+
+def test_planes_of_different_sizes_move_only_what_has_come() -> None:
+    stack, wells = PlaneStack(), tuple(f"{row}{column:02}" for row in "ABCD" for column in range(9))
+    axes = (Axis("well", wells), Axis("z", ()))
+    stack.fit(axes, (1000, 1000), np.dtype(np.uint16))
+    stack.put((1, 0), np.full((1000, 1000), 5, np.uint16))
+    whole = stack.array.base
+    stack.fit(axes, (1003, 1001), np.dtype(np.uint16))
+    assert stack.array.base is whole  # wells differ by some pixels: nothing is made anew
+    assert stack.array.shape == (36, 1, 1003, 1001)
+    stack.fit(
+        (Axis("well", ("A00", *wells[1:], "Z09")), Axis("z", ())), (1500, 900), np.dtype("u4")
+    )
+    assert stack.array.shape == (37, 1, 1500, 900)
+    assert stack.array[1, 0, 999, 899] == 5
+    assert np.count_nonzero(stack.array) == 1000 * 900
+    stack.put((1, 0), np.full((3, 3), 6, np.uint32))
+    assert np.count_nonzero(stack.array) == 9
 
 
 def test_labels_become_a_labels_layer(viewer: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +23,7 @@ from polystore.backends import (
 from zmqruntime import Endpoint, InvalidRequestError, Subscriber, ZMQServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -75,6 +76,12 @@ class RecordingViewer:
         """Wait until a condition of this viewer holds; False when it does not in time."""
         with self._changed:
             return self._changed.wait_for(lambda: condition(self), timeout)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Take nothing in meanwhile, as a viewer does that hangs; its process answers."""
+        with self._changed:  # which the thread that takes in needs for every plane
+            yield
 
     @property
     def counters(self) -> dict[str, int]:

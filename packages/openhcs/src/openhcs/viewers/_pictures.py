@@ -71,7 +71,7 @@ class PictureReader:
         picture
             Which.
         level
-            How often the sides are halved; the coarsest level is taken where there are fewer.
+            How often the sides are halved; beyond the coarsest level pixels are left out.
         run
             Identity of the run.
 
@@ -94,9 +94,11 @@ class PictureReader:
             reader = open_labels(self.path, picture.well, image.name, labels)
         else:
             reader = open_image(self.path, picture.well, image.name)
-        level = min(level, reader.level_count - 1)
-        factor = reader.shapes[0][-1] / reader.shapes[level][-1]
-        plane = reader.read(level, c=picture.channel or 0, z=picture.z or 0, t=picture.t or 0)
+        stored = min(level, reader.level_count - 1)
+        every = 2 ** (level - stored)
+        factor = reader.shapes[0][-1] / reader.shapes[stored][-1] * every
+        plane = reader.read(stored, c=picture.channel or 0, z=picture.z or 0, t=picture.t or 0)
+        plane = plane[::every, ::every]
         name = labels or _name_of(image)
         pixel, windows, channel = reader.pixel_um, reader.windows, picture.channel
         return Payload(
