@@ -13,7 +13,7 @@ __all__ = ["Measure", "measures_of"]
 
 _STATISTICS: Final = {"Median": "median", "Mean": "mean", "MAD": "spread (MAD)"}
 _OF_OBJECTS: Final = re.compile(r"(?:(?P<table>.+?)_)?(?P<statistic>Mean|Median|MAD)_(?P<rest>.+)")
-_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+\d*|\d+")
 _SUFFIXES: Final = (("_um2", "µm²"), ("_um", "µm"), ("_px", "px"), ("_percent", "%"))
 _UNITS: Final = {
     "seconds": "s",
