@@ -25,14 +25,16 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "inspect",
         help="say what a plate holds, and what is missing, empty, doubled or unreadable",
-        description="Index a plate without reading pixels or writing to it. "
-        "Exit status 1 when something is wrong with the plate.",
+        description="Index a plate and open the header of every image, without reading pixels or "
+        "writing to the plate. Exit status 1 when something is wrong with it.",
     )
     parser.add_argument("plate", type=Path, help="the plate's folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--format", help="read it as this format instead of finding out")
     parser.add_argument(
-        "--deep", action="store_true", help="open the header of every file (some 40 µs each)"
+        "--quick",
+        action="store_true",
+        help="open few headers: damaged and identical files are not found",
     )
     parser.set_defaults(carry_out=_carry_out)
 
@@ -40,7 +42,7 @@ def add_to(commands: Commands) -> None:
 def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs.plates import describe, open_plate
 
-    index = open_plate(arguments.plate, format=arguments.format, deep=arguments.deep)
+    index = open_plate(arguments.plate, format=arguments.format, deep=not arguments.quick)
     facts = describe(index)
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
