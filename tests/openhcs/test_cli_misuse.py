@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -109,9 +108,7 @@ def test_wrong_use_is_said_in_one_line_and_nothing_is_done(
     assert sorted(place.rglob("*")) == before
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permissions do not bind root"
-)
+@pytest.mark.usefixtures("permissions_bind")
 @pytest.mark.parametrize("words", ["run plate --out locked/out", "inspect locked"])
 def test_folders_without_permission_are_named(
     place: Path,
