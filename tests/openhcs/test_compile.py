@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from openhcs._errors import CompileError
+from openhcs.execution._well_outputs import group_of, is_of, label_name
 from openhcs.functions import (
     Kind,
     Output,
@@ -332,7 +333,27 @@ def test_names_of_outputs_and_steps_never_meet(index: PlateIndex) -> None:
     ]
     stored = [output.stored for step in plan.steps for output in step.outputs]
     assert stored == ["image_quality", "image_quality_measure_image_quality_2"]
-    assert [step.image for step in plan.steps if step.image] == ["projectmax", "projectmax2"]
+    assert [step.image for step in plan.steps if step.image] == ["projectmax", "projectmax2v"]
+
+
+def test_images_of_one_step_are_never_taken_for_fields_of_another(index: PlateIndex) -> None:
+    names = ("blur", "blur1", "blur_1", "blur1v", "blur1v2v", "blurv")
+    steps = [Step(project_max, name=name, keep=True) for name in names]
+    images = [step.image for step in compile_pipeline(Pipeline(*steps), index).steps]
+    groups = {(image, field): group_of(str(image), field) for image in images for field in (0, 1, 10)}
+    assert len(set(groups.values())) == len(images) * 3
+    for (image, _), group in groups.items():
+        assert [other for other in images if is_of(group, other)] == [image]
+
+
+def test_labels_of_channels_that_are_spelled_alike_have_names_of_their_own() -> None:
+    channels = ("α", "β", "Cy 5")
+    assert [label_name("nuclei", channel, channels) for channel in channels] == [
+        "nuclei_--1",
+        "nuclei_--2",
+        "nuclei_Cy-5",
+    ]
+    assert label_name("nuclei", None, channels) == "nuclei"
 
 
 def keys_of(index: PlateIndex, *steps: Step) -> dict[str, Mapping[str, str]]:

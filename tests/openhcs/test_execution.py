@@ -60,7 +60,7 @@ import signal
 import sys
 from pathlib import Path
 
-from openhcs.functions import Axes, Kind, Output, function
+from openhcs.functions import Axes, Kind, Output, Prepared, function
 
 WORKER = "openhcs.execution._worker" in sys.modules and not hasattr(sys, "ps1")
 
@@ -122,6 +122,26 @@ def full(plane):
     """Find the disk full."""
     if os.environ.get("OMP_NUM_THREADS") == "1" and plane.shape[0] != 64:
         raise OSError(28, "No space left on device")
+    return plane
+
+
+class Filling:
+    """Find the disk full while learning."""
+
+    def wanted(self, parameters, *, vendor, available):
+        return available
+
+    def summarise(self, plane, parameters):
+        full(plane)
+        return {"mean": plane.mean(keepdims=True)}
+
+    def combine(self, summaries, parameters, *, shape, vendor):
+        return Prepared({})
+
+
+@function(preparation=Filling())
+def learning(plane, *, prepared):
+    """Learn."""
     return plane
 '''
 
@@ -467,6 +487,17 @@ def test_a_full_disk_stops_the_run_and_says_so(plate: Path, tmp_path: Path, func
     assert "full: make room" in str(result.reason)
     assert outcomes(result)["A01"] is Outcome.FAILED
     assert set(outcomes(result).values()) <= {Outcome.FAILED, Outcome.CANCELLED}
+
+
+def test_a_disk_that_fills_up_while_a_step_learns_is_said_to_be_full(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    plan = planned(plate, Pipeline(Step(functions.learning)))
+    result = run(plan, tmp_path / "out", workers=1)
+    assert result.outcome is Outcome.FAILED
+    assert "full: make room" in str(result.reason)
+    assert set(outcomes(result).values()) == {Outcome.CANCELLED}
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["reason"] == result.reason
 
 
 def test_one_folder_serves_one_run_at_a_time(plate: Path, tmp_path: Path) -> None:

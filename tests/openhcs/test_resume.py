@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from openhcs._errors import ResultFolderError
 from openhcs.execution import RunResult, run
 from openhcs.functions import (
     correct_illumination,
@@ -231,6 +232,23 @@ def test_a_plane_that_cannot_be_read_is_not_learned_from(runs: Runs) -> None:
     path.write_bytes(whole)
     assert runs().completed
     assert runs.learned == [False]
+
+
+def test_results_of_another_plate_are_not_touched(runs: Runs, tmp_path: Path) -> None:
+    other = tmp_path / "later" / "plate"
+    synthetic_plate(other, wells=WELLS[:1], grid=(2, 2), overlap=0.3, z=1, size_px=72, seed=7)
+    before = {path: path.stat().st_mtime_ns for path in runs.out.rglob("*") if path.is_file()}
+    with pytest.raises(ResultFolderError, match="another plate"):
+        Runs(other, runs.out)()
+    before.pop(runs.out / ".lock")
+    assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
+
+
+def test_a_plate_that_was_moved_is_the_same_plate(runs: Runs, tmp_path: Path) -> None:
+    runs.plate.rename(tmp_path / "moved")
+    moved = Runs(tmp_path / "moved", runs.out)
+    assert moved().completed
+    assert moved.done == {}
 
 
 def test_a_step_that_is_gone_leaves_nothing_behind(runs: Runs) -> None:

@@ -18,7 +18,32 @@ if TYPE_CHECKING:
     from openhcs.execution._result import WellResult
     from openhcs.pipeline import Plan
 
-__all__ = ["lay_out", "well_rows"]
+__all__ = ["check_plate", "lay_out", "well_rows"]
+
+
+def check_plate(plan: Plan, folder: ResultFolder) -> None:
+    """Refuse a folder with the results of another plate, before anything in it is touched.
+
+    A plate that was moved is the same plate as long as its files are, one whose files changed as
+    long as it stays where it is.
+
+    Raises
+    ------
+    ResultFolderError
+        If the results in the folder are of another plate.
+    """
+    there = (folder.read_run() or {}).get("plate", {})
+    index = plan.index
+    if not there or there.get("identity") == index.identity:
+        return
+    facts = (str(index.root), index.name, index.format, index.rows, index.columns)
+    if facts == tuple(there.get(name) for name in ("path", "name", "format", "rows", "columns")):
+        return
+    message = (
+        f"{folder.root} holds the results of another plate, {there.get('path')}: choose another "
+        f"folder for those of {index.root}"
+    )
+    raise ResultFolderError(message)
 
 
 def lay_out(plan: Plan, folder: ResultFolder) -> None:

@@ -15,7 +15,7 @@ from openhcs._errors import ResultFolderError, RunError, WorkerLostError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._log import RunLog
-from openhcs.execution._plate import lay_out, well_rows
+from openhcs.execution._plate import check_plate, lay_out, well_rows
 from openhcs.execution._preparation import Learning, learning_of
 from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._resume import WellState, other_wells, read_images, well_states
@@ -94,7 +94,7 @@ def run(
     Raises
     ------
     ResultFolderError
-        If the result folder cannot be used, or another process uses it.
+        If the result folder cannot be used, holds the results of another plate, or is in use.
     RunError
         If a step cannot learn from the plate what it needs.
     ValueError
@@ -105,6 +105,7 @@ def run(
         raise ValueError(message)
     folder = ResultFolder(out)
     with folder.opened(plan.index.root):
+        check_plate(plan, folder)
         try:
             log = RunLog(folder.log)
         except OSError as error:

@@ -296,7 +296,8 @@ class WellOutputs:
         found: dict[tuple[int | None, str], list[tuple[GroupKey, NDArray[Any]]]] = {}
         several = len({key.channel for key, _ in self._labels.get(output.stored, ())}) > 1
         for key, array in self._labels.pop(output.stored, ()):
-            name = label_name(output.stored, key.channel if several else None)
+            channel = key.channel if several else None
+            name = label_name(output.stored, channel, self._images[step.beside, key.field].channel)
             found.setdefault((key.field, name), []).append((key, array))
         for (field, name), planes in found.items():
             arrangement = self._images[step.beside, field]
@@ -320,18 +321,28 @@ class WellOutputs:
         place = arrangement.place(_on_axes(key, arrangement))
         group = group_of(step.beside, key.field)
         image = open_image(self._folder.plate, self._well, group)
-        names = (label_name(name, None), label_name(name, key.channel))
+        names = (name, label_name(name, key.channel, arrangement.channel))
         wanted = next((each for each in names if each in image.label_names), names[0])
         labels = open_labels(self._folder.plate, self._well, group, wanted)
         plane = labels.read(0, z=place["z"], t=place["t"])
         return _cropped(plane, image.attributes, place)
 
 
-def label_name(stored: str, channel: str | None) -> str:
-    """Name a label image: after its output, and its channel when there is one for each."""
+def label_name(stored: str, channel: str | None, channels: Sequence[str | None]) -> str:
+    """Name a label image: after its output, and its channel when there is one for each.
+
+    Channels whose names are alike but for signs that the format does not take get a number more.
+    """
     if channel is None:
         return stored
-    return stored + "_" + "".join(c if c.isalnum() and c.isascii() else "-" for c in channel)
+    spelled = [_spelled(each or "") for each in channels]
+    alike = spelled.count(_spelled(channel)) > 1
+    number = f"-{channels.index(channel) + 1}" if alike else ""
+    return f"{stored}_{_spelled(channel)}{number}"
+
+
+def _spelled(channel: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in channel)
 
 
 def _size_name(place: Mapping[str, int]) -> str:

@@ -21,7 +21,7 @@ from openhcs.pipeline._step import PREVIOUS, START
 from openhcs.pipeline._trial import trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from openhcs.pipeline._pipeline import Pipeline
     from openhcs.pipeline._step import Step
@@ -446,17 +446,22 @@ class _Resolver:
                     )
                 else:
                     stored.add(below[position])
-        names: Counter[str] = Counter()
         groups: dict[int, str] = {}
         for position, planned in enumerate(steps):
             if position in stored:
-                base = group_name(planned.name)
-                names[base] += 1
-                groups[position] = base if names[base] == 1 else f"{base}v{names[base]}"
+                groups[position] = group_name(planned.name, groups.values())
             beside = groups.get(below[position]) if position in below else None
             yield replace(planned, image=groups.get(position), beside=beside)
 
 
-def group_name(step: str) -> str:
-    """Give the name of the image group of a step; the format takes letters and digits alone."""
-    return "stitched" if step == "stitch" else re.sub(r"[^A-Za-z0-9]", "", step)
+def group_name(step: str, taken: Collection[str] = ()) -> str:
+    """Give the name of the image group of a step; the format takes letters and digits alone.
+
+    No name ends in a digit: the images of single fields have the number of the field there.
+    """
+    base = "stitched" if step == "stitch" else re.sub(r"[^A-Za-z0-9]", "", step)
+    name, count = base + "v" * base[-1:].isdigit(), 1
+    while name in taken:
+        count += 1
+        name = f"{base}{count}v"
+    return name

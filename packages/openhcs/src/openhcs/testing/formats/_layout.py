@@ -116,6 +116,9 @@ def encode_tiff(
     """
     import tifffile
 
+    if isinstance(tags.get("description"), str):
+        # As text, tifffile takes ASCII alone; microscopes write channel names as they are.
+        tags["description"] = tags["description"].encode()
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, bigtiff=False, byteorder="<") as writer:
         writer.write(
