@@ -140,7 +140,8 @@ def _table(well: str, kind: Kind, key: GroupKey, value: Mapping[str, Any]) -> pa
     length = 1 if kind is Kind.RECORD else len(next(iter(columns.values()), ()))
     keys = {"well": well, **key.present()}
     front = {
-        name: array_column(np.full(length, part, np.str_ if isinstance(part, str) else np.int32))
+        # An element type of str would be one letter long: numpy takes the length from the value.
+        name: array_column(np.full(length, part, None if isinstance(part, str) else np.int32))
         for name, part in keys.items()
         if name not in columns
     }
