@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 
-__all__ = ["at_least_one", "base_port"]
+__all__ = ["at_least_one", "base_port", "length"]
 
 _LAST_PORT = 65_535
 _DATA = 1000
@@ -36,6 +37,24 @@ def base_port(text: str) -> int:
     number = _whole(text)
     if not 1 <= number <= _LAST_PORT - _DATA:
         message = f"{text!r} is not a port from 1 to {_LAST_PORT - _DATA}"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
+def length(text: str) -> float:
+    """Read a length in µm.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is no number above 0.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (number > 0 and math.isfinite(number)):
+        message = f"{text!r} is not a length above 0 µm"
         raise argparse.ArgumentTypeError(message)
     return number
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs.cli._arguments import at_least_one, base_port
+from openhcs.cli._arguments import at_least_one, base_port, length
 from openhcs.cli._console import make_console, say
 from openhcs.cli._status import ExitStatus
 
@@ -59,6 +59,18 @@ def add_to(commands: Commands) -> None:
         "--missing",
         choices=["fail-well", "skip-group"],
         help="what a missing or unreadable plane means for its well (default: fail-well)",
+    )
+    parser.add_argument(
+        "--acquisition",
+        type=int,
+        metavar="N",
+        help="which one of a plate that was taken repeatedly",
+    )
+    parser.add_argument(
+        "--pixel-um",
+        type=length,
+        metavar="SIZE",
+        help="side of a pixel in µm, where the plate does not tell",
     )
     add_run_options(parser, viewer="none")
     parser.set_defaults(carry_out=_carry_out)
@@ -112,7 +124,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 def _planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path]:
     from openhcs._errors import MisuseError
-    from openhcs.pipeline import compile_pipeline, default_pipeline, load
+    from openhcs.pipeline import compile_pipeline, default_pipeline, load, nuclear_channel
     from openhcs.plates import open_plate
 
     if arguments.plate is None or arguments.out is None:
@@ -121,13 +133,17 @@ def _planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Pat
     pipeline = load(arguments.pipeline) if arguments.pipeline else None
     index = open_plate(arguments.plate, format=arguments.format)
     say(console, f"{index.name}: {len(index)} planes; {index.why}")
+    if pipeline is None:
+        say(console, f"Default pipeline: {nuclear_channel(index)[1]}")
     plan = compile_pipeline(
         pipeline or default_pipeline(index),
         index,
         wells=_wells(arguments.wells, index),
         fields=_numbers(arguments.fields) if arguments.fields is not None else None,
         channels=_names(arguments.channels) if arguments.channels is not None else None,
+        acquisition=arguments.acquisition,
         missing=arguments.missing or "fail-well",
+        pixel_um=None if arguments.pixel_um is None else (arguments.pixel_um,) * 2,
     )
     return plan, arguments.out
 
@@ -171,7 +187,17 @@ def _again(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     from openhcs._errors import MisuseError
     from openhcs.execution import load_run
 
-    options = ("plate", "pipeline", "format", "wells", "fields", "channels", "missing")
+    options = (
+        "plate",
+        "pipeline",
+        "format",
+        "wells",
+        "fields",
+        "channels",
+        "acquisition",
+        "missing",
+        "pixel_um",
+    )
     given = [name for name in options if getattr(arguments, name) is not None]
     if given:
         message = (
