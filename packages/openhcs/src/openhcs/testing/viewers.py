@@ -160,6 +160,7 @@ class ShownRun:
             layout = PlateLayout.regular(
                 "p", rows=8, columns=12, wells=self.wells, images=["stitched"]
             )
+            self.out.mkdir(parents=True, exist_ok=True)
             create_plate(plate, layout)
         meta = ImageMeta(channels=(ChannelMeta("DAPI"), ChannelMeta("GFP")), pixel_um=(0.65, 0.65))
         with ImageWriter(plate, well, "stitched", (2, *self.shape), np.uint16, meta) as image:

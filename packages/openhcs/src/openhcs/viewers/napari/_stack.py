@@ -75,7 +75,7 @@ class PlaneStack:
 
     def _holds(self, sides: tuple[int, int]) -> bool:
         height, width = self._whole.shape[-2:]
-        return sides[0] <= height and sides[1] <= width
+        return bool(sides[0] <= height and sides[1] <= width)
 
     def _make_anew(
         self, axes: tuple[Axis, ...], sides: tuple[int, int], dtype: np.dtype[Any]
