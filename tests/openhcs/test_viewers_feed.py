@@ -196,6 +196,7 @@ def test_plates_of_one_name_are_told_apart(tmp_path: Path) -> None:
     runs = [ShownRun(tmp_path / name, shape=shape) for name, shape in SHAPES.items()]
     with RecordingViewer(port) as viewer:
         for run in [*runs, runs[0]]:  # the first plate once more: into the same layers
+            run.out.mkdir(exist_ok=True)
             with NapariFeed(run.out, "plate", source=run.out, port=port, tell=print) as feed:
                 feed(run.started())
                 feed(run.finished("A01"))
