@@ -237,6 +237,7 @@ def run_and_tell(
     for note in plan.notes:
         say(console, f"Note: {note}", "yellow")
     _tell_refused(plan.refused, console)
+    reported = _reported_wells(out)
     cancel = threading.Event()
     begun = False
     with (
@@ -267,7 +268,10 @@ def run_and_tell(
             raise
         lack = ""
         try:
-            write_report(out)
+            if reported is not None and reported == (out / "wells.parquet").read_bytes():
+                (out / "report.html").touch()  # it shows just this table: it is as new as the table
+            else:
+                write_report(out)
         except OSError as error:  # the disk may be full: what was done is summed up all the same
             lack = str(error)
     _sum_up(result, console)
@@ -280,6 +284,16 @@ def run_and_tell(
         return result, ExitStatus.STOPPED
     whole = result.completed and not lack
     return result, ExitStatus.DONE if whole else ExitStatus.FAILED
+
+
+def _reported_wells(out: Path) -> bytes | None:
+    """Give the table that the report shows; None when there is no report of it as it is."""
+    table, report = out / "wells.parquet", out / "report.html"
+    try:
+        current = report.stat().st_mtime_ns >= table.stat().st_mtime_ns
+        return table.read_bytes() if current else None
+    except FileNotFoundError:
+        return None
 
 
 def _tell_refused(refused: Mapping[str, str], console: Console) -> None:
