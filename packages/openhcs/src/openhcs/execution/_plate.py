@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from openhcs._errors import ResultFolderError
+from openhcs._errors import PlateError, ResultFolderError
 from openhcs.execution._resume import slots
-from openhcs.plates import parse_well
+from openhcs.plates import parse_well, read_index
 from polystore import PolystoreError
 from polystore.backends import PlateLayout, create_plate, extend_plate
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from openhcs.execution._folder import ResultFolder
     from openhcs.execution._result import WellResult
     from openhcs.pipeline import Plan
+    from openhcs.plates import PlateIndex
 
 __all__ = ["check_plate", "lay_out", "well_rows"]
 
@@ -24,8 +25,7 @@ __all__ = ["check_plate", "lay_out", "well_rows"]
 def check_plate(plan: Plan, folder: ResultFolder) -> None:
     """Refuse a folder with the results of another plate, before anything in it is touched.
 
-    A plate that was moved is the same plate as long as its files are, one whose files changed as
-    long as it stays where it is.
+    A plate stays the same in its place, and elsewhere as long as it holds a file that was there.
 
     Raises
     ------
@@ -33,17 +33,24 @@ def check_plate(plan: Plan, folder: ResultFolder) -> None:
         If the results in the folder are of another plate.
     """
     there = (folder.read_run() or {}).get("plate", {})
-    index = plan.index
-    if not there or there.get("identity") == index.identity:
+    root = str(plan.index.root)
+    if there.get("path", root) == root or there.get("identity") == plan.index.identity:
         return
-    facts = (str(index.root), index.name, index.format, index.rows, index.columns)
-    if facts == tuple(there.get(name) for name in ("path", "name", "format", "rows", "columns")):
-        return
-    message = (
-        f"{folder.root} holds the results of another plate, {there.get('path')}: choose another "
-        f"folder for those of {index.root}"
-    )
-    raise ResultFolderError(message)
+    try:
+        earlier = _files(read_index(folder.work / "plate"))
+    except (PlateError, OSError):
+        earlier = frozenset()
+    if earlier.isdisjoint(_files(plan.plate)):
+        message = (
+            f"{folder.root} holds the results of another plate, {there['path']}: choose another "
+            f"folder for those of {root}"
+        )
+        raise ResultFolderError(message)
+
+
+def _files(index: PlateIndex) -> frozenset[tuple[Any, ...]]:
+    columns = (index.column(name).tolist() for name in ("path", "file_size", "mtime_ns"))
+    return frozenset(zip(*columns, strict=True))
 
 
 def lay_out(plan: Plan, folder: ResultFolder) -> None:

@@ -13,6 +13,7 @@ from openhcs.functions import Kind
 from polystore.backends import write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from openhcs.execution._folder import ResultFolder
@@ -22,9 +23,9 @@ __all__ = ["tidy"]
 
 
 def tidy(plan: Plan, folder: ResultFolder) -> None:
-    """Take away what an earlier run with other steps left for the wells of a plan.
+    """Take away what earlier runs with other steps left for the wells of a plan.
 
-    Only what that run's own record names is touched.
+    Only what the record of the last run or of the well names is touched.
 
     Raises
     ------
@@ -33,41 +34,39 @@ def tidy(plan: Plan, folder: ResultFolder) -> None:
     NotWrittenError
         If what is left cannot be put on record.
     """
-    earlier = folder.read_run()
-    if earlier is None:
-        return
-    there = {
-        (name, kind) for step in earlier.get("steps", []) for name, kind in step["outputs"].items()
+    planned = {output.stored for step in plan.steps for output in step.outputs}
+    begun = {
+        name
+        for step in (folder.read_run() or {}).get("steps", [])
+        for name, kind in step["outputs"].items()
+        if kind != Kind.LABELS
     }
-    planned = {(output.stored, str(output.kind)) for step in plan.steps for output in step.outputs}
-    images = {step.get("image") for step in earlier.get("steps", [])} - {None}
-    if there <= planned and images <= {step.image for step in plan.steps}:
-        return
-    tables = {name for name, kind in there - planned if kind != Kind.LABELS}
+    emptied: set[str] = set()
     for well in plan.wells:
+        record = folder.read_record(well) or {}
+        measures = record.get("measures", {})
+        tables = (begun | measures.keys()) - planned
         for name in tables:
             folder.table(name, well).unlink(missing_ok=True)
-        record = folder.read_record(well)
-        if record is not None:
-            kept = [_without_labels(plan, folder, image) for image in _left(plan, folder, record)]
-            measures = {
-                name: row for name, row in record.get("measures", {}).items() if name not in tables
-            }
+        emptied |= tables
+        images = read_images(record)
+        kept = [_without_labels(plan, folder, image) for image in _left(plan, folder, images)]
+        if tuple(kept) != images or tables & measures.keys():
             changed: dict[str, Any] = {
                 "images": [asdict(image) for image in kept],
-                "measures": measures,
+                "measures": {name: row for name, row in measures.items() if name not in tables},
             }
             folder.write_record(well, record | changed)
-    for name in tables:
+    for name in emptied:
         path = folder.root / name
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 
-def _left(plan: Plan, folder: ResultFolder, record: dict[str, Any]) -> list[WellImage]:
+def _left(plan: Plan, folder: ResultFolder, images: Iterable[WellImage]) -> list[WellImage]:
     """Remove the images of a well that the plan does not store, and give the others."""
     left: list[WellImage] = []
-    for image in read_images(record):
+    for image in images:
         if any(is_of(image.name, step.image) for step in plan.steps):
             left.append(image)
         else:
