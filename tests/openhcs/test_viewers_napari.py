@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from openhcs.viewers import NapariFeed, napari_command
+from openhcs.viewers import NapariFeed, RunWells, WellStatus, napari_command
 from openhcs.viewers.napari import LayerBook
 from openhcs.viewers.napari._stack import PlaneStack
 from polystore import Components, Kind, Payload
@@ -179,6 +179,28 @@ def test_labels_become_a_labels_layer(viewer: Any) -> None:
     )
     show(book, source, labels)
     assert type(viewer.layers["nuclei"]).__name__ == "Labels"
+
+
+def test_dock_tells_plates_of_one_name_apart(request: pytest.FixtureRequest) -> None:
+    pytest.importorskip(
+        "PyQt6.QtWidgets", reason="needs Qt's system libraries", exc_type=ImportError
+    )
+    request.getfixturevalue("qapp")
+    from openhcs.viewers.napari._runs_dock import RunsDock
+
+    dock = RunsDock()
+    for run, plate, state in [
+        ("1", "p #a", "ok"),
+        ("2", "p #b", "failed"),
+        ("3", "p #b", "failed"),
+    ]:
+        wells = (WellStatus(well="A01", state=state),)
+        assert dock.show(RunWells(run=run, plate=plate, title="p", wells=wells))
+        assert not dock.show(RunWells(run=run, plate=plate, title="p", wells=wells))
+    model = dock.widget.model()
+    assert [model.index(row, 0).data() for row in range(3)] == ["p", "p #b", "p #b"]
+    assert (dock.state_of("p #a", "A01"), dock.state_of("p #b", "A01")) == ("ok", "failed")
+    assert dock.plate_of("3") == "p #b"
 
 
 @pytest.fixture

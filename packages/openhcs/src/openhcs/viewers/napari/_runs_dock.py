@@ -9,8 +9,6 @@ from pyqt_reactive import Column, TreeModel, TreeView
 from pyqt_reactive.model import Aggregator, Node, Progress, Snapshot, progress, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from PyQt6.QtWidgets import QWidget
 
     from openhcs.viewers._run_status import RunWells
@@ -38,7 +36,7 @@ class RunsDock:
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        self._rows: dict[Hashable, Node] = {}
+        self._rows: dict[tuple[str, str], Node] = {}
         self._states: dict[tuple[str, str], str] = {}
         self._plates: dict[str, str] = {}
         self._folded = Aggregator({("run", "state"): worst(_STATES), ("run", "progress"): progress})
@@ -66,10 +64,17 @@ class RunsDock:
         """
         key = (run.run, "")
         new = key not in self._rows
-        self._plates[run.run] = run.plate
         if new:
             title = run.title or run.plate or run.run
+            same = {
+                self._plates[name]
+                for (name, well), node in self._rows.items()
+                if not well and node.fields.title == title
+            }
+            if same and run.plate not in same:  # another plate of the same name
+                title = run.plate
             self._rows[key] = Node(key=key, kind="run", fields=_Row(title=title, state="queued"))
+        self._plates[run.run] = run.plate
         for well in run.wells:
             self._states[run.plate, well.well] = well.state
             done = well.state == "ok"
