@@ -340,17 +340,19 @@ def test_images_of_one_step_are_never_taken_for_fields_of_another(index: PlateIn
     names = ("blur", "blur1", "blur_1", "blur1v", "blur1v2v", "blurv")
     steps = [Step(project_max, name=name, keep=True) for name in names]
     images = [step.image for step in compile_pipeline(Pipeline(*steps), index).steps]
-    groups = {(image, field): group_of(str(image), field) for image in images for field in (0, 1, 10)}
+    groups = {
+        (image, field): group_of(str(image), field) for image in images for field in (0, 1, 10)
+    }
     assert len(set(groups.values())) == len(images) * 3
     for (image, _), group in groups.items():
         assert [other for other in images if is_of(group, other)] == [image]
 
 
 def test_labels_of_channels_that_are_spelled_alike_have_names_of_their_own() -> None:
-    channels = ("α", "β", "Cy 5")
+    channels = ("µm", "βm", "Cy 5")
     assert [label_name("nuclei", channel, channels) for channel in channels] == [
-        "nuclei_--1",
-        "nuclei_--2",
+        "nuclei_-m-1",
+        "nuclei_-m-2",
         "nuclei_Cy-5",
     ]
     assert label_name("nuclei", None, channels) == "nuclei"

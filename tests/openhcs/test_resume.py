@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from openhcs._errors import ResultFolderError
-from openhcs.execution import RunResult, run
+from openhcs._errors import PlateError, ResultFolderError
+from openhcs.execution import RunResult, load_run, run
 from openhcs.functions import (
     correct_illumination,
     measure_image_quality,
@@ -245,7 +245,10 @@ def test_results_of_another_plate_are_not_touched(runs: Runs, tmp_path: Path) ->
 
 
 def test_a_plate_that_was_moved_is_the_same_plate(runs: Runs, tmp_path: Path) -> None:
+    runs()
     runs.plate.rename(tmp_path / "moved")
+    with pytest.raises(PlateError, match="no longer at"):
+        load_run(runs.out).plan()
     moved = Runs(tmp_path / "moved", runs.out)
     assert moved().completed
     assert moved.done == {}

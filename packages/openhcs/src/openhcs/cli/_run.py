@@ -342,6 +342,8 @@ def _sum_up(result: RunResult, console: Console) -> None:
     say(console, f"{len(result.wells)} wells: {', '.join(parts)}{again}, {result.seconds:.1f} s")
     if result.reason:
         say(console, result.reason, "red")
+    for note in result.notes:
+        say(console, f"Note: {note}", "yellow")
     bad = [well for well in result.wells if well.outcome not in {Outcome.OK, Outcome.CANCELLED}]
     if bad:
         table = Table("well", "outcome")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openhcs.execution._result import WellResult
 from openhcs.execution._well_outputs import group_of, is_of
 from openhcs.functions import Kind
 from openhcs.pipeline import Outcome, WellImage, step_keys
-from openhcs.plates import parse_well
 from polystore.backends import ImageSlot
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Plan, PlannedStep
 
-__all__ = ["WellState", "other_wells", "read_images", "slots", "well_states"]
+__all__ = ["WellState", "read_images", "slots", "well_result", "well_states"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,35 +83,6 @@ def well_states(
     return tuple(states)
 
 
-def other_wells(
-    plan: Plan,
-    folder: ResultFolder,
-    raw_keys: Mapping[str, str],
-    prepared: Mapping[str, str],
-) -> Mapping[str, Mapping[str, Any] | None]:
-    """Look at the wells of earlier runs that are not in the plan.
-
-    Returns
-    -------
-    Mapping
-        By well, in plate order: the record where its results are what the plan would give, else
-        None.
-    """
-    found: dict[str, Mapping[str, Any] | None] = {}
-    names = {path.stem for path in folder.records.glob("*.json")} - set(plan.wells)
-    for well in sorted(names, key=parse_well):
-        record = folder.read_record(well)
-        if record is None or not record.get("images") and not record.get("measures"):
-            continue
-        current = (
-            well in raw_keys
-            and record.get("outcome") == str(Outcome.OK)
-            and record.get("keys") == step_keys(plan.steps, raw_keys[well], prepared)
-        )
-        found[well] = record if current else None
-    return found
-
-
 def slots(plan: Plan) -> Mapping[str, tuple[ImageSlot, ...]]:
     """Give the image groups that each well of the plan will have, by well."""
     fields: dict[str, dict[int, None]] = {}
@@ -156,6 +127,22 @@ def read_images(record: Mapping[str, Any]) -> tuple[WellImage, ...]:
         }
         images.append(WellImage(**values))
     return tuple(images)
+
+
+def well_result(
+    well: str, record: Mapping[str, Any], *, seconds: float = 0.0, reused: bool = True
+) -> WellResult:
+    """Give the result of a well that is ok, as its record has it."""
+    return WellResult(
+        well=well,
+        outcome=Outcome.OK,
+        seconds=seconds,
+        reused=reused,
+        images=read_images(record),
+        error=None,
+        traceback=None,
+        steps={} if reused else dict(record["seconds"]),
+    )
 
 
 def _standing(

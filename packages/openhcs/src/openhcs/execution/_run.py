@@ -6,19 +6,19 @@ import errno
 import queue
 import secrets
 import time
-from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from openhcs._errors import ResultFolderError, RunError, WorkerLostError
+from openhcs._errors import ResultFolderError, RunError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._log import RunLog
+from openhcs.execution._others import OtherWells, other_wells
 from openhcs.execution._plate import check_plate, lay_out, well_rows
 from openhcs.execution._preparation import Learning, learning_of
 from openhcs.execution._result import RunResult, WellResult
-from openhcs.execution._resume import WellState, other_wells, read_images, well_states
+from openhcs.execution._resume import WellState, well_result, well_states
 from openhcs.execution._run_record import run_document
 from openhcs.execution._tables import write_wells
 from openhcs.execution._task import SummaryTask, WellTask, errno_of, write_work
@@ -46,7 +46,8 @@ from polystore.backends import (
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from openhcs.execution._executor import Executor
@@ -146,7 +147,7 @@ class _Run:
         self._happened: queue.SimpleQueue[Event | Ended] = queue.SimpleQueue()
         self._results: dict[str, WellResult] = {}
         self._records: dict[str, Mapping[str, Any]] = {}
-        self._others: Mapping[str, Mapping[str, Any] | None] = {}
+        self._others = OtherWells()
         self._reason: str | None = None
         self._started_at: dict[str, float] = {}
 
@@ -284,7 +285,7 @@ class _Run:
                 if not isinstance(item, Ended):
                     continue
                 task = pending.pop(item.name)
-                record = _record_of(item.future)
+                record = item.record()
                 if self._cancelled():
                     raise _StoppedError
                 self._stop_if_full(record.get("errno"))
@@ -366,7 +367,7 @@ class _Run:
         self._happened.put(Ended(name, future))
 
     def _well_ended(self, executor: Executor, item: Ended) -> None:
-        record = _record_of(item.future)
+        record = item.record()
         outcome = Outcome(record["outcome"])
         seconds = time.perf_counter() - self._started_at.get(item.name, time.perf_counter())
         if outcome is Outcome.OK:
@@ -381,7 +382,7 @@ class _Run:
         self, well: str, record: Mapping[str, Any], *, seconds: float, reused: bool
     ) -> None:
         self._records[well] = record
-        result = _finished(well, record, seconds=seconds, reused=reused)
+        result = well_result(well, record, seconds=seconds, reused=reused)
         self._results[well] = result
         self._tell(
             WellFinished(
@@ -443,19 +444,18 @@ class _Run:
             seconds=time.perf_counter() - self._clock,
             step_seconds=steps,
             reason=self._reason,
-            notes=tuple(self._notes()),
+            notes=tuple(self._others.notes()),
         )
         for note in result.notes:
             self._log.write(note)
         try:
             if (self._folder.plate / "zarr.json").exists():
                 settle_plate(self._folder.plate)
-            standing = {well: record for well, record in self._others.items() if record is not None}
-            others = [
-                _finished(well, record, seconds=0.0, reused=True)
-                for well, record in standing.items()
-            ]
-            rows = well_rows(self._plan, [*wells, *others], standing | self._records)
+            rows = well_rows(
+                self._plan,
+                [*wells, *self._others.results()],
+                {**self._others.standing, **self._records},
+            )
             write_wells(self._folder.wells, rows)
             self._write_run(result)
         except (PolystoreError, OSError) as error:
@@ -473,21 +473,6 @@ class _Run:
             )
         )
         return result
-
-    def _notes(self) -> Iterator[str]:
-        standing = [well for well, record in self._others.items() if record is not None]
-        if standing:
-            yield (
-                "The table of wells also holds wells of earlier runs, whose results are the same "
-                f"as this run's would be: {_listed(standing)}"
-            )
-        stale = [well for well, record in self._others.items() if record is None]
-        if stale:
-            yield (
-                "The folder also holds wells of earlier runs with another pipeline, other fields "
-                "or channels, or changed images; they are not in the table of wells, and running "
-                f"them again brings them up to date: {_listed(stale)}"
-            )
 
     def _write_run(self, result: RunResult | None) -> None:
         notes = {
@@ -510,33 +495,3 @@ class _Run:
         self._log.event(event)
         if self._on_event is not None:
             self._on_event(event)
-
-
-def _listed(wells: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(wells) - most} more" if len(wells) > most else ""
-    return ", ".join(wells[:most]) + more
-
-
-def _finished(
-    well: str, record: Mapping[str, Any], *, seconds: float, reused: bool
-) -> WellResult:
-    return WellResult(
-        well=well,
-        outcome=Outcome.OK,
-        seconds=seconds,
-        reused=reused,
-        images=read_images(record),
-        error=None,
-        traceback=None,
-        steps={} if reused else dict(record["seconds"]),
-    )
-
-
-def _record_of(future: Future[dict[str, Any]]) -> dict[str, Any]:
-    """Give the record of a task that is over, in whatever way."""
-    try:
-        return future.result()
-    except CancelledError:
-        return {"outcome": str(Outcome.CANCELLED), "error": "cancelled before it was begun"}
-    except WorkerLostError as error:
-        return {"outcome": str(Outcome.LOST), "error": f"{error}, twice"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs._errors import ResultFolderError
+from openhcs._errors import FormatNotRecognisedError, ResultFolderError
 from openhcs.execution._folder import ResultFolder
 from openhcs.pipeline import Outcome, compile_pipeline, from_source
 from openhcs.plates import open_plate
@@ -91,6 +91,12 @@ class RunRecord:
         CompileError
             If the pipeline does not run on it any more.
         """
+        if not self.plate.is_dir():
+            message = (
+                f"the plate of run {self.run_id} is no longer at {self.plate}: name the folder "
+                "where it is now, and the same result folder; what is finished is not done again"
+            )
+            raise FormatNotRecognisedError(message)
         index = open_plate(self.plate, format=self.plate_format)
         plan = compile_pipeline(
             self.pipeline,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openhcs.pipeline import Event, StepFinished, WellRetried, WellStarted
+from openhcs._errors import WorkerLostError
+from openhcs.pipeline import Event, Outcome, StepFinished, WellRetried, WellStarted
 
 if TYPE_CHECKING:
     import queue
@@ -20,6 +22,15 @@ class Ended:
 
     name: str
     future: Future[dict[str, Any]]
+
+    def record(self) -> dict[str, Any]:
+        """Give the record of the task, in whatever way it ended."""
+        try:
+            return self.future.result()
+        except CancelledError:
+            return {"outcome": str(Outcome.CANCELLED), "error": "cancelled before it was begun"}
+        except WorkerLostError as error:
+            return {"outcome": str(Outcome.LOST), "error": f"{error}, twice"}
 
 
 @dataclass(frozen=True, slots=True)
