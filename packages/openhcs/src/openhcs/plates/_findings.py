@@ -36,7 +36,10 @@ CODES: dict[str, tuple[Severity, str]] = {
     "PLATE_SIZE_ASSUMED": ("info", ""),
     "PLATEMAP_ENTRY_MISSING": ("warning", "Add the wells to the platemap."),
     "PLATEMAP_UNKNOWN_WELL": ("warning", "Correct the wells of the platemap."),
-    "POSITION_MISSING": ("warning", "Leave stitch out of the pipeline, or export the plate with positions."),
+    "POSITION_MISSING": (
+        "warning",
+        "Leave stitch out of the pipeline, or export the plate with positions.",
+    ),
     "SHAPE_MIX": ("error", "Re-export the odd planes, or leave their wells out."),
     "THUMBNAIL_SKIPPED": ("info", ""),
     "TOO_LARGE": ("error", "Check that this is the file that it should be."),
