@@ -155,6 +155,20 @@ def test_steps_channels_kinds_and_names_are_layers_and_the_rest_are_axes() -> No
     assert all(len(update.axes) == 4 for update in updates)
 
 
+def test_plates_are_layers_of_their_own_and_named_when_names_clash() -> None:
+    projector = Projector(ComponentModes(), FakeClock())
+    for plate in ("one", "two"):
+        projector.add(
+            Payload(
+                data=np.zeros((2, 2), np.uint8),
+                components=Components(plate=plate, well="A01"),
+                name="stitched",
+                channel_name="DAPI",
+            )
+        )
+    assert [update.name for update in projector.take()] == ["stitched DAPI", "stitched DAPI (two)"]
+
+
 def test_a_component_can_be_a_layer_instead_of_an_axis() -> None:
     modes = ComponentModes(well=Mode.LAYER, channel=Mode.AXIS)
     projector = Projector(modes, FakeClock())

@@ -233,7 +233,7 @@ class NapariFeed:
     def _serve(self, client: ZMQClient, publisher: Publisher) -> None:
         """Send news and pictures until the feed is closed; a viewer that is gone is waited for."""
         from polystore import PolystoreError
-        from zmqruntime import ZmqRuntimeError
+        from zmqruntime import ControlTimeout, ZmqRuntimeError
 
         silent_since: float | None = None
         told = False
@@ -248,13 +248,15 @@ class NapariFeed:
                 if picture is not None:
                     self._send_picture(publisher, picture)
             except ZmqRuntimeError as error:
+                silent = isinstance(error, ControlTimeout)
+                trouble = "it does not answer" if silent else str(error)
                 now = time.monotonic()
                 silent_since = now if silent_since is None else silent_since
                 if not told and now - silent_since > self._stalled_s:
                     told = True
-                    self._tell(f"napari does not take images, the run goes on: {error}")
+                    self._tell(f"napari does not take images, the run goes on: {trouble}")
                 with self._changed:
-                    self._trouble = str(error)
+                    self._trouble = trouble
                     self._changed.wait_for(lambda: self._ending, timeout=_AGAIN_S)
             except (PolystoreError, OSError) as error:
                 with self._changed:
