@@ -344,13 +344,15 @@ def test_fields_with_missing_planes_may_be_left_out(copied: Path, tmp_path: Path
 
 def test_a_worker_killed_once_costs_nothing(plate: Path, tmp_path: Path, functions: Any) -> None:
     events: list[Event] = []
-    plan = planned(plate, short(Step(functions.die, folder=str(tmp_path), times=1)))
+    die = Step(functions.die, folder=str(tmp_path), times=1)
+    plan = planned(plate, Pipeline(Step(project_max, keep=True), die))
     result = run(plan, tmp_path / "out", workers=1, on_event=events.append)
     assert result.completed
     (retried,) = [event for event in events if isinstance(event, WellRetried)]
     assert "SIGKILL" in retried.reason
     starts = [e.attempt for e in events if isinstance(e, WellStarted) and e.well == retried.well]
     assert starts == [1, 2]
+    assert not list((tmp_path / "out").rglob("*.partial"))
 
 
 def test_a_well_whose_worker_dies_twice_is_lost_and_the_run_is_not_complete(

@@ -194,6 +194,8 @@ class _Run:
 
     def _tidy(self) -> None:
         try:
+            if (self._folder.read_run() or {}).get("outcome") == "running":
+                remove_leftovers(self._folder.root)  # that run never came to its end
             tidy(self._plan, self._folder)
         except (PolystoreError, OSError) as error:
             message = f"what an earlier run left in {self._folder.root} cannot be removed: {error}"
@@ -220,7 +222,6 @@ class _Run:
         raw_keys: Mapping[str, str],
     ) -> None:
         try:
-            remove_leftovers(self._folder.root)
             write_work(self._folder, self._plan)
             self._write_run(None)
         except (PolystoreError, OSError) as error:
@@ -449,6 +450,8 @@ class _Run:
         for note in result.notes:
             self._log.write(note)
         try:
+            if self._started_at:
+                remove_leftovers(self._folder.root)  # of workers that had to be ended
             if (self._folder.plate / "zarr.json").exists():
                 settle_plate(self._folder.plate)
             rows = well_rows(
