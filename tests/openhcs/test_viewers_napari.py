@@ -198,6 +198,7 @@ def test_dock_tells_plates_of_one_name_apart(request: pytest.FixtureRequest) -> 
         assert dock.show(RunWells(run=run, plate=plate, title="p", wells=wells))
         assert not dock.show(RunWells(run=run, plate=plate, title="p", wells=wells))
     model = dock.widget.model()
+    assert model is not None
     assert [model.index(row, 0).data() for row in range(3)] == ["p", "p #b", "p #b"]
     assert (dock.state_of("p #a", "A01"), dock.state_of("p #b", "A01")) == ("ok", "failed")
     assert dock.plate_of("3") == "p #b"
