@@ -86,18 +86,23 @@ def _write_channel(
     brightest: dict[int, NDArray[np.uint16]] = {}
     down, right = spec.channel_shift(channel)
     stacked = spec.planes(channel) == spec.z
+    lit: dict[float, list[NDArray[np.float32]]] = {}  # planes as far above as below focus are alike
     for z in range(spec.planes(channel)):
-        blurred = defocus(canvas, blur_px(spec, scene, channel, z))
-        for place in places:
+        blur = blur_px(spec, scene, channel, z)
+        if blur not in lit:
+            blurred = defocus(canvas, blur)
+            lit[blur] = [
+                sample(blurred, place.y_px - down, place.x_px - right, spec.size_px) * light_profile
+                for place in places
+            ]
+        for place, light in zip(places, lit[blur], strict=True):
             key = PlaneKey(row=row, col=col, field=place.field, channel=channel, z=z, t=t)
-            light = sample(blurred, place.y_px - down, place.x_px - right, spec.size_px)
-            light *= light_profile
             rng = (
                 generator(spec.seed, Seed.NOISE, row, col, place.field, channel, z, t)
                 if spec.noise
                 else None
             )
-            pixels = expose(light, offset=spec.offset, read_noise=spec.read_noise, rng=rng)
+            pixels = expose(light.copy(), offset=spec.offset, read_noise=spec.read_noise, rng=rng)
             pixels.flat[hot] = 60_000
             if spec.projections and stacked:
                 seen = brightest.get(place.field)
