@@ -96,15 +96,17 @@ def well_rows(
     rows: list[dict[str, Any]] = []
     for well in sorted(wells, key=lambda well: parse_well(well.well)):
         row, column = parse_well(well.well)
+        record = records.get(well.well, {})
         values: dict[str, Any] = {
             "well": well.well,
             "row": row + 1,
             "column": column + 1,
             "outcome": str(well.outcome),
             "error": well.error,
-            "seconds": well.seconds,
+            # What the well took when it was done, also where this run only took it over.
+            "seconds": sum(record["seconds"].values()) if record else well.seconds,
         }
-        measures = records.get(well.well, {}).get("measures", {})
+        measures = record.get("measures", {})
         for step in plan.steps:
             for output in step.outputs:
                 values |= measures.get(output.stored, {})
