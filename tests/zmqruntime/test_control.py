@@ -30,6 +30,7 @@ from zmqruntime import (
     Request,
     RequestError,
     UnavailableError,
+    ZMQClient,
 )
 from zmqruntime.testing import free_endpoint, serve_in_thread
 
@@ -577,3 +578,18 @@ def test_many_threads_get_each_their_own_answers(client: ControlClient, seed: in
     for thread in threads:
         thread.join(SOON)
     assert wrong == []
+
+
+def test_a_handler_that_needs_a_capability_refuses_who_was_not_given_it() -> None:
+    with serve_in_thread(insecure=True) as server:
+        server.control.handle("wipe", lambda *_: {}, capability="fs:root:write")
+        server.control.handle("call", lambda *_: {}, capability="call:camera.snap")
+        with ZMQClient(server.endpoint, token="") as stranger:
+            stranger.connect()
+            assert stranger.control.request("call") == {}
+            with pytest.raises(ForbiddenError, match="fs:root:write") as refusal:
+                stranger.control.request("wipe")
+            assert refusal.value.details == {"capability": "fs:root:write"}
+        with ZMQClient(server.endpoint) as owner:
+            owner.connect()
+            assert owner.control.request("wipe") == {}

@@ -30,7 +30,7 @@ from zmqruntime._errors import (
 )
 from zmqruntime._messages import V_MAX, V_MIN, PushMessage, Reply, ReplyMessage, Request
 from zmqruntime._monitor import Monitor
-from zmqruntime._peer import Peer
+from zmqruntime._peer import OPEN_GRANTS, Peer
 from zmqruntime._repeats import Repeats
 from zmqruntime._workers import WorkerPool
 
@@ -69,6 +69,7 @@ class _Return:
 class _Registered:
     handler: Handler
     on_loop: bool
+    capability: str | None
 
 
 class ControlServer:
@@ -145,7 +146,14 @@ class ControlServer:
         if self.loop.running:
             self.loop.submit(self._close).result()
 
-    def handle(self, type_: str, handler: Handler, *, on_loop: bool = False) -> None:
+    def handle(
+        self,
+        type_: str,
+        handler: Handler,
+        *,
+        on_loop: bool = False,
+        capability: str | None = None,
+    ) -> None:
         """Answer a type of request.
 
         Parameters
@@ -157,8 +165,11 @@ class ControlServer:
         on_loop
             Run on the I/O thread, in the order of arrival, instead of on a worker. Only for
             handlers that take less than 5 ms and wait for nothing.
+        capability
+            What the peer needs, for example ``service:shutdown``; others are refused. None lets
+            every permitted peer ask.
         """
-        self._handlers[type_] = _Registered(handler, on_loop)
+        self._handlers[type_] = _Registered(handler, on_loop, capability)
 
     def on_peer_lost(self, callback: Callable[[Peer], object]) -> None:
         """Call a function, on the loop, when a peer that said hello is gone.
@@ -302,6 +313,7 @@ class ControlServer:
             permitted=self._open_to_all or owner or (known is not None and known.permitted),
             encoding=back.encoding,
             hello=known.hello if known is not None else None,
+            grants=OPEN_GRANTS if self._open_to_all else frozenset(),
         )
         try:
             _codec.check_lengths(content, type_=message.type, limits=self.limits)
@@ -336,6 +348,12 @@ class ControlServer:
             raise InvalidRequestError(
                 f"no request {request.type!r} here; known are {sorted(self._handlers)}",
                 code="unknown_type",
+            )
+        if registered.capability is not None and not peer.may(registered.capability):
+            raise ForbiddenError(
+                f"{request.type!r} needs the capability {registered.capability!r}, which {peer} "
+                "was not given",
+                details={"capability": registered.capability},
             )
         if request.key is not None:
             known = self._repeats.arrive(request.type, request.key, back)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zmqruntime._codec import Encoding
     from zmqruntime._handshake import Hello
 
-__all__ = ["Peer"]
+__all__ = ["OPEN_GRANTS", "Peer"]
+
+OPEN_GRANTS = frozenset({"call:*", "command:*", "pipeline:*", "state:*", "topic:*"})
+"""What an insecure server lets anybody do: use it, but neither stop it nor read its files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class Peer:
         How it writes, and is written to.
     hello
         What it said of itself, or None before it did.
+    grants
+        Capabilities it was given, in the notation of `fnmatch`; an owner needs none.
     """
 
     id: bytes
@@ -35,6 +41,17 @@ class Peer:
     permitted: bool
     encoding: Encoding
     hello: Hello | None = None
+    grants: frozenset[str] = frozenset()
+
+    def may(self, capability: str) -> bool:
+        """Say whether the peer may do something; what was not granted is denied.
+
+        Parameters
+        ----------
+        capability
+            For example ``service:shutdown`` or ``call:camera.snap``.
+        """
+        return self.owner or any(fnmatchcase(capability, grant) for grant in self.grants)
 
     def __str__(self) -> str:
         if self.hello is None:

@@ -118,7 +118,9 @@ class ZMQServer:
         )
         self.control.handle("ping", self._on_ping, on_loop=True)
         self.control.handle("hello", self._on_hello, on_loop=True)
-        self.control.handle("shutdown", self._on_shutdown, on_loop=True)
+        self.control.handle(
+            "shutdown", self._on_shutdown, on_loop=True, capability="service:shutdown"
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -377,7 +379,7 @@ class ZMQServer:
             process=self._process,
             bound=(self.bound,),
             insecure=self.insecure,
-            capabilities=("service:shutdown",) if peer.owner else (),
+            capabilities=("*",) if peer.owner else tuple(sorted(peer.grants)),
             limits={
                 "frame_bytes": limits.frame_bytes,
                 "request_bytes": limits.request_bytes,
@@ -390,8 +392,6 @@ class ZMQServer:
         return Reply(welcome.to_body(), "welcome")
 
     def _on_shutdown(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
-        if not peer.owner:
-            raise ForbiddenError(f"only the owner of {self.app} may stop it: show its token")
         self.loop.call_soon(self.request_stop, f"asked to stop by {peer}")
         return Reply()
 
