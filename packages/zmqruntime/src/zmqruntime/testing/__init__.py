@@ -1,8 +1,23 @@
-"""Doubles for programs that use zmqruntime: a clock, free ports, a server in this process."""
+"""Doubles for programs that use zmqruntime: a clock, free ports, servers, links that fail."""
 
 from __future__ import annotations
 
 from zmqruntime.testing._clock import FakeClock
+from zmqruntime.testing._endpoint_proxy import EndpointProxy, proxy_endpoint
+from zmqruntime.testing._faults import Ending, FaultProxy, Way
+from zmqruntime.testing._faulty_link import FaultyLink, LinkFault, random_faults
 from zmqruntime.testing._servers import free_endpoint, serve_in_thread
 
-__all__ = ["FakeClock", "free_endpoint", "serve_in_thread"]
+__all__ = [
+    "Ending",
+    "EndpointProxy",
+    "FakeClock",
+    "FaultProxy",
+    "FaultyLink",
+    "LinkFault",
+    "Way",
+    "free_endpoint",
+    "proxy_endpoint",
+    "random_faults",
+    "serve_in_thread",
+]
