@@ -29,7 +29,7 @@ def main() -> None:
     if behaviour == "babble":
         os.write(int(os.environ["ZMQRUNTIME_READY_FD"]), b"ready, I think\n")
         signal.pause()
-    server = ZMQServer(app, Endpoint(port=port))
+    server = ZMQServer(app, Endpoint(port=port), bind_address="127.0.0.1")
     server.control.handle("pid", lambda *_: {"pid": os.getpid()})
     server.control.handle("hang", lambda *_: time.sleep(600))
     server.control.handle("child", lambda *_: {"seen": what_a_child_sees()})

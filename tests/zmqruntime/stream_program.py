@@ -26,7 +26,7 @@ def receive(port: int, directory: Path, behaviour: str) -> None:
     """Say each key; behaviour hold keeps every item, any other releases it."""
     held = []
     with (
-        ZMQServer("viewer", Endpoint(port=port)) as server,
+        ZMQServer("viewer", Endpoint(port=port), bind_address="127.0.0.1") as server,
         Subscriber(server, directory=directory) as subscriber,
     ):
         say("ready")

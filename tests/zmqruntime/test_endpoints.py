@@ -92,7 +92,7 @@ def test_without_keys_only_loopback_is_served(asked: str, insecure: bool, host: 
 
 @pytest.mark.parametrize("asked", ["0.0.0.0", "10.0.0.7", "::"])
 def test_an_open_bind_without_keys_says_what_to_do(asked: str) -> None:
-    with pytest.raises(InsecureBindError, match=r"SSH tunnel.*insecure") as caught:
+    with pytest.raises(InsecureBindError, match=r"keys make.*insecure") as caught:
         bind_host(asked)
     assert isinstance(caught.value, PermissionError)
 

@@ -161,8 +161,8 @@ class Attachment:
             return
         here = self._client.endpoint
         url = replace(here, data_port_offset=welcome.ports.data - here.port).data_url
-        if self._socket is None or url != self._url:
-            self._open(url)
+        if self._socket is None or url != self._url or self._client.keys is not None:
+            self._open(url)  # a socket whose key was refused does not try again by itself
         self._end(GapReason.LINK, "the connection was made anew")
         self._attach()
 
@@ -182,6 +182,7 @@ class Attachment:
         socket.setsockopt(zmq.SNDHWM, 0)  # credit bounds what is under way, not libzmq
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.IPV6, 1 if "[" in url else 0)
+        self._client.secure(socket)
         self._subscribed = set()
         self._socket, self._url = socket, url
         self._loop.register(socket, self._on_subscriptions)

@@ -7,6 +7,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+import zmq
+
 from zmqruntime import _owner
 from zmqruntime._control_client import ControlClient
 from zmqruntime._errors import (
@@ -24,16 +26,43 @@ from zmqruntime._polling import Deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
+    from pathlib import Path
     from typing import Self
 
     from zmqruntime._endpoints import Endpoint
     from zmqruntime._messages import Reply
+    from zmqruntime.security import ClientKeys, KeyFolder
 
     HelloExtras = Callable[[], Mapping[str, Any]]
 
 __all__ = ["ZMQClient"]
 
 logger = logging.getLogger(__name__)
+
+_REFUSALS = 3  # handshakes that broke off one after another, before the key is to blame
+
+
+def _find_keys(
+    endpoint: Endpoint,
+    keys: ClientKeys | KeyFolder | Path | str | None,
+    server_key: str | None,
+) -> ClientKeys | None:
+    """Find our pair and the service's key: as given, or as the user's own service left them."""
+    if keys is None:
+        # the lock files are looked at first: without keys nothing of security is imported
+        if not endpoint.is_loopback or not _owner.has_server_key(endpoint.port):
+            return None
+        from zmqruntime.security._local import local_client_keys
+
+        return local_client_keys(endpoint.port)
+    from zmqruntime.security import ClientKeys, KeyFolder
+
+    if isinstance(keys, ClientKeys):
+        return keys if server_key is None else ClientKeys(keys.pair, server_key)
+    folder = KeyFolder.of(keys)
+    if server_key is not None:
+        return ClientKeys(folder.pair(), server_key)
+    return folder.client_keys(endpoint.host, endpoint.port)
 
 
 class ZMQClient:
@@ -52,7 +81,13 @@ class ZMQClient:
     token
         Token of the service. None looks for the one that a service of this user on this
         computer leaves; it is looked for again at every hello, because a service that starts
-        again has a new one.
+        again has a new one. With `keys` it is not looked for: the key says who we are.
+    keys
+        What reaches a service with keys on another computer: a folder that `zmqruntime keys`
+        made, with the service's key pinned in it, or `ClientKeys`. None is enough for a service
+        of this user on this computer, and for one without keys.
+    server_key
+        Public key that the service must have, when `keys` is a folder that does not say it.
     hello_extras
         Called, on the loop, for fields to add to each hello.
 
@@ -84,8 +119,12 @@ class ZMQClient:
         version: str = "",
         role: str = "client",
         token: str | None = None,
+        keys: ClientKeys | KeyFolder | Path | str | None = None,
+        server_key: str | None = None,
         hello_extras: HelloExtras | None = None,
     ) -> None:
+        if server_key is not None and keys is None:
+            raise ValueError("a pinned server_key needs keys of our own: pass keys= too")
         self.endpoint = endpoint
         self.app = app
         self.version = version
@@ -93,9 +132,17 @@ class ZMQClient:
         self.peer_id = os.urandom(8).hex()
         self.incarnation = os.urandom(8).hex()
         self.loop = IOThread(f"{app}-to-{endpoint.port}")
-        self.control = ControlClient(self.loop, endpoint.control_url, token=token)
+        self._keys = _find_keys(endpoint, keys, server_key)
+        self._keys_given = keys is not None
+        self._refusals = 0
+        self._revoked = ""
+        self.control = ControlClient(
+            self.loop, endpoint.control_url, token=token, secure=self.secure
+        )
         self.control.on_connected(self._say_hello)
         self.control.on_lost(self._on_lost)
+        self.control.on_refused(self._on_refused_handshake)
+        self.control.on_push("revoked", self._on_revoked)
         self._given_token = token
         self._hello_extras = hello_extras
         self._process = _owner.process_info()
@@ -176,6 +223,16 @@ class ZMQClient:
             f"nothing answered at {self.endpoint} within {timeout:g} s: is the service running?"
         )
 
+    @property
+    def keys(self) -> ClientKeys | None:
+        """Our pair, and the key that the service must have; None without keys."""
+        return self._keys
+
+    def secure(self, socket: zmq.Socket[bytes]) -> None:
+        """Give a further socket to the same service its keys, before it connects; on the loop."""
+        if self._keys is not None:
+            self._keys.secure(socket)
+
     def close(self) -> None:
         """Close the connection; any thread but the loop. Twice is harmless."""
         if self._closed:
@@ -220,7 +277,7 @@ class ZMQClient:
         future.add_done_callback(self._on_answer)
 
     def _compose_hello(self) -> Hello:
-        if self._given_token is None and self.endpoint.is_loopback:
+        if self._given_token is None and not self._keys_given and self.endpoint.is_loopback:
             self.control.token = _owner.read_token(self.endpoint.port)
         return Hello(
             v_min=V_MIN,
@@ -233,6 +290,43 @@ class ZMQClient:
             host_digest=_owner.host_digest(),
             extras=dict(self._hello_extras() if self._hello_extras is not None else {}),
         )
+
+    def _on_refused_handshake(self, event: int) -> None:
+        """Find out what is wrong with our keys, and say it to who waits; on the loop."""
+        if not self._keys_given and self.endpoint.is_loopback:
+            keys = _find_keys(self.endpoint, None, None)
+            if keys != self._keys:  # a service that was there before us, or came back with keys
+                self._keys = keys
+                self.control.reopen()
+                return
+        self._refusals += 1
+        why = self._explain_refusal(event)
+        if why:
+            self._refused(HandshakeError(why))
+
+    def _explain_refusal(self, event: int) -> str:
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            if self._keys is None:
+                return "refused the connection"
+            pair = self._keys.pair
+            why = self._revoked or f"our key {pair.name!r} ({pair.public}) is not authorised there"
+            return f"{why}; on the server: zmqruntime keys authorize {pair.name}.pub --role ROLE"
+        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            if self._keys is None:
+                return "serves only who has a key: pass keys= (see zmqruntime keys --help)"
+            return "has no keys, and we were told the key that it must have; nothing was sent"
+        if self._keys is not None and self._refusals >= _REFUSALS:
+            return (
+                f"does not have the key that we were told it has ({self._keys.server_key}): ask "
+                "whoever runs it for its server.pub, and beware of who else may answer there"
+            )
+        return ""
+
+    def _on_revoked(self, body: dict[str, Any]) -> None:
+        """Believe a server that says it will cut us off."""
+        self._revoked = str(body.get("message", ""))[:1000] or "the key was revoked"
+        logger.warning("%s: %s", self.endpoint, self._revoked)
+        self.control.declare_lost(self._revoked)
 
     def _refused(self, error: Exception) -> None:
         self._greeting = False
@@ -254,6 +348,7 @@ class ZMQClient:
             return
         except PeerError:
             return  # lost, so the next connection says hello again, or closed
+        self._refusals, self._revoked = 0, ""
         self._watch_process(welcome)
         with self._changed:
             self._welcome = welcome

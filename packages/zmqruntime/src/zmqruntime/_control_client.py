@@ -39,6 +39,11 @@ _HEARTBEAT_MS = 1000
 _RECONNECT_MS = 50
 _RECONNECT_MOST_MS = 1000
 _MOST_READ = 64
+_REFUSED = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
 _FULL_RETRY_S = 0.01
 
 
@@ -69,6 +74,8 @@ class ControlClient:
         Where the server listens, ``tcp://127.0.0.1:5555``.
     token
         Token to show with every request, or None.
+    secure
+        Called with each socket before it connects, to give it its keys; None leaves it without.
 
     Notes
     -----
@@ -79,15 +86,26 @@ class ControlClient:
     answers that a later try may succeed (waits of 50 ms doubling to 2 s, within the deadline).
     """
 
-    def __init__(self, loop: IOThread, url: str, *, token: str | None = None) -> None:
+    def __init__(
+        self,
+        loop: IOThread,
+        url: str,
+        *,
+        token: str | None = None,
+        secure: Callable[[zmq.Socket[bytes]], object] | None = None,
+    ) -> None:
         self.loop = loop
         self.url = url
         self.token = token
+        self.secure = secure
         self.counters: Counter[str] = Counter()
         self._pending: dict[str, _Pending] = {}
         self._pushes: defaultdict[str, list[Callable[[dict[str, Any]], object]]] = defaultdict(list)
         self._connected_callbacks: list[Callable[[], object]] = []
         self._lost_callbacks: list[Callable[[str], object]] = []
+        self._refused_callbacks: list[Callable[[int], object]] = []
+        self._reopening: TimerHandle | None = None
+        self._reopen_backoff = Backoff()
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: Monitor | None = None
         self._flushing: TimerHandle | None = None
@@ -294,6 +312,18 @@ class ControlClient:
         """Call a function, on the loop, with a reason, whenever a connection broke."""
         self._lost_callbacks.append(callback)
 
+    def on_refused(self, callback: Callable[[int], object]) -> None:
+        """Call a function, on the loop, with libzmq's event, whenever a handshake failed."""
+        self._refused_callbacks.append(callback)
+
+    def reopen(self) -> None:
+        """Connect with a new socket, because the old one's keys are not right; on the loop."""
+        if self._socket is None:
+            return
+        self.declare_lost("the connection is made anew")
+        self._close_socket()
+        self._open()
+
     def declare_lost(self, reason: str) -> None:
         """Treat the connection as broken, because somebody knows; on the loop, or handed to it.
 
@@ -356,8 +386,10 @@ class ControlClient:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
+        if self.secure is not None:
+            self.secure(socket)
         self._socket = socket
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _REFUSED
         self._monitor = Monitor(self.loop, socket, events, self._on_events)
         self.loop.register(socket, self._on_readable)
         socket.connect(self.url)
@@ -365,6 +397,11 @@ class ControlClient:
     def _close(self) -> None:
         for pending in tuple(self._pending.values()):
             self._fail(pending, self._closed_here())
+        if self._reopening is not None:
+            self._reopening.cancel()
+        self._close_socket()
+
+    def _close_socket(self) -> None:
         if self._socket is None or self._monitor is None:
             return
         self.connected = False
@@ -437,12 +474,27 @@ class ControlClient:
                 self.declare_lost("the connection broke")
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._on_handshake()
+            elif event & _REFUSED:
+                self._on_refused_handshake(event)
+
+    def _on_refused_handshake(self, event: int) -> None:
+        """Try again by ourselves where libzmq does not: it takes some refusals for final."""
+        if event != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and self._reopening is None:
+
+            def again() -> None:
+                self._reopening = None
+                self.reopen()
+
+            self._reopening = self.loop.call_later(self._reopen_backoff.next(), again)
+        for callback in self._refused_callbacks:
+            self.loop.call_soon(callback, event)
 
     def _on_handshake(self) -> None:
         if self._socket is None or self.connected:
             return
         self._socket.getsockopt(zmq.EVENTS)  # makes the socket see its new connection
         self.connected = True
+        self._reopen_backoff.reset()
         for callback in self._connected_callbacks:
             self.loop.call_soon(callback)
         self._flush()

@@ -30,7 +30,7 @@ from zmqruntime._errors import (
 )
 from zmqruntime._messages import V_MAX, V_MIN, PushMessage, Reply, ReplyMessage, Request
 from zmqruntime._monitor import Monitor
-from zmqruntime._peer import OPEN_GRANTS, Peer
+from zmqruntime._peer import NOWHERE, OPEN_GRANTS, Peer
 from zmqruntime._repeats import Repeats
 from zmqruntime._workers import WorkerPool
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from zmqruntime._handshake import Hello
     from zmqruntime._loop import IOThread
+    from zmqruntime._peer import Source
+    from zmqruntime.security._gate import Gate
 
     Handler = Callable[[Request, Peer], Mapping[str, Any] | Reply | None]
 
@@ -89,6 +91,9 @@ class ControlServer:
         Caps on what peers may send.
     workers
         Most slow handlers at a time.
+    gate
+        Decides who is let in and what each may do; None for a server that only this computer
+        reaches.
 
     Notes
     -----
@@ -110,9 +115,11 @@ class ControlServer:
         open_to_all: bool = False,
         limits: Limits | None = None,
         workers: int = 4,
+        gate: Gate | None = None,
     ) -> None:
         self.loop = loop
         self.url = url
+        self.gate = gate
         self.limits = limits or Limits()
         self.counters: Counter[str] = Counter()
         self._token = token.encode()
@@ -126,6 +133,8 @@ class ControlServer:
         self._monitor: Monitor | None = None
         self._looking = False
         self.handle("ping", self._on_ping, on_loop=True)
+        if gate is not None:
+            gate.on_changed(self._part)
 
     def open(self) -> None:
         """Bind and begin to answer, on a loop that is started if it was not.
@@ -243,12 +252,17 @@ class ControlServer:
             socket.setsockopt(zmq.MAXMSGSIZE, self.limits.request_bytes + 64 * 1024)
             socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
+            if self.gate is not None:
+                self.gate.prepare(socket)
             bind_socket(socket, self.url)
         except BaseException:
             socket.close(linger=0)
             raise
         self._socket = socket
-        self._monitor = Monitor(self.loop, socket, zmq.EVENT_DISCONNECTED, self._on_disconnected)
+        events, detail = zmq.EVENT_DISCONNECTED, None
+        if self.gate is not None:
+            events, detail = events | zmq.EVENT_ACCEPTED, self.gate.on_event
+        self._monitor = Monitor(self.loop, socket, events, self._on_events, detail=detail)
         self.loop.register(socket, self._on_readable)
 
     def _close(self) -> None:
@@ -263,13 +277,19 @@ class ControlServer:
         for _ in range(_MOST_READ):
             if self._socket is None:
                 return
+            source = NOWHERE
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                if self.gate is None:
+                    frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                else:
+                    first = self._socket.recv(zmq.NOBLOCK, copy=False)
+                    source = self.gate.source_of(first)
+                    frames = [first.bytes, *self._socket.recv_multipart(zmq.NOBLOCK)]
             except zmq.Again:
                 return
-            self._receive(frames)
+            self._receive(frames, source)
 
-    def _receive(self, frames: Sequence[bytes]) -> None:
+    def _receive(self, frames: Sequence[bytes], source: Source = NOWHERE) -> None:
         """Serve one message; whatever is wrong with it is answered or counted."""
         self.counters["received"] += 1
         try:
@@ -284,19 +304,22 @@ class ControlServer:
             self._refuse(back, FrameError("expected an empty delimiter, then a message"))
             return
         try:
-            self._serve(content, back)
-        except FrameError as error:
+            self._serve(content, back, source)
+        except (FrameError, RequestError) as error:
             self._refuse(back, error)
 
-    def _serve(self, content: Sequence[bytes], back: _Return) -> None:
+    def _serve(self, content: Sequence[bytes], back: _Return, source: Source) -> None:
         peer_id = back.envelope[0]
         known = self._peers.get(peer_id)
         # Routing ids that begin with a zero byte are given by libzmq and never given again;
         # one that a peer chose itself proves nothing.
-        if peer_id[:1] != b"\0":
+        if peer_id[:1] != b"\0" or (known is not None and known.source.key != source.key):
             known = None
-        if known is None or not known.permitted:
-            longest = max(map(len, content))
+        authenticated = self.gate is not None and self.gate.keyed
+        longest = max(map(len, content))
+        if authenticated and longest > self.limits.stranger_bytes:
+            self._require_admission(source)
+        if not authenticated and (known is None or not known.permitted):
             if longest > self.limits.stranger_bytes and not self._permits(self._glimpse(content)):
                 raise FrameTooLargeError(
                     f"frame of {longest} bytes: at most {self.limits.stranger_bytes} are allowed "
@@ -306,16 +329,8 @@ class ControlServer:
                 raise FrameTooLargeError(f"{len(content)} frames: too many")
         message = _codec.decode_request(content[0])
         back = replace(back, id=message.id, trace=message.trace, wanted=bool(message.id))
-        owner = self._is_owner(message.token)
-        peer = Peer(
-            id=peer_id,
-            owner=owner or (known is not None and known.owner),
-            permitted=self._open_to_all or owner or (known is not None and known.permitted),
-            encoding=back.encoding,
-            hello=known.hello if known is not None else None,
-            grants=OPEN_GRANTS if self._open_to_all else frozenset(),
-        )
         try:
+            peer = self._identify(message.token, back, known, source)
             _codec.check_lengths(content, type_=message.type, limits=self.limits)
             _codec.check_counts(message.body, self.limits)
             request = Request(
@@ -330,6 +345,62 @@ class ControlServer:
             self._dispatch(request, peer, back, version=message.v)
         except (FrameError, RequestError) as error:
             self._refuse(back, error)
+
+    def _require_admission(self, source: Source) -> None:
+        """Refuse a long message before it is decoded, if its sender is not let in any more."""
+        if self.gate is not None and not self.gate.admits(source):
+            raise ForbiddenError("this key is not authorised here", code="unauthenticated")
+
+    def _identify(
+        self, token: str | None, back: _Return, known: Peer | None, source: Source
+    ) -> Peer:
+        """Say who asks, by its connection, its token and what is remembered of it."""
+        owner = self._is_owner(token)
+        permitted = self._open_to_all or owner or (known is not None and known.permitted)
+        grants, name, witness = OPEN_GRANTS if self._open_to_all else frozenset(), "", None
+        if self.gate is not None:
+            standing = self.gate.judge(source, token)
+            permitted = permitted or standing.permitted
+            grants, name, witness = standing.grants, standing.name, self._witness
+        return Peer(
+            id=back.envelope[0],
+            owner=owner or (known is not None and known.owner),
+            permitted=permitted,
+            encoding=back.encoding,
+            hello=known.hello if known is not None else None,
+            grants=grants,
+            source=source,
+            name=name,
+            witness=witness,
+        )
+
+    def _witness(self, peer: Peer, capability: str, allowed: bool) -> None:
+        """Write down that a capability was asked for; any thread."""
+        if self.gate is not None:
+            verdict = "allowed" if allowed else "denied"
+            self.gate.note(
+                peer.source, peer.name, what="may", capability=capability, verdict=verdict
+            )
+
+    def _note(
+        self,
+        request: Request,
+        peer: Peer,
+        capability: str,
+        verdict: str,
+        *,
+        ms: float | None = None,
+    ) -> bool:
+        """Write down what became of a request; False when that is wanted and cannot be done."""
+        return self.gate is None or self.gate.note(
+            peer.source,
+            peer.name,
+            what=request.type,
+            capability=capability,
+            verdict=verdict,
+            trace=request.trace or "",
+            ms=ms,
+        )
 
     def _dispatch(self, request: Request, peer: Peer, back: _Return, *, version: int) -> None:
         if request.type not in _OPEN_TYPES and not V_MIN <= version <= V_MAX:
@@ -349,12 +420,15 @@ class ControlServer:
                 f"no request {request.type!r} here; known are {sorted(self._handlers)}",
                 code="unknown_type",
             )
-        if registered.capability is not None and not peer.may(registered.capability):
+        if registered.capability is not None and not peer.holds(registered.capability):
+            self._note(request, peer, registered.capability, "denied")
             raise ForbiddenError(
                 f"{request.type!r} needs the capability {registered.capability!r}, which {peer} "
                 "was not given",
                 details={"capability": registered.capability},
             )
+        if registered.capability is not None:
+            self._require_record(registered.capability, request, peer)
         if request.key is not None:
             known = self._repeats.arrive(request.type, request.key, back)
             if isinstance(known, Reply):
@@ -362,18 +436,39 @@ class ControlServer:
             if known is not True:
                 return
         if registered.on_loop:
-            self._finish(request, back, self._call(registered.handler, request, peer))
+            self._finish(request, back, self._call(registered, request, peer))
             return
 
         def job() -> None:
-            outcome = self._call(registered.handler, request, peer)
+            outcome = self._call(registered, request, peer)
             with suppress(LoopStoppedError):  # the server stopped meanwhile
                 self.loop.call_soon(self._finish, request, back, outcome)
 
         if not self._pool.offer(job):
             self._finish(request, back, BusyError("too many requests wait", retryable=True))
 
-    def _call(self, handler: Handler, request: Request, peer: Peer) -> Reply | RequestError:
+    def _require_record(self, capability: str, request: Request, peer: Peer) -> None:
+        """Refuse what must not happen without a record, while there can be none."""
+        if self.gate is None or not self.gate.is_privileged(capability):
+            return
+        if not self._note(request, peer, capability, "begun"):
+            raise UnavailableError(
+                f"{request.type!r} is refused while the audit log of this server cannot be written",
+                retryable=True,
+            )
+
+    def _call(self, registered: _Registered, request: Request, peer: Peer) -> Reply | RequestError:
+        """Run a handler, and write down how it went if that takes a capability."""
+        if self.gate is None or (registered.capability is None and request.type != "hello"):
+            return self._run(registered.handler, request, peer)
+        began = time.monotonic()
+        outcome = self._run(registered.handler, request, peer)
+        verdict = "ok" if isinstance(outcome, Reply) else f"failed:{outcome.code}"
+        ms = round(1000 * (time.monotonic() - began), 3)
+        self._note(request, peer, registered.capability or "", verdict, ms=ms)
+        return outcome
+
+    def _run(self, handler: Handler, request: Request, peer: Peer) -> Reply | RequestError:
         """Run a handler; what it raises becomes an answer."""
         if request.expired:
             return DeadlineError(f"{request.type!r} was not begun before its deadline")
@@ -480,6 +575,14 @@ class ControlServer:
             return False
         return True
 
+    def _part(self, key: str, why: str) -> None:
+        """Tell the peers that have a key why they are cut off, and forget them; on the loop."""
+        message = PushMessage(v=V_MAX, type="revoked", body={"message": why})
+        for peer in self.peers:
+            if peer.source.key == key:
+                self._push(peer.id, message)
+                self._forget(peer.id)
+
     def _forget(self, peer_id: bytes) -> None:
         peer = self._peers.pop(peer_id, None)
         if peer is None:
@@ -487,9 +590,9 @@ class ControlServer:
         for callback in self._lost:
             self.loop.call_soon(callback, peer)
 
-    def _on_disconnected(self, _events: list[int]) -> None:
+    def _on_events(self, events: list[int]) -> None:
         """Learn that some connection ended; see, a moment later, whose."""
-        if not self._looking and self._peers:
+        if zmq.EVENT_DISCONNECTED in events and not self._looking and self._peers:
             self._looking = True
             self.loop.call_later(_SETTLE_S, self._look_for_lost)
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from zmqruntime.security import ClientKeys
+
 __all__ = ["ServiceRecord", "find_services", "stop_service"]
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class ServiceRecord:
         What it said it is doing; None when it did not answer.
     server_id
         Name that stays the same when it starts again.
+    server_key
+        Public key that its clients need; empty for a service without keys.
     identity
         The process, so that no other can be taken for it.
     """
@@ -70,6 +74,7 @@ class ServiceRecord:
     ready: bool | None
     work: Work | None
     server_id: str
+    server_key: str = ""
     identity: _owner.Identity
 
     @property
@@ -124,6 +129,7 @@ def find_services(*, timeout: float = 0.5) -> list[ServiceRecord]:
             ready=pongs[path].ready if path in pongs else None,
             work=pongs[path].work if path in pongs else None,
             server_id=record.server_id,
+            server_key=record.server_key,
             identity=identity,
         )
         for path, record, identity in found
@@ -170,7 +176,13 @@ def _ask_to_stop(record: ServiceRecord, timeout: float) -> bool:
     """Send the shutdown request with the owner token, and say whether it was accepted."""
     token = _owner.read_token(record.port)
     with IOThread(f"stop-{record.port}") as loop:
-        client = ControlClient(loop, record.endpoint.control_url, token=token)
+        keys = _local_keys(record.port, record.server_key)
+        client = ControlClient(
+            loop,
+            record.endpoint.control_url,
+            token=token,
+            secure=None if keys is None else keys.secure,
+        )
         client.open()
         try:
             client.request("shutdown", timeout=min(timeout, 2.0))
@@ -195,6 +207,9 @@ def _ping(services: Iterable[tuple[Path, _owner.LockRecord]], timeout: float) ->
             )
             socket = context.socket(zmq.DEALER)
             socket.setsockopt(zmq.IPV6, 1 if ":" in record.host else 0)
+            keys = _local_keys(record.port, record.server_key)
+            if keys is not None:
+                keys.secure(socket)
             socket.connect(Endpoint(record.host, record.port).control_url)
             socket.send_multipart([b"", _codec.encode(ping)])
             poller.register(socket, zmq.POLLIN)
@@ -211,6 +226,15 @@ def _ping(services: Iterable[tuple[Path, _owner.LockRecord]], timeout: float) ->
     finally:
         context.destroy(linger=0)
     return pongs
+
+
+def _local_keys(port: int, server_key: str) -> ClientKeys | None:
+    """Find what reaches a service of this user; only one with keys takes any."""
+    if not server_key:
+        return None
+    from zmqruntime.security._local import local_client_keys
+
+    return local_client_keys(port)
 
 
 def _read_pong(frames: list[bytes]) -> _Pong | None:

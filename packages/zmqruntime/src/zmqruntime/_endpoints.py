@@ -162,8 +162,8 @@ def is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def bind_host(bind_address: str, *, insecure: bool = False) -> str:
-    """Say on which host a server without keys may listen.
+def bind_host(bind_address: str, *, insecure: bool = False, keyed: bool = False) -> str:
+    """Say on which host a server may listen.
 
     Parameters
     ----------
@@ -171,33 +171,35 @@ def bind_host(bind_address: str, *, insecure: bool = False) -> str:
         ``*`` for all interfaces that are permitted, or one address of this computer.
     insecure
         Permit interfaces that other computers can reach although there are no keys.
+    keyed
+        The server has keys, so other computers may reach it.
 
     Returns
     -------
     str
-        ``*`` only when insecure; ``127.0.0.1`` for ``*`` and ``localhost`` otherwise.
+        ``*`` only when keyed or insecure; ``127.0.0.1`` for ``*`` and ``localhost`` otherwise.
 
     Raises
     ------
     InsecureBindError
-        If the address is not loopback and `insecure` was not given.
+        If the address is not loopback, there are no keys and `insecure` was not given.
     InvalidEndpointError
         If the address is neither ``*``, ``localhost`` nor a literal.
     """
     if bind_address == "*":
-        return "*" if insecure else "127.0.0.1"
+        return "*" if insecure or keyed else "127.0.0.1"
     if bind_address == "localhost":
         return "127.0.0.1"
     if _address(bind_address) is None:
         raise InvalidEndpointError(
             f"bind address {bind_address!r} is not '*', 'localhost' or an IP address"
         )
-    if is_loopback(bind_address) or insecure:
+    if is_loopback(bind_address) or insecure or keyed:
         return bind_address
     raise InsecureBindError(
-        f"refusing to listen on {bind_address}: other computers could reach it, and this version "
-        "has no keys to tell them apart; reach the server through an SSH tunnel, or, on a network "
-        "you trust, pass insecure=True (--insecure)"
+        f"refusing to listen on {bind_address}: other computers could reach it, and there are no "
+        "keys to tell them apart; make some (zmqruntime keys make --name server) and pass keys=, "
+        "or, on a network where you trust everybody, pass insecure=True (--insecure)"
     )
 
 

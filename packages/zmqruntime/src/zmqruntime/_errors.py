@@ -24,6 +24,10 @@
     │   ├── InvalidRequestError     ValueError        bad_frame, invalid, too_large, unknown_type
     │   ├── NotFoundError           LookupError       not_found
     │   └── UnavailableError        ConnectionError   unavailable, unsupported_version
+    ├── SecurityError
+    │   ├── ExposedKeyError         PermissionError   others can read a secret, or put one there
+    │   ├── KeyFileError            ValueError        a key or its file is missing or damaged
+    │   └── TokenError              PermissionError   a token or ticket that does not open this
     ├── ServiceError
     │   ├── ServiceStartError       RuntimeError      a service did not come up
     │   └── ServiceStopError        RuntimeError      a service did not go away
@@ -53,6 +57,7 @@ __all__ = [
     "DescriptorError",
     "EndpointError",
     "EndpointInUse",
+    "ExposedKeyError",
     "ForbiddenError",
     "FrameError",
     "FrameTooLargeError",
@@ -61,6 +66,7 @@ __all__ = [
     "InternalError",
     "InvalidEndpointError",
     "InvalidRequestError",
+    "KeyFileError",
     "LeaseInUseError",
     "LeaseReleasedError",
     "LoopStoppedError",
@@ -71,11 +77,13 @@ __all__ = [
     "PeerLostError",
     "PublishTimeoutError",
     "RequestError",
+    "SecurityError",
     "ServiceError",
     "ServiceStartError",
     "ServiceStopError",
     "StaleSlotError",
     "StreamError",
+    "TokenError",
     "UnavailableError",
     "ZmqRuntimeError",
     "request_error",
@@ -234,6 +242,22 @@ class UnavailableError(RequestError, ConnectionError):
     """The server cannot do this now, or not with this peer."""
 
     code = "unavailable"
+
+
+class SecurityError(ZmqRuntimeError):
+    """Something about keys, tokens or tickets."""
+
+
+class ExposedKeyError(SecurityError, PermissionError):
+    """A file or folder of secrets that other users can reach; it is not used."""
+
+
+class KeyFileError(SecurityError, ValueError):
+    """A key, or the file that should hold one, is missing or not what it should be."""
+
+
+class TokenError(SecurityError, PermissionError):
+    """A token or ticket does not open this, any more, or to this peer."""
 
 
 class ServiceError(ZmqRuntimeError):

@@ -160,6 +160,8 @@ class Welcome(_Body, frozen=True, kw_only=True):
         blake2b-16 of its boot id, hexadecimal.
     work
         What it is doing.
+    ticket
+        Opens one further lane, once, within 30 s; empty where none is needed.
     extras
         Everything else, from the hello hooks of the server.
     """
@@ -175,6 +177,7 @@ class Welcome(_Body, frozen=True, kw_only=True):
     heartbeat_ms: int = 1000
     host_digest: _Name = ""
     work: Work = Work()
+    ticket: _Name = ""
 
     @property
     def incarnation(self) -> str:

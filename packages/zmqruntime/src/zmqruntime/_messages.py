@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 _Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _Label = Annotated[str, msgspec.Meta(max_length=64)]
-_Secret = Annotated[str, msgspec.Meta(max_length=256)]
+_Secret = Annotated[str, msgspec.Meta(max_length=2048)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -30,6 +30,8 @@ class Monitor:
         Events wanted, ``zmq.EVENT_...`` added up. Ask for few: each one wakes the loop.
     callback
         Called with the events that came, in order.
+    detail
+        Called before with each event and its value, a descriptor for most; None calls nobody.
     """
 
     def __init__(
@@ -38,10 +40,13 @@ class Monitor:
         socket: zmq.Socket[bytes],
         events: int,
         callback: Callable[[list[int]], object],
+        *,
+        detail: Callable[[int, int], object] | None = None,
     ) -> None:
         self._loop = loop
         self._watched = socket
         self._callback = callback
+        self._detail = detail
         self._socket: zmq.Socket[bytes] | None = socket.get_monitor_socket(events)
         loop.register(self._socket, self._on_readable)
 
@@ -61,7 +66,9 @@ class Monitor:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            event, _ = _EVENT.unpack(frames[0])
+            event, value = _EVENT.unpack(frames[0])
             events.append(event)
+            if self._detail is not None:
+                self._detail(event, value)
         if events:
             self._callback(events)

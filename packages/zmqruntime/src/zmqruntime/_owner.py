@@ -30,6 +30,7 @@ __all__ = [
     "LockRecord",
     "close_in_forked_children",
     "current_identity",
+    "has_server_key",
     "host_digest",
     "identity_of",
     "is_alive",
@@ -57,7 +58,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LockRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lock file says of the service that holds it; `identity` is None once it stopped."""
+    """What a lock file says of the service that holds it; `identity` is None once it stopped.
+
+    `server_key` is the public key that its clients need; empty for a service without keys.
+    """
 
     app: str
     host: str
@@ -66,6 +70,7 @@ class LockRecord(msgspec.Struct, frozen=True, kw_only=True):
     server_id: str
     identity: Identity | None = None
     since: float | None = None
+    server_key: str = ""
 
 
 def runtime_dir() -> Path:
@@ -276,7 +281,7 @@ class EndpointLock:
         self._descriptor: int | None = None
         self._record: LockRecord | None = None
 
-    def acquire(self, *, host: str, data_port: int, token: str) -> LockRecord:
+    def acquire(self, *, host: str, data_port: int, token: str, server_key: str = "") -> LockRecord:
         """Take the lock, leave the token for this user's programs, and say who has the lock.
 
         Parameters
@@ -287,6 +292,8 @@ class EndpointLock:
             Port of the data channel.
         token
             Owner token of the server.
+        server_key
+            Public key of the server; empty without keys.
 
         Returns
         -------
@@ -318,6 +325,7 @@ class EndpointLock:
             server_id=previous.server_id if previous else secrets.token_hex(8),
             identity=current_identity(),
             since=time.time(),
+            server_key=server_key,
         )
         self._write(self._record)
         return self._record
@@ -420,6 +428,11 @@ def live_records(port: int) -> list[tuple[LockRecord, Identity]]:
         if record is not None and record.identity is not None and is_alive(record.identity):
             found.append((record, record.identity))
     return found
+
+
+def has_server_key(port: int) -> bool:
+    """Say whether a live service of this user on a port has keys."""
+    return any(record.server_key for record, _ in live_records(port))
 
 
 def read_token(port: int) -> str | None:

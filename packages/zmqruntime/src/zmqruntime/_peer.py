@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zmqruntime._codec import Encoding
     from zmqruntime._handshake import Hello
 
-__all__ = ["OPEN_GRANTS", "Peer"]
+__all__ = ["NOWHERE", "OPEN_GRANTS", "Peer", "Source"]
 
 OPEN_GRANTS = frozenset({"call:*", "command:*", "pipeline:*", "state:*", "topic:*"})
 """What an insecure server lets anybody do: use it, but neither stop it nor read its files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a message comes from, as the socket says it; nothing of this is read from a frame.
+
+    Attributes
+    ----------
+    key
+        Public key that the connection has proved to own, 40 characters of Z85; empty without
+        keys.
+    address
+        Host that it comes from; empty when nobody asked.
+    descriptor
+        Of the connection in this process, -1 when unknown.
+    """
+
+    key: str = ""
+    address: str = ""
+    descriptor: int = -1
+
+
+NOWHERE = Source()
+"""Of a message whose source nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +60,12 @@ class Peer:
         What it said of itself, or None before it did.
     grants
         Capabilities it was given, in the notation of `fnmatch`; an owner needs none.
+    source
+        Where its messages come from; `Source.key` is its identity on a server with keys.
+    name
+        What the server's user calls its key; empty without keys.
+    witness
+        Told of every capability that is asked for, and whether it was there; None tells nobody.
     """
 
     id: bytes
@@ -42,6 +74,11 @@ class Peer:
     encoding: Encoding
     hello: Hello | None = None
     grants: frozenset[str] = frozenset()
+    source: Source = NOWHERE
+    name: str = ""
+    witness: Callable[[Peer, str, bool], object] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def may(self, capability: str) -> bool:
         """Say whether the peer may do something; what was not granted is denied.
@@ -51,9 +88,17 @@ class Peer:
         capability
             For example ``service:shutdown`` or ``call:camera.snap``.
         """
+        allowed = self.holds(capability)
+        if self.witness is not None:
+            self.witness(self, capability, allowed)
+        return allowed
+
+    def holds(self, capability: str) -> bool:
+        """Say the same without telling the witness; for who writes down what became of it."""
         return self.owner or any(fnmatchcase(capability, grant) for grant in self.grants)
 
     def __str__(self) -> str:
+        who = f"{self.name}: " if self.name else ""
         if self.hello is None:
-            return f"peer {self.id.hex()}"
-        return f"{self.hello.app.name} (pid {self.hello.process.pid}, peer {self.id.hex()})"
+            return f"{who}peer {self.id.hex()}"
+        return f"{who}{self.hello.app.name} (pid {self.hello.process.pid}, peer {self.id.hex()})"

@@ -8,14 +8,20 @@ import secrets
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from zmqruntime import _owner
 from zmqruntime._control_server import ControlServer
-from zmqruntime._endpoints import bind_host, is_loopback
-from zmqruntime._errors import EndpointInUse, ForbiddenError, HandshakeError, InvalidRequestError
+from zmqruntime._endpoints import bind_host, bind_socket, is_loopback
+from zmqruntime._errors import (
+    EndpointInUse,
+    ForbiddenError,
+    HandshakeError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from zmqruntime._handshake import Hello, Ports, ServerInfo, Welcome, Work, choose_version
 from zmqruntime._loop import IOThread
 from zmqruntime._messages import V_MAX, V_MIN, Reply
@@ -23,18 +29,30 @@ from zmqruntime._spawn import Inherited, Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from typing import Self
+
+    import zmq
 
     from zmqruntime._codec import Limits
     from zmqruntime._endpoints import Endpoint
     from zmqruntime._messages import Request
+    from zmqruntime._monitor import Monitor
     from zmqruntime._peer import Peer
+    from zmqruntime.security import KeyFolder, Rates
+    from zmqruntime.security._gate import Gate
 
     HelloHook = Callable[[Hello, Peer], Mapping[str, Any]]
 
 __all__ = ["ZMQServer"]
 
 logger = logging.getLogger(__name__)
+
+
+class _TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
+    key: Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
+    capabilities: Annotated[frozenset[str], msgspec.Meta(max_length=64)]
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 600.0
 
 
 class ZMQServer:
@@ -52,7 +70,17 @@ class ZMQServer:
     version
         Version of the application.
     bind_address
-        ``*`` is every interface that is permitted: without keys that is loopback only.
+        ``*`` is every interface that is permitted: without keys that is loopback only, which is
+        said with a warning.
+    keys
+        Folder of keys, as `zmqruntime keys` makes it. Both channels are encrypted then, and only
+        whoever has an authorised key is let in; the programs of this user on this computer need
+        none. The pair of the server is made where there is none.
+    audit
+        Where decisions are written, one JSON object a line. With keys, by default, a file in
+        ``$XDG_STATE_HOME/zmqruntime/audit``.
+    rates
+        What the server puts up with from whoever can reach it.
     insecure
         Listen on interfaces that other computers can reach, and serve whoever asks, although
         there are no keys. Stopping still takes the owner token.
@@ -63,6 +91,15 @@ class ZMQServer:
     hello_hooks
         Each is called, on the loop, with the hello and its peer, and returns fields to add to
         the welcome.
+
+    Raises
+    ------
+    InsecureBindError
+        If other computers could reach the address, and there are neither keys nor `insecure`.
+    KeyFileError, ExposedKeyError
+        If the keys or the audit log cannot be used.
+    ValueError
+        If keys were given and yet it is to be insecure.
 
     Examples
     --------
@@ -78,6 +115,9 @@ class ZMQServer:
         *,
         version: str = "",
         bind_address: str = "*",
+        keys: KeyFolder | Path | str | None = None,
+        audit: Path | None = None,
+        rates: Rates | None = None,
         insecure: bool = False,
         limits: Limits | None = None,
         workers: int = 4,
@@ -86,8 +126,11 @@ class ZMQServer:
         self.app = app
         self.endpoint = endpoint
         self.version = version
+        if keys is not None and insecure:
+            raise ValueError("a server with keys is not insecure: leave one of them out")
         self.insecure = insecure
-        self.bound = bind_host(bind_address, insecure=insecure)
+        self.bound = bind_host(bind_address, insecure=insecure, keyed=keys is not None)
+        self._narrowed = bind_address != self.bound and bind_address == "*"
         self.ports = Ports(control=endpoint.port, data=endpoint.data_port)
         self.incarnation = os.urandom(8).hex()
         self.server_id = ""
@@ -108,6 +151,9 @@ class ZMQServer:
         self._stop_callbacks: list[Callable[[str], object]] = []
         self._stop_requested = threading.Event()
         self._signals_installed = False
+        self.gate: Gate | None = None
+        if keys is not None or audit is not None or not is_loopback(self.bound):
+            self.gate = self._make_gate(keys, audit, rates)
         self.control = ControlServer(
             self.loop,
             endpoint.control_bind_url(self.bound),
@@ -115,12 +161,15 @@ class ZMQServer:
             open_to_all=insecure,
             limits=limits,
             workers=workers,
+            gate=self.gate,
         )
         self.control.handle("ping", self._on_ping, on_loop=True)
         self.control.handle("hello", self._on_hello, on_loop=True)
         self.control.handle(
             "shutdown", self._on_shutdown, on_loop=True, capability="service:shutdown"
         )
+        if self.gate is not None and self.gate.keyed:
+            self.control.handle("token", self._on_token, on_loop=True, capability="token:lend")
 
     def __enter__(self) -> Self:
         self.start()
@@ -155,11 +204,15 @@ class ZMQServer:
                     host="localhost" if self.bound == "*" else self.bound,
                     data_port=self.ports.data,
                     token=self._token,
+                    server_key=self.server_key,
                 )
                 self.server_id = record.server_id
+                if self.gate is not None:
+                    self.loop.submit(self.gate.open, self.server_id).result()
                 self._started_at = time.time()
                 self._bind()
             except BaseException:
+                self._close_gate()
                 self._lock.release()
                 self.loop.stop()
                 self._stopped = True
@@ -168,12 +221,104 @@ class ZMQServer:
         self._inherited = Inherited.take()
         if self._inherited.owner is not None:
             self.loop.submit(self._watch_owner, self._inherited.owner).result()
+        if self._narrowed:
+            logger.warning(
+                "%s listens on %s only, because it has no keys with which to tell others apart; "
+                "pass keys=, or bind_address='127.0.0.1' if that is what is wanted",
+                self.app,
+                self.bound,
+            )
         if self.insecure and not is_loopback(self.bound):
             logger.warning(
                 "%s serves anybody who reaches %s:%d", self.app, self.bound, self.ports.control
             )
         if ready:
             self.report_ready()
+
+    @property
+    def server_key(self) -> str:
+        """Public key that clients pin; empty without keys."""
+        return self.gate.server_key if self.gate is not None else ""
+
+    def bind(self, socket: zmq.Socket[bytes], url: str) -> Monitor | None:
+        """Bind a further socket of this service, with the same keys; on the loop.
+
+        Parameters
+        ----------
+        socket
+            Made in the loop's context.
+        url
+            From `Endpoint.data_bind_url`.
+
+        Returns
+        -------
+        Monitor or None
+            To be closed before the socket, if there is one. Messages that come in on the socket
+            are from whom `Gate.source_of` says.
+
+        Raises
+        ------
+        EndpointInUse
+            If another program listens there.
+        InvalidEndpointError
+            If the address does not belong to this computer.
+        """
+        if self.gate is None:
+            bind_socket(socket, url)
+            return None
+        self.gate.prepare(socket)
+        monitor = self.gate.watch(socket)
+        try:
+            bind_socket(socket, url)
+        except BaseException:
+            monitor.close()
+            raise
+        return monitor
+
+    def lend_token(self, *, key: str, capabilities: frozenset[str], seconds: float = 600.0) -> str:
+        """Let a key do more for a short while.
+
+        Parameters
+        ----------
+        key
+            Public key of an authorised client; who shows the token with another is refused.
+        capabilities
+            What it allows, in the notation of `fnmatch`.
+        seconds
+            How long, at most an hour.
+
+        Returns
+        -------
+        str
+            To be given to `ZMQClient` as its token.
+
+        Raises
+        ------
+        UnavailableError
+            If the server has no keys or was not started.
+        ValueError
+            If the time or the capabilities are too many.
+        """
+        if self.gate is None or self.gate.mint is None or not self.gate.keyed:
+            raise UnavailableError(f"{self.app} lends tokens once it serves, with keys")
+        return self.gate.mint.mint(key=key, capabilities=capabilities, seconds=seconds)
+
+    def _make_gate(
+        self, keys: KeyFolder | Path | str | None, audit: Path | None, rates: Rates | None
+    ) -> Gate:
+        # who serves this computer alone needs none of it, nor the time to import it
+        from zmqruntime.security import Audit, KeyFolder, audit_path
+        from zmqruntime.security._gate import Gate
+
+        if audit is None and keys is not None:
+            audit = audit_path(self.app, self.endpoint.port)
+        return Gate(
+            self.loop,
+            keys=None if keys is None else KeyFolder.of(keys),
+            open_to_all=self.insecure,
+            rates=rates,
+            audit=None if audit is None else Audit(audit),
+        )
 
     def _bind(self) -> None:
         """Open the control channel, or say who is in the way."""
@@ -191,6 +336,14 @@ class ZMQServer:
                         since=record.since,
                     ) from error
             raise
+
+    def _close_gate(self) -> None:
+        if self.gate is None:
+            return
+        if self.loop.running:
+            self.loop.submit(self.gate.close).result()
+        if self.gate.audit is not None:
+            self.gate.audit.close()
 
     def report_ready(self) -> None:
         """Say, to pings and to the process that started this one, that the service is usable."""
@@ -220,6 +373,7 @@ class ZMQServer:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, signal.SIG_IGN)
             self.control.close()
+            self._close_gate()
             self._lock.release()
             self.loop.stop()
             if self._inherited is not None:
@@ -340,10 +494,18 @@ class ZMQServer:
             "ports": {"control": self.ports.control, "data": self.ports.data},
             "bound": [self.bound],
             "insecure": self.insecure,
+            "server_key": self.server_key,
             "work": msgspec.to_builtins(self.work),
             "uptime": time.time() - self._started_at,
-            "counters": dict(self.control.counters),
+            "counters": self._counters(),
         }
+
+    def _counters(self) -> dict[str, int]:
+        counters = dict(self.control.counters)
+        if self.gate is not None:
+            counters |= {f"gate.{name}": count for name, count in self.gate.counters.items()}
+            counters["gate.audit_lost"] = self.gate.audit.lost if self.gate.audit else 0
+        return counters
 
     def _on_ping(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
         if peer.permitted:
@@ -387,9 +549,30 @@ class ZMQServer:
             },
             host_digest=_owner.host_digest(),
             work=self.work,
+            ticket=self._issue_ticket(peer),
             extras=extras,
         )
         return Reply(welcome.to_body(), "welcome")
+
+    def _issue_ticket(self, peer: Peer) -> str:
+        if self.gate is None:
+            return ""
+        return self.gate.tickets.issue(f"{peer.source.key}/{peer.id.hex()}")
+
+    def _on_token(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """Lend a token: never for more than the asker may do."""
+        from zmqruntime.security._capabilities import covers
+
+        asked = request.parse(_TokenRequest)
+        if not peer.owner and not all(covers(peer.grants, each) for each in asked.capabilities):
+            raise ForbiddenError("what you may not do yourself you cannot lend")
+        try:
+            token = self.lend_token(
+                key=asked.key, capabilities=asked.capabilities, seconds=asked.seconds
+            )
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from error
+        return {"token": token, "seconds": asked.seconds}
 
     def _on_shutdown(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
         self.loop.call_soon(self.request_stop, f"asked to stop by {peer}")

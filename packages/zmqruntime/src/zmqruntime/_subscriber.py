@@ -14,16 +14,17 @@ import msgspec
 import zmq
 
 from zmqruntime._credits import DEFAULT_CREDIT, Credit
-from zmqruntime._endpoints import bind_socket
 from zmqruntime._errors import (
     BusyError,
     DescriptorError,
+    ForbiddenError,
     InvalidRequestError,
     LoopStoppedError,
     NotFoundError,
     UnavailableError,
 )
 from zmqruntime._gaps import Gap, GapReason
+from zmqruntime._peer import NOWHERE
 from zmqruntime._reception import Item, ProducerStatus, Reception
 from zmqruntime._stream_messages import (
     MAX_HEADER_BYTES,
@@ -54,7 +55,8 @@ if TYPE_CHECKING:
 
     from zmqruntime._loop import TimerHandle
     from zmqruntime._messages import Request
-    from zmqruntime._peer import Peer
+    from zmqruntime._monitor import Monitor
+    from zmqruntime._peer import Peer, Source
     from zmqruntime._server import ZMQServer
 
 __all__ = ["Subscriber"]
@@ -113,6 +115,8 @@ class Subscriber:
             raise ValueError(f"a producer needs room for at least one message, not {credit}")
         self.subscriber_id = secrets.token_hex(8)
         self._loop = server.loop
+        self._server = server
+        self._gate = server.gate
         self._control = server.control
         self._incarnation = server.incarnation
         self._credit = credit
@@ -126,6 +130,8 @@ class Subscriber:
         self._peers: dict[str, bytes] = {}  # epoch -> peer on the control channel
         self._watched: dict[str, int] = {}  # epoch -> descriptor of the producer's process
         self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: Monitor | None = None
+        self._keys: dict[str, str] = {}  # epoch -> public key of its producer
         self._attached = 0
         self._renewal: TimerHandle | None = None
         self._changed = threading.Condition()  # guards what follows
@@ -253,7 +259,7 @@ class Subscriber:
             socket.setsockopt(zmq.RCVHWM, 0)  # credit bounds what is under way, not libzmq
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, MAX_CHUNK_BYTES + MAX_HEADER_BYTES)
-            bind_socket(socket, url)
+            self._monitor = self._server.bind(socket, url)
         except BaseException:
             socket.close(linger=0)
             raise
@@ -266,6 +272,8 @@ class Subscriber:
             self._drop(epoch, GapReason.RECEIVER_LOST)
         if self._renewal is not None:
             self._renewal.cancel()
+        if self._monitor is not None:
+            self._monitor.close()
         if self._socket is not None:
             self._loop.unregister(self._socket)
             self._socket.close(linger=0)
@@ -275,6 +283,7 @@ class Subscriber:
         attach = request.parse(Attach)
         if self._socket is None:
             raise UnavailableError("the subscriber has been closed")
+        self._require_leave(attach.topic, peer)
         if len(self._receptions) >= _MOST_PRODUCERS:
             raise BusyError(f"{_MOST_PRODUCERS} producers take part; more are not let in")
         answer, proved = "", False
@@ -305,6 +314,7 @@ class Subscriber:
         with self._changed:
             self._receptions[epoch] = reception
         self._peers[epoch] = peer.id
+        self._keys[epoch] = peer.source.key
         self._watch(epoch, attach.host)
         self._socket.subscribe(reception.filter)
         logger.info("%s attached to %r: %s", attach.producer, attach.topic, reason)
@@ -321,6 +331,14 @@ class Subscriber:
             )
         )
         return agreed
+
+    def _require_leave(self, topic: str, peer: Peer) -> None:
+        """Let only those publish who may; who shows the token, or asks an open server, may."""
+        if not peer.may(f"topic:publish:{topic}"):
+            raise ForbiddenError(
+                f"{peer} may not publish {topic!r}: its key was not given topic:publish:{topic}",
+                details={"capability": f"topic:publish:{topic}"},
+            )
 
     def _on_announce(self, request: Request, peer: Peer) -> None:
         announce = request.parse(Announce)
@@ -381,6 +399,7 @@ class Subscriber:
         """End a stream whose producer is gone, and forget it."""
         self._end(epoch, reason)
         self._peers.pop(epoch, None)
+        self._keys.pop(epoch, None)
         with self._changed:
             reception = self._receptions.pop(epoch, None)
             if reception is not None:
@@ -390,8 +409,14 @@ class Subscriber:
         for _ in range(_MOST_READ):
             if self._socket is None:
                 return
+            source = NOWHERE
             try:
-                head = [self._socket.recv(_NOBLOCK)]
+                if self._gate is None:
+                    head = [self._socket.recv(_NOBLOCK)]
+                else:
+                    first = self._socket.recv(_NOBLOCK, copy=False)
+                    source = self._gate.source_of(first)
+                    head = [first.bytes]
             except zmq.Again:
                 return
             chunks: list[Buffer] = []
@@ -400,9 +425,14 @@ class Subscriber:
                     head.append(self._socket.recv(_NOBLOCK))
                 else:  # large ones stay where libzmq has put them
                     chunks.append(self._socket.recv(_NOBLOCK, copy=False).buffer)
-            self._deliver(self._take(head, chunks))
+            self._deliver(self._take(head, chunks, source))
 
-    def _take(self, head: Sequence[bytes], chunks: Sequence[Buffer]) -> list[Item | Gap]:
+    def _take(
+        self, head: Sequence[bytes], chunks: Sequence[Buffer], source: Source = NOWHERE
+    ) -> list[Item | Gap]:
+        if self._gate is not None and not self._gate.admits(source):
+            self._count_foreign()
+            return []
         try:
             if len(head) < 2 or max(map(len, head)) > MAX_HEADER_BYTES:
                 self._count_foreign()
@@ -413,7 +443,7 @@ class Subscriber:
             self._count_foreign()
             return []
         reception = self._receptions.get(transport.epoch)
-        if reception is None or reception.closed:
+        if reception is None or reception.closed or self._keys[transport.epoch] != source.key:
             self._count_foreign()
             return []
         header = head[2] if len(head) > 2 else b""

@@ -1,0 +1,27 @@
+"""Keys, tokens, capabilities and the audit log: who is let in, and what each may do."""
+
+from __future__ import annotations
+
+from zmqruntime.security._audit import Audit, AuditLine, audit_path
+from zmqruntime.security._capabilities import Role, capabilities_of
+from zmqruntime.security._curve import ClientKeys, KeyPair
+from zmqruntime.security._keyring import AuthorizedKey, KeyFolder
+from zmqruntime.security._rates import Rate, Rates
+from zmqruntime.security._tokens import Tickets, TokenClaims, TokenMint
+
+__all__ = [
+    "Audit",
+    "AuditLine",
+    "AuthorizedKey",
+    "ClientKeys",
+    "KeyFolder",
+    "KeyPair",
+    "Rate",
+    "Rates",
+    "Role",
+    "Tickets",
+    "TokenClaims",
+    "TokenMint",
+    "audit_path",
+    "capabilities_of",
+]

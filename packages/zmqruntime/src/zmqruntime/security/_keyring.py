@@ -1,0 +1,491 @@
+"""KeyFolder: the pairs of this user, the keys that are let in, and the servers that are known."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from zmqruntime._errors import ExposedKeyError, KeyFileError
+from zmqruntime.security._capabilities import Role, capabilities_of, check_capabilities
+from zmqruntime.security._curve import ClientKeys, KeyPair, check_key
+from zmqruntime.security._private import make_private_folder, read_private, write_file
+
+__all__ = ["AuthorizedKey", "AuthorizedKeys", "KeyFolder"]
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SERVER = "server"
+_MOST_PUBLIC_BYTES = 4096
+_SETTLED_NS = 50_000_000  # file systems stamp changes by the tick of the kernel, 10 ms at most
+
+F = TypeVar("F", bound="_File")
+
+_Key = Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
+_Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    name: _Word
+    public: _Key
+
+
+class _SecretFile(_File, frozen=True, kw_only=True, tag="zmqruntime secret key"):
+    secret: _Key
+
+
+class _PublicFile(_File, frozen=True, kw_only=True, tag="zmqruntime public key"):
+    pass
+
+
+class _AuthorizedFile(_File, frozen=True, kw_only=True, tag="zmqruntime authorized key"):
+    role: Role | None = None
+    capabilities: frozenset[str] = frozenset()
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizedKey:
+    """A key that a server lets in.
+
+    Attributes
+    ----------
+    name
+        What the server's user calls whoever has the key.
+    public
+        The key, 40 characters of Z85; it is the identity.
+    role
+        Viewer, operator, admin, or None when only `capabilities` count.
+    capabilities
+        What it may do besides, in the notation of `fnmatch`.
+    since
+        When it was let in, ISO 8601; empty when unknown.
+    """
+
+    name: str
+    public: str
+    role: Role | None = None
+    capabilities: frozenset[str] = frozenset()
+    since: str = ""
+    grants: frozenset[str] = field(init=False)
+    """All that it may do: of the role, and besides."""
+
+    def __post_init__(self) -> None:
+        of_role = capabilities_of(self.role) if self.role is not None else frozenset()
+        object.__setattr__(self, "grants", of_role | check_capabilities(self.capabilities))
+
+
+class KeyFolder:
+    """Keys of this user, one file each, in a folder that nobody else can enter.
+
+    Parameters
+    ----------
+    folder
+        Where; made with mode 0700 when something is first written.
+
+    Notes
+    -----
+    ``NAME.key`` holds a pair (0600), ``NAME.pub`` its public half, to be given to others.
+    ``authorized/NAME.json`` lets a client in, ``known/HOST.pub`` or ``known/HOST_PORT.pub`` pins
+    the key of a server. Files are written whole and put in place by one system call.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     server, desk = KeyFolder(Path(folder) / "server"), KeyFolder(Path(folder) / "desk")
+    ...     _ = server.authorize(desk.make("desk").public, name="desk", role="operator")
+    ...     [each.name for each in server.authorized]
+    ['desk']
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.path = Path(folder).expanduser()
+
+    @classmethod
+    def default(cls) -> KeyFolder:
+        """Return the folder of this user, ``$XDG_CONFIG_HOME/zmqruntime/keys``."""
+        base = os.environ.get("XDG_CONFIG_HOME")
+        return cls((Path(base) if base else Path.home() / ".config") / "zmqruntime" / "keys")
+
+    @classmethod
+    def of(cls, keys: KeyFolder | Path | str) -> KeyFolder:
+        """Take a folder as it is, or by its path."""
+        return keys if isinstance(keys, KeyFolder) else cls(keys)
+
+    # Pairs of this user.
+
+    def make(self, name: str) -> KeyPair:
+        """Make a pair and write its two files.
+
+        Parameters
+        ----------
+        name
+            Letters, digits, ``.``, ``_`` and ``-``. ``server`` is the pair that servers use.
+
+        Raises
+        ------
+        KeyFileError
+            If there is one of that name, the name is none, or the files cannot be written.
+        ExposedKeyError
+            If others can enter the folder.
+        """
+        make_private_folder(self.path)
+        pair = KeyPair.make(_check_name(name))
+        path = self.path / f"{name}.key"
+        secret = _SecretFile(name=name, public=pair.public, secret=pair.secret)
+        try:
+            write_file(path, _encode(secret))
+        except FileExistsError as error:
+            raise KeyFileError(
+                f"{path} is there already: choose another name, or remove it if nobody is to "
+                "know this key any more"
+            ) from error
+        public = _PublicFile(name=name, public=pair.public)
+        write_file(self.public_path(name), _encode(public), mode=0o644, replace=True)
+        return pair
+
+    def public_path(self, name: str) -> Path:
+        """Return where the public half of a pair is, to be copied to others."""
+        return self.path / f"{name}.pub"
+
+    def pair(self, name: str | None = None) -> KeyPair:
+        """Read a pair of this user.
+
+        Parameters
+        ----------
+        name
+            Which one. None takes the only one there is, the servers' left out.
+
+        Raises
+        ------
+        KeyFileError
+            If there is none, or several and no name, or the file is damaged.
+        ExposedKeyError
+            If others can read the file.
+        """
+        if name is None:
+            names = [each for each in self.names if each != _SERVER] or [*self.names]
+            if len(names) != 1:
+                found = f"has {', '.join(names)}: name one" if names else "has no pair of keys"
+                raise KeyFileError(
+                    f"{self.path} {found}"
+                    + ("" if names else "; make one: zmqruntime keys make --name NAME")
+                )
+            name = names[0]
+        path = self.path / f"{_check_name(name)}.key"
+        try:
+            file = _decode(path, read_private(path), _SecretFile)
+        except FileNotFoundError as error:
+            raise KeyFileError(
+                f"there is no {path}; make it: zmqruntime keys make --name {name}"
+            ) from error
+        pair = KeyPair.from_secret(name, file.secret)
+        if pair.public != file.public:
+            raise KeyFileError(f"{path}: the two halves of the pair do not belong together")
+        return pair
+
+    def server_pair(self) -> KeyPair:
+        """Read the pair that servers use, and make it first where there is none."""
+        try:
+            return self.pair(_SERVER)
+        except KeyFileError:
+            if (self.path / f"{_SERVER}.key").exists():
+                raise
+        logger.info("making the keys of servers in %s", self.path)
+        try:
+            return self.make(_SERVER)
+        except KeyFileError:  # another server made them at the same moment
+            return self.pair(_SERVER)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the pairs, sorted."""
+        return tuple(sorted(path.stem for path in self.path.glob("*.key")))
+
+    # Clients that are let in.
+
+    @property
+    def authorized_folder(self) -> Path:
+        """Where the files of authorised keys are."""
+        return self.path / "authorized"
+
+    @property
+    def authorized(self) -> tuple[AuthorizedKey, ...]:
+        """The keys that are let in, sorted by name; damaged files are logged and left out."""
+        return tuple(sorted(_read_authorized(self.authorized_folder), key=lambda key: key.name))
+
+    def authorize(
+        self,
+        key: str | Path,
+        *,
+        name: str = "",
+        role: Role | str | None = Role.VIEWER,
+        capabilities: frozenset[str] = frozenset(),
+    ) -> AuthorizedKey:
+        """Let a client in; running servers heed it at once.
+
+        Parameters
+        ----------
+        key
+            Public key, or the path of a ``.pub`` file.
+        name
+            What to call it here; by default what its file says.
+        role
+            Viewer, operator or admin; None for `capabilities` alone.
+        capabilities
+            What it may do besides, for example ``fs:plates:read``.
+
+        Returns
+        -------
+        AuthorizedKey
+            As it was written; one of that name and key is replaced.
+
+        Raises
+        ------
+        KeyFileError
+            If the key is none, the name belongs to another key, or the file cannot be written.
+        ValueError
+            If there is no such role.
+        """
+        public, suggested = read_public(key)
+        entry = AuthorizedKey(
+            name=_check_name(name or suggested),
+            public=public,
+            role=Role(role) if role is not None else None,
+            capabilities=frozenset(capabilities),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        for known in self.authorized:
+            if known.name == entry.name and known.public != public:
+                raise KeyFileError(
+                    f"{entry.name!r} is another key here already: give this one another name, or "
+                    f"revoke that one first (zmqruntime keys revoke {entry.name})"
+                )
+            if known.public == public and known.name != entry.name:
+                self._remove(known.name)
+        file = _AuthorizedFile(
+            name=entry.name,
+            public=public,
+            role=entry.role,
+            capabilities=entry.capabilities,
+            since=entry.since,
+        )
+        make_private_folder(self.path)
+        make_private_folder(self.authorized_folder)
+        write_file(self._authorized_path(entry.name), _encode(file), replace=True)
+        return entry
+
+    def revoke(self, name: str) -> AuthorizedKey:
+        """Let a client in no more; running servers cut its connections at once.
+
+        Parameters
+        ----------
+        name
+            As in `authorized`; a public key will do too.
+
+        Raises
+        ------
+        KeyFileError
+            If no such key is let in.
+        """
+        for known in self.authorized:
+            if name in (known.name, known.public):
+                self._remove(known.name)
+                return known
+        names = ", ".join(known.name for known in self.authorized) or "nobody"
+        raise KeyFileError(f"no key {name!r} is authorised in {self.path}; there is {names}")
+
+    def _authorized_path(self, name: str) -> Path:
+        return self.authorized_folder / f"{_check_name(name)}.json"
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._authorized_path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise KeyFileError(
+                f"cannot remove {self._authorized_path(name)}: {error.strerror}; the key is "
+                "still let in"
+            ) from error
+
+    # Servers that are known.
+
+    def trust(self, host: str, key: str | Path, *, port: int | None = None) -> str:
+        """Pin the key of a server, so that programs here reach it and nobody in its place.
+
+        Parameters
+        ----------
+        host
+            As clients name it.
+        key
+            Public key, or the path of a ``.pub`` file.
+        port
+            Control port, when servers of that computer have different keys.
+
+        Returns
+        -------
+        str
+            The public key.
+        """
+        public, name = read_public(key)
+        make_private_folder(self.path)
+        folder = make_private_folder(self.path / "known")
+        file = _PublicFile(name=name or host[:64], public=public)
+        write_file(folder / _known_name(host, port), _encode(file), replace=True)
+        return public
+
+    def server_key(self, host: str, port: int) -> str | None:
+        """Return the pinned key of a server, or None when it is not known."""
+        for path in (_known_name(host, port), _known_name(host, None)):
+            if (self.path / "known" / path).exists():
+                return read_public(self.path / "known" / path)[0]
+        return None
+
+    def client_keys(self, host: str, port: int, *, name: str | None = None) -> ClientKeys:
+        """Return what is needed to reach a server.
+
+        Parameters
+        ----------
+        host, port
+            Where it is.
+        name
+            Which pair to use; None takes the only one.
+
+        Raises
+        ------
+        KeyFileError
+            If the server's key is not known, or there is no pair.
+        """
+        server_key = self.server_key(host, port)
+        if server_key is None:
+            raise KeyFileError(
+                f"the key of the server at {host}:{port} is not known in {self.path}: copy its "
+                f"server.pub here and run: zmqruntime keys trust {host} FILE"
+            )
+        return ClientKeys(self.pair(name), server_key)
+
+
+class AuthorizedKeys:
+    """The authorised keys as they are now; looked up with every message.
+
+    Parameters
+    ----------
+    folder
+        ``authorized`` of a `KeyFolder`.
+
+    Notes
+    -----
+    A look-up asks the kernel when the folder was last changed, about 2 µs, and reads the files
+    again when that is not what it was.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stamp: tuple[int, int] | None = None
+        self._keys: dict[str, AuthorizedKey] = {}
+
+    def find(self, public: str) -> AuthorizedKey | None:
+        """Return what a key may do; None when it is not, or no longer, let in."""
+        try:
+            status = os.stat(self._folder)  # noqa: PTH116 - half the price of Path.stat
+        except OSError:
+            self._stamp, self._keys = None, {}
+            return None
+        if self._stamp != (status.st_mtime_ns, status.st_ino):
+            self.reload()
+            # a change within the same tick of the clock would leave the same stamp
+            settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
+            self._stamp = (status.st_mtime_ns, status.st_ino) if settled else None
+        return self._keys.get(public)
+
+    def reload(self) -> None:
+        """Read the files again, whatever the folder says."""
+        self._stamp = None
+        self._keys = {key.public: key for key in _read_authorized(self._folder)}
+
+
+def read_public(key: str | Path) -> tuple[str, str]:
+    """Read a public key.
+
+    Parameters
+    ----------
+    key
+        The key itself, or the path of a ``.pub`` file.
+
+    Returns
+    -------
+    tuple[str, str]
+        Key, and the name in its file, empty when it came as text.
+
+    Raises
+    ------
+    KeyFileError
+        If it is neither.
+    """
+    if isinstance(key, str) and len(key) == 40 and not Path(key).exists():
+        return check_key(key), ""
+    path = Path(key).expanduser()
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MOST_PUBLIC_BYTES + 1)
+    except OSError as error:
+        raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
+    if len(text) > _MOST_PUBLIC_BYTES:
+        raise KeyFileError(f"{path} is too long for a public key")
+    file = _decode(path, text, _PublicFile)
+    return check_key(file.public), file.name
+
+
+def _read_authorized(folder: Path) -> list[AuthorizedKey]:
+    """Read all files; one that cannot be relied on lets nobody in."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            file = _decode(path, read_private(path), _AuthorizedFile)
+            found.append(
+                AuthorizedKey(
+                    name=_check_name(file.name),
+                    public=check_key(file.public),
+                    role=file.role,
+                    capabilities=file.capabilities,
+                    since=file.since,
+                )
+            )
+        except FileNotFoundError:
+            continue  # revoked just now
+        except (KeyFileError, ExposedKeyError) as error:
+            logger.warning("an authorised key is left out: %s", error)
+    return found
+
+
+def _known_name(host: str, port: int | None) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", host)
+    return f"{name}.pub" if port is None else f"{name}_{port}.pub"
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise KeyFileError(
+            f"{name!r} cannot name a key: use up to 64 letters, digits, '.', '_' and '-'"
+        )
+    return name
+
+
+def _encode(file: _File) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
+
+
+def _decode(path: Path, text: bytes, shape: type[F]) -> F:
+    try:
+        return msgspec.json.decode(text, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # the message of a decoder may quote what it read: not into a log, it may be a secret
+        raise KeyFileError(f"{path} is not the file of a {shape.__struct_config__.tag}") from error
