@@ -130,6 +130,17 @@ def test_files_are_private_and_the_token_goes_with_the_lock(runtime_folder: Path
     assert read_token(5555) is None
 
 
+@pytest.mark.req("F.37")
+def test_a_token_that_a_killed_holder_had_begun_to_write_goes_with_the_next_start() -> None:
+    left = runtime_dir() / "napari-5555.0f0f0f0f.tmp"
+    other = runtime_dir() / "napari-5556.0f0f0f0f.tmp"
+    for draft in (left, other):
+        draft.write_text("half a tok")
+    with hold("napari", 5555):
+        assert not left.exists()
+        assert other.exists()
+
+
 def test_a_forked_child_does_not_keep_the_lock() -> None:
     lock = hold("napari", 5555)
     begun_read, begun_write = os.pipe()

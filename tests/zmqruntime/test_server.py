@@ -253,6 +253,23 @@ def test_a_service_that_starts_again_is_greeted_again() -> None:
             assert client.control.request("ping")["ready"]
 
 
+@pytest.mark.req("F.35")
+def test_what_was_asked_while_a_service_was_away_is_not_refused_by_its_successor() -> None:
+    endpoint = free_endpoint()
+    lost = threading.Event()
+    with ZMQClient(endpoint) as client:
+        client.on_lost(lambda _: lost.set())
+        with ZMQServer("test", endpoint):
+            client.connect(SOON)
+        assert lost.wait(SOON)
+        answers = [client.control.request_nowait("greet", timeout=SOON) for _ in range(20)]
+        server = ZMQServer("test", endpoint)  # with a token that the client does not know yet
+        server.control.handle("greet", lambda *_: {"text": "hello"})
+        with server:
+            assert {answer.result(SOON).body["text"] for answer in answers} == {"hello"}
+        assert not [name for name in server.control.counters if name.startswith("refused")]
+
+
 @pytest.mark.req("F.4")
 @pytest.mark.parametrize("behaviour", ["serve", "fork"])
 def test_a_killed_service_is_noticed_before_any_heartbeat(tmp_path: Path, behaviour: str) -> None:

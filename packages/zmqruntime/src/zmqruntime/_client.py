@@ -139,6 +139,7 @@ class ZMQClient:
         self.control = ControlClient(
             self.loop, endpoint.control_url, token=token, secure=self.secure
         )
+        self.control.hold_until_admitted()
         self.control.on_connected(self._say_hello)
         self.control.on_lost(self._on_lost)
         self.control.on_refused(self._on_refused_handshake)
@@ -333,6 +334,7 @@ class ZMQClient:
         with self._changed:
             self._failure = error
             self._changed.notify_all()
+        self.control.admit()  # whoever waits is told the same, by the server
 
     def _on_answer(self, future: Future[Reply]) -> None:
         """Take the welcome, or keep the reason why there is none; on the loop."""
@@ -354,6 +356,7 @@ class ZMQClient:
             self._welcome = welcome
             self._failure = None
             self._changed.notify_all()
+        self.control.admit()
         for callback in self._welcome_callbacks:
             self.loop.call_soon(callback, welcome)
 

@@ -45,6 +45,7 @@ _REFUSED = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 _FULL_RETRY_S = 0.01
+_BEFORE_WELCOME = frozenset({"hello", "ping"})
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +116,7 @@ class ControlClient:
         """Whether libzmq has a connection that completed its handshake."""
         self.closed = False
         self._opened = False
+        self._holds = self._admitted = False
 
     def open(self) -> None:
         """Make the socket and begin to connect; does not wait for the server."""
@@ -324,6 +326,19 @@ class ControlClient:
         self._close_socket()
         self._open()
 
+    def hold_until_admitted(self) -> None:
+        """Send nothing but hello and ping over a connection until `admit` is called for it.
+
+        A server that starts again has a new token: what is sent before its welcome is refused.
+        """
+        self._holds = True
+
+    def admit(self) -> None:
+        """Send what was held back: the server has answered the hello; on the loop."""
+        if self.connected:
+            self._admitted = True
+            self._flush()
+
     def declare_lost(self, reason: str) -> None:
         """Treat the connection as broken, because somebody knows; on the loop, or handed to it.
 
@@ -337,7 +352,7 @@ class ControlClient:
             return
         if not self.connected:
             return
-        self.connected = False
+        self.connected = self._admitted = False
         for pending in tuple(self._pending.values()):
             if not pending.sent:
                 continue
@@ -422,7 +437,7 @@ class ControlClient:
 
     def _transmit(self, pending: _Pending) -> None:
         """Send a request, if there is a connection; else the next connection sends it."""
-        if pending.future.done() or pending.sent or not self.connected:
+        if pending.future.done() or pending.sent or not self._may_send(pending.type):
             return
         if self._send(pending.frames):
             pending.sent = True
@@ -435,8 +450,12 @@ class ControlClient:
             self._transmit(pending)
 
     def _notify(self, frames: Sequence[bytes]) -> None:
-        if not (self.connected and self._send(frames)):
+        if not (self._may_send("") and self._send(frames)):
             self.counters["dropped"] += 1
+
+    def _may_send(self, type_: str) -> bool:
+        held = self._holds and not self._admitted and type_ not in _BEFORE_WELCOME
+        return self.connected and not held
 
     def _send(self, frames: Sequence[bytes]) -> bool:
         if self._socket is None:

@@ -331,6 +331,8 @@ class EndpointLock:
         return self._record
 
     def _leave_token(self, token: str) -> None:
+        for left in self.token_path.parent.glob(f"{self.token_path.stem}.*.tmp"):
+            left.unlink(missing_ok=True)  # of a holder that was killed here; the lock is ours now
         draft = self.token_path.with_suffix(f".{secrets.token_hex(4)}.tmp")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
