@@ -1,0 +1,208 @@
+"""Forks victims: processes that are cheap to start, because everything is imported already.
+
+Reads lines ``NAME ROLE FOLDER ARGUMENT...`` and forks a child for each, in a process group of its
+own or, with ``ROLE@GROUP``, in the group of the child with that name; its errors go to a file in
+the folder. Children, and the nursery for them, write lines ``NAME WORD...`` to the output that all
+share: ``started PID`` and ``exit STATUS`` among them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zmqruntime import (
+    Credit,
+    Endpoint,
+    Gap,
+    NotAttachedError,
+    PeerLostError,
+    Publisher,
+    PublishTimeoutError,
+    StaleSlotError,
+    Subscriber,
+    ZMQClient,
+    ZMQServer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Voice:
+    """Says lines in the name of a child, each whole."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *words: object) -> None:
+        # less than PIPE_BUF at a time, so that lines of several processes do not mix
+        os.write(1, f"{self.name} {' '.join(map(str, words))}\n".encode())
+
+
+def serve(say: Voice, port: str) -> None:
+    """Answer until a signal."""
+    server = ZMQServer("victim", Endpoint(port=int(port)))
+    server.control.handle("pid", lambda *_: {"pid": os.getpid()})
+    server.start(ready=False)
+    server.install_signal_handlers()
+    server.report_ready()
+    say("ready")
+    server.serve_until_signal()
+    say("ended")
+
+
+def receive(say: Voice, port: str, directory: str) -> None:
+    """Answer, receive, and say what was received before it is acknowledged."""
+    with (
+        ZMQServer("victim", Endpoint(port=int(port))) as server,
+        Subscriber(
+            server, directory=Path(directory), credit=Credit(messages=8, nbytes=8 << 20)
+        ) as subscriber,
+    ):
+        server.control.handle("pid", lambda *_: {"pid": os.getpid()})
+        server.install_signal_handlers()
+        ended = threading.Event()
+
+        def end(_reason: str) -> None:
+            ended.set()
+            subscriber.close()
+
+        server.on_stop_request(end)
+        say("ready")
+        while subscriber.wait():
+            for entry in subscriber.receive():
+                if isinstance(entry, Gap):
+                    say("gap", entry.first, entry.last, entry.reason)
+                    continue
+                with contextlib.suppress(StaleSlotError):
+                    entry.lease.copy()
+                say("got", entry.key)
+                entry.ack("displayed")
+        ended.wait()
+    say("ended")
+
+
+def send(say: Voice, port: str, directory: str) -> None:
+    """Publish until stopped; say what was sent and acknowledged, and send again what was lost."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    small, large = b"s" * 300, b"l" * 120_000
+    with ZMQClient(Endpoint(port=int(port)), app="sender") as client:
+        client.on_lost(lambda _reason: say("lost"))
+        client.connect(20)
+        again: list[str] = []
+        with Publisher(
+            client, "images", until="displayed", directory=Path(directory), arena_bytes=4 << 20
+        ) as publisher:
+            publisher.on_ack(lambda key, _ack: say("acked", key))
+            publisher.on_replay(again.extend)
+            number = 0
+            while not stop.is_set():
+                key = again.pop(0) if again else f"{say.name}.{number}"
+                say("sending", key)
+                try:
+                    publisher.publish(b"h", [large if number % 3 else small], key=key, timeout=0.2)
+                except (NotAttachedError, PublishTimeoutError):
+                    say("refused", key)  # it was not sent, and we know
+                    continue
+                say("sent", key)
+                number += 1
+                if number == 3:
+                    say("ready")
+            for key in tuple(again):
+                publisher.publish(b"h", [small], key=key, timeout=5.0)
+            say("left", *publisher.flush(5.0))
+    say("ended")
+
+
+def ask(say: Voice, port: str) -> None:
+    """Ask one question after another until stopped; say what became of each."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with ZMQClient(Endpoint(port=int(port)), app="asker") as client:
+        client.on_lost(lambda _reason: say("lost"))
+        client.connect(20)
+        say("ready")
+        number = 0
+        while not stop.is_set():
+            number += 1
+            say("asked", number)
+            try:
+                answer = client.control.request("pid", timeout=20.0)
+            except PeerLostError:
+                say("failed", number)
+            else:
+                say("answered", number)
+                say("by", answer["pid"])
+    say("ended")
+
+
+ROLES: dict[str, Callable[..., None]] = {
+    "ask": ask,
+    "receive": receive,
+    "send": send,
+    "serve": serve,
+}
+
+
+def main() -> tuple[str, list[str]]:
+    """Fork as told; a child returns what it is to do, so that it ends as a program does."""
+    pids: dict[str, int] = {}
+    names: dict[int, str] = {}  # by the descriptor of the child's process
+    poller = select.poll()
+    poller.register(0, select.POLLIN)
+    text = b""
+    while True:
+        for descriptor, _ in poller.poll():
+            if descriptor != 0:
+                poller.unregister(descriptor)
+                os.close(descriptor)
+                name = names.pop(descriptor)
+                _, status = os.waitpid(pids.pop(name), 0)
+                Voice(name)("exit", os.waitstatus_to_exitcode(status))
+                continue
+            chunk = os.read(0, 4096)
+            if not chunk:
+                for pid in pids.values():
+                    os.kill(pid, signal.SIGKILL)
+                sys.exit()
+            text += chunk
+            while b"\n" in text:
+                line, _, text = text.partition(b"\n")
+                name, role, folder, *arguments = line.decode().split()
+                role, _, group = role.partition("@")
+                pid = os.fork()
+                if pid == 0:
+                    become_victim(Path(folder) / f"{name}.log", pids.get(group, 0), names)
+                    return role, [name, *arguments]
+                pids[name] = pid
+                with contextlib.suppress(PermissionError, ProcessLookupError):
+                    os.setpgid(pid, pids.get(group, pid))  # the child does too; who is first?
+                descriptor = os.pidfd_open(pid)
+                names[descriptor] = name
+                poller.register(descriptor, select.POLLIN)
+                Voice(name)("started", pid)
+
+
+def become_victim(log: Path, group: int, descriptors: Iterable[int]) -> None:
+    """Let go of what belongs to the nursery."""
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(0, group)
+    for descriptor in (0, *descriptors):
+        os.close(descriptor)
+    os.open(os.devnull, os.O_RDONLY)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+if __name__ == "__main__":
+    todo, (own_name, *rest) = main()
+    ROLES[todo](Voice(own_name), *rest)
