@@ -48,7 +48,7 @@ class Voice:
 
 def serve(say: Voice, port: str) -> None:
     """Answer until a signal."""
-    server = ZMQServer("victim", Endpoint(port=int(port)))
+    server = ZMQServer("victim", Endpoint(port=int(port)), bind_address="127.0.0.1")
     server.control.handle("pid", lambda *_: {"pid": os.getpid()})
     server.start(ready=False)
     server.install_signal_handlers()
@@ -61,7 +61,7 @@ def serve(say: Voice, port: str) -> None:
 def receive(say: Voice, port: str, directory: str) -> None:
     """Answer, receive, and say what was received before it is acknowledged."""
     with (
-        ZMQServer("victim", Endpoint(port=int(port))) as server,
+        ZMQServer("victim", Endpoint(port=int(port)), bind_address="127.0.0.1") as server,
         Subscriber(
             server, directory=Path(directory), credit=Credit(messages=8, nbytes=8 << 20)
         ) as subscriber,
