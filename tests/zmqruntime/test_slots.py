@@ -122,10 +122,10 @@ def test_a_larger_payload_makes_a_new_arena_and_the_old_one_goes_when_it_is_read
     lender = SlotLender(directory=shm)
     small, large = [100_000], [5_000_000]
     first = lender.grow(small)
-    lent = lender.take(small, "napari", now=0)
+    lent = lender.take(small, ["napari"], now=0)
     assert lent is not None
     assert not lender.fits(large)
-    assert lender.take(large, "napari", now=0) is None
+    assert lender.take(large, ["napari"], now=0) is None
     second = lender.grow(large)
     assert lender.current == second
     assert sorted(each.name for each in shm.iterdir()) == sorted([first, second])
@@ -141,7 +141,7 @@ def test_a_budget_bounds_the_slots_of_an_arena(shm: Path) -> None:
     lender = SlotLender(budget_bytes=4 << 20, directory=shm)
     assert not lender.could_hold([5 << 20])
     lender.grow([2 << 20])
-    taken = [lender.take([2 << 20], "napari", now=0) for _ in range(3)]
+    taken = [lender.take([2 << 20], ["napari"], now=0) for _ in range(3)]
     assert [lent is not None for lent in taken] == [True, True, False]
     assert len(lender.expire(now=100.0)) == 2
     assert lender.next_expiry() is None

@@ -49,8 +49,13 @@ from zmqruntime._errors import (
     UnavailableError,
     ZmqRuntimeError,
 )
+from zmqruntime._feed import Feed
+from zmqruntime._feed_lane import Subscription
+from zmqruntime._feed_reader import FeedReader
 from zmqruntime._gaps import Gap, GapReason, Recovery
 from zmqruntime._handshake import App, Hello, Ports, ProcessInfo, ServerInfo, Welcome, Work
+from zmqruntime._item import Item, ProducerStatus
+from zmqruntime._lane_state import LaneState
 from zmqruntime._loop import IOThread, TimerHandle
 from zmqruntime._messages import Reply, Request
 from zmqruntime._outbox import Ack
@@ -60,7 +65,6 @@ from zmqruntime._polling import Backoff, Deadline
 from zmqruntime._publisher import Publisher
 from zmqruntime._publisher_pool import PublisherPool
 from zmqruntime._publisher_state import LinkState, PublisherState
-from zmqruntime._reception import Item, ProducerStatus
 from zmqruntime._server import ZMQServer
 from zmqruntime._spawn import Readiness, ServiceProcess, launch_service, start_service
 from zmqruntime._stream_messages import AckStatus, Mode
@@ -89,6 +93,8 @@ __all__ = [
     "EndpointError",
     "EndpointInUse",
     "ExposedKeyError",
+    "Feed",
+    "FeedReader",
     "ForbiddenError",
     "FrameError",
     "FrameTooLargeError",
@@ -105,6 +111,7 @@ __all__ = [
     "InvalidRequestError",
     "Item",
     "KeyFileError",
+    "LaneState",
     "Lease",
     "LeaseInUseError",
     "LeaseReleasedError",
@@ -141,6 +148,7 @@ __all__ = [
     "StaleSlotError",
     "StreamError",
     "Subscriber",
+    "Subscription",
     "TimerHandle",
     "TokenError",
     "Transport",

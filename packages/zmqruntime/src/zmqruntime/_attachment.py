@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import zmq
 
+from zmqruntime._credits import Credit
 from zmqruntime._errors import ControlTimeout, LoopStoppedError, PeerLostError, RequestError
 from zmqruntime._gaps import GapReason
 from zmqruntime._lane import Lane
@@ -81,6 +82,8 @@ class Attachment:
         Whether to offer shared memory.
     directory
         Where segments lie.
+    replay_bytes
+        Most bytes to keep of what is not acknowledged.
 
     Notes
     -----
@@ -98,7 +101,9 @@ class Attachment:
         host: HostIdentity,
         shared_memory: bool,
         directory: Path,
+        replay_bytes: int = 0,
     ) -> None:
+        self._replay_bytes = replay_bytes
         self._client = client
         self._events = events
         self._topic = topic
@@ -242,7 +247,17 @@ class Attachment:
             return
         self._backoff.reset()
         self._lane = Lane(
-            attached, topic=self._topic, reason=self._judge(attached, probe), until=self._until
+            topic=self._topic,
+            mode=self._mode,
+            epoch=attached.epoch,
+            subscriber=attached.subscriber,
+            incarnation=attached.incarnation,
+            peer=self._peer,
+            host=attached.host,
+            credit=Credit(attached.messages, attached.nbytes),
+            reason=self._judge(attached, probe),
+            until=self._until,
+            replay_bytes=self._replay_bytes,
         )
         self._events.agreed(self._lane)
         self._look()

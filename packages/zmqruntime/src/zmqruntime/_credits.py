@@ -58,8 +58,8 @@ class CreditWindow:
 
     Notes
     -----
-    A message larger than the whole window in bytes goes when nothing else is under way: it could
-    never go otherwise.
+    What is larger than the whole window goes when nothing else is under way: it could never go
+    otherwise.
     """
 
     def __init__(self, granted: Credit) -> None:
@@ -79,31 +79,33 @@ class CreditWindow:
         """What is under way."""
         return self._used
 
-    def has_room(self, nbytes: int) -> bool:
-        """Say whether a message of that many payload bytes may go now."""
+    def has_room(self, nbytes: int, *, messages: int = 1) -> bool:
+        """Say whether so many messages of so many payload bytes together may go now."""
         if self._used.messages == 0:
             return True
         return (
-            self._used.messages < self._granted.messages
+            self._used.messages + messages <= self._granted.messages
             and self._used.nbytes + nbytes <= self._granted.nbytes
         )
 
-    def take(self, nbytes: int) -> bool:
-        """Put a message under way, if there is room.
+    def take(self, nbytes: int, *, messages: int = 1) -> bool:
+        """Put a message, or all messages of a payload, under way if there is room.
 
         Parameters
         ----------
         nbytes
-            Its payload bytes.
+            Payload bytes.
+        messages
+            How many messages they are.
 
         Returns
         -------
         bool
             Whether it may go; if not, nothing has changed.
         """
-        if not self.has_room(nbytes):
+        if not self.has_room(nbytes, messages=messages):
             return False
-        self._used += Credit(1, nbytes)
+        self._used += Credit(messages, nbytes)
         return True
 
     def give_back(self, returned: Credit) -> None:

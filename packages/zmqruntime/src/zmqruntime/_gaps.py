@@ -19,6 +19,7 @@ class GapReason(StrEnum):
     HWM = "hwm"
     PRODUCER_LOST = "producer_lost"
     RECEIVER_LOST = "receiver_lost"
+    RECEIVER_LEFT = "receiver_left"
     EVICTED = "evicted"
     REFUSED = "refused"
     LINK = "link"

@@ -57,11 +57,14 @@ class Sent:
         The slot it lies in, until the receiver has released it; None inline.
     status
         The last word about it, or None.
+    at
+        When it was handed over, in seconds.
     """
 
     key: str
     lent: LentSlot | None = None
     status: AckStatus | None = None
+    at: float = 0.0
 
 
 class Outbox:
@@ -88,6 +91,8 @@ class Outbox:
         self._last = 0
         self._sent: dict[int, Sent] = {}
         self._settled: dict[int, Sent] = {}
+        self.slots = 0
+        """How many slots the receiver has not released."""
 
     @property
     def last(self) -> int:
@@ -99,9 +104,17 @@ class Outbox:
         self._last += 1
         return self._last
 
-    def sent(self, sequence: int, key: str, lent: LentSlot | None = None) -> None:
-        """Note a payload that is under way."""
-        self._sent[sequence] = Sent(key, lent)
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest payload that nobody has acknowledged was handed over, in seconds."""
+        return next((sent.at for sent in self._sent.values() if self._waits(sent)), None)
+
+    def sent(
+        self, sequence: int, key: str, lent: LentSlot | None = None, *, at: float = 0.0
+    ) -> None:
+        """Note a payload that is under way, and since when, in seconds."""
+        self._sent[sequence] = Sent(key, lent, at=at)
+        self.slots += lent is not None
 
     def find(self, lent: LentSlot) -> int | None:
         """Say which payload lies in a slot; None if none does."""
@@ -115,15 +128,21 @@ class Outbox:
         """Whether every payload is acknowledged."""
         return not any(self._waits(sent) for sent in self._sent.values())
 
-    def lent(self) -> tuple[LentSlot, ...]:
-        """List the slots that this receiver has not released."""
-        return tuple(sent.lent for sent in self._sent.values() if sent.lent is not None)
+    def open_key(self, sequence: int) -> str | None:
+        """Return the key of a payload that nobody has acknowledged; None for any other number."""
+        sent = self._sent.get(sequence)
+        return None if sent is None or not self._waits(sent) else sent.key
+
+    def waits_for(self, sequence: int) -> bool:
+        """Say whether a number is under way and not acknowledged."""
+        return self.open_key(sequence) is not None
 
     def reclaimed(self, slots: Collection[LentSlot]) -> None:
         """Note slots that were taken back without the receiver's word."""
         for sent in self._sent.values():
-            if sent.lent in slots:
+            if sent.lent is not None and sent.lent in slots:
                 sent.lent = None
+                self.slots -= 1
 
     def lose(self, sequence: int, reason: GapReason) -> Gap:
         """Note a number that will not come, to be told to the receiver.
@@ -140,9 +159,17 @@ class Outbox:
         Gap
             The same for the application.
         """
-        self._sent.pop(sequence, None)
+        sent = self._sent.pop(sequence, None)
+        self.slots -= sent is not None and sent.lent is not None
         self.losses.add(sequence, reason)
         return self.gap(sequence, sequence, reason)
+
+    def forget(self, sequence: int) -> tuple[bool, LentSlot | None]:
+        """Wait for a number no longer; say whether it was under way, and in which slot."""
+        sent = self._sent.pop(sequence, None)
+        lent = None if sent is None else sent.lent
+        self.slots -= lent is not None
+        return sent is not None, lent
 
     def notes(self) -> tuple[LossNote, ...]:
         """Hand over the losses that the receiver has not been told of."""
@@ -191,6 +218,7 @@ class Outbox:
             if sent is not None and sent.lent is not None:
                 slots.append(sent.lent)
                 sent.lent = None
+                self.slots -= 1
                 self._settle(sequence)
         news = [self._learn(each.sequence, AckStatus.FAILED, each) for each in acks.failed]
         news += [self._learn(sequence, AckStatus.DISPLAYED) for sequence in acks.displayed]

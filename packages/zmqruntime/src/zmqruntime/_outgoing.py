@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -91,6 +91,13 @@ class Outgoing:
         total = check_sizes(sizes, limits=limits)
         return cls(header=bytes(header), buffers=views, key=key, sizes=sizes, total=total)
 
+    def owned(self) -> Self:
+        """Return the payload in bytes that nobody changes: itself if they are that already."""
+        if all(type(view.obj) is bytes for view in self.buffers):
+            return self
+        buffers = tuple(memoryview(frozen(view)) for view in self.buffers)
+        return replace(self, buffers=buffers)
+
     def message(
         self,
         lane: Lane,
@@ -99,6 +106,8 @@ class Outgoing:
         ref: SlotReference | None = None,
         part: Part = _WHOLE,
         chunks: Sequence[bytes | memoryview] = (),
+        again: int = 0,
+        retained: bool = False,
     ) -> list[bytes | memoryview]:
         """Make the frames of one message.
 
@@ -112,6 +121,8 @@ class Outgoing:
             Where the bytes lie in shared memory, or None.
         part, chunks
             Which part of an inline payload, and its bytes.
+        again, retained
+            As in `TransportHeader`.
 
         Returns
         -------
@@ -130,6 +141,8 @@ class Outgoing:
             ref=ref,
             part=part,
             lost=lane.outbox.notes(),
+            again=again,
+            retained=retained,
         )
         header = b"" if part.index else self.header
         return [lane.filter, msgspec.msgpack.encode(transport), header, *chunks]

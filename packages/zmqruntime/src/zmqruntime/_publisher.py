@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -18,12 +18,15 @@ from zmqruntime._credits import Credit
 from zmqruntime._dispatch import Dispatch
 from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._lane import Lane, Lanes
+from zmqruntime._lanes import Lanes
 from zmqruntime._outgoing import Outgoing, check_key
 from zmqruntime._polling import Deadline
 from zmqruntime._publisher_state import LinkState, PublisherState
+from zmqruntime._replay import Carried
 from zmqruntime._room import Room
-from zmqruntime._stream_messages import Acks, AckStatus, Mode
+from zmqruntime._sharing import Sharing
+from zmqruntime._stream_messages import Acks, AckStatus, Announce, Mode, Resend, check_topic
+from zmqruntime._sweeping import Sweeping
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
 from zmqruntime.carriers._lender import SlotLender
 from zmqruntime.carriers._names import SHARED_MEMORY
@@ -31,16 +34,18 @@ from zmqruntime.carriers._negotiate import (
     HostIdentity,
     shared_memory_available,
 )
-from zmqruntime.carriers._sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
     from typing import Self
 
     from typing_extensions import Buffer
 
     from zmqruntime._client import ZMQClient
+    from zmqruntime._lane import Lane
+    from zmqruntime._lane_state import LaneState
     from zmqruntime._outbox import Ack
 
     Encode = Callable[[], tuple[bytes, Sequence[Buffer]]]
@@ -91,6 +96,11 @@ class Publisher:
         Where segments are made; a tmpfs.
     limits
         Sizes at which inline payloads are cut.
+    replay_bytes
+        Most bytes of mode reliable to keep until they are acknowledged. A receiver that comes again
+        gets them again, in order, before anything newer; what was no longer kept is left to
+        `on_replay`, and without it is a gap ``evicted``. It costs one more copy of each payload,
+        unless its buffers are `bytes`.
 
     Raises
     ------
@@ -115,9 +125,9 @@ class Publisher:
         lease_ttl: float = 30.0,
         directory: Path = SHARED_MEMORY,
         limits: InlineLimits = DEFAULT_LIMITS,
+        replay_bytes: int = 0,
     ) -> None:
-        if not topic or "\0" in topic or len(topic) > 256:
-            raise ValueError(f"a topic has 1 to 256 characters and no zero byte, not {topic!r}")
+        check_topic(topic)
         self.topic = topic
         self.mode = Mode(mode)
         self.peer = str(client.endpoint)
@@ -125,8 +135,7 @@ class Publisher:
         if until is AckStatus.FAILED:
             raise ValueError("payloads are acknowledged when 'received' or 'displayed'")
         shared_memory = use_shared_memory and shared_memory_available(directory)
-        if shared_memory:
-            sweep(directory)
+        self._sweeping = Sweeping(client.loop, directory) if shared_memory else None
         host = HostIdentity.mine()
         self._pid = os.getpid()
         self._client = client
@@ -144,15 +153,23 @@ class Publisher:
         self._link = LinkState.WAITING
         self._since = time.time()
         self._detail = f"no receiver at {self.peer} yet"
+        self._replay_bytes = replay_bytes
+        self._carried = Carried(replay_bytes)
+        self._sharing = Sharing(
+            lender=self._lender,
+            changed=self._changed,
+            announce=self._announce,
+            on_arena=self._pump_soon,
+        )
         self._room = Room(
-            client,
             topic=topic,
+            peer=self.peer,
             lanes=self._lanes,
             lender=self._lender,
+            sharing=self._sharing,
             changed=self._changed,
             describe=lambda: (self._link, self._detail),
             on_loss=self._report,
-            on_arena=self._pump_soon,
         )
         self._attachment = Attachment(
             client,
@@ -168,10 +185,10 @@ class Publisher:
             host=host,
             shared_memory=shared_memory,
             directory=directory,
+            replay_bytes=replay_bytes,
         )
         self._dispatch = Dispatch(
             client.loop,
-            peer=self.peer,
             lanes=self._lanes,
             lender=self._lender,
             changed=self._changed,
@@ -180,6 +197,7 @@ class Publisher:
             on_loss=self._report,
         )
         client.control.on_push("ack", self._on_ack)
+        client.control.on_push("resend", self._on_resend)
         self._attachment.start()
 
     # What an application calls.
@@ -231,6 +249,8 @@ class Publisher:
         if self._loop.on_loop:
             raise RuntimeError("publish() would make the loop wait for itself: use another thread")
         payload = Outgoing.of(header, buffers, key, limits=self._limits)
+        if self._replay_bytes:
+            payload = payload.owned()
         deadline = Deadline(timeout)
         if not self._turn.acquire(timeout=deadline.remaining()):
             raise PublishTimeoutError(
@@ -339,6 +359,13 @@ class Publisher:
             )
 
     @property
+    def lanes(self) -> tuple[LaneState, ...]:
+        """The stream as it stands with its receiver; empty without one."""
+        with self._changed:
+            now = time.monotonic()
+            return tuple(lane.state(now=now) for lane in self._lanes.live.values())
+
+    @property
     def unacknowledged(self) -> tuple[str, ...]:
         """Keys that were sent and not acknowledged, oldest first, lost ones included."""
         with self._changed:
@@ -372,7 +399,8 @@ class Publisher:
         ----------
         callback
             Called with the unacknowledged keys, oldest first; not called when there are none. The
-            payloads themselves are the application's to keep.
+            payloads themselves are the application's to keep. What ``replay_bytes`` has kept is
+            sent without asking, and is not among them.
         """
         self._replay_callbacks.append(callback)
 
@@ -386,6 +414,8 @@ class Publisher:
                 return
             self._set_link(LinkState.CLOSED, f"the publisher to {self.peer} is closed")
             self._waiting = None
+        if self._sweeping is not None:
+            self._sweeping.stop()
         if self._loop.running:
             self._loop.submit(self._close).result()
         self._lender.close()
@@ -404,17 +434,21 @@ class Publisher:
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             return
-        self._lanes.counters["superseded"] += 1
+        self._lanes.count_superseded(waiting.lane)
         if waiting.lane is not None and waiting.lane is self._lanes.current:
             self._lanes.lose(waiting.lane, waiting.sequence, GapReason.SUPERSEDED)
             self._report()
 
-    def _pump_soon(self) -> None:
-        if self.mode is Mode.LATEST and self._loop.running:
+    def _pump_soon(self, lane: Lane) -> None:
+        if (self.mode is Mode.LATEST or lane.queue) and self._loop.running:
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        """Send the newest payload if there is room for it; on the loop."""
+        """Send what waits, and then the newest payload, if there is room for it; on the loop."""
+        with self._changed:
+            lane = self._lanes.ready
+        if lane is not None and lane.queue:
+            self._dispatch.drain(lane, self._sharing)
         with self._changed:
             waiting, lane = self._waiting, self._lanes.ready
             if waiting is None or lane is None or not lane.outbox.window.has_room(0):
@@ -442,19 +476,28 @@ class Publisher:
             with contextlib.suppress(PublishTimeoutError, NotAttachedError):  # reported as a gap
                 self._dispatch.send(payload, admission, Deadline(0.0), sequence=sequence)
         elif grow:
-            self._room.make_arena(payload)
+            self._sharing.offer(lane, payload)
 
     # What follows runs on the loop.
 
+    def _announce(self, lane: Lane, name: str) -> Future[object]:
+        announce = Announce(epoch=lane.epoch, name=name)
+        answer: Any = self._client.control.request_nowait("arena", msgspec.to_builtins(announce))
+        return cast("Future[object]", answer)
+
     def _on_agreed(self, lane: Lane) -> None:
         with self._changed:
-            self._lanes.current = lane
+            self._lanes.begin(lane)
             self._detail = f"waiting for {self.peer} to subscribe"
 
     def _on_began(self, lane: Lane) -> None:
         with self._changed:
             lane.subscribed = True
-            keys = self._lanes.lost_keys
+            kept = self._carried.keys
+            keys = tuple(key for key in self._lanes.lost_keys if key not in kept)
+            if keys and self._replay_callbacks:
+                self._carried.forget_evicted()
+            self._carried.hand_to(lane)
             how = f"{lane.reason.carrier} ({lane.reason})"
             self._set_link(LinkState.ATTACHED, f"attached to {self.peer}, {how}")
         logger.info("%r attached to %s: %s", self.topic, self.peer, how)
@@ -468,6 +511,8 @@ class Publisher:
             if self._link is LinkState.CLOSED:
                 return
             lane = self._lanes.end(reason)
+            if lane is not None and lane.keeps:
+                self._carried.take_over(lane)
             self._report()
             if self._link is LinkState.ATTACHED:
                 self._set_link(LinkState.LOST, f"{self.peer}: {why}")
@@ -487,6 +532,14 @@ class Publisher:
         for ack in news:
             for callback in self._ack_callbacks:
                 callback(ack.key, ack)
+        self._pump()
+
+    def _on_resend(self, body: dict[str, object]) -> None:
+        wanted = msgspec.convert(body, Resend)
+        with self._changed:
+            lane = self._lanes.live.get(wanted.epoch)
+            if lane is not None:
+                self._lanes.resend(lane, wanted.first, wanted.last)
         self._pump()
 
     def _close(self) -> None:
@@ -509,7 +562,9 @@ class Publisher:
         if self._link in (LinkState.LOST, LinkState.CLOSED):
             return True
         lane = self._lanes.current
-        return self._waiting is None and (lane is None or lane.outbox.is_clear())
+        if self._waiting is not None or (lane is None and self._carried):
+            return False
+        return lane is None or (not lane.queue and lane.outbox.is_clear())
 
     def _set_link(self, link: LinkState, detail: str) -> None:
         self._link, self._since, self._detail = link, time.time(), detail

@@ -7,12 +7,17 @@ is to be told to the producer gathers here until the subscriber takes it.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from zmqruntime._credits import Credit
 from zmqruntime._errors import DescriptorError, PayloadTooLargeError, StaleSlotError
 from zmqruntime._gaps import Gap, GapReason, Recovery, SequenceCheck
-from zmqruntime._stream_messages import Acks, AckStatus, Failure, Mode, stream_topic
+from zmqruntime._item import Item, ProducerStatus
+from zmqruntime._lane_state import LaneState
+from zmqruntime._stream_messages import Acks, AckStatus, Failure, Mode
 from zmqruntime.carriers._arena import ArenaView
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, Assembly, InlineLimits
 from zmqruntime.carriers._lease import Lease
@@ -24,133 +29,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from zmqruntime._credits import Credit
-    from zmqruntime._stream_messages import Attach, TransportHeader
+    from zmqruntime._stream_messages import TransportHeader
+    from zmqruntime.carriers._negotiate import HostIdentity
 
-__all__ = ["Item", "ProducerStatus", "Reception"]
+__all__ = ["Reception"]
 
 _MAX_ARENAS = 16
 _MAX_TEXT = 1000
 _BATCH = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducerStatus:
-    """A producer as its receiver sees it.
-
-    Attributes
-    ----------
-    producer, topic, mode
-        Who sends what, and how.
-    epoch
-        Which run of the stream.
-    carrier_reason
-        Why its payloads come as they come.
-    items, nbytes
-        Payloads that arrived, and their bytes.
-    bytes_copied
-        Bytes copied on this side, while chunks were joined or payloads taken along.
-    gaps
-        Payloads that are missing.
-    dropped
-        Messages that were refused or came twice.
-    leased
-        Payloads the application has not released.
-    """
-
-    producer: str
-    topic: str
-    mode: Mode
-    epoch: str
-    carrier_reason: CarrierReason
-    items: int
-    nbytes: int
-    bytes_copied: int
-    gaps: int
-    dropped: int
-    leased: int
-
-
-class Item:
-    """One payload that arrived.
-
-    Attributes
-    ----------
-    topic, producer
-        What stream it belongs to, and who sent it.
-    sequence
-        Its number in the stream, from 1.
-    key
-        The producer's name for it.
-    header
-        The producer's description of it, opaque here.
-    lease
-        Access to its buffers; release it when done.
-    sent_ns
-        When it was handed over, nanoseconds since the epoch, by the producer's clock.
-    """
-
-    __slots__ = (
-        "_reception",
-        "_status",
-        "header",
-        "key",
-        "lease",
-        "producer",
-        "sent_ns",
-        "sequence",
-        "topic",
-    )
-
-    def __init__(
-        self, reception: Reception, transport: TransportHeader, header: bytes, lease: Lease
-    ) -> None:
-        self._reception = reception
-        self._status: AckStatus | None = None
-        self.topic = reception.topic
-        self.producer = reception.producer
-        self.sequence = transport.seq
-        self.key = transport.key
-        self.header = header
-        self.lease = lease
-        self.sent_ns = transport.t_ns
-
-    def ack(self, status: AckStatus | str) -> None:
-        """Tell the producer what became of the payload.
-
-        Parameters
-        ----------
-        status
-            ``received`` or ``displayed``. Once displayed or failed nothing more is told.
-
-        Raises
-        ------
-        ValueError
-            If it is another word; `fail` tells of failures.
-        """
-        status = AckStatus(status)
-        if status is AckStatus.FAILED:
-            raise ValueError("fail() says what failed; ack() takes 'received' or 'displayed'")
-        if self._status in (None, AckStatus.RECEIVED) and self._status is not status:
-            self._status = status
-            self._reception.acknowledge(self.sequence, status)
-
-    def fail(self, code: str, text: str) -> None:
-        """Tell the producer that the payload could not be used.
-
-        Parameters
-        ----------
-        code
-            A word for programs.
-        text
-            A sentence for people: what happened, what to do.
-        """
-        if self._status in (None, AckStatus.RECEIVED):
-            self._status = AckStatus.FAILED
-            self._reception.refuse(self.sequence, code, text)
-
-    def __repr__(self) -> str:
-        return f"<Item {self.topic} {self.sequence} {self.key!r} from {self.producer}>"
 
 
 class Reception:
@@ -158,10 +44,10 @@ class Reception:
 
     Parameters
     ----------
-    attach
-        What the producer asked for.
-    epoch, subscriber, incarnation
-        Names of this run, of this receiver, and of its process start.
+    topic, producer, mode, host
+        What stream it is, who sends it, how, and from where.
+    epoch, topic_frame, incarnation
+        Name of this run, first frame of its messages, and name of this receiver's process start.
     reason
         Why it has the carrier that it has.
     credit
@@ -178,10 +64,13 @@ class Reception:
 
     def __init__(
         self,
-        attach: Attach,
         *,
+        topic: str,
+        producer: str,
+        mode: Mode,
+        host: HostIdentity,
         epoch: str,
-        subscriber: str,
+        topic_frame: bytes,
         incarnation: str,
         reason: CarrierReason,
         credit: Credit,
@@ -190,12 +79,12 @@ class Reception:
         on_news: Callable[[Reception], object],
         on_gap: Callable[[Gap], object],
     ) -> None:
-        self.topic = attach.topic
-        self.producer = attach.producer
-        self.mode = attach.mode
-        self.host = attach.host
+        self.topic = topic
+        self.producer = producer
+        self.mode = mode
+        self.host = host
         self.epoch = epoch
-        self.filter = stream_topic(attach.topic, subscriber)
+        self.filter = topic_frame
         self.reason = reason
         self._incarnation = incarnation
         self._credit = credit
@@ -208,11 +97,13 @@ class Reception:
         self._assembly: Assembly | None = None
         self._assembling: TransportHeader | None = None
         self._assembled_header = b""
-        self._items = self._nbytes = self._bytes_copied = self._gaps = self._dropped = 0
+        self._items = self._nbytes = self._bytes_copied = 0
+        self._gaps = self._superseded = self._dropped = 0
         self._lock = threading.Lock()  # guards what follows, and the counters
-        self._leased: dict[int, int] = {}  # number -> bytes it was charged
+        self._leased: dict[int, tuple[int, float]] = {}  # number -> bytes charged, since when
         self._news: list[tuple[str, int, int | Failure]] = []
-        self.closed = False
+        self._copied_news = 0
+        self.closed: GapReason | None = None
 
     @property
     def status(self) -> ProducerStatus:
@@ -230,6 +121,50 @@ class Reception:
                 gaps=self._gaps,
                 dropped=self._dropped,
                 leased=len(self._leased),
+            )
+
+    @property
+    def last(self) -> int:
+        """The highest number accounted for."""
+        return self._check.last
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """What has come, for counters."""
+        with self._lock:
+            return {
+                "items": self._items,
+                "bytes": self._nbytes,
+                "bytes_copied": self._bytes_copied,
+                "gaps": self._gaps,
+                "dropped": self._dropped,
+            }
+
+    def state(self, *, now: float) -> LaneState:
+        """Say how the stream stands.
+
+        Parameters
+        ----------
+        now
+            Monotonic seconds.
+        """
+        with self._lock:
+            leased = tuple(self._leased.values())
+            return LaneState(
+                topic=self.topic,
+                peer=self.producer,
+                direction="in",
+                mode=self.mode,
+                carrier=self.reason.carrier,
+                reason=self.reason,
+                granted=self._credit,
+                used=Credit(len(leased), sum(size for size, _ in leased)),
+                lag_s=max((now - since for _, since in leased), default=0.0),
+                sent=self._items,
+                nbytes=self._nbytes,
+                bytes_copied=self._bytes_copied,
+                superseded=self._superseded,
+                lost=self._gaps - self._superseded,
             )
 
     @property
@@ -332,7 +267,7 @@ class Reception:
         list[Item | Gap]
             What stays unfinished. Items that were handed out stay valid.
         """
-        self.closed = True
+        self.closed = reason
         self._arenas.clear()
         return self._break_off(reason)
 
@@ -348,7 +283,11 @@ class Reception:
         """Hand over what is to be told to the producer, in messages of bounded size."""
         with self._lock:
             news, self._news = self._news, []
-        return [self._message(news[at : at + _BATCH]) for at in range(0, len(news), _BATCH)]
+            copied, self._copied_news = self._copied_news, 0
+        messages = [self._message(news[at : at + _BATCH]) for at in range(0, len(news), _BATCH)]
+        if messages and copied:
+            messages[0] = msgspec.structs.replace(messages[0], copied=copied)
+        return messages
 
     def sign_of_life(self) -> Acks:
         """Make a message without news, which prolongs leases."""
@@ -430,7 +369,7 @@ class Reception:
         with self._lock:
             beyond = self._leased and (
                 len(self._leased) >= self._credit.messages
-                or sum(self._leased.values()) + charged > self._credit.nbytes
+                or sum(size for size, _ in self._leased.values()) + charged > self._credit.nbytes
             )
         if beyond:
             raise DescriptorError(f"{self.producer} sent more than it was granted; refused")
@@ -443,7 +382,7 @@ class Reception:
         with self._lock:
             self._items += 1
             self._nbytes += sum(transport.sizes)
-            self._leased[sequence] = charged
+            self._leased[sequence] = charged, time.monotonic()
         return Item(self, transport, header, lease)
 
     def _release(self, sequence: int, charged: int) -> None:
@@ -468,6 +407,7 @@ class Reception:
     def _copied(self, nbytes: int) -> None:
         with self._lock:
             self._bytes_copied += nbytes
+            self._copied_news += nbytes
 
     def _count_dropped(self) -> None:
         with self._lock:
@@ -493,6 +433,8 @@ class Reception:
     def _gap(self, first: int, last: int, reason: GapReason, detail: str = "") -> Gap:
         with self._lock:
             self._gaps += last - first + 1
+            if reason is GapReason.SUPERSEDED:
+                self._superseded += last - first + 1
         return Gap(
             topic=self.topic,
             epoch=self.epoch,

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from zmqruntime._errors import LoopStoppedError, NotAttachedError, PublishTimeoutError
+from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._publisher_state import LinkState
-from zmqruntime._stream_messages import Announce
-from zmqruntime.carriers._negotiate import CarrierReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from threading import Condition
 
-    from zmqruntime._client import ZMQClient
-    from zmqruntime._lane import Admission, Lane, Lanes
-    from zmqruntime._messages import Reply
+    from zmqruntime._lanes import Admission, Lanes
     from zmqruntime._outgoing import Outgoing
     from zmqruntime._polling import Deadline
+    from zmqruntime._sharing import Sharing
     from zmqruntime.carriers._lender import SlotLender
 
 __all__ = ["Room"]
-
-logger = logging.getLogger(__name__)
 
 
 class Room:
@@ -35,46 +26,42 @@ class Room:
 
     Parameters
     ----------
-    client
-        Connection on which new segments are announced.
-    topic
-        Name of the stream.
+    topic, peer
+        Name of the stream and who receives it, for messages to people.
     lanes
         The present run and former ones.
     lender
         Shared memory.
+    sharing
+        Makes it and announces it.
     changed
         The publisher's lock; it is notified whenever there may be more room.
     describe
         Says how the publisher stands: its link, and a sentence for people. Called under the lock.
     on_loss
         Called under the lock when payloads may have been lost, to report them.
-    on_arena
-        Called on the loop when a segment was announced, or will not be.
     """
 
     def __init__(
         self,
-        client: ZMQClient,
         *,
         topic: str,
+        peer: str,
         lanes: Lanes,
         lender: SlotLender,
+        sharing: Sharing,
         changed: Condition,
         describe: Callable[[], tuple[LinkState, str]],
         on_loss: Callable[[], object],
-        on_arena: Callable[[], object],
     ) -> None:
-        self._client = client
         self._topic = topic
-        self._peer = str(client.endpoint)
+        self._peer = peer
         self._lanes = lanes
         self._lender = lender
+        self._sharing = sharing
         self._changed = changed
         self._describe = describe
         self._on_loss = on_loss
-        self._on_arena = on_arena
-        self._warned = False
 
     def take(self, payload: Outgoing) -> Admission | None:
         """Take room for a payload, or its first part, if there is any; under the lock.
@@ -121,7 +108,8 @@ class Room:
                     admission = self.take(payload)
                     if admission is not None:
                         return admission
-                    if self._lanes.needs_arena(payload):
+                    lane = self._lanes.ready
+                    if lane is not None and self._lanes.needs_arena(payload):
                         break
                     left = deadline.remaining()
                     if self._describe()[0] is LinkState.CLOSED or left <= 0:
@@ -130,59 +118,7 @@ class Room:
                     if expiry is not None and expiry > time.monotonic():
                         left = min(left, expiry - time.monotonic())
                     self._changed.wait(left)
-            self.make_arena(payload)
-
-    def make_arena(self, payload: Outgoing) -> None:
-        """Make an arena for a payload if need be, and tell the receiver of it.
-
-        Parameters
-        ----------
-        payload
-            What is to be sent. Where no arena can be made it goes inline.
-        """
-        with self._changed:
-            lane = self._lanes.ready
-            if lane is None or lane.announcing:
-                return
-            lane.announcing = True
-        try:
-            name = self._lender.current
-            if name is None or not self._lender.fits(payload.sizes):
-                name = self._lender.grow(payload.sizes)
-            announce = Announce(epoch=lane.epoch, name=name)
-            future = self._client.control.request_nowait("arena", msgspec.to_builtins(announce))
-        except (OSError, LoopStoppedError) as error:
-            self._stop_sharing(lane, CarrierReason.NO_ROOM, str(error))
-        else:
-            future.add_done_callback(lambda done: self._on_announced(lane, name, done))
-
-    def _on_announced(self, lane: Lane, name: str, future: Future[Reply]) -> None:
-        error = future.exception()
-        if error is not None:
-            self._stop_sharing(lane, CarrierReason.PROBE_UNREADABLE, str(error))
-            return
-        with self._changed:
-            lane.announced.add(name)
-            lane.announcing = False
-            self._changed.notify_all()
-        self._on_arena()
-
-    def _stop_sharing(self, lane: Lane, reason: CarrierReason, why: str) -> None:
-        """Go on inline with this receiver, and say so once."""
-        with self._changed:
-            lane.reason = reason
-            lane.announcing = False
-            warn = not self._warned and lane is self._lanes.current
-            self._warned |= warn
-            self._changed.notify_all()
-        if warn:
-            logger.warning(
-                "%s: no shared memory for %r (%s); payloads are sent inline, which is slower",
-                self._peer,
-                self._topic,
-                why,
-            )
-        self._on_arena()
+            self._sharing.offer(lane, payload)
 
     def _none(self, key: str, timeout: float) -> NotAttachedError | PublishTimeoutError:
         lane = self._lanes.ready

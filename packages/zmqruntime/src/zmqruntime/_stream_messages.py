@@ -15,7 +15,7 @@ from zmqruntime._errors import DescriptorError
 from zmqruntime._gaps import GapReason
 from zmqruntime.carriers._arena import SlotReference
 from zmqruntime.carriers._inline import MAX_BUFFERS
-from zmqruntime.carriers._negotiate import HostIdentity
+from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity
 
 __all__ = [
     "DATA_VERSION",
@@ -25,13 +25,24 @@ __all__ = [
     "Announce",
     "Attach",
     "Attached",
+    "Began",
     "Detach",
+    "Ended",
     "Failure",
     "LossNote",
     "Mode",
+    "Opened",
     "Part",
+    "Proof",
+    "Proved",
+    "Resend",
+    "Resent",
+    "Subscribe",
+    "Subscribed",
     "TransportHeader",
+    "check_topic",
     "decode_header",
+    "feed_topic",
     "stream_topic",
 ]
 
@@ -102,6 +113,88 @@ class Detach(msgspec.Struct, frozen=True, kw_only=True):
     epoch: _Word
 
 
+class Subscribe(msgspec.Struct, frozen=True, kw_only=True):
+    """A reader asks a feed for a topic: how, with how much room, and from where.
+
+    ``name`` is the reader's own: who comes again under it gets what it had not acknowledged.
+    """
+
+    topic: _Topic
+    mode: Mode
+    reader: _Label
+    name: _Word
+    incarnation: _Label
+    host: HostIdentity
+    messages: _Positive
+    nbytes: _Positive
+    until: AckStatus = AckStatus.RECEIVED
+    shared_memory: bool = False
+
+
+class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
+    """The feed agrees: under which epoch, with how much room, and with which riddle to solve."""
+
+    epoch: _Word
+    subscriber: _Word
+    incarnation: _Label
+    producer: _Label
+    host: HostIdentity
+    messages: _Positive
+    nbytes: _Positive
+    shared_memory: bool = False
+    probe: _Label = ""
+    challenge: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    resumed: bool = False
+
+
+class Began(msgspec.Struct, frozen=True, kw_only=True):
+    """A feed sends from now on."""
+
+    epoch: _Word
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A feed ends a run that its reader did not ask to end: why."""
+
+    epoch: _Word
+    reason: GapReason
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """A reader's answer to the riddle; empty if it could not read it."""
+
+    epoch: _Word
+    answer: _Label = ""
+
+
+class Proved(msgspec.Struct, frozen=True, kw_only=True):
+    """What the feed concludes from the answer."""
+
+    reason: CarrierReason
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """A reader has opened a segment that was announced, or says why it could not."""
+
+    epoch: _Word
+    name: _Label
+    error: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
+class Resend(msgspec.Struct, frozen=True, kw_only=True):
+    """A receiver asks for numbers again."""
+
+    epoch: _Word
+    first: _Positive
+    last: _Positive
+
+
+class Resent(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the numbers come again; the others are no longer kept."""
+
+    sequences: tuple[int, ...] = ()
+
+
 class Failure(msgspec.Struct, frozen=True, array_like=True):
     """A payload that could not be used: which, a word for programs, a sentence for people."""
 
@@ -113,7 +206,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 class Acks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A subscriber's news to one producer: room, released payloads, what became of them.
 
-    Without any news it is a sign of life, which prolongs leases.
+    Without any news it is a sign of life, which prolongs leases. ``copied`` counts bytes that were
+    copied at the receiver since the message before.
     """
 
     epoch: str
@@ -123,6 +217,7 @@ class Acks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     received: tuple[int, ...] = ()
     displayed: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
+    copied: _Natural = 0
 
 
 class LossNote(msgspec.Struct, frozen=True, array_like=True):
@@ -165,6 +260,11 @@ class TransportHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         Which part of an inline payload this is.
     lost
         Numbers before `seq` that will not come.
+    again
+        Number under which the payload was sent before, in this run or the one before; 0 the first
+        time.
+    retained
+        Whether it was published before the receiver asked, and kept for it.
     """
 
     v: int
@@ -178,6 +278,8 @@ class TransportHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     ref: SlotReference | None = None
     part: Part = Part(0, 1)
     lost: tuple[LossNote, ...] = ()
+    again: _Natural = 0
+    retained: bool = False
 
 
 _HEADER = msgspec.msgpack.Decoder(TransportHeader)
@@ -228,3 +330,39 @@ def stream_topic(topic: str, subscriber: str) -> bytes:
         Both, each ended by a zero byte: ``frame`` is then no prefix of ``frame_2``.
     """
     return topic.encode() + b"\0" + subscriber.encode() + b"\0"
+
+
+def feed_topic(topic: str, subscriber: str) -> bytes:
+    """Say what the first frame of a feed's credited message is.
+
+    Parameters
+    ----------
+    topic
+        Name of the stream, without zero bytes.
+    subscriber
+        Secret id of the one reader in this run.
+
+    Returns
+    -------
+    bytes
+        A zero byte, then as `stream_topic`: who subscribes to what the feed tells everybody,
+        ``name`` and a zero byte, gets nobody's own messages.
+    """
+    return b"\0" + stream_topic(topic, subscriber)
+
+
+def check_topic(topic: str) -> None:
+    """Make sure that a word can name a stream.
+
+    Parameters
+    ----------
+    topic
+        The name.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, longer than 256 characters, or has a zero byte.
+    """
+    if not topic or "\0" in topic or len(topic) > 256:
+        raise ValueError(f"a topic has 1 to 256 characters and no zero byte, not {topic!r}")

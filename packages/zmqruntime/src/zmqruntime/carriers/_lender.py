@@ -11,7 +11,7 @@ from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._slots import SlotBook, SlotLease
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from zmqruntime.carriers._arena import SlotReference
@@ -55,6 +55,8 @@ class SlotLender:
         Seconds after which a lease ends unless it is renewed.
     directory
         Where segments are made; a tmpfs.
+    slots
+        Most slots of one arena; as many as the budget has room for are made.
 
     Notes
     -----
@@ -67,7 +69,9 @@ class SlotLender:
         budget_bytes: int = 256 << 20,
         ttl: float = 30.0,
         directory: Path = SHARED_MEMORY,
+        slots: int = _SLOTS,
     ) -> None:
+        self._slots = slots
         self._budget = budget_bytes
         self._ttl = ttl
         self._directory = directory
@@ -80,6 +84,12 @@ class SlotLender:
         """Name of the arena in use, or None."""
         with self._lock:
             return None if self._current is None else self._current.arena.name
+
+    @property
+    def slots(self) -> int:
+        """How many slots the arena in use has; 0 if there is none."""
+        with self._lock:
+            return 0 if self._current is None else self._current.arena.slots
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -116,7 +126,7 @@ class SlotLender:
             If it cannot be made; ENOSPC when shared memory is full. The old one stays in use.
         """
         need = max(packed_bytes(sizes), _LEAST_SLOT)
-        slots = max(1, min(_SLOTS, self._budget // need))
+        slots = max(1, min(self._slots, self._budget // need))
         with self._lock:
             if len(self._entries) >= _MOST_ARENAS:
                 raise OSError(f"{_MOST_ARENAS} arenas are still being read; none is made")
@@ -127,15 +137,15 @@ class SlotLender:
             self._retire()
         return arena.name
 
-    def take(self, sizes: Sequence[int], holder: str, *, now: float) -> LentSlot | None:
-        """Lend a slot of the arena in use.
+    def take(self, sizes: Sequence[int], holders: Iterable[str], *, now: float) -> LentSlot | None:
+        """Lend a slot of the arena in use, which is free again when all have given it back.
 
         Parameters
         ----------
         sizes
             Bytes of each buffer.
-        holder
-            Who will read it.
+        holders
+            Who will read it; at least one.
         now
             Time, in seconds.
 
@@ -148,7 +158,7 @@ class SlotLender:
             current = self._current
             if current is None or packed_bytes(sizes) > current.arena.slot_bytes:
                 return None
-            taken = current.book.take([holder], now=now)
+            taken = current.book.take(holders, now=now)
         return None if taken is None else LentSlot(current.arena.name, *taken)
 
     def fill(
@@ -204,11 +214,11 @@ class SlotLender:
             self._retire()
         return tuple(ended)
 
-    def expire(self, *, now: float) -> tuple[LentSlot, ...]:
-        """End the leases whose time has run out, and return them."""
+    def expire(self, *, now: float) -> tuple[tuple[str, LentSlot], ...]:
+        """End the leases whose time has run out, and say whose they were."""
         with self._lock:
             ended = [
-                _lent(name, lease)
+                (lease.holder, _lent(name, lease))
                 for name, entry in self._entries.items()
                 for lease in entry.book.expire(now=now)
             ]

@@ -1,0 +1,608 @@
+"""Feed: topics of one server, read by any number of readers that connect to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from zmqruntime._dispatch import Dispatch
+from zmqruntime._errors import NotAttachedError
+from zmqruntime._feed_broadcast import Broadcast
+from zmqruntime._feed_door import DoorEvents, FeedDoor
+from zmqruntime._feed_lane import FeedLane, FeedTopic, Offer, Subscription
+from zmqruntime._feed_pump import FeedPump
+from zmqruntime._gaps import Gap, GapReason
+from zmqruntime._lanes import Lanes
+from zmqruntime._outgoing import Outgoing, check_key
+from zmqruntime._polling import Deadline
+from zmqruntime._replay import Carried
+from zmqruntime._sharing import Sharing
+from zmqruntime._stream_messages import Acks, Mode, Resend, check_topic
+from zmqruntime._sweeping import Sweeping
+from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
+from zmqruntime.carriers._lender import SlotLender
+from zmqruntime.carriers._names import SHARED_MEMORY
+from zmqruntime.carriers._negotiate import HostIdentity, shared_memory_available
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import Any, Self
+
+    from typing_extensions import Buffer
+
+    from zmqruntime._feed_lane import Encode
+    from zmqruntime._lane import Lane
+    from zmqruntime._lane_state import LaneState
+    from zmqruntime._outbox import Ack
+    from zmqruntime._server import ZMQServer
+
+__all__ = ["Feed"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_GAPS = 1000
+_MOST_CARRIED = 256
+_SLOTS = 32
+
+
+class Feed:
+    """Sends payloads on topics to every reader that subscribed, each at its own pace.
+
+    A reader connects to the server, subscribes (`FeedReader`), and has room, numbers, gaps and a
+    mode of its own. A payload for several readers on this host is written once, into one slot of
+    shared memory that is free again when all have released it.
+
+    Parameters
+    ----------
+    server
+        A started server of this process; the feed is closed before it. Its data port is the
+        feed's: a server has a `Feed` or a `Subscriber`.
+    use_shared_memory
+        Whether to use shared memory where the same host is proved.
+    arena_bytes
+        Most bytes of one arena; a larger payload goes inline.
+    replay_bytes
+        Most bytes to keep, for each reliable reader, of what it has not acknowledged. A reader
+        that comes again under its name gets that first, in order. 0 keeps nothing.
+    queue_bytes
+        Most bytes that wait for room at each reliable reader.
+    lease_ttl
+        Seconds after which memory that a silent reader holds is used again.
+    directory
+        Where segments are made; a tmpfs.
+    limits
+        Sizes at which inline payloads are cut.
+
+    Raises
+    ------
+    EndpointInUse
+        If the data port is taken, for example by a `Subscriber` of the same server.
+
+    Notes
+    -----
+    Every method may be called from any thread. Callbacks run on the server's I/O thread and must
+    not block.
+
+    What happens when a reader has no room is its own choice of mode. ``latest``: the newest
+    payload waits and takes the place of an older one. ``reliable``: payloads wait in its queue; if
+    that is full, `publish` waits as long as its timeout says, after all others were served, and
+    then the payload is a gap ``no_credit`` of that reader. A reader that let a timeout pass is not
+    waited for again until it has made room, so that one that is stopped costs one timeout, once.
+
+    Examples
+    --------
+    >>> from zmqruntime import FeedReader, ZMQClient
+    >>> from zmqruntime.testing import serve_in_thread
+    >>> with serve_in_thread() as server, Feed(server) as feed:
+    ...     with ZMQClient(server.endpoint) as client, FeedReader(client) as reader:
+    ...         _ = client.connect()
+    ...         reader.subscribe("frames")
+    ...         _ = reader.wait_subscribed("frames")
+    ...         _ = feed.publish("frames", b"frame 1", [b"pixels"])
+    ...         _ = reader.wait(5)
+    ...         [item.lease.copy() for item in reader.receive()]
+    [(b'pixels',)]
+    """
+
+    def __init__(
+        self,
+        server: ZMQServer,
+        *,
+        use_shared_memory: bool = True,
+        arena_bytes: int = 256 << 20,
+        replay_bytes: int = 0,
+        queue_bytes: int = 64 << 20,
+        lease_ttl: float = 30.0,
+        directory: Path = SHARED_MEMORY,
+        limits: InlineLimits = DEFAULT_LIMITS,
+    ) -> None:
+        shared_memory = use_shared_memory and shared_memory_available(directory)
+        host = HostIdentity.mine()
+        self._server = server
+        self._loop = server.loop
+        self._pid = os.getpid()
+        self._replay_bytes = replay_bytes
+        self._queue_bytes = queue_bytes
+        self._limits = limits
+        self._lender = SlotLender(
+            budget_bytes=arena_bytes, ttl=lease_ttl, directory=directory, slots=_SLOTS
+        )
+        self._subscribed_callbacks: list[Callable[[Subscription], object]] = []
+        self._unsubscribed_callbacks: list[Callable[[Subscription], object]] = []
+        self._ack_callbacks: list[Callable[[Subscription, Ack], object]] = []
+        self._gap_callbacks: list[Callable[[Gap], object]] = []
+        self._changed = threading.Condition()  # guards what follows
+        self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
+        self._topics: dict[str, FeedTopic] = {}
+        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
+        self._closed = False
+        self._door = FeedDoor(
+            server,
+            DoorEvents(
+                agreed=self._on_agreed,
+                began=self._on_began,
+                ended=self._on_ended,
+                heard=self._on_heard,
+                resend=self._on_resend,
+                inspect=self._inspect,
+                joined=self._on_joined,
+            ),
+            host=host,
+            shared_memory=shared_memory,
+            directory=directory,
+            replay_bytes=replay_bytes,
+        )
+        self._sharing = Sharing(
+            lender=self._lender,
+            changed=self._changed,
+            announce=lambda lane, name: self._door.announce(_feed_lane(lane), name),
+            on_arena=self._pump_soon,
+        )
+        self._dispatch = Dispatch(
+            self._loop,
+            lanes=self._lanes,
+            lender=self._lender,
+            changed=self._changed,
+            limits=limits,
+            send=lambda lane, frames: self._door.send(_feed_lane(lane), frames),
+            on_loss=self._report,
+        )
+        self._pump = FeedPump(
+            self._loop,
+            lanes=self._lanes,
+            dispatch=self._dispatch,
+            sharing=self._sharing,
+            changed=self._changed,
+            tell=self._door.tell,
+            queue_bytes=queue_bytes,
+            on_loss=self._report,
+        )
+        url = server.endpoint.data_bind_url(server.bound)
+        self._loop.submit(self._door.open, url).result()
+        self._sweeping = Sweeping(self._loop, directory) if shared_memory else None
+
+    # What an application calls.
+
+    def publish(
+        self,
+        topic: str,
+        header: bytes,
+        buffers: Sequence[Buffer] = (),
+        *,
+        key: str = "",
+        timeout: float = 0.0,
+    ) -> int:
+        """Send a payload to every reader of a topic.
+
+        Parameters
+        ----------
+        topic
+            Name of the stream; any text without zero bytes.
+        header
+            The application's description of the payload, at most 64 KiB.
+        buffers
+            Its bytes; contiguous, at most 4 GiB together. They may be changed as soon as this
+            returns.
+        key
+            The application's name for the payload, at most 1024 characters.
+        timeout
+            Longest wait, in seconds, for reliable readers whose queue is full. The others are
+            served before that.
+
+        Returns
+        -------
+        int
+            How many readers got it or have it in their queue; those it is a gap for are left out.
+
+        Raises
+        ------
+        NotAttachedError
+            If the feed is closed, or belongs to another process.
+        PayloadTooLargeError
+            If header, key or payload are too large.
+        ValueError
+            If the topic is no word, or a buffer is not contiguous.
+        RuntimeError
+            If called with a timeout on the server's I/O thread, which must not wait.
+        """
+        if timeout > 0 and self._loop.on_loop:
+            raise RuntimeError("publish() would make the loop wait for itself: use timeout=0 there")
+        self._require_own_process()
+        payload = Outgoing.of(header, buffers, key, limits=self._limits)
+        with self._changed:
+            self._require_open()
+            book = self._book(topic)
+            keeps = book.retains or bool(book.carried) or book.broadcast is not None
+            keeps |= any(lane.keeps for lane in book.lanes)
+        if keeps:
+            payload = payload.owned()
+        with book.turn:
+            count, waiting, payload = self._distribute(book, payload)
+        if waiting:
+            count += self._pump.wait_for_queues(book, waiting, payload, Deadline(timeout))
+        return count
+
+    def offer(self, topic: str, encode: Encode, *, key: str = "") -> int:
+        """Hand over a payload that is encoded when somebody has room for it.
+
+        Parameters
+        ----------
+        topic
+            Name of the stream.
+        encode
+            Returns header and buffers, which nobody changes after; called at most once, on the I/O
+            thread, and not at all if a newer payload came before anybody had room. It should take a
+            few milliseconds at most. Reliable readers, and plain subscribers of a broadcast topic,
+            have it encoded at once.
+        key
+            The application's name for the payload.
+
+        Returns
+        -------
+        int
+            How many readers it waits for.
+
+        Raises
+        ------
+        NotAttachedError
+            If the feed is closed, or belongs to another process.
+        PayloadTooLargeError
+            If the key is too long.
+        ValueError
+            If the topic is no word.
+        """
+        check_key(key)
+        self._require_own_process()
+        offer = Offer(key, encode, limits=self._limits)
+        with self._changed:
+            self._require_open()
+            book = self._book(topic)
+            lanes = book.ready
+            if book.retains:
+                book.retained = offer
+            for lane in lanes:
+                if lane.mode is Mode.LATEST:
+                    self._pump.replace(lane, offer)
+            at_once = bool(book.carried) or book.broadcast is not None
+            at_once |= any(lane.mode is Mode.RELIABLE for lane in lanes)
+        self._loop.call_soon(self._pump.offered, book, offer if at_once else None)
+        return len(lanes)
+
+    def retain(self, topic: str) -> None:
+        """Keep the last payload of a topic, for readers that come later.
+
+        Parameters
+        ----------
+        topic
+            Name of the stream. Who subscribes gets what was published last from now on, with
+            `Item.retained` set, unless it is owed more than that.
+
+        Raises
+        ------
+        ValueError
+            If the topic is no word.
+        """
+        with self._changed:
+            self._book(topic).retains = True
+
+    def broadcast(self, topic: str, *, interval: float = 0.05) -> None:
+        """Tell a topic's small payloads to plain SUB sockets too, without credit.
+
+        Parameters
+        ----------
+        topic
+            Name of the stream. Who subscribes to that name and a zero byte on the data port gets
+            the newest payload of each key, of at most 64 KiB; nobody is asked who that is.
+        interval
+            Shortest time between two sendings, in seconds.
+
+        Raises
+        ------
+        ValueError
+            If the topic is no word, or the interval is negative.
+        """
+        if interval < 0:
+            raise ValueError(f"an interval is not negative: {interval}")
+        with self._changed:
+            book = self._book(topic)
+            if book.broadcast is None:
+                epoch = self._server.incarnation
+                book.broadcast = Broadcast(topic, epoch=epoch, interval=interval)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that were published, retained, opened or subscribed to, sorted."""
+        with self._changed:
+            return tuple(sorted(self._topics))
+
+    def subscribers(self, topic: str) -> tuple[Subscription, ...]:
+        """List who reads a topic now, in the order of coming."""
+        with self._changed:
+            book = self._topics.get(topic)
+            return () if book is None else tuple(lane.subscription for lane in book.ready)
+
+    @property
+    def lanes(self) -> tuple[LaneState, ...]:
+        """How the streams to every reader stand."""
+        with self._changed:
+            now = time.monotonic()
+            return tuple(lane.state(now=now) for lane in self._lanes.live.values() if lane.ready)
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """What readers have lost, the last 1000 gaps."""
+        with self._changed:
+            return tuple(self._gaps)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, readers that have left included.
+
+        ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost`` count a payload once
+        per reader; ``refused`` counts subscriptions on the data port that nobody may have.
+        """
+        names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
+        with self._changed:
+            totals = {name: self._lanes.counters[name] for name in names}
+        return {**totals, "refused": self._door.refused}
+
+    def on_subscribed(self, callback: Callable[[Subscription], object]) -> None:
+        """Call a function with each reader that begins to listen."""
+        self._subscribed_callbacks.append(callback)
+
+    def on_unsubscribed(self, callback: Callable[[Subscription], object]) -> None:
+        """Call a function with each reader that has left or was lost."""
+        self._unsubscribed_callbacks.append(callback)
+
+    def on_ack(self, callback: Callable[[Subscription, Ack], object]) -> None:
+        """Call a function with a reader and what became of a payload there."""
+        self._ack_callbacks.append(callback)
+
+    def on_gap(self, callback: Callable[[Gap], object]) -> None:
+        """Call a function with every gap of any reader."""
+        self._gap_callbacks.append(callback)
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until every reader has acknowledged everything.
+
+        Parameters
+        ----------
+        timeout
+            Longest wait in seconds. Lost readers are not waited for.
+
+        Returns
+        -------
+        bool
+            Whether they have.
+        """
+        with self._changed:
+            return self._changed.wait_for(self._is_settled, timeout)
+
+    def close(self) -> None:
+        """Send every reader away; a second call does nothing. Nothing stays in shared memory."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        if self._sweeping is not None:
+            self._sweeping.stop()
+        if self._loop.running:
+            self._loop.submit(self._close).result()
+        self._lender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # How a payload is given out.
+
+    def _distribute(
+        self, book: FeedTopic, payload: Outgoing
+    ) -> tuple[int, list[FeedLane], Outgoing]:
+        """Serve who has room, queue for who has not; in the topic's turn.
+
+        Returns
+        -------
+        tuple[int, list[FeedLane], Outgoing]
+            How many are served or queued for, whose queue is full, and the payload as it may be
+            kept.
+        """
+        with self._changed:
+            lanes = book.ready
+            for lane in lanes:
+                self._pump.supersede(lane)
+            free = [lane for lane in lanes if not lane.queue]
+            admissions = self._lanes.share(payload, free)
+            self._report()
+            served = [admission.lane for admission in admissions]
+            offers = [lane for lane in lanes if self._lanes.needs_arena(payload, lane)]
+            late = [lane for lane in lanes if lane not in served]
+        count = self._dispatch.spread(payload, admissions) if admissions else 0
+        for lane in offers:
+            self._sharing.offer(lane, payload)
+        with self._changed:
+            if late or book.retains or book.carried:
+                payload = payload.owned()
+            if book.retains:
+                book.retained = Offer.of(payload, limits=self._limits)
+            self._pump.carry(book, payload)
+            full = []
+            for lane in late:
+                if not lane.live:
+                    continue
+                if lane.mode is Mode.LATEST:
+                    self._pump.replace(lane, Offer.of(payload, limits=self._limits))
+                elif not self._pump.enqueue(lane, payload):
+                    full.append(lane)
+                    continue
+                count += 1
+            tells = book.broadcast is not None and book.broadcast.add(payload)
+        if late or tells:
+            self._loop.call_soon(self._pump.run, book)
+        return count, full, payload
+
+    # What follows runs on the loop.
+
+    def _on_agreed(self, lane: FeedLane) -> bool:
+        with self._changed:
+            self._lanes.begin(lane)
+            book = self._book(lane.topic)
+            book.lanes.append(lane)
+            return lane.subscription.name in book.carried
+
+    def _on_began(self, lane: FeedLane) -> None:
+        with self._changed:
+            lane.subscribed = True
+            book = self._book(lane.topic)
+            carried = book.carried.pop(lane.subscription.name, None)
+            if carried is not None and lane.mode is Mode.RELIABLE:
+                carried.hand_to(lane)
+            elif book.retained is not None:
+                lane.wants_retained = True
+            self._changed.notify_all()
+        logger.info("%s reads %r: %s", lane.peer, lane.topic, lane.reason)
+        for callback in self._subscribed_callbacks:
+            self._loop.call_soon(callback, lane.subscription)
+        with self._changed:
+            self._dispatch.tell_losses(lane)
+        self._pump.run(book)
+
+    def _on_ended(self, lane: FeedLane, reason: GapReason, why: str) -> None:
+        began = lane.subscribed
+        with self._changed:
+            book = self._book(lane.topic)
+            book.lanes.remove(lane)
+            self._lanes.end(reason, lane)
+            left = (GapReason.RECEIVER_LEFT, GapReason.PRODUCER_LOST)
+            if began and lane.keeps and lane.mode is Mode.RELIABLE and reason not in left:
+                carried = book.carried.setdefault(
+                    lane.subscription.name, Carried(self._replay_bytes, since=time.monotonic())
+                )
+                carried.take_over(lane)
+                if len(book.carried) > _MOST_CARRIED:
+                    del book.carried[next(iter(book.carried))]
+            self._report()
+            self._changed.notify_all()
+        logger.info("%s no longer reads %r: %s", lane.peer, lane.topic, why)
+        if began:
+            for callback in self._unsubscribed_callbacks:
+                self._loop.call_soon(callback, lane.subscription)
+
+    def _on_heard(self, lane: FeedLane | None, acks: Acks) -> None:
+        with self._changed:
+            news = self._lanes.heard(acks)
+            if lane is not None and acks.messages:
+                lane.overdue = False
+            self._changed.notify_all()
+        if lane is None:
+            return
+        for ack in news:
+            for callback in self._ack_callbacks:
+                callback(lane.subscription, ack)
+        with self._changed:
+            book = self._book(lane.topic)
+        self._pump.run(book)
+        with self._changed:
+            self._dispatch.tell_losses(lane)  # unless a payload has just done so
+
+    def _on_resend(self, lane: FeedLane, wanted: Resend) -> tuple[int, ...]:
+        with self._changed:
+            sequences = self._lanes.resend(lane, wanted.first, wanted.last)
+            book = self._book(lane.topic)
+        self._loop.call_soon(self._pump.run, book)
+        return sequences
+
+    def _on_joined(self, topic: str) -> None:
+        with self._changed:
+            book = self._topics.get(topic)
+            if book is None or book.broadcast is None or book.retained is None:
+                return
+            offer, broadcast = book.retained, book.broadcast
+        try:
+            payload = offer.payload()
+        except Exception:  # noqa: BLE001 - it was logged when it was offered
+            return
+        with self._changed:
+            message = broadcast.message(payload, retained=True)
+        self._door.tell(message)
+
+    def _inspect(self) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(lane) for lane in self.lanes]
+
+    def _close(self) -> None:
+        self._dispatch.transmit()
+        self._door.close()
+
+    def _pump_soon(self, lane: Lane) -> None:
+        if self._loop.running:
+            with self._changed:
+                book = self._book(lane.topic)
+            self._loop.call_soon(self._pump.run, book)
+
+    # Small things.
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._pid:  # a forked child has the memory, but not the thread
+            raise NotAttachedError(
+                f"the feed of {self._server.app} belongs to process {self._pid}; a forked worker "
+                "publishes to it through a client of its own"
+            )
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise NotAttachedError(f"the feed of {self._server.app} is closed")
+
+    def _book(self, topic: str) -> FeedTopic:
+        book = self._topics.get(topic)
+        if book is None:
+            check_topic(topic)
+            book = self._topics[topic] = FeedTopic(topic)
+        return book
+
+    def _is_settled(self) -> bool:
+        return self._closed or all(
+            lane.outbox.is_clear() and not lane.queue and _feed_lane(lane).newest is None
+            for lane in self._lanes.live.values()
+            if lane.ready
+        )
+
+    def _report(self) -> None:
+        for gap in self._lanes.take_gaps():
+            self._gaps.append(gap)
+            for callback in self._gap_callbacks:
+                self._loop.call_soon(callback, gap)
+
+
+def _feed_lane(lane: Lane) -> FeedLane:
+    assert isinstance(lane, FeedLane)
+    return lane

@@ -1,0 +1,185 @@
+"""What a producer keeps of payloads that nobody has acknowledged, bounded in bytes.
+
+Sans-IO and not safe for threads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from zmqruntime._gaps import GapReason
+
+if TYPE_CHECKING:
+    from zmqruntime._lane import Lane
+    from zmqruntime._outgoing import Outgoing
+
+__all__ = ["Carried", "Queued", "ReplayRing"]
+
+_OVERHEAD_BYTES = 512
+"""What a payload costs beside its bytes, so that many empty ones are bounded too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """A payload that waits for room at one receiver.
+
+    Attributes
+    ----------
+    payload
+        Its bytes, which nobody changes.
+    again
+        Number under which it was sent before; 0 if never.
+    retained
+        Whether it was published before its receiver took part.
+    """
+
+    payload: Outgoing
+    again: int = 0
+    retained: bool = False
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it binds."""
+        return cost(self.payload)
+
+
+def cost(payload: Outgoing) -> int:
+    """Say how many bytes a payload binds while it is kept."""
+    return payload.total + len(payload.header) + _OVERHEAD_BYTES
+
+
+class ReplayRing:
+    """The newest payloads under way, by number, up to a limit in bytes.
+
+    Parameters
+    ----------
+    limit
+        Most bytes; 0 keeps nothing. The oldest go first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: dict[int, Outgoing] = {}
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, sequence: int, payload: Outgoing) -> tuple[int, ...]:
+        """Keep a payload.
+
+        Parameters
+        ----------
+        sequence
+            Its number, above those before.
+        payload
+            Its bytes, which nobody changes.
+
+        Returns
+        -------
+        tuple[int, ...]
+            Numbers that are no longer kept; the payload's own if it is too large by itself.
+        """
+        self._kept[sequence] = payload
+        self.nbytes += cost(payload)
+        evicted = []
+        while self.nbytes > self._limit:
+            oldest = next(iter(self._kept))
+            self.done(oldest)
+            evicted.append(oldest)
+        return tuple(evicted)
+
+    def done(self, sequence: int) -> None:
+        """Forget a number that was acknowledged; others are ignored."""
+        payload = self._kept.pop(sequence, None)
+        if payload is not None:
+            self.nbytes -= cost(payload)
+
+    def find(self, first: int, last: int) -> list[Queued]:
+        """List what is kept of a run of numbers, in order."""
+        return [
+            Queued(payload=payload, again=sequence)
+            for sequence, payload in self._kept.items()
+            if first <= sequence <= last
+        ]
+
+    def take(self) -> list[Queued]:
+        """Hand everything over, oldest first."""
+        kept = [Queued(payload=each, again=number) for number, each in self._kept.items()]
+        self._kept.clear()
+        self.nbytes = 0
+        return kept
+
+
+class Carried:
+    """What a receiver that was lost is owed when it, or its successor, comes again.
+
+    Parameters
+    ----------
+    limit
+        Most bytes; the oldest payloads go first and become a gap.
+    since
+        When it was lost, in seconds.
+    """
+
+    def __init__(self, limit: int, *, since: float = 0.0) -> None:
+        self._limit = limit
+        self.since = since
+        self._entries: deque[Queued] = deque()
+        self._losses: Counter[GapReason] = Counter()
+        self.nbytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._entries or self._losses)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys of the payloads that are kept."""
+        return frozenset(entry.payload.key for entry in self._entries)
+
+    def has(self, payload: Outgoing) -> bool:
+        """Say whether a payload that was published just now is among what is kept."""
+        return any(entry.payload is payload for entry in islice(reversed(self._entries), 16))
+
+    def take_over(self, lane: Lane) -> None:
+        """Take what a run leaves that has ended: what was under way, and what waited."""
+        kept = lane.ring.take()
+        numbers = {entry.again for entry in kept}
+        under_way = (sequence for sequence, _ in lane.outbox.unacknowledged())
+        self._losses[GapReason.EVICTED] += sum(each not in numbers for each in under_way)
+        for loss in lane.outbox.losses.take():
+            self._losses[loss.reason] += loss.last - loss.first + 1
+        for entry in (*kept, *lane.queue):
+            self.add(entry)
+        lane.queue.clear()
+
+    def add(self, entry: Queued) -> int:
+        """Add what was published meanwhile, and say how many payloads had to go for it."""
+        self._entries.append(entry)
+        self.nbytes += entry.cost
+        gone = 0
+        while self.nbytes > self._limit:
+            self.nbytes -= self._entries.popleft().cost
+            gone += 1
+        self._losses[GapReason.EVICTED] += gone
+        return gone
+
+    def forget_evicted(self) -> None:
+        """Leave it to somebody else to send what is no longer kept."""
+        del self._losses[GapReason.EVICTED]
+
+    def hand_to(self, lane: Lane) -> None:
+        """Begin a new run with it: first the gap, then the payloads, oldest first."""
+        for reason, count in self._losses.items():
+            for _ in range(count):
+                lane.outbox.lose(lane.outbox.number(), reason)
+        lane.enqueue(self._entries)
+        self._losses.clear()
+        self._entries.clear()
+        self.nbytes = 0
