@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import socket as stdlib_socket
 import threading
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import pytest
 import zmq
 
 from zmqruntime import (
+    App,
     BusyError,
     ControlClient,
     ControlServer,
@@ -19,6 +22,7 @@ from zmqruntime import (
     DeadlineError,
     ForbiddenError,
     FrameError,
+    Hello,
     InternalError,
     InvalidRequestError,
     IOThread,
@@ -26,6 +30,7 @@ from zmqruntime import (
     NotFoundError,
     Peer,
     PeerLostError,
+    ProcessInfo,
     Reply,
     Request,
     RequestError,
@@ -39,6 +44,14 @@ if TYPE_CHECKING:
 
 SOON = 5.0  # seconds; far more than any of this takes
 TOKEN = "token-of-the-tests"
+HELLO = Hello(
+    v_min=1,
+    v_max=1,
+    app=App(name="tests"),
+    peer_id="peer",
+    incarnation="first",
+    process=ProcessInfo(pid=1, start_time=1, uid=1),
+)
 
 
 @pytest.fixture
@@ -593,3 +606,117 @@ def test_a_handler_that_needs_a_capability_refuses_who_was_not_given_it() -> Non
         with ZMQClient(server.endpoint) as owner:
             owner.connect()
             assert owner.control.request("wipe") == {}
+
+
+def test_a_thread_that_asks_alone_needs_no_other_thread(client: ControlClient) -> None:
+    client.request("echo")
+    client.loop.submit(int).result(SOON)
+    before = client.loop.wakeups
+    for number in range(50):
+        assert client.request("echo", {"n": number}) == {"n": number}
+    assert client.loop.wakeups - before <= 5
+
+
+def test_a_push_is_heard_on_the_loop_while_a_thread_waits_for_its_answer(
+    server: ControlServer,
+) -> None:
+    heard: list[str] = []
+    told, go_on = threading.Event(), threading.Event()
+
+    def greet(_request: Request, peer: Peer) -> None:
+        server.push(peer.id, "greeting")
+        go_on.wait(SOON)
+
+    def on_greeting(_body: dict[str, Any]) -> None:
+        heard.append(threading.current_thread().name)
+        told.set()
+        go_on.set()
+
+    server.handle("greet", greet)
+
+    def hello(_request: Request, peer: Peer) -> None:
+        server.admit(peer, HELLO)
+
+    server.handle("hello", hello, on_loop=True)
+    with connected_to(server.url) as client:
+        client.on_push("greeting", on_greeting)
+        client.request("hello")
+        client.request("greet", timeout=SOON)
+        assert told.wait(SOON)
+    assert heard == ["client"]
+
+
+def test_a_slow_answer_does_not_keep_other_threads_from_asking(
+    server: ControlServer, client: ControlClient
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(request: Request, _peer: Peer) -> dict[str, Any]:
+        begun.set()
+        go_on.wait(SOON)
+        return request.body
+
+    server.handle("slow", slow)
+    answers: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: answers.append(client.request("slow", {"n": 1})))
+    thread.start()
+    assert begun.wait(SOON)
+    for number in range(20):
+        assert client.request("echo", {"n": number}) == {"n": number}
+    assert not answers
+    go_on.set()
+    thread.join(SOON)
+    assert answers == [{"n": 1}]
+
+
+def test_many_threads_share_one_connection(client: ControlClient) -> None:
+    wrong: list[object] = []
+
+    def ask(name: int) -> None:
+        for number in range(100):
+            body = {"name": name, "n": number}
+            type_ = "slow-echo" if number % 7 == 0 else "echo"
+            if (answer := client.request(type_, body)) != body:
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60.0)
+        assert not thread.is_alive()
+    assert not wrong
+    assert not client.counters
+
+
+def test_ctrl_c_while_waiting_leaves_the_connection_as_it_was(server: ControlServer) -> None:
+    go_on = threading.Event()
+
+    def interrupt(_request: Request, _peer: Peer) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait(SOON)
+
+    server.handle("interrupt", interrupt)
+    with connected_to(server.url) as client:
+        client.request("echo")
+        lost: list[str] = []
+        client.on_lost(lost.append)
+        with pytest.raises(KeyboardInterrupt):
+            client.request("interrupt", timeout=SOON)
+        assert client.request("echo", {"n": 1}) == {"n": 1}
+        go_on.set()
+        assert client.request("slow-echo", {"n": 2}) == {"n": 2}
+        assert not lost
+
+
+def test_ctrl_c_in_the_middle_of_a_message_begins_a_new_connection(client: ControlClient) -> None:
+    client.request("echo")
+    lost = threading.Event()
+    client.on_lost(lambda _reason: lost.set())
+    while not client.loop.borrow():
+        client.loop.submit(int).result(SOON)
+    assert client._socket is not None
+    client._socket.send(b"", zmq.SNDMORE)  # and here comes the interrupt
+    client.loop.give_back(clean=False)
+    assert lost.wait(SOON)
+    assert client.request("echo", {"n": 1}) == {"n": 1}

@@ -3,11 +3,20 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from concurrent.futures import wait
+import warnings
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
+import zmq
 
 from zmqruntime import IOThread, LoopStoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Pair = tuple[zmq.Socket[bytes], zmq.Socket[bytes]]
 
 SOON = 5.0  # seconds; far more than any of this takes
 
@@ -174,3 +183,151 @@ def test_those_who_hand_over_work_while_it_stops_are_told() -> None:
     loop.stop()
     thread.join(SOON)
     assert refused.is_set()
+
+
+@contextmanager
+def pair(loop: IOThread, heard: list[bytes], told: threading.Event) -> Iterator[Pair]:
+    """Give a socket that the loop reads, and its other end, which belongs to this thread."""
+
+    def open_() -> zmq.Socket[bytes]:
+        socket = loop.context.socket(zmq.PAIR)
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        other.connect(f"tcp://127.0.0.1:{port}")
+
+        def on_readable() -> None:
+            heard.append(socket.recv(zmq.NOBLOCK))
+            told.set()
+
+        loop.register(socket, on_readable)
+        return socket
+
+    with zmq.Context() as context, context.socket(zmq.PAIR) as other:
+        other.setsockopt(zmq.LINGER, 0)
+        yield loop.submit(open_).result(SOON), other
+
+
+def borrow(loop: IOThread) -> None:
+    """Borrow the sockets as soon as the loop sleeps."""
+    loop.submit(int).result(SOON)
+    while not loop.borrow():
+        loop.submit(int).result(SOON)
+
+
+def test_one_thread_at_a_time_has_the_sockets() -> None:
+    with IOThread("loop") as loop:
+        borrow(loop)
+        assert loop.on_loop
+        others: list[bool] = []
+        thread = threading.Thread(target=lambda: others.extend((loop.borrow(), loop.on_loop)))
+        thread.start()
+        thread.join(SOON)
+        assert others == [False, False]
+        loop.give_back()
+        assert not loop.on_loop
+        assert loop.submit(lambda: threading.current_thread().name).result(SOON) == "loop"
+
+
+def test_a_borrower_is_told_when_the_loop_has_something_else_to_do() -> None:
+    with IOThread("loop") as loop, pair(loop, [], threading.Event()) as (socket, _):
+        borrow(loop)
+        helper = ThreadPoolExecutor(1)
+        future = helper.submit(lambda: loop.submit(lambda: 7).result(SOON))
+        assert loop.wait(socket, SOON) is None
+        loop.give_back()
+        assert future.result(SOON) == 7
+        helper.shutdown()
+
+
+def test_what_is_due_is_not_delayed_by_a_borrower() -> None:
+    done = threading.Event()
+    with IOThread("loop") as loop, pair(loop, [], threading.Event()) as (socket, _):
+        loop.submit(int).result(SOON)
+        loop.call_later(0.05, done.set)
+        borrow(loop)
+        assert loop.wait(socket, 60.0) is None
+        loop.give_back()
+        assert done.wait(SOON)
+
+
+def test_what_a_borrower_plans_happens_after_it_gave_back() -> None:
+    done = threading.Event()
+    with IOThread("loop") as loop:
+        borrow(loop)
+        loop.call_later(0.001, done.set)
+        loop.give_back()
+        assert done.wait(SOON)
+
+
+def test_a_message_that_a_borrower_leaves_unread_is_heard_by_the_loop() -> None:
+    heard: list[bytes] = []
+    told = threading.Event()
+    with IOThread("loop") as loop, pair(loop, heard, told) as (socket, other):
+        borrow(loop)
+        other.send(b"first")
+        other.send(b"second")
+        assert loop.wait(socket, SOON) is True
+        assert socket.recv() == b"first"
+        socket.poll(int(SOON * 1000))  # takes the news of the second one from the descriptor
+        loop.give_back()
+        assert told.wait(SOON)
+    assert heard == [b"second"]
+
+
+def test_a_borrower_waits_no_longer_than_it_wants() -> None:
+    with IOThread("loop") as loop, pair(loop, [], threading.Event()) as (socket, _):
+        borrow(loop)
+        assert loop.wait(socket, 0.01) is False
+        loop.give_back()
+
+
+def test_work_is_done_on_the_calling_thread_when_the_loop_sleeps_and_else_on_the_loop() -> None:
+    names: list[str] = []
+    with IOThread("loop") as loop:
+        loop.submit(int).result(SOON)
+        while not names or names[-1] == "loop":  # until the loop was caught asleep
+            loop.call_here(lambda: names.append(threading.current_thread().name))
+            loop.submit(int).result(SOON)
+        begun, go_on = threading.Event(), threading.Event()
+
+        def block() -> None:
+            begun.set()
+            go_on.wait(SOON)
+
+        loop.call_soon(block)
+        assert begun.wait(SOON)
+        loop.call_here(lambda: names.append(threading.current_thread().name))
+        go_on.set()
+        loop.submit(int).result(SOON)
+    assert names[-1] == "loop"
+
+
+def test_those_concerned_begin_anew_when_a_borrower_was_interrupted() -> None:
+    begun_anew = threading.Event()
+    with IOThread("loop") as loop:
+        loop.on_interrupted(begun_anew.set)
+        borrow(loop)
+        loop.give_back()
+        loop.submit(int).result(SOON)
+        assert not begun_anew.is_set()
+        borrow(loop)
+        loop.give_back(clean=False)
+        assert begun_anew.wait(SOON)
+
+
+def test_a_forked_child_does_not_touch_the_sockets_of_its_parent() -> None:
+    with IOThread("loop") as loop:
+        loop.submit(int).result(SOON)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: that is it
+            pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                loop.borrow()
+            except LoopStoppedError:
+                loop.stop()
+                status = int(loop.running)
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert loop.submit(lambda: 7).result(SOON) == 7

@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections import Counter, defaultdict
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -21,6 +21,7 @@ from zmqruntime._errors import (
     RequestError,
     request_error,
 )
+from zmqruntime._frames import receive_frames, send_frames
 from zmqruntime._messages import V_MAX, Reply, RequestMessage
 from zmqruntime._monitor import Monitor
 from zmqruntime._polling import Backoff, Deadline
@@ -38,7 +39,6 @@ logger = logging.getLogger(__name__)
 _HEARTBEAT_MS = 1000
 _RECONNECT_MS = 50
 _RECONNECT_MOST_MS = 1000
-_MOST_READ = 64
 _REFUSED = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -50,18 +50,36 @@ _BEFORE_WELCOME = frozenset({"hello", "ping"})
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A request that has no answer yet."""
+    """A request that has no answer yet.
+
+    The thread that asked looks at `outcome` while it has the sockets, and else waits for `future`.
+    """
 
     id: str
     type: str
     frames: tuple[bytes, ...]
-    future: Future[Reply]
     deadline: Deadline
     again: bool
     timeout: float
+    future: Future[Reply] | None = None
+    outcome: Reply | Exception | None = None
     sent: bool = False
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff | None = None
     timer: TimerHandle | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.outcome is not None or (self.future is not None and self.future.done())
+
+    def settle(self, outcome: Reply | Exception) -> None:
+        """Say what came of it, unless whoever asked has turned away."""
+        self.outcome = outcome
+        if self.future is None or not self.future.set_running_or_notify_cancel():
+            return
+        if isinstance(outcome, Exception):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
 
 
 class ControlClient:
@@ -85,6 +103,8 @@ class ControlClient:
     `PeerLostError`, because the server may or may not have carried them out; those that are
     idempotent, or carry a key, are sent again on the next connection, and also when the server
     answers that a later try may succeed (waits of 50 ms doubling to 2 s, within the deadline).
+
+    While nobody else uses the connection, the thread that asks sends and receives itself.
     """
 
     def __init__(
@@ -122,6 +142,7 @@ class ControlClient:
         """Make the socket and begin to connect; does not wait for the server."""
         self.loop.start()
         self._opened = True
+        self.loop.on_interrupted(self._begin_anew)
         self.loop.submit(self._open).result()
 
     def close(self) -> None:
@@ -209,14 +230,16 @@ class ControlClient:
         """
         if self.loop.on_loop:
             raise RuntimeError("request() would make the loop wait for itself: use request_nowait")
-        return self.request_nowait(
-            type_,
-            body,
-            attachments=attachments,
-            timeout=timeout,
-            idempotent=idempotent,
-            key=key,
-        ).result()
+        pending = self._prepare(type_, body, attachments, timeout, idempotent, key)
+        if not self._ask_here(pending):
+            pending.future = Future()
+            self.loop.call_soon(self._begin, pending)
+        if pending.future is not None:
+            return pending.future.result()
+        if isinstance(pending.outcome, Reply):
+            return pending.outcome
+        assert pending.outcome is not None
+        raise pending.outcome
 
     def request_nowait(
         self,
@@ -250,26 +273,14 @@ class ControlClient:
         LoopStoppedError
             If the client or its loop has been stopped.
         """
-        if self.closed:
-            raise self._closed_here()
-        if not self._opened:
-            raise PeerLostError(f"not connected to {self.url}: call connect() or open() first")
-        id_ = f"{self._prefix}-{next(self._ids)}"
-        frame = self._encode(type_, body, id_=id_, timeout=timeout, key=key)
-        pending = _Pending(
-            id=id_,
-            type=type_,
-            frames=(b"", frame, *attachments),
-            future=Future(),
-            deadline=Deadline(timeout),
-            again=idempotent or key is not None,
-            timeout=timeout,
-        )
+        pending = self._prepare(type_, body, attachments, timeout, idempotent, key)
+        future: Future[Reply] = Future()
+        pending.future = future
         if self.loop.on_loop:
             self._begin(pending)
         else:
-            self.loop.call_soon(self._begin, pending)
-        return pending.future
+            self.loop.call_here(self._begin, pending)
+        return future
 
     def notify(self, type_: str, body: Mapping[str, Any] | None = None) -> None:
         """Tell the server something and want no answer; any thread.
@@ -289,10 +300,7 @@ class ControlClient:
             If the body holds something that is not plain.
         """
         frames = (b"", self._encode(type_, body, id_="", timeout=5.0, key=None))
-        if self.loop.on_loop:
-            self._notify(frames)
-        else:
-            self.loop.call_soon(self._notify, frames)
+        self.loop.call_here(self._notify, frames)
 
     def on_push(self, type_: str, callback: Callable[[dict[str, Any]], object]) -> None:
         """Call a function, on the loop, with the body of each push of a type.
@@ -358,7 +366,7 @@ class ControlClient:
                 continue
             pending.sent = False
             if not pending.again:
-                self._fail(
+                self._settle(
                     pending,
                     PeerLostError(
                         f"{self.url}: {reason} while {pending.type!r} was under way; "
@@ -389,6 +397,30 @@ class ControlClient:
             )
         )
 
+    def _prepare(
+        self,
+        type_: str,
+        body: Mapping[str, Any] | None,
+        attachments: Sequence[bytes],
+        timeout: float,
+        idempotent: bool,
+        key: str | None,
+    ) -> _Pending:
+        if self.closed:
+            raise self._closed_here()
+        if not self._opened:
+            raise PeerLostError(f"not connected to {self.url}: call connect() or open() first")
+        id_ = f"{self._prefix}-{next(self._ids)}"
+        frame = self._encode(type_, body, id_=id_, timeout=timeout, key=key)
+        return _Pending(
+            id=id_,
+            type=type_,
+            frames=(b"", frame, *attachments),
+            deadline=Deadline(timeout),
+            again=idempotent or key is not None,
+            timeout=timeout,
+        )
+
     def _closed_here(self) -> LoopStoppedError:
         return LoopStoppedError(f"the connection to {self.url} was closed here")
 
@@ -411,7 +443,7 @@ class ControlClient:
 
     def _close(self) -> None:
         for pending in tuple(self._pending.values()):
-            self._fail(pending, self._closed_here())
+            self._settle(pending, self._closed_here())
         if self._reopening is not None:
             self._reopening.cancel()
         self._close_socket()
@@ -425,22 +457,84 @@ class ControlClient:
         self._socket.close()
         self._socket = self._monitor = None
 
+    def _begin_anew(self) -> None:
+        """Make the socket again, because half a message may be in it."""
+        if self._socket is not None:
+            self.declare_lost("the program was interrupted while it used the connection")
+            self._socket.setsockopt(zmq.LINGER, 0)
+            self._close_socket()
+            self._open()
+
+    def _ask_here(self, pending: _Pending) -> bool:
+        """Send a request and wait for its answer on this thread, while the sockets are idle.
+
+        Returns
+        -------
+        bool
+            False when nothing was sent. When other work came in between, the request has a future
+            now, and the loop goes on with it.
+        """
+        if not self.loop.borrow():
+            return False
+        clean = False
+        try:
+            self._transmit(pending)
+            if pending.sent and self._socket is not None:
+                self._pending[pending.id] = pending
+                while pending.outcome is None:
+                    clean = True  # nothing is under way while we wait
+                    ready = self.loop.wait(self._socket, pending.deadline.remaining())
+                    clean = False
+                    if ready is None:
+                        pending.future = Future()
+                        self.loop.call_soon(self._adopt, pending)
+                        break
+                    if ready:
+                        self._receive_mine(pending)
+                    else:
+                        self._expire(pending)
+            clean = True
+        finally:
+            if pending.future is None:
+                self._pending.pop(pending.id, None)
+            self.loop.give_back(clean=clean)
+        return pending.sent
+
+    def _receive_mine(self, pending: _Pending) -> None:
+        """Take one message; what is not the plain answer to a request is left to the loop."""
+        if self._socket is None or not (frames := receive_frames(self._socket)):
+            return
+        message = self._decode(frames)
+        if message is None:
+            return
+        if message.id == pending.id and message.type not in ("error", "reject"):
+            pending.settle(Reply(message.body, message.type, tuple(frames[2:])))
+        else:
+            self.loop.call_soon(self._receive, message, frames)
+
+    def _adopt(self, pending: _Pending) -> None:
+        """Go on with a request whose thread had to give the sockets back."""
+        if not pending.settled:
+            pending.timer = self.loop.call_later(
+                pending.deadline.remaining(), lambda: self._expire(pending)
+            )
+
     def _begin(self, pending: _Pending) -> None:
         if self.closed:
-            pending.future.set_exception(self._closed_here())
+            pending.settle(self._closed_here())
             return
         self._pending[pending.id] = pending
-        pending.timer = self.loop.call_later(
-            pending.deadline.remaining(), lambda: self._expire(pending)
-        )
         self._transmit(pending)
+        self._adopt(pending)
 
     def _transmit(self, pending: _Pending) -> None:
         """Send a request, if there is a connection; else the next connection sends it."""
-        if pending.future.done() or pending.sent or not self._may_send(pending.type):
+        if pending.settled or pending.sent or not self._may_send(pending.type):
             return
         if self._send(pending.frames):
             pending.sent = True
+        elif pending.future is None:
+            return  # its thread hands it to the loop
         elif self._flushing is None or self._flushing.cancelled:
             self._flushing = self.loop.call_later(_FULL_RETRY_S, self._flush)
 
@@ -461,7 +555,7 @@ class ControlClient:
         if self._socket is None:
             return False
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            send_frames(self._socket, frames)
         except zmq.Again:
             return False
         return True
@@ -474,22 +568,20 @@ class ControlClient:
                 f"no connection to {self.url} within {pending.timeout:g} s, "
                 f"so {pending.type!r} was not sent: is the service running there?"
             )
-        self._fail(pending, ControlTimeout(what))
+        self._settle(pending, ControlTimeout(what))
 
-    def _fail(self, pending: _Pending, error: Exception) -> None:
-        if self._settle(pending):
-            pending.future.set_exception(error)
-
-    def _settle(self, pending: _Pending) -> bool:
-        """Forget a request, and say whether somebody still waits for it."""
+    def _settle(self, pending: _Pending, outcome: Reply | Exception) -> None:
+        """Forget a request, and tell whoever still waits for it."""
         self._pending.pop(pending.id, None)
         if pending.timer is not None:
             pending.timer.cancel()
-        return not pending.future.done() and pending.future.set_running_or_notify_cancel()
+        if not pending.settled:
+            pending.settle(outcome)
 
     def _on_events(self, events: list[int]) -> None:
         for event in events:
             if event == zmq.EVENT_DISCONNECTED:
+                self._drain()
                 self.declare_lost("the connection broke")
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._on_handshake()
@@ -519,22 +611,27 @@ class ControlClient:
         self._flush()
 
     def _on_readable(self) -> None:
-        for _ in range(_MOST_READ):
-            if self._socket is None:
-                return
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self._receive(frames)
+        if self._socket is not None and (frames := receive_frames(self._socket)):
+            message = self._decode(frames)
+            if message is not None:
+                self._receive(message, frames)
 
-    def _receive(self, frames: Sequence[bytes]) -> None:
+    def _drain(self) -> None:
+        """Hear what came before the end of the connection."""
+        while self._socket is not None and (frames := receive_frames(self._socket)):
+            message = self._decode(frames)
+            if message is not None:
+                self._receive(message, frames)
+
+    def _decode(self, frames: Sequence[bytes]) -> ReplyMessage | None:
         try:
-            message = _codec.decode_reply(frames[1] if len(frames) > 1 else b"")
+            return _codec.decode_reply(frames[1] if len(frames) > 1 else b"")
         except FrameError as error:
             self.counters["bad_frame"] += 1
             logger.warning("%s sent what is no message: %s", self.url, error)
-            return
+            return None
+
+    def _receive(self, message: ReplyMessage, frames: Sequence[bytes]) -> None:
         if not message.id:
             self._on_unasked(message)
             return
@@ -546,8 +643,8 @@ class ControlClient:
             text, details, again = message.message, message.details, message.retryable
             refusal = request_error(message.code, text, details=details, retryable=again)
             self._on_refusal(pending, refusal)
-        elif self._settle(pending):
-            pending.future.set_result(Reply(message.body, message.type, tuple(frames[2:])))
+        else:
+            self._settle(pending, Reply(message.body, message.type, tuple(frames[2:])))
 
     def _on_unasked(self, message: ReplyMessage) -> None:
         if message.type == "error":
@@ -561,9 +658,10 @@ class ControlClient:
                 logger.exception("callback for push %r failed", message.type)
 
     def _on_refusal(self, pending: _Pending, error: RequestError) -> None:
+        pending.backoff = pending.backoff or Backoff()
         wait = pending.backoff.next()
         if not (error.retryable and pending.again and wait < pending.deadline.remaining()):
-            self._fail(pending, error)
+            self._settle(pending, error)
             return
 
         def again() -> None:

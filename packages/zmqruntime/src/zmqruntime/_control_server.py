@@ -28,6 +28,7 @@ from zmqruntime._errors import (
     UnavailableError,
     request_error,
 )
+from zmqruntime._frames import receive_frames, send_frames
 from zmqruntime._messages import V_MAX, V_MIN, PushMessage, Reply, ReplyMessage, Request
 from zmqruntime._monitor import Monitor
 from zmqruntime._peer import NOWHERE, OPEN_GRANTS, Peer
@@ -49,18 +50,20 @@ __all__ = ["ControlServer"]
 logger = logging.getLogger(__name__)
 
 _OPEN_TYPES = frozenset({"ping", "hello"})
-_MOST_READ = 64  # messages per turn of the loop, so that other sockets get theirs
 _MOST_PEERS = 1024
 _MOST_ENVELOPE = 8
 _HEARTBEAT_MS = 1000
 _SETTLE_S = 0.02  # the monitor speaks a moment before the socket forgets the connection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Return:
-    """Where a reply goes, and how it is written."""
+    """Where a reply goes, and how it is written.
 
-    envelope: tuple[bytes, ...]
+    Not frozen, because each message makes one, and a frozen one takes four times as long.
+    """
+
+    envelope: Sequence[bytes]
     encoding: Encoding
     id: str = ""
     trace: str | None = None
@@ -208,10 +211,7 @@ class ControlServer:
             If the body holds something that is not plain.
         """
         message = PushMessage(v=V_MAX, type=type_, body=dict(body or {}))
-        if self.loop.on_loop:
-            self._push(peer_id, message)
-        else:
-            self.loop.call_soon(self._push, peer_id, message)
+        self.loop.call_here(self._push, peer_id, message)
 
     def admit(self, peer: Peer, hello: Hello) -> Peer:
         """Remember a peer that said hello; on the loop.
@@ -274,19 +274,19 @@ class ControlServer:
         self._socket = self._monitor = None
 
     def _on_readable(self) -> None:
-        for _ in range(_MOST_READ):
-            if self._socket is None:
-                return
-            source = NOWHERE
+        if self._socket is None:
+            return
+        source = NOWHERE
+        if self.gate is None:
+            frames = receive_frames(self._socket)
+        else:
             try:
-                if self.gate is None:
-                    frames = self._socket.recv_multipart(zmq.NOBLOCK)
-                else:
-                    first = self._socket.recv(zmq.NOBLOCK, copy=False)
-                    source = self.gate.source_of(first)
-                    frames = [first.bytes, *self._socket.recv_multipart(zmq.NOBLOCK)]
+                first = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            source = self.gate.source_of(first)
+            frames = [first.bytes, *receive_frames(self._socket)]
+        if frames:
             self._receive(frames, source)
 
     def _receive(self, frames: Sequence[bytes], source: Source = NOWHERE) -> None:
@@ -297,7 +297,7 @@ class ControlServer:
         except ValueError:
             end = 1
         content = frames[end:]
-        envelope = tuple(frames[:end]) if end > 1 else (frames[0], b"")
+        envelope = frames[:end] if end > 1 else (frames[0], b"")
         first = content[0] if content else b""
         back = _Return(envelope=envelope, encoding=_codec.encoding_of(first))
         if end == 1 or not content:
@@ -328,7 +328,7 @@ class ControlServer:
             if len(content) > self.limits.frames:
                 raise FrameTooLargeError(f"{len(content)} frames: too many")
         message = _codec.decode_request(content[0])
-        back = replace(back, id=message.id, trace=message.trace, wanted=bool(message.id))
+        back.id, back.trace, back.wanted = message.id, message.trace, bool(message.id)
         try:
             peer = self._identify(message.token, back, known, source)
             _codec.check_lengths(content, type_=message.type, limits=self.limits)
@@ -355,6 +355,9 @@ class ControlServer:
         self, token: str | None, back: _Return, known: Peer | None, source: Source
     ) -> Peer:
         """Say who asks, by its connection, its token and what is remembered of it."""
+        settled = self.gate is None and known is not None and known.permitted
+        if known is not None and settled and (known.owner or token is None):
+            return known if known.encoding is back.encoding else replace(known, encoding=back.encoding)
         owner = self._is_owner(token)
         permitted = self._open_to_all or owner or (known is not None and known.permitted)
         grants, name, witness = OPEN_GRANTS if self._open_to_all else frozenset(), "", None
@@ -442,7 +445,7 @@ class ControlServer:
         def job() -> None:
             outcome = self._call(registered, request, peer)
             with suppress(LoopStoppedError):  # the server stopped meanwhile
-                self.loop.call_soon(self._finish, request, back, outcome)
+                self.loop.call_here(self._finish, request, back, outcome)
 
         if not self._pool.offer(job):
             self._finish(request, back, BusyError("too many requests wait", retryable=True))
@@ -561,7 +564,7 @@ class ControlServer:
             self.counters["dropped"] += 1
             return False
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            send_frames(self._socket, frames)
         except zmq.Again:
             self.counters["dropped"] += 1
             logger.warning("peer %s does not read its messages: one was dropped", frames[0].hex())

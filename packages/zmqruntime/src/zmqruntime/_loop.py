@@ -6,6 +6,8 @@ import heapq
 import itertools
 import logging
 import math
+import os
+import select
 import socket as stdlib_socket
 import threading
 import time
@@ -67,9 +69,15 @@ class IOThread:
 
     Notes
     -----
-    Any thread may call `submit`, `call_soon`, `call_later` and `stop`; `register` and
-    `unregister` belong to the loop. Callbacks run one at a time. One that raises is logged with
-    its traceback and the loop goes on.
+    Any thread may call `submit`, `call_soon`, `call_here`, `call_later` and `stop`; `register`
+    and `unregister` belong to the loop. Callbacks run one at a time. One that raises is logged
+    with its traceback and the loop goes on.
+
+    While the thread sleeps it touches no socket: on Linux it waits for their descriptors. So a
+    thread that wants to send, or to ask and wait for the answer, may borrow the sockets meanwhile
+    (`borrow`, `wait`, `give_back`), which saves two changes of thread. At any moment one thread
+    has the sockets, the loop's or the borrower; a borrower gives them back as soon as there is
+    anything else to do. Callbacks of applications run on the loop's thread alone.
     """
 
     def __init__(self, name: str) -> None:
@@ -77,6 +85,10 @@ class IOThread:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._on_readable: dict[zmq.Socket[bytes] | int, Callable[[], object]] = {}
+        self._turn = threading.Lock()  # whoever holds it has the sockets
+        self._owner = 0
+        self._pid = os.getpid()
+        self._interrupted_callbacks: list[Callable[[], object]] = []
         self._jobs: deque[Callable[[], object]] = deque()
         self._timers: list[tuple[float, int, TimerHandle]] = []
         self._order = itertools.count()
@@ -84,7 +96,13 @@ class IOThread:
         self._wake_receive, self._wake_send = stdlib_socket.socketpair()
         self._wake_receive.setblocking(False)
         self._wake_send.setblocking(False)
+        self._wake_descriptor = self._wake_receive.fileno()
+        self._poller.register(self._wake_descriptor, zmq.POLLIN)
         self._wake_pending = False
+        self._bell: _Bell | None = None
+        if hasattr(select, "epoll"):  # elsewhere nobody borrows, and the thread waits in zmq_poll
+            self._bell = _Bell()
+            self._bell.add(self._wake_descriptor)
         self._stopping = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -101,12 +119,12 @@ class IOThread:
     @property
     def running(self) -> bool:
         """Whether the thread is there and will still do what it is handed."""
-        return self._started and not self._stopping
+        return self._started and not self._stopping and os.getpid() == self._pid
 
     @property
     def on_loop(self) -> bool:
-        """Whether the caller runs on this loop."""
-        return threading.get_ident() == self._thread.ident
+        """Whether the caller runs on this loop, or has borrowed its sockets."""
+        return threading.get_ident() == self._owner
 
     def start(self) -> None:
         """Start the thread; starting twice is harmless.
@@ -130,6 +148,8 @@ class IOThread:
         Work handed over before is done first. Called on the loop itself, it returns at once and
         the loop ends after the current callback.
         """
+        if os.getpid() != self._pid:
+            return  # a forked child has nothing to stop
         with self._lock:
             started, self._stopping = self._started, True
             self._wake()
@@ -195,6 +215,110 @@ class IOThread:
         """
         self._enqueue(lambda: fn(*args, **kwargs))
 
+    def call_here(self, fn: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run a function at once on this thread if the sockets are idle, else soon on the loop.
+
+        Parameters
+        ----------
+        fn
+            What to call; it must not block, and must call nothing of the application.
+        *args, **kwargs
+            Handed to it.
+
+        Raises
+        ------
+        LoopStoppedError
+            If the loop has been stopped.
+        """
+        if self.on_loop:
+            self._guard(lambda: fn(*args, **kwargs))
+            return
+        if not self.borrow():
+            self._enqueue(lambda: fn(*args, **kwargs))
+            return
+        clean = False
+        try:
+            self._guard(lambda: fn(*args, **kwargs))
+            clean = True
+        finally:
+            self.give_back(clean=clean)
+
+    def borrow(self) -> bool:
+        """Take the sockets, if they are idle; the caller then counts as `on_loop`.
+
+        Returns
+        -------
+        bool
+            False when they are in use, or work for the loop waits that should come first.
+
+        Raises
+        ------
+        LoopStoppedError
+            In a forked child, which has the sockets' memory but not their threads.
+        """
+        self._check_process()
+        if self._bell is None or not self._turn.acquire(blocking=False):
+            return False
+        if self._jobs or self._stopping or not self._started:
+            self._turn.release()
+            return False
+        self._bell.mute()
+        self._owner = threading.get_ident()
+        return True
+
+    def wait(self, socket: zmq.Socket[bytes], timeout: float) -> bool | None:
+        """Wait on borrowed sockets until one of them has something to read.
+
+        Parameters
+        ----------
+        socket
+            The one that the caller reads itself.
+        timeout
+            Longest wait in seconds.
+
+        Returns
+        -------
+        bool or None
+            True when there is something on this socket and nothing else to do; False when the
+            time is over; None when the loop has work, so that the sockets must be given back.
+        """
+        ready = self._poller.poll(math.ceil(timeout * 1000))
+        if not ready:
+            return False
+        return True if len(ready) == 1 and ready[0][0] is socket else None
+
+    def give_back(self, *, clean: bool = True) -> None:
+        """Let the loop have the sockets again.
+
+        Parameters
+        ----------
+        clean
+            False when the borrower was interrupted while it used them, as by Ctrl-C: whoever
+            asked through `on_interrupted` begins anew, because a message may be half sent.
+        """
+        assert self._bell is not None
+        if not clean:
+            with self._lock:
+                self._jobs.extend(self._interrupted_callbacks)
+                self._wake()
+        elif self._poller.poll(0):
+            # a socket's descriptor speaks of what is new only: say that something is left
+            with self._lock:
+                self._wake()
+        self._owner = 0
+        self._bell.unmute()
+        self._turn.release()
+
+    def on_interrupted(self, callback: Callable[[], object]) -> None:
+        """Call a function, on the loop, when a borrower was interrupted while it used the sockets.
+
+        Parameters
+        ----------
+        callback
+            Brings its sockets into a known state.
+        """
+        self._interrupted_callbacks.append(callback)
+
     def call_later(self, seconds: float, fn: Callable[[], object]) -> TimerHandle:
         """Run a function on the loop after some time; a failure is logged.
 
@@ -219,7 +343,8 @@ class IOThread:
         with self._lock:
             self._check_open()
             heapq.heappush(self._timers, (handle.due, next(self._order), handle))
-            if self._timers[0][2] is handle and not self.on_loop:
+            first = self._timers[0][2] is handle
+            if first and threading.get_ident() != self._thread.ident:
                 self._wake()
         return handle
 
@@ -230,7 +355,8 @@ class IOThread:
         ----------
         socket
             A socket of this loop, or a file descriptor (a pipe, a pidfd). The loop looks at the
-            level, not the edge: a function that leaves messages unread is called again.
+            level, not the edge: a function that leaves messages unread is called again, so it
+            need not read until there are none.
         on_readable
             What to call; it must not block.
 
@@ -242,6 +368,8 @@ class IOThread:
         self._check_on_loop()
         self._poller.register(socket, zmq.POLLIN)
         self._on_readable[socket] = on_readable
+        if self._bell is not None:
+            self._bell.add(_descriptor(socket))
 
     def unregister(self, socket: zmq.Socket[bytes] | int) -> None:
         """Look at a socket no longer; one that is not registered is ignored.
@@ -259,12 +387,22 @@ class IOThread:
         self._check_on_loop()
         if self._on_readable.pop(socket, None) is not None:
             self._poller.unregister(socket)
+            if self._bell is not None:
+                self._bell.remove(_descriptor(socket))
 
     def _check_on_loop(self) -> None:
         if not self.on_loop:
             raise RuntimeError(f"sockets of {self.name!r} are used on its own thread: use submit()")
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise LoopStoppedError(
+                f"I/O thread {self.name!r} belongs to process {self._pid}; a forked worker makes "
+                "its own"
+            )
+
     def _check_open(self) -> None:
+        self._check_process()
         if self._ended.is_set() or (self._stopping and not self.on_loop):
             raise LoopStoppedError(f"I/O thread {self.name!r} has been stopped")
 
@@ -281,25 +419,53 @@ class IOThread:
             self._wake_send.send(b"\0")
 
     def _run(self) -> None:
-        self._poller.register(self._wake_receive.fileno(), zmq.POLLIN)
+        self._take_turn()
         try:
-            while True:
-                ready = self._poller.poll(self._patience_ms())
-                self.wakeups += 1
-                for socket, _ in ready:
-                    if socket == self._wake_receive.fileno():
-                        continue
-                    callback = self._on_readable.get(socket)
-                    if callback is not None:  # else an earlier callback of this round closed it
-                        self._guard(callback)
-                self._run_timers()
-                if self._run_jobs():
-                    return
+            while not self._turn_of_work():
+                self._sleep()
         finally:
             self._close()
 
+    def _turn_of_work(self) -> bool:
+        """Do all there is to do, and say whether the loop is to end."""
+        ready = self._poller.poll(0)
+        while True:
+            for socket, _ in ready:
+                callback = self._on_readable.get(socket)
+                if callback is not None:  # else an earlier callback of this round closed it
+                    self._guard(callback)
+            self._run_timers()
+            if self._run_jobs():
+                return True
+            # Using a socket may swallow the news that its descriptor has, so the look at the
+            # sockets comes last before the sleep.
+            ready = self._poller.poll(0)
+            if not ready:
+                return False
+
+    def _sleep(self) -> None:
+        """Wait for something to do, and leave the sockets to borrowers meanwhile."""
+        patience = self._patience_ms()
+        if self._bell is None:
+            self._poller.poll(patience)
+        else:
+            self._owner = 0
+            self._turn.release()
+            self._bell.wait(patience)
+            self._take_turn()
+        self.wakeups += 1
+
+    def _take_turn(self) -> None:
+        if not self._turn.acquire(blocking=False):
+            with self._lock:
+                self._wake()  # whoever has borrowed the sockets sees it, and gives them back
+            self._turn.acquire()
+        self._owner = threading.get_ident()
+
     def _patience_ms(self) -> int | None:
         """Say how long nothing can be due; None is without end."""
+        if not self._timers:
+            return None
         with self._lock:
             while self._timers and self._timers[0][2].cancelled:
                 heapq.heappop(self._timers)
@@ -309,6 +475,8 @@ class IOThread:
             return max(0, math.ceil((self._timers[0][0] - time.monotonic()) * 1000))
 
     def _run_timers(self) -> None:
+        if not self._timers:
+            return
         now = time.monotonic()
         while True:
             with self._lock:
@@ -320,6 +488,8 @@ class IOThread:
 
     def _run_jobs(self) -> bool:
         """Do what was handed over, and say whether the loop is to end."""
+        if not self._wake_pending:  # who hands over wakes
+            return False
         with self._lock:
             if self._wake_pending:
                 self._wake_pending = False
@@ -348,5 +518,45 @@ class IOThread:
             logger.warning("I/O thread %r ended with %d calls undone", self.name, len(abandoned))
         self.context.destroy(linger=0)
         self._on_readable.clear()
+        if self._bell is not None:
+            self._bell.close()
         self._wake_receive.close()
         self._wake_send.close()
+
+
+class _Bell:
+    """Rings when one of many descriptors has something to read, unless it is muted.
+
+    A set of descriptors inside another one: taking the inner out of the outer and back is one
+    system call each, which any thread may make while another waits.
+    """
+
+    def __init__(self) -> None:
+        self._all = select.epoll()
+        self._outer = select.epoll()
+        self._outer.register(self._all.fileno(), select.EPOLLIN)
+        self._inner = self._all.fileno()
+
+    def add(self, descriptor: int) -> None:
+        self._all.register(descriptor, select.EPOLLIN)
+
+    def remove(self, descriptor: int) -> None:
+        self._all.unregister(descriptor)
+
+    def mute(self) -> None:
+        self._outer.modify(self._inner, 0)
+
+    def unmute(self) -> None:
+        self._outer.modify(self._inner, select.EPOLLIN)
+
+    def wait(self, patience_ms: int | None) -> None:
+        self._outer.poll(None if patience_ms is None else patience_ms / 1000)
+
+    def close(self) -> None:
+        self._outer.close()
+        self._all.close()
+
+
+def _descriptor(socket: zmq.Socket[bytes] | int) -> int:
+    """Return what the kernel can watch; for a zmq socket, it tells of news, not of a level."""
+    return socket if isinstance(socket, int) else int(socket.getsockopt(zmq.FD))

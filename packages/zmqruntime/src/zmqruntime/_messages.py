@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -12,7 +12,6 @@ from zmqruntime._errors import InvalidRequestError
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Mapping
 
 __all__ = [
     "V_MAX",
@@ -86,8 +85,7 @@ class PushMessage(Message, frozen=True, kw_only=True, omit_defaults=True):
     body: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A request as its handler sees it.
 
     Attributes
@@ -106,6 +104,10 @@ class Request:
         Label for logs, or None.
     due
         Monotonic second at which the peer stops waiting.
+
+    Notes
+    -----
+    One is made for each message: a Struct takes a fifth of the time of a frozen dataclass.
     """
 
     type: str
@@ -145,8 +147,7 @@ class Request:
             raise InvalidRequestError(f"body of {self.type!r}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What a handler answers when a body alone does not say it.
 
     Parameters
@@ -159,6 +160,6 @@ class Reply:
         Frames to send after the message, at most 62.
     """
 
-    body: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = msgspec.field(default_factory=dict)
     type: str = "ok"
     attachments: tuple[bytes, ...] = ()
