@@ -357,7 +357,8 @@ class ControlServer:
         """Say who asks, by its connection, its token and what is remembered of it."""
         settled = self.gate is None and known is not None and known.permitted
         if known is not None and settled and (known.owner or token is None):
-            return known if known.encoding is back.encoding else replace(known, encoding=back.encoding)
+            same = known.encoding is back.encoding
+            return known if same else replace(known, encoding=back.encoding)
         owner = self._is_owner(token)
         permitted = self._open_to_all or owner or (known is not None and known.permitted)
         grants, name, witness = OPEN_GRANTS if self._open_to_all else frozenset(), "", None
