@@ -56,6 +56,7 @@ from zmqruntime._gaps import Gap, GapReason, Recovery
 from zmqruntime._handshake import App, Hello, Ports, ProcessInfo, ServerInfo, Welcome, Work
 from zmqruntime._item import Item, ProducerStatus
 from zmqruntime._lane_state import LaneState
+from zmqruntime._liveness import Liveness, LivenessState
 from zmqruntime._loop import IOThread, TimerHandle
 from zmqruntime._messages import Reply, Request
 from zmqruntime._outbox import Ack
@@ -117,6 +118,8 @@ __all__ = [
     "LeaseReleasedError",
     "Limits",
     "LinkState",
+    "Liveness",
+    "LivenessState",
     "LoopStoppedError",
     "Mode",
     "NotAttachedError",

@@ -19,6 +19,7 @@ from zmqruntime._errors import (
     RequestError,
 )
 from zmqruntime._handshake import App, Hello, Welcome
+from zmqruntime._liveness_watch import LivenessWatch
 from zmqruntime._loop import IOThread
 from zmqruntime._messages import V_MAX, V_MIN
 from zmqruntime._polling import Deadline
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from zmqruntime._endpoints import Endpoint
+    from zmqruntime._liveness import Liveness
     from zmqruntime._messages import Reply
     from zmqruntime.security import ClientKeys, KeyFolder
 
@@ -144,6 +146,7 @@ class ZMQClient:
         self.control.on_lost(self._on_lost)
         self.control.on_refused(self._on_refused_handshake)
         self.control.on_push("revoked", self._on_revoked)
+        self._liveness = LivenessWatch(self.control)
         self._given_token = token
         self._hello_extras = hello_extras
         self._process = _owner.process_info()
@@ -178,6 +181,14 @@ class ZMQClient:
     def connected(self) -> bool:
         """Whether hello was answered and the connection is up."""
         return self._welcome is not None and self.control.connected
+
+    @property
+    def liveness(self) -> Liveness:
+        """How the service is: idle, busy, unresponsive or lost.
+
+        Whether it answers is known only while somebody watches, see `on_liveness`.
+        """
+        return self._liveness.verdict
 
     @property
     def closed(self) -> bool:
@@ -241,6 +252,7 @@ class ZMQClient:
         self._closed = True
         self.control.close()
         if self.loop.running:
+            self.loop.submit(self._liveness.close).result()
             self.loop.submit(self._forget_process).result()
         self.loop.stop()
 
@@ -253,6 +265,18 @@ class ZMQClient:
             Must not block.
         """
         self._welcome_callbacks.append(callback)
+
+    def on_liveness(self, callback: Callable[[Liveness], object], *, every: float = 1.0) -> None:
+        """Call a function, on the loop, when the service becomes idle, busy, silent or lost.
+
+        Parameters
+        ----------
+        callback
+            Must not block.
+        every
+            Seconds between two pings, which tell a service that is silent from one that answers.
+        """
+        self._liveness.watch(callback, every)
 
     def on_lost(self, callback: Callable[[str], object]) -> None:
         """Call a function, on the loop, with the reason, when the service was lost.
@@ -352,6 +376,7 @@ class ZMQClient:
             return  # lost, so the next connection says hello again, or closed
         self._refusals, self._revoked = 0, ""
         self._watch_process(welcome)
+        self._liveness.welcomed(welcome.work, watched=self._pidfd is not None)
         with self._changed:
             self._welcome = welcome
             self._failure = None
@@ -361,7 +386,6 @@ class ZMQClient:
             self.loop.call_soon(callback, welcome)
 
     def _on_lost(self, reason: str) -> None:
-        self._forget_process()
         with self._changed:
             known, self._welcome = self._welcome, None
         if known is not None:
@@ -386,9 +410,12 @@ class ZMQClient:
             os.close(descriptor)
             return
         self._pidfd = descriptor
-        self.loop.register(
-            descriptor, lambda: self.control.declare_lost(f"process {pid} has ended")
-        )
+        self.loop.register(descriptor, lambda: self._on_process_ended(f"process {pid} has ended"))
+
+    def _on_process_ended(self, reason: str) -> None:
+        self._forget_process()
+        self._liveness.process_ended(reason)
+        self.control.declare_lost(reason)
 
     def _forget_process(self) -> None:
         if self._pidfd is not None:

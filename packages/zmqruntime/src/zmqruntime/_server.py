@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -20,6 +21,7 @@ from zmqruntime._errors import (
     ForbiddenError,
     HandshakeError,
     InvalidRequestError,
+    LoopStoppedError,
     UnavailableError,
 )
 from zmqruntime._handshake import Hello, Ports, ServerInfo, Welcome, Work, choose_version
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["ZMQServer"]
 
 logger = logging.getLogger(__name__)
+
+_WORK_S = 0.05
 
 
 class _TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,8 +140,8 @@ class ZMQServer:
         self.server_id = ""
         self._process = _owner.process_info()
         self.ready = False
-        self.work = Work()
-        """What the application is doing; assign a new value whenever that changes."""
+        self._work = Work()
+        self._telling = False
         self.hello_hooks: list[HelloHook] = list(hello_hooks)
         self.loop = IOThread(f"{app}-{endpoint.port}")
         self._token = secrets.token_urlsafe(24)
@@ -234,6 +238,29 @@ class ZMQServer:
             )
         if ready:
             self.report_ready()
+
+    @property
+    def work(self) -> Work:
+        """What the application is doing; assign a new value whenever that changes.
+
+        Pings and welcomes say it, and the peers that said hello are told, at most 20 times a
+        second.
+        """
+        return self._work
+
+    @work.setter
+    def work(self, work: Work) -> None:
+        self._work = work
+        if not self._telling and self.loop.running and self.control.peers:
+            self._telling = True
+            with contextlib.suppress(LoopStoppedError):
+                self.loop.call_later(_WORK_S, self._tell_work)
+
+    def _tell_work(self) -> None:
+        self._telling = False
+        body = msgspec.to_builtins(self._work)
+        for peer in self.control.peers:
+            self.control.push(peer.id, "work", body)
 
     @property
     def server_key(self) -> str:
