@@ -17,6 +17,7 @@ NAMES = (
     "command:napari.pixel.request_keyframe",
     "call:camera.snap",
     "pipeline:submit",
+    "service:inspect",
     "fs:plates:read",
     "token:lend",
     "service:shutdown",
@@ -38,7 +39,7 @@ def may(role: Role) -> list[str]:
 @pytest.mark.req("S.6", "S.7", "004.15")
 def test_roles_are_sets_of_capabilities_and_the_rest_is_denied() -> None:
     assert may(Role.VIEWER) == [NAMES[0]]
-    assert may(Role.OPERATOR) == list(NAMES[:6])
+    assert may(Role.OPERATOR) == list(NAMES[:7])
     assert may(Role.ADMIN) == list(NAMES)
     nobody = Peer(id=b"\0", owner=False, permitted=True, encoding=Encoding.JSON)
     assert not any(nobody.may(name) for name in NAMES)
@@ -61,7 +62,7 @@ def test_a_pattern_with_other_signs_is_not_taken_for_a_longer_one() -> None:
 
 
 def test_what_goes_beyond_using_a_service_is_privileged() -> None:
-    assert [name for name in NAMES if is_privileged(name)] == list(NAMES[6:])
+    assert [name for name in NAMES if is_privileged(name)] == list(NAMES[7:])
 
 
 @pytest.mark.parametrize(

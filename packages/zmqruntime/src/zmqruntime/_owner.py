@@ -34,6 +34,7 @@ __all__ = [
     "host_digest",
     "identity_of",
     "is_alive",
+    "is_stopped",
     "live_records",
     "process_info",
     "read_lock",
@@ -169,6 +170,15 @@ def process_info() -> ProcessInfo:
 def is_alive(identity: Identity) -> bool:
     """Say whether exactly this process still runs."""
     return identity_of(identity.pid) == identity
+
+
+def is_stopped(identity: Identity) -> bool:
+    """Say whether exactly this process has been stopped by a signal; only Linux tells."""
+    try:
+        text = Path(f"/proc/{identity.pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] in "Tt" and is_alive(identity)
 
 
 def signal_process(identity: Identity, number: signal.Signals) -> bool:

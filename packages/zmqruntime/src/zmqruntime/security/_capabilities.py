@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 _GRANTS = {
     Role.VIEWER: frozenset({"topic:subscribe:*"}),
-    Role.OPERATOR: OPEN_GRANTS,
+    Role.OPERATOR: OPEN_GRANTS | {"service:inspect"},
     Role.ADMIN: frozenset({"*"}),
 }
 
@@ -35,7 +35,7 @@ def capabilities_of(role: Role | str) -> frozenset[str]:
     ----------
     role
         ``viewer`` sees streams. ``operator`` also publishes, calls, changes state, gives
-        commands and submits work. ``admin`` may do everything: stop the service, read its
+        commands, submits work and looks at lanes. ``admin`` may do everything: stop the service, read its
         declared folders, lend tokens.
 
     Raises
@@ -92,4 +92,4 @@ def covers(grants: frozenset[str], capability: str) -> bool:
 
 def is_privileged(capability: str) -> bool:
     """Say whether a capability is beyond using the service, so that it is never without record."""
-    return not covers(OPEN_GRANTS, capability)
+    return not covers(_GRANTS[Role.OPERATOR], capability)

@@ -193,6 +193,16 @@ class KeyFolder:
             raise KeyFileError(f"{path}: the two halves of the pair do not belong together")
         return pair
 
+    def public_key(self, name: str) -> str:
+        """Read the public half of a pair, from its own file.
+
+        Raises
+        ------
+        KeyFileError
+            If there is none, or it is damaged.
+        """
+        return read_public(self.public_path(_check_name(name)))[0]
+
     def server_pair(self) -> KeyPair:
         """Read the pair that servers use, and make it first where there is none."""
         try:
@@ -348,6 +358,17 @@ class KeyFolder:
             if (self.path / "known" / path).exists():
                 return read_public(self.path / "known" / path)[0]
         return None
+
+    @property
+    def known(self) -> tuple[tuple[str, str], ...]:
+        """File name and public key of each pinned server, sorted; damaged ones are left out."""
+        found = []
+        for path in sorted((self.path / "known").glob("*.pub")):
+            try:
+                found.append((path.stem, read_public(path)[0]))
+            except KeyFileError as error:
+                logger.warning("a known server is left out: %s", error)
+        return tuple(found)
 
     def client_keys(self, host: str, port: int, *, name: str | None = None) -> ClientKeys:
         """Return what is needed to reach a server.
