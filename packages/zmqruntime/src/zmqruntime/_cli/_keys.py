@@ -80,9 +80,7 @@ def _add_authorize(commands: Commands) -> None:
 
 
 def _add_revoke(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "revoke", help="let a client in no more, and cut its connections"
-    )
+    parser = commands.add_parser("revoke", help="let a client in no more, and cut its connections")
     parser.add_argument("name", metavar="NAME", help="as in the list, or the public key")
     _finish(parser, _revoke)
 

@@ -1,4 +1,4 @@
-"""``zmqruntime ping``: does a service answer, how fast, and what is it?"""
+"""``zmqruntime ping``: whether a service answers, how fast, and what it is."""
 
 from __future__ import annotations
 

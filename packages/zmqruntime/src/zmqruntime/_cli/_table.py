@@ -35,9 +35,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     cells = [[_cut(clean(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    right = [
-        bool(cells) and all(_is_number(row[at]) for row in cells) for at in range(len(head))
-    ]
+    right = [bool(cells) and all(_is_number(row[at]) for row in cells) for at in range(len(head))]
     lines = []
     for row in (head, *cells):
         padded = [

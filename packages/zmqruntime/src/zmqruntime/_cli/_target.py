@@ -31,9 +31,7 @@ def add_target(parser: ArgumentParser) -> None:
     )
     add_key_options(parser)
     parser.add_argument("--key", metavar="NAME", help="which of your pairs to use")
-    parser.add_argument(
-        "--server-key", metavar="KEY", help="public key that the service must have"
-    )
+    parser.add_argument("--server-key", metavar="KEY", help="public key that the service must have")
 
 
 def add_key_options(parser: ArgumentParser) -> None:

@@ -95,9 +95,7 @@ def _show(
     print(text, flush=True)
 
 
-def _row(
-    lane: dict[str, Any], then: dict[str, Any] | None, seconds: float
-) -> tuple[str, ...]:
+def _row(lane: dict[str, Any], then: dict[str, Any] | None, seconds: float) -> tuple[str, ...]:
     granted, used = _credit(lane, "granted"), _credit(lane, "used")
     copied = _number(lane, "bytes_copied") + _number(lane, "peer_copied")
     flow, volume = "-", "-"

@@ -7,9 +7,12 @@ from zmqruntime.security._capabilities import Role, capabilities_of
 from zmqruntime.security._curve import ClientKeys, KeyPair
 from zmqruntime.security._keyring import AuthorizedKey, KeyFolder
 from zmqruntime.security._rates import Rate, Rates
+from zmqruntime.security._roots import Roots
+from zmqruntime.security._seal import SEAL_BYTES, Seal, SealCheck
 from zmqruntime.security._tokens import Tickets, TokenClaims, TokenMint
 
 __all__ = [
+    "SEAL_BYTES",
     "Audit",
     "AuditLine",
     "AuthorizedKey",
@@ -19,6 +22,9 @@ __all__ = [
     "Rate",
     "Rates",
     "Role",
+    "Roots",
+    "Seal",
+    "SealCheck",
     "Tickets",
     "TokenClaims",
     "TokenMint",

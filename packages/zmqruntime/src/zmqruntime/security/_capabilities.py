@@ -35,8 +35,8 @@ def capabilities_of(role: Role | str) -> frozenset[str]:
     ----------
     role
         ``viewer`` sees streams. ``operator`` also publishes, calls, changes state, gives
-        commands, submits work and looks at lanes. ``admin`` may do everything: stop the service, read its
-        declared folders, lend tokens.
+        commands, submits work and looks at lanes. ``admin`` may do everything: stop the service,
+        read its declared folders, lend tokens.
 
     Raises
     ------
