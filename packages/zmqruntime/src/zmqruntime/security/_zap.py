@@ -78,6 +78,7 @@ class ZapHandler:
         """Let nobody in any more; twice is harmless."""
         if self._socket is not None:
             self._loop.unregister(self._socket)
+            self._socket.unbind(_ADDRESS)  # closing alone gives the address up a moment later
             self._socket.close()
             self._socket = None
 
