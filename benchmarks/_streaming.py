@@ -27,7 +27,7 @@ from zmqruntime.testing import free_endpoint
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["rows"]
+__all__ = ["Ring", "Stream", "make_planes", "rows"]
 
 CASES = {2048: (0.35, 250), 512: (0.25, 2500)}  # side in px: least ratio, planes per run
 RING_SLOTS = 4
@@ -39,8 +39,8 @@ def rows(repeats: int = 5) -> list[Row]:
     """Measure and return one row per plane size and carrier; medians of `repeats`."""
     found = []
     for side, (least, count) in CASES.items():
-        planes = _planes(side)
-        with _Ring(planes[0].nbytes) as ring, _Stream() as stream, _Stream(shared=False) as inline:
+        planes = make_planes(side)
+        with Ring(planes[0].nbytes) as ring, Stream() as stream, Stream(shared=False) as inline:
             roads = (ring, stream, inline)
             for road in roads:
                 road.run(planes, count // 10)  # maps and warms what is reused
@@ -73,7 +73,7 @@ def rows(repeats: int = 5) -> list[Row]:
     return found
 
 
-def _planes(side: int) -> list[memoryview]:
+def make_planes(side: int) -> list[memoryview]:
     random = np.random.default_rng(2)
     made = [random.integers(0, 1 << 16, (side, side), dtype=np.uint16) for _ in range(3)]
     return [memoryview(plane).cast("B") for plane in made]
@@ -94,10 +94,13 @@ class _Receiver:
         self._process.communicate()
 
 
-class _Ring:
-    """The limit: slots, a message there, a message back."""
+class Ring:
+    """The limit: slots, a message there, a message back.
 
-    def __init__(self, nbytes: int) -> None:
+    The receiver copies each plane out, or, with `mapped`, looks at one byte where it lies.
+    """
+
+    def __init__(self, nbytes: int, *, mapped: bool = False) -> None:
         self._nbytes = nbytes
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PAIR)
@@ -106,7 +109,8 @@ class _Ring:
         with NamedTemporaryFile(dir=SHARED_MEMORY, prefix="bench-ring-") as file:
             os.posix_fallocate(file.fileno(), 0, RING_SLOTS * nbytes)
             self._map = mmap.mmap(file.fileno(), RING_SLOTS * nbytes)
-            self._receiver = _Receiver("ring", file.name, str(nbytes), str(port))
+            how = "mapped" if mapped else "copied"
+            self._receiver = _Receiver("ring", file.name, str(nbytes), str(port), how)
 
     def run(self, planes: list[memoryview], count: int) -> float:
         """Send planes; return the seconds until all are acknowledged."""
@@ -131,7 +135,7 @@ class _Ring:
         self._context.destroy(linger=0)
 
 
-def _receive_ring(name: str, nbytes: int, port: int) -> None:
+def _receive_ring(name: str, nbytes: int, port: int, how: str) -> None:
     with Path(name).open("rb") as file:
         memory = memoryview(mmap.mmap(file.fileno(), RING_SLOTS * nbytes, prot=mmap.PROT_READ))
     socket = zmq.Context().socket(zmq.PAIR)
@@ -139,16 +143,18 @@ def _receive_ring(name: str, nbytes: int, port: int) -> None:
     print("ready", flush=True)
     while True:
         slot = int(socket.recv())
-        bytes(memory[slot * nbytes : (slot + 1) * nbytes])
+        plane = memory[slot * nbytes : (slot + 1) * nbytes]
+        _ = plane[0] if how == "mapped" else bytes(plane)
         socket.send(str(slot).encode())
 
 
-class _Stream:
-    """Ours: a publisher and a subscriber."""
+class Stream:
+    """Ours: a publisher and a subscriber, which does as the ring's receiver does."""
 
-    def __init__(self, *, shared: bool = True) -> None:
+    def __init__(self, *, shared: bool = True, mapped: bool = False) -> None:
         endpoint = free_endpoint()
-        self._receiver = _Receiver("stream", str(endpoint.port), str(endpoint.data_port))
+        how = "mapped" if mapped else "copied"
+        self._receiver = _Receiver("stream", str(endpoint.port), str(endpoint.data_port), how)
         self._client = ZMQClient(endpoint, app="bench")
         self._client.connect(PATIENCE_S)
         self._publisher = Publisher(self._client, "planes", use_shared_memory=shared)
@@ -172,19 +178,26 @@ class _Stream:
         self._receiver.stop()
 
 
-def _receive_stream(port: int, data_port: int) -> None:
+def _receive_stream(port: int, data_port: int, how: str) -> None:
     endpoint = Endpoint(port=port, data_port_offset=data_port - port)
-    with ZMQServer("bench", endpoint) as server, Subscriber(server) as subscriber:
+    with (
+        ZMQServer("bench", endpoint, bind_address="127.0.0.1") as server,
+        Subscriber(server) as subscriber,
+    ):
         print("ready", flush=True)
         while subscriber.wait():
             for entry in subscriber.receive():
                 assert isinstance(entry, Item), entry
-                entry.lease.copy()
+                if how == "mapped":
+                    _ = entry.lease.map()[0][0]
+                    entry.lease.release()
+                else:
+                    entry.lease.copy()
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["ring", name, nbytes, port]:
-            _receive_ring(name, int(nbytes), int(port))
-        case ["stream", port, data_port]:
-            _receive_stream(int(port), int(data_port))
+        case ["ring", name, nbytes, port, how]:
+            _receive_ring(name, int(nbytes), int(port), how)
+        case ["stream", port, data_port, how]:
+            _receive_stream(int(port), int(data_port), how)
