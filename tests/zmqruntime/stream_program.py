@@ -23,7 +23,7 @@ def say(*words: object) -> None:
 
 
 def receive(port: int, directory: Path, behaviour: str) -> None:
-    """Say each key; behaviour hold keeps every item, any other releases it."""
+    """Say each key; hold keeps every item, sum adds its bytes up, anything else releases it."""
     held = []
     with (
         ZMQServer("viewer", Endpoint(port=port), bind_address="127.0.0.1") as server,
@@ -37,6 +37,9 @@ def receive(port: int, directory: Path, behaviour: str) -> None:
                 elif behaviour == "hold":
                     say("got", entry.key)
                     held.append(entry)
+                elif behaviour == "sum":
+                    (taken,) = entry.lease.copy()
+                    say("got", entry.key, sum(taken), "again", entry.again)
                 else:
                     try:
                         total = sum(map(len, entry.lease.copy()))

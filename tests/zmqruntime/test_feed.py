@@ -477,7 +477,7 @@ def test_a_closed_feed_says_so_and_its_readers_wait_for_the_next_one(shm: Path) 
 def test_what_a_stranger_says_about_a_stream_is_refused(shm: Path) -> None:
     with bench(shm) as ends:
         reader = ends.reader()
-        (epoch,) = (each.epoch for each in reader._intake.receptions)
+        (epoch,) = (each.epoch for each in reader._orders.intake.receptions)
         client = ends.stack.enter_context(ZMQClient(ends.server.endpoint))
         client.connect()
         for type_, body in (

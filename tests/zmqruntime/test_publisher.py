@@ -338,6 +338,99 @@ def test_a_killed_receiver_is_reported_and_its_successor_gets_what_was_lost(
         assert len(list(shm.iterdir())) == 1  # slots of the dead one were taken back
 
 
+@BOTH
+@pytest.mark.req("F.6")
+@pytest.mark.req("G.7")
+def test_a_restarted_receiver_gets_what_was_kept_again_in_order_and_then_what_is_new(
+    shm: Path, shared: bool, stack: ExitStack
+) -> None:
+    endpoint = free_endpoint()
+    receiver = Receiver(endpoint, shm, "hold")
+    client = stack.enter_context(ZMQClient(endpoint, app="microscope"))
+    client.connect(10)
+    publisher = stack.enter_context(
+        Publisher(client, "images", use_shared_memory=shared, directory=shm, replay_bytes=64 << 20)
+    )
+    keys = [f"A{number:02}" for number in range(1, 9)]
+    for key in keys:
+        pixels = bytearray(key.encode() * LARGE)
+        publisher.publish(b"", [pixels], key=key, timeout=10)
+        pixels[:] = bytes(len(pixels))  # it is the caller's again
+    receiver.expect(*(f"got {key}" for key in keys))
+    receiver.kill()
+    asked: list[str] = []
+    publisher.on_replay(asked.extend)
+    successor = Receiver(endpoint, shm, "sum")
+    stack.callback(successor.kill)
+    publisher.publish(b"", [b"new" * LARGE], key="B01", timeout=10)
+    assert publisher.flush(10) == ()
+    sums = {key: sum(key.encode()) * LARGE for key in keys}
+    for number, key in enumerate(keys, 1):
+        successor.expect(f"got {key} {sums[key]} again {number}")
+    successor.expect(f"got B01 {sum(b'new') * LARGE} again 0")
+    assert asked == []
+    assert publisher.counters["lost"] == 0
+
+
+def test_what_is_no_longer_kept_is_a_gap_or_asked_for(shm: Path, stack: ExitStack) -> None:
+    endpoint = free_endpoint()
+    receiver = Receiver(endpoint, shm, "hold")
+    client = stack.enter_context(ZMQClient(endpoint, app="microscope"))
+    client.connect(10)
+    publisher = stack.enter_context(
+        Publisher(client, "images", directory=shm, replay_bytes=3 * LARGE)
+    )
+    keys = [f"A{number:02}" for number in range(1, 6)]
+    for key in keys:
+        publisher.publish(b"", [bytes(LARGE)], key=key, timeout=10)
+    receiver.expect(*(f"got {key}" for key in keys))
+    receiver.kill()
+    successor = Receiver(endpoint, shm, "hold")
+    successor.expect("gap 1 3 evicted", "got A04", "got A05")
+    assert publisher.counters["lost"] == 3
+    successor.kill()
+    asked: list[str] = []
+    told = threading.Event()
+    publisher.on_replay(asked.extend)
+    publisher.on_replay(lambda _: told.set())
+    third = Receiver(endpoint, shm, "hold")
+    stack.callback(third.kill)
+    third.expect("got A04", "got A05")
+    assert told.wait(5)
+    assert asked == ["A01", "A02", "A03"]
+
+
+def test_a_subscriber_can_ask_for_what_it_misses(shm: Path) -> None:
+    with (
+        serve_in_thread() as server,
+        Subscriber(server, directory=shm) as subscriber,
+        ZMQClient(server.endpoint) as client,
+    ):
+        client.connect()
+        with Publisher(client, "images", directory=shm, replay_bytes=1 << 20) as publisher:
+            ends = Wire(publisher, subscriber)
+            publisher.publish(b"", [b"x"], key="A01", timeout=5)
+            # as if the second one did not arrive
+            (first,) = ends.items(1)
+            dispatch = publisher._dispatch
+            sent, dispatch._transport = dispatch._transport, lambda *_: None
+            publisher.publish(b"", [bytes(LARGE)], key="A02", timeout=5)
+            client.loop.submit(lambda: None).result()
+            dispatch._transport = sent
+            publisher.publish(b"", [b"z"], key="A03", timeout=5)
+            gap, third = ends.receive(2)
+            assert isinstance(gap, Gap)
+            assert (gap.first, gap.last, gap.reason, gap.recover) == (2, 2, "link", "replay")
+            subscriber.resend(gap)
+            (again,) = ends.items(1)
+            assert (again.key, again.sequence, again.again) == ("A02", 4, 2)
+            for item in (first, third, again):
+                assert isinstance(item, Item)
+                item.lease.release()
+            assert publisher.flush(5) == ()
+            assert publisher.state.under_way == Credit(0, 0)
+
+
 @pytest.mark.req("000.16")
 def test_nothing_is_sent_before_a_receiver_takes_part(shm: Path, stack: ExitStack) -> None:
     server = stack.enter_context(serve_in_thread())

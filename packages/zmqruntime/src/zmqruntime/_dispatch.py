@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import GapReason
 from zmqruntime._outgoing import frozen, loss_message
+from zmqruntime._replay import Queued
 from zmqruntime._stream_messages import Mode, Part
 from zmqruntime.carriers._inline import cut, part_sizes
 from zmqruntime.carriers._negotiate import Carrier
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from zmqruntime._loop import IOThread
     from zmqruntime._outgoing import Outgoing
     from zmqruntime._polling import Deadline
-    from zmqruntime._replay import Queued
     from zmqruntime._sharing import Sharing
     from zmqruntime.carriers._arena import SlotReference
     from zmqruntime.carriers._inline import InlineLimits
@@ -183,10 +183,13 @@ class Dispatch:
         """
         while True:
             with self._changed:
+                self._lanes.tell_queued_losses(lane)
+                self._on_loss()
                 if not lane.ready or not lane.queue:
                     self._changed.notify_all()
                     return
                 entry = lane.queue[0]
+                assert isinstance(entry, Queued)
                 payload = entry.payload
                 admissions: list[Admission] = []
                 offers = self._lanes.needs_arena(payload, lane)

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,13 +16,12 @@ from zmqruntime._feed_broadcast import Broadcast
 from zmqruntime._feed_door import DoorEvents, FeedDoor
 from zmqruntime._feed_lane import FeedLane, FeedTopic, Offer, Subscription
 from zmqruntime._feed_pump import FeedPump
-from zmqruntime._gaps import Gap, GapReason
+from zmqruntime._feed_roll import FeedRoll
 from zmqruntime._lanes import Lanes
 from zmqruntime._outgoing import Outgoing, check_key
 from zmqruntime._polling import Deadline
-from zmqruntime._replay import Carried
 from zmqruntime._sharing import Sharing
-from zmqruntime._stream_messages import Acks, Mode, Resend, check_topic
+from zmqruntime._stream_messages import Mode
 from zmqruntime._sweeping import Sweeping
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
 from zmqruntime.carriers._lender import SlotLender
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from zmqruntime._feed_lane import Encode
+    from zmqruntime._gaps import Gap
     from zmqruntime._lane import Lane
     from zmqruntime._lane_state import LaneState
     from zmqruntime._outbox import Ack
@@ -47,8 +46,6 @@ __all__ = ["Feed"]
 
 logger = logging.getLogger(__name__)
 
-_MOST_GAPS = 1000
-_MOST_CARRIED = 256
 _SLOTS = 32
 
 
@@ -134,25 +131,22 @@ class Feed:
         self._lender = SlotLender(
             budget_bytes=arena_bytes, ttl=lease_ttl, directory=directory, slots=_SLOTS
         )
-        self._subscribed_callbacks: list[Callable[[Subscription], object]] = []
-        self._unsubscribed_callbacks: list[Callable[[Subscription], object]] = []
-        self._ack_callbacks: list[Callable[[Subscription, Ack], object]] = []
-        self._gap_callbacks: list[Callable[[Gap], object]] = []
         self._changed = threading.Condition()  # guards what follows
         self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
-        self._topics: dict[str, FeedTopic] = {}
-        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
+        self._roll = FeedRoll(
+            self._loop, lanes=self._lanes, changed=self._changed, replay_bytes=replay_bytes
+        )
         self._closed = False
         self._door = FeedDoor(
             server,
             DoorEvents(
-                agreed=self._on_agreed,
-                began=self._on_began,
-                ended=self._on_ended,
-                heard=self._on_heard,
-                resend=self._on_resend,
+                agreed=self._roll.agree,
+                began=self._roll.begin,
+                ended=self._roll.end,
+                heard=self._roll.hear,
+                resend=self._roll.resend,
                 inspect=self._inspect,
-                joined=self._on_joined,
+                joined=self._roll.join,
             ),
             host=host,
             shared_memory=shared_memory,
@@ -172,7 +166,7 @@ class Feed:
             changed=self._changed,
             limits=limits,
             send=lambda lane, frames: self._door.send(_feed_lane(lane), frames),
-            on_loss=self._report,
+            on_loss=self._roll.report,
         )
         self._pump = FeedPump(
             self._loop,
@@ -182,8 +176,10 @@ class Feed:
             changed=self._changed,
             tell=self._door.tell,
             queue_bytes=queue_bytes,
-            on_loss=self._report,
+            on_loss=self._roll.report,
         )
+        self._roll.pump, self._roll.dispatch = self._pump, self._dispatch
+        self._roll.tell = self._door.tell
         url = server.endpoint.data_bind_url(server.bound)
         self._loop.submit(self._door.open, url).result()
         self._sweeping = Sweeping(self._loop, directory) if shared_memory else None
@@ -238,7 +234,7 @@ class Feed:
         payload = Outgoing.of(header, buffers, key, limits=self._limits)
         with self._changed:
             self._require_open()
-            book = self._book(topic)
+            book = self._roll.book(topic)
             keeps = book.retains or bool(book.carried) or book.broadcast is not None
             keeps |= any(lane.keeps for lane in book.lanes)
         if keeps:
@@ -283,7 +279,7 @@ class Feed:
         offer = Offer(key, encode, limits=self._limits)
         with self._changed:
             self._require_open()
-            book = self._book(topic)
+            book = self._roll.book(topic)
             lanes = book.ready
             if book.retains:
                 book.retained = offer
@@ -310,7 +306,7 @@ class Feed:
             If the topic is no word.
         """
         with self._changed:
-            self._book(topic).retains = True
+            self._roll.book(topic).retains = True
 
     def broadcast(self, topic: str, *, interval: float = 0.05) -> None:
         """Tell a topic's small payloads to plain SUB sockets too, without credit.
@@ -331,7 +327,7 @@ class Feed:
         if interval < 0:
             raise ValueError(f"an interval is not negative: {interval}")
         with self._changed:
-            book = self._book(topic)
+            book = self._roll.book(topic)
             if book.broadcast is None:
                 epoch = self._server.incarnation
                 book.broadcast = Broadcast(topic, epoch=epoch, interval=interval)
@@ -340,12 +336,12 @@ class Feed:
     def topics(self) -> tuple[str, ...]:
         """Topics that were published, retained, opened or subscribed to, sorted."""
         with self._changed:
-            return tuple(sorted(self._topics))
+            return tuple(sorted(self._roll.topics))
 
     def subscribers(self, topic: str) -> tuple[Subscription, ...]:
         """List who reads a topic now, in the order of coming."""
         with self._changed:
-            book = self._topics.get(topic)
+            book = self._roll.topics.get(topic)
             return () if book is None else tuple(lane.subscription for lane in book.ready)
 
     @property
@@ -359,7 +355,7 @@ class Feed:
     def gaps(self) -> tuple[Gap, ...]:
         """What readers have lost, the last 1000 gaps."""
         with self._changed:
-            return tuple(self._gaps)
+            return tuple(self._roll.gaps)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -375,19 +371,19 @@ class Feed:
 
     def on_subscribed(self, callback: Callable[[Subscription], object]) -> None:
         """Call a function with each reader that begins to listen."""
-        self._subscribed_callbacks.append(callback)
+        self._roll.on_subscribed.append(callback)
 
     def on_unsubscribed(self, callback: Callable[[Subscription], object]) -> None:
         """Call a function with each reader that has left or was lost."""
-        self._unsubscribed_callbacks.append(callback)
+        self._roll.on_unsubscribed.append(callback)
 
     def on_ack(self, callback: Callable[[Subscription, Ack], object]) -> None:
         """Call a function with a reader and what became of a payload there."""
-        self._ack_callbacks.append(callback)
+        self._roll.on_ack.append(callback)
 
     def on_gap(self, callback: Callable[[Gap], object]) -> None:
         """Call a function with every gap of any reader."""
-        self._gap_callbacks.append(callback)
+        self._roll.on_gap.append(callback)
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until every reader has acknowledged everything.
@@ -443,7 +439,7 @@ class Feed:
                 self._pump.supersede(lane)
             free = [lane for lane in lanes if not lane.queue]
             admissions = self._lanes.share(payload, free)
-            self._report()
+            self._roll.report()
             served = [admission.lane for admission in admissions]
             offers = [lane for lane in lanes if self._lanes.needs_arena(payload, lane)]
             late = [lane for lane in lanes if lane not in served]
@@ -473,89 +469,6 @@ class Feed:
 
     # What follows runs on the loop.
 
-    def _on_agreed(self, lane: FeedLane) -> bool:
-        with self._changed:
-            self._lanes.begin(lane)
-            book = self._book(lane.topic)
-            book.lanes.append(lane)
-            return lane.subscription.name in book.carried
-
-    def _on_began(self, lane: FeedLane) -> None:
-        with self._changed:
-            lane.subscribed = True
-            book = self._book(lane.topic)
-            carried = book.carried.pop(lane.subscription.name, None)
-            if carried is not None and lane.mode is Mode.RELIABLE:
-                carried.hand_to(lane)
-            elif book.retained is not None:
-                lane.wants_retained = True
-            self._changed.notify_all()
-        logger.info("%s reads %r: %s", lane.peer, lane.topic, lane.reason)
-        for callback in self._subscribed_callbacks:
-            self._loop.call_soon(callback, lane.subscription)
-        with self._changed:
-            self._dispatch.tell_losses(lane)
-        self._pump.run(book)
-
-    def _on_ended(self, lane: FeedLane, reason: GapReason, why: str) -> None:
-        began = lane.subscribed
-        with self._changed:
-            book = self._book(lane.topic)
-            book.lanes.remove(lane)
-            self._lanes.end(reason, lane)
-            left = (GapReason.RECEIVER_LEFT, GapReason.PRODUCER_LOST)
-            if began and lane.keeps and lane.mode is Mode.RELIABLE and reason not in left:
-                carried = book.carried.setdefault(
-                    lane.subscription.name, Carried(self._replay_bytes, since=time.monotonic())
-                )
-                carried.take_over(lane)
-                if len(book.carried) > _MOST_CARRIED:
-                    del book.carried[next(iter(book.carried))]
-            self._report()
-            self._changed.notify_all()
-        logger.info("%s no longer reads %r: %s", lane.peer, lane.topic, why)
-        if began:
-            for callback in self._unsubscribed_callbacks:
-                self._loop.call_soon(callback, lane.subscription)
-
-    def _on_heard(self, lane: FeedLane | None, acks: Acks) -> None:
-        with self._changed:
-            news = self._lanes.heard(acks)
-            if lane is not None and acks.messages:
-                lane.overdue = False
-            self._changed.notify_all()
-        if lane is None:
-            return
-        for ack in news:
-            for callback in self._ack_callbacks:
-                callback(lane.subscription, ack)
-        with self._changed:
-            book = self._book(lane.topic)
-        self._pump.run(book)
-        with self._changed:
-            self._dispatch.tell_losses(lane)  # unless a payload has just done so
-
-    def _on_resend(self, lane: FeedLane, wanted: Resend) -> tuple[int, ...]:
-        with self._changed:
-            sequences = self._lanes.resend(lane, wanted.first, wanted.last)
-            book = self._book(lane.topic)
-        self._loop.call_soon(self._pump.run, book)
-        return sequences
-
-    def _on_joined(self, topic: str) -> None:
-        with self._changed:
-            book = self._topics.get(topic)
-            if book is None or book.broadcast is None or book.retained is None:
-                return
-            offer, broadcast = book.retained, book.broadcast
-        try:
-            payload = offer.payload()
-        except Exception:  # noqa: BLE001 - it was logged when it was offered
-            return
-        with self._changed:
-            message = broadcast.message(payload, retained=True)
-        self._door.tell(message)
-
     def _inspect(self) -> list[dict[str, Any]]:
         return [msgspec.to_builtins(lane) for lane in self.lanes]
 
@@ -566,7 +479,7 @@ class Feed:
     def _pump_soon(self, lane: Lane) -> None:
         if self._loop.running:
             with self._changed:
-                book = self._book(lane.topic)
+                book = self._roll.book(lane.topic)
             self._loop.call_soon(self._pump.run, book)
 
     # Small things.
@@ -582,25 +495,12 @@ class Feed:
         if self._closed:
             raise NotAttachedError(f"the feed of {self._server.app} is closed")
 
-    def _book(self, topic: str) -> FeedTopic:
-        book = self._topics.get(topic)
-        if book is None:
-            check_topic(topic)
-            book = self._topics[topic] = FeedTopic(topic)
-        return book
-
     def _is_settled(self) -> bool:
         return self._closed or all(
             lane.outbox.is_clear() and not lane.queue and _feed_lane(lane).newest is None
             for lane in self._lanes.live.values()
             if lane.ready
         )
-
-    def _report(self) -> None:
-        for gap in self._lanes.take_gaps():
-            self._gaps.append(gap)
-            for callback in self._gap_callbacks:
-                self._loop.call_soon(callback, gap)
 
 
 def _feed_lane(lane: Lane) -> FeedLane:

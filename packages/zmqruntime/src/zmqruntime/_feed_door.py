@@ -314,7 +314,8 @@ class FeedDoor:
         """End an earlier run of the same reader; one of another reader stays."""
         for lane in tuple(self._lanes.values()):
             subscription = lane.subscription
-            if subscription.name != wanted.name or subscription.topic != wanted.topic:
+            theirs = (subscription.name, subscription.topic, subscription.peer.source.key)
+            if theirs != (wanted.name, wanted.topic, peer.source.key):
                 continue
             if subscription.peer.id != peer.id and lane.incarnation != wanted.incarnation:
                 raise ConflictError(

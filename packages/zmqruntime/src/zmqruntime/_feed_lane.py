@@ -147,7 +147,7 @@ class FeedTopic:
         self.retains = False
         self.retained: Offer | None = None
         self.broadcast: Broadcast | None = None
-        self.carried: dict[str, Carried] = {}
+        self.carried: dict[tuple[str, str], Carried] = {}  # by name and proved key
 
     @property
     def ready(self) -> list[FeedLane]:

@@ -99,11 +99,11 @@ class FeedPump:
     def carry(self, book: FeedTopic, payload: Outgoing) -> None:
         """Keep a payload for readers that are away, unless they were sent it before they left."""
         now = self._lanes.clock()
-        for name, carried in tuple(book.carried.items()):
+        for owner, carried in tuple(book.carried.items()):
             if now - carried.since > _AWAY_S:
-                del book.carried[name]
+                del book.carried[owner]
                 self._lanes.counters["lost"] += len(carried)
-                logger.info("%r of %r did not come again; it is owed nothing more", name, book.name)
+                logger.info("%r of %r did not come again and is owed no more", owner[0], book.name)
             elif not carried.has(payload):
                 carried.add(Queued(payload=payload))
 
@@ -282,6 +282,6 @@ class FeedPump:
         self._broadcast(book)
 
     def _lose(self, lane: FeedLane, reason: GapReason) -> None:
-        """Give the next number to a payload that will not come; under the lock."""
-        self._lanes.lose(lane, lane.outbox.number(), reason)
+        """Note that a payload will not come, in its place; under the lock."""
+        self._lanes.lose_next(lane, reason)
         self._on_loss()

@@ -89,22 +89,25 @@ class LossBook:
     def __bool__(self) -> bool:
         return bool(self._losses)
 
-    def add(self, sequence: int, reason: GapReason) -> None:
-        """Note one lost number; neighbours lost for one reason become one entry.
+    def add(self, sequence: int, reason: GapReason, *, count: int = 1) -> None:
+        """Note lost numbers; neighbours lost for one reason become one entry.
 
         Parameters
         ----------
         sequence
-            The number; they are added in rising order.
+            The first number; they are added in rising order.
         reason
-            Why it will not come.
+            Why they will not come.
+        count
+            How many they are.
         """
+        end = sequence + count - 1
         if self._losses:
             last = self._losses[-1]
             if last.reason == reason and last.last + 1 == sequence:
-                self._losses[-1] = Loss(last.first, sequence, reason)
+                self._losses[-1] = Loss(last.first, end, reason)
                 return
-        self._losses.append(Loss(sequence, sequence, reason))
+        self._losses.append(Loss(sequence, end, reason))
 
     def take(self) -> tuple[Loss, ...]:
         """Hand over the list and begin a new one."""

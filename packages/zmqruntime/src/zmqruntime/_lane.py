@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from zmqruntime._lane_state import LaneState
 from zmqruntime._outbox import Outbox
-from zmqruntime._replay import Queued, ReplayRing
+from zmqruntime._replay import Queued, QueuedLoss, ReplayRing
 from zmqruntime._stream_messages import stream_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from zmqruntime._credits import Credit
+    from zmqruntime._gaps import GapReason
     from zmqruntime._stream_messages import AckStatus, Mode
     from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity
 
@@ -80,7 +81,7 @@ class Lane:
         self.announced: set[str] = set()
         """Segments the receiver has opened."""
         self.announcing = False
-        self.queue: deque[Queued] = deque()
+        self.queue: deque[Queued | QueuedLoss] = deque()
         """What waits for room, before anything newer."""
         self.queued_bytes = 0
         self.keeps = replay_bytes > 0
@@ -99,11 +100,27 @@ class Lane:
             self.queue.append(entry)
             self.queued_bytes += entry.cost
 
-    def dequeue(self) -> Queued:
+    def enqueue_loss(self, reason: GapReason) -> None:
+        """Let the news that a payload is lost wait behind what waits for room."""
+        last = self.queue[-1] if self.queue else None
+        if isinstance(last, QueuedLoss) and last.reason is reason:
+            last.count += 1
+        else:
+            self.queue.append(QueuedLoss(reason=reason))
+
+    def dequeue(self) -> Queued | QueuedLoss:
         """Take what has waited longest; there must be something."""
         entry = self.queue.popleft()
-        self.queued_bytes -= entry.cost
+        if isinstance(entry, Queued):
+            self.queued_bytes -= entry.cost
         return entry
+
+    def take_queue(self) -> tuple[Queued | QueuedLoss, ...]:
+        """Take all that waits."""
+        entries = tuple(self.queue)
+        self.queue.clear()
+        self.queued_bytes = 0
+        return entries
 
     def state(self, *, now: float) -> LaneState:
         """Say how the run stands.
@@ -114,6 +131,7 @@ class Lane:
             Monotonic seconds.
         """
         oldest = self.outbox.oldest
+        losses = [entry.count for entry in self.queue if isinstance(entry, QueuedLoss)]
         return LaneState(
             topic=self.topic,
             peer=self.peer,
@@ -129,6 +147,6 @@ class Lane:
             bytes_copied=self.traffic["copied"],
             peer_copied=self.traffic["peer_copied"],
             superseded=self.traffic["superseded"],
-            lost=self.traffic["lost"],
-            queued=len(self.queue),
+            lost=self.traffic["lost"] + sum(losses),
+            queued=len(self.queue) - len(losses),
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zmqruntime._credits import Credit
 from zmqruntime._gaps import Gap, GapReason
 from zmqruntime._owner import identity_of
+from zmqruntime._replay import QueuedLoss
 from zmqruntime.carriers._inline import part_sizes
 from zmqruntime.carriers._negotiate import ARENA_FROM_BYTES, Carrier
 
@@ -220,7 +221,30 @@ class Lanes:
         if key is not None:
             self._remember(key)
 
-    def end(self, reason: GapReason, lane: Lane | None = None) -> Lane | None:
+    def lose_next(self, lane: Lane, reason: GapReason, count: int = 1) -> None:
+        """Note payloads that will not come and have no number yet, behind those that wait."""
+        if lane.queue:
+            for _ in range(count):
+                lane.enqueue_loss(reason)
+            return
+        self._lose_run(lane, reason, count)
+
+    def tell_queued_losses(self, lane: Lane) -> None:
+        """Give numbers to the losses that have come to the head of a queue."""
+        while lane.queue and isinstance(lane.queue[0], QueuedLoss):
+            loss = lane.dequeue()
+            assert isinstance(loss, QueuedLoss)
+            self._lose_run(lane, loss.reason, loss.count)
+
+    def _lose_run(self, lane: Lane, reason: GapReason, count: int) -> None:
+        self._gaps.append(lane.outbox.lose_next(count, reason))
+        if reason is not GapReason.SUPERSEDED:
+            lane.traffic["lost"] += count
+            self.counters["lost"] += count
+
+    def end(
+        self, reason: GapReason, lane: Lane | None = None, *, carried: bool = False
+    ) -> Lane | None:
         """End a run: what nobody has acknowledged is lost.
 
         Parameters
@@ -229,6 +253,8 @@ class Lanes:
             Why.
         lane
             Which; None is the one present run.
+        carried
+            Whether its ring and queue are kept for the next run.
 
         Returns
         -------
@@ -240,8 +266,14 @@ class Lanes:
             return None
         lane.live = False
         self._gaps += lane.outbox.gaps(reason)
+        for entry in () if carried else lane.take_queue():
+            if isinstance(entry, QueuedLoss):
+                self._lose_run(lane, entry.reason, entry.count)
+            else:
+                self._lose_run(lane, reason, 1)
         under_way = lane.outbox.unacknowledged()
-        self.counters["lost"] += max(0, len(under_way) - len(lane.ring))  # the rest comes again
+        again = len(lane.ring) if carried else 0
+        self.counters["lost"] += max(0, len(under_way) - again)
         for _, key in under_way:
             self._remember(key)
         if lane.outbox.slots:

@@ -164,6 +164,13 @@ class Outbox:
         self.losses.add(sequence, reason)
         return self.gap(sequence, sequence, reason)
 
+    def lose_next(self, count: int, reason: GapReason) -> Gap:
+        """Give the next numbers to payloads that will not come, as `lose` does for one."""
+        first = self._last + 1
+        self._last += count
+        self.losses.add(first, reason, count=count)
+        return self.gap(first, self._last, reason)
+
     def forget(self, sequence: int) -> tuple[bool, LentSlot | None]:
         """Wait for a number no longer; say whether it was under way, and in which slot."""
         sent = self._sent.pop(sequence, None)

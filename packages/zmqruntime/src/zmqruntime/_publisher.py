@@ -510,8 +510,9 @@ class Publisher:
         with self._changed:
             if self._link is LinkState.CLOSED:
                 return
-            lane = self._lanes.end(reason)
-            if lane is not None and lane.keeps:
+            keeps = self._replay_bytes > 0 and self.mode is Mode.RELIABLE
+            lane = self._lanes.end(reason, carried=keeps)
+            if lane is not None and keeps:
                 self._carried.take_over(lane)
             self._report()
             if self._link is LinkState.ATTACHED:

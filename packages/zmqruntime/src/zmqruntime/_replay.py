@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zmqruntime._lane import Lane
     from zmqruntime._outgoing import Outgoing
 
-__all__ = ["Carried", "Queued", "ReplayRing"]
+__all__ = ["Carried", "Queued", "QueuedLoss", "ReplayRing"]
 
 _OVERHEAD_BYTES = 512
 """What a payload costs beside its bytes, so that many empty ones are bounded too."""
@@ -44,6 +44,22 @@ class Queued:
     def cost(self) -> int:
         """Bytes that it binds."""
         return cost(self.payload)
+
+
+@dataclass(slots=True, kw_only=True)
+class QueuedLoss:
+    """Payloads that are lost, in their place among those that wait.
+
+    Attributes
+    ----------
+    reason
+        Why.
+    count
+        How many, one after the other.
+    """
+
+    reason: GapReason
+    count: int = 1
 
 
 def cost(payload: Outgoing) -> int:
@@ -155,9 +171,11 @@ class Carried:
         self._losses[GapReason.EVICTED] += sum(each not in numbers for each in under_way)
         for loss in lane.outbox.losses.take():
             self._losses[loss.reason] += loss.last - loss.first + 1
-        for entry in (*kept, *lane.queue):
-            self.add(entry)
-        lane.queue.clear()
+        for entry in (*kept, *lane.take_queue()):
+            if isinstance(entry, QueuedLoss):
+                self._losses[entry.reason] += entry.count
+            else:
+                self.add(entry)
 
     def add(self, entry: Queued) -> int:
         """Add what was published meanwhile, and say how many payloads had to go for it."""
@@ -177,8 +195,8 @@ class Carried:
     def hand_to(self, lane: Lane) -> None:
         """Begin a new run with it: first the gap, then the payloads, oldest first."""
         for reason, count in self._losses.items():
-            for _ in range(count):
-                lane.outbox.lose(lane.outbox.number(), reason)
+            if count:
+                lane.outbox.lose_next(count, reason)
         lane.enqueue(self._entries)
         self._losses.clear()
         self._entries.clear()
