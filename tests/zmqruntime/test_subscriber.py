@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zmqruntime import (
+    ControlClient,
     Credit,
     DescriptorError,
     Gap,
     GapReason,
     InvalidRequestError,
+    IOThread,
     Item,
     NotFoundError,
     Publisher,
@@ -28,6 +30,7 @@ from zmqruntime import (
     ZMQClient,
     ZMQServer,
 )
+from zmqruntime._owner import read_token
 from zmqruntime._stream_messages import (
     Announce,
     Attach,
@@ -256,6 +259,17 @@ def test_refused_payloads_are_gaps_with_a_reason_and_their_room_comes_back(shm: 
         assert sum(int(str(body.get("messages", 0))) for body in producer.acks) == 10
         assert (shm / arena.name).exists()
         arena.close()
+
+
+def test_a_peer_that_has_not_said_hello_cannot_attach(shm: Path) -> None:
+    with bench(shm) as ends, IOThread("stranger") as loop:
+        attach = Attach(topic="t", mode=Mode.LATEST, producer="p", host=HostIdentity.mine())
+        url, token = ends.server.endpoint.control_url, read_token(ends.server.endpoint.port)
+        stranger = ControlClient(loop, url, token=token)
+        stranger.open()
+        with pytest.raises(InvalidRequestError, match="hello"):
+            stranger.request("attach", msgspec.to_builtins(attach))
+        stranger.close()
 
 
 def test_what_comes_beyond_the_room_that_was_granted_is_refused(shm: Path) -> None:

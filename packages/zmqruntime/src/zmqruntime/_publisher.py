@@ -526,7 +526,12 @@ class Publisher:
             self._detail = why
 
     def _on_ack(self, body: dict[str, object]) -> None:
-        acks = msgspec.convert(body, Acks)
+        try:
+            acks = msgspec.convert(body, Acks)
+        except msgspec.ValidationError as error:
+            self._client.control.counters["bad_frame"] += 1
+            logger.warning("%s acknowledged what cannot be read: %s", self.peer, error)
+            return
         with self._changed:
             news = self._lanes.heard(acks)
             self._changed.notify_all()

@@ -227,6 +227,8 @@ class Subscriber:
     # What follows runs on the loop.
 
     def _on_attach(self, request: Request, peer: Peer) -> dict[str, Any]:
+        if peer.hello is None:  # its end would not be noticed, nor could it be told of room
+            raise InvalidRequestError("say hello on this connection before you attach")
         attach = request.parse(Attach)
         if not self._intake.is_open:
             raise UnavailableError("the subscriber has been closed")

@@ -6,6 +6,7 @@ from zmqruntime.testing._clock import FakeClock
 from zmqruntime.testing._endpoint_proxy import EndpointProxy, proxy_endpoint
 from zmqruntime.testing._faults import Ending, FaultProxy, Way
 from zmqruntime.testing._faulty_link import FaultyLink, LinkFault, random_faults
+from zmqruntime.testing._mutator import Mutator
 from zmqruntime.testing._servers import free_endpoint, serve_in_thread
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FaultProxy",
     "FaultyLink",
     "LinkFault",
+    "Mutator",
     "Way",
     "free_endpoint",
     "proxy_endpoint",
