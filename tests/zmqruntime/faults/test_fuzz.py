@@ -286,8 +286,8 @@ def test_ten_thousand_wrong_acknowledgements_leave_a_publisher_able_to_publish(
         with Publisher(client, "images", directory=shm) as publisher:
             publisher.publish(b"h", [b"one"], key="one", timeout=SOON)
             (peer,) = server.control.peers
-            (reception,) = subscriber._receptions.values()
-            body = {**REPLIES[-1]["body"], "epoch": reception.epoch}
+            (producer,) = subscriber.producers
+            body = {**REPLIES[-1]["body"], "epoch": producer.epoch}
             for number in range(count):
                 wrong = mutator.value(mutator.value(body))
                 if isinstance(wrong, dict):
