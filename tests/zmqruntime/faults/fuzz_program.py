@@ -78,7 +78,9 @@ class Readers:
         assert not self.server.counters["refused.internal"], "a handler failed"
 
     def reply(self, frames: list[bytes]) -> None:
-        self.client._receive(frames)
+        message = self.client._decode(frames)
+        if message is not None:
+            self.client._receive(message, frames)
 
     def header(self, frames: list[bytes]) -> None:
         for frame in frames:
