@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openhcs.testing._geometry import canvas_shape, overlap_bands
+from openhcs.testing._outlines import CELL_SCALE, LOBE, Ellipses, draw_cells, draw_nuclei
 from openhcs.testing._spec import Seed, generator, well_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from openhcs.testing._outlines import Drawing
     from openhcs.testing._spec import PlateSpec
 
 __all__ = ["Cells", "Scene", "background_counts"]
@@ -24,8 +27,7 @@ NUCLEUS_COUNTS = 1400.0  # median of the first channel, above the background
 CELL_COUNTS = (500.0, 700.0, 420.0, 600.0)  # medians of the others, in turn
 BACKGROUND_COUNTS = (180.0, 140.0, 220.0, 160.0)
 EDGE_UM = 0.45  # half width of a soft edge
-CELL_SCALE = 1.8  # axes of a cell against those of its nucleus
-LOBE = 1.14  # largest radius of a cell against that of its smooth outline
+DRAWN_TOGETHER = 12  # cells: for one alone, calls of NumPy cost more than what they do
 GAP_UM = 2.5  # least room between two separate nuclei
 TRIES = 60  # places tried for a nucleus before the well counts as full
 BRIGHTNESS_CV = 0.15  # of cells of one well
@@ -58,6 +60,11 @@ class Cells:
     angle: NDArray[np.float64]
     lobes: NDArray[np.float64]
     brightness: NDArray[np.float64]
+
+
+def _median_counts(channel: int) -> float:
+    """Say how much light a cell adds to a channel where it is brightest, in the median."""
+    return CELL_COUNTS[(channel - 1) % len(CELL_COUNTS)] if channel else NUCLEUS_COUNTS
 
 
 def background_counts(channel: int) -> float:
@@ -135,29 +142,26 @@ class Scene:
             each cell adds, shape (cells, channels).
         """
         spec = self._spec
-        canvases = np.empty((len(spec.channels), *self._shape), np.float32)
-        for channel in range(len(spec.channels)):
-            background = background_counts(channel)
-            canvases[channel] = background
-            canvases[channel] += np.float32(background) * self._texture
-        labels = np.zeros(self._shape, np.uint16)
         cells = self.cells(t)
-        sums = np.zeros((len(cells.x_um), len(spec.channels)))
-        for index, shape in enumerate(self._outlines(cells)):
-            if shape.nucleus.size == 0:
-                continue
-            label = labels[shape.window]
-            label[(shape.radius <= 1.0) & (label == 0)] = index + 1
-            for channel in range(len(spec.channels)):
-                drawn = shape.nucleus if channel == 0 else shape.cell
-                counts = (
-                    NUCLEUS_COUNTS
-                    if channel == 0
-                    else CELL_COUNTS[(channel - 1) % len(CELL_COUNTS)]
-                )
-                light = drawn * np.float32(counts * cells.brightness[index, channel])
-                canvases[(channel, *shape.window)] += light
-                sums[index, channel] = light.sum(dtype=np.float64)
+        canvases = np.empty((len(spec.channels), *self._shape), np.float32)
+        counts = np.empty((len(cells.x_um), len(spec.channels)))
+        for channel, canvas in enumerate(canvases):
+            canvas[...] = np.float32(background_counts(channel)) * (1 + self._texture)
+            counts[:, channel] = _median_counts(channel) * cells.brightness[:, channel]
+        labels = np.zeros(self._shape, np.uint16)
+        sums = np.zeros_like(counts)
+        for index, nucleus in self._drawings(cells, range(len(counts)), draw_nuclei):
+            label = labels[nucleus.window]
+            np.copyto(label, index + 1, where=nucleus.inside & (label == 0))
+            canvases[0][nucleus.window] += nucleus.light * np.float32(counts[index, 0])
+            sums[index, 0] = nucleus.light.sum() * counts[index, 0]
+        if len(canvases) > 1:
+            # Those drawn together have windows of one size, and light adds up in any order.
+            by_size = np.argsort(cells.major_um).tolist()
+            for index, cell in self._drawings(cells, by_size, draw_cells):
+                for canvas, added in zip(canvases[1:], counts[index, 1:], strict=True):
+                    canvas[cell.window] += cell.light * np.float32(added)
+                sums[index, 1:] = cell.light.sum() * counts[index, 1:]
         return canvases, labels, sums
 
     def _make_texture(self) -> NDArray[np.float32] | np.float32:
@@ -218,20 +222,20 @@ class Scene:
         ]
         reach = CELL_SCALE * LOBE if len(spec.channels) > 1 else 1.0
 
-        x = np.full(wanted, np.inf)
-        y = np.full(wanted, np.inf)
+        radii = major.tolist()
+        x, y = np.zeros(wanted), np.zeros(wanted)
         placed: list[int] = []
+        crowd = _Crowd(2 * max(radii, default=0.0) + GAP_UM)
 
         def free(index: int, at_x: float, at_y: float, partner: int | None) -> bool:
-            room = reach * major[index] + 4 * EDGE_UM
+            room = reach * radii[index] + 4 * EDGE_UM
             for centre, found in ((at_y, bands[0]), (at_x, bands[1])):
                 if any(first - room < centre < last + room for first, last in found):
                     return False
-            least = major + major[index] + GAP_UM
-            apart = np.hypot(x - at_x, y - at_y) >= least
-            if partner is not None:
-                apart[partner] = True
-            return bool(apart.all())
+            return all(
+                distance >= radii[other] + radii[index] + GAP_UM or other == partner
+                for other, distance in crowd.near(at_x, at_y)
+            )
 
         pairs = round(spec.touching * wanted / 2)
         for index in range(wanted):
@@ -250,6 +254,7 @@ class Scene:
                 if free(index, at_x, at_y, partner):
                     x[index], y[index] = at_x, at_y
                     placed.append(index)
+                    crowd.add(index, at_x, at_y)
                     break
         chosen = np.array(placed, np.intp)
         return Cells(
@@ -262,70 +267,54 @@ class Scene:
             brightness=brightness[chosen],
         )
 
-    def _outlines(self, cells: Cells) -> Iterator[_Outline]:
-        """Shapes of the cells on the canvas, in their order."""
-        pixel = self._spec.pixel_um
-        height, width = self._shape
-        xs, ys = self.to_px(cells.x_um, cells.y_um)
-        scale = CELL_SCALE if len(self._spec.channels) > 1 else 1.0
-        for x, y, major, minor, angle, (first, second) in zip(
-            xs.tolist(),
-            ys.tolist(),
-            (cells.major_um / pixel).tolist(),
-            (cells.minor_um / pixel).tolist(),
-            np.radians(cells.angle).tolist(),
-            cells.lobes.tolist(),
-            strict=True,
-        ):
-            reach = scale * LOBE * major + 6 * EDGE_UM / pixel + 1
-            top, bottom = max(math.floor(y - reach), 0), min(math.ceil(y + reach) + 1, height)
-            left, right = max(math.floor(x - reach), 0), min(math.ceil(x + reach) + 1, width)
-            window = (slice(top, max(bottom, top)), slice(left, max(right, left)))
-            down = np.arange(top, max(bottom, top), dtype=np.float32)[:, None] - np.float32(y)
-            across = np.arange(left, max(right, left), dtype=np.float32)[None, :] - np.float32(x)
-            cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-            u = (across * cos + down * sin) * np.float32(1 / major)
-            v = (down * cos - across * sin) * np.float32(1 / minor)
-            radius = np.sqrt(u * u + v * v)
-            softness = np.float32(math.sqrt(major * minor) * pixel / EDGE_UM)
-            # Even in both directions, so that the centroid stays at the centre.
-            chromatin = 1 + np.float32(0.12) * np.cos(u * 5) * np.cos(v * 4)
-            nucleus = _soft((radius - 1) * softness) * chromatin
-            cell = nucleus
-            if scale > 1:
-                thickness = 1 - np.float32(0.5 / scale**2) * radius * radius
-                around = np.arctan2(v, u)
-                outline = 1 + np.float32(0.08) * np.cos(2 * around + np.float32(first))
-                outline += np.float32(0.06) * np.cos(3 * around + np.float32(second))
-                cell = _soft((radius - np.float32(scale) * outline) * softness) * thickness
-            yield _Outline(window, radius, nucleus, cell)
+    def _drawings(
+        self,
+        cells: Cells,
+        order: Sequence[int],
+        draw: Callable[[Ellipses, tuple[int, int]], Iterator[Drawing]],
+    ) -> Iterator[tuple[int, Drawing]]:
+        """Draw nuclei or cells with their indices, some at a time."""
+        x, y = self.to_px(cells.x_um, cells.y_um)
+        for first in range(0, len(order), DRAWN_TOGETHER):
+            some = order[first : first + DRAWN_TOGETHER]
+            ellipses = Ellipses(
+                x=x[some],
+                y=y[some],
+                major=cells.major_um[some] / self._spec.pixel_um,
+                minor=cells.minor_um[some] / self._spec.pixel_um,
+                angle=np.radians(cells.angle[some]),
+                lobes=cells.lobes[some],
+                edge=EDGE_UM / self._spec.pixel_um,
+            )
+            yield from zip(some, draw(ellipses, self._shape), strict=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outline:
-    """One cell on its window of the canvas.
+class _Crowd:
+    """Nuclei that have a place, sorted into squares, so that neighbours are quickly found.
 
     Parameters
     ----------
-    window
-        Rows and columns of the canvas.
-    radius
-        Distance from the centre in units of the nucleus' outline, shape of the window.
-    nucleus, cell
-        Relative light, shape of the window.
+    side_um
+        Side of a square: the distance within which every neighbour must be found.
     """
 
-    window: tuple[slice, slice]
-    radius: NDArray[np.float32]
-    nucleus: NDArray[np.float32]
-    cell: NDArray[np.float32]
+    def __init__(self, side_um: float) -> None:
+        self._side = side_um
+        self._squares: dict[tuple[int, int], list[tuple[int, float, float]]] = {}
 
+    def add(self, index: int, x_um: float, y_um: float) -> None:
+        """Add a nucleus."""
+        self._squares.setdefault(self._square(x_um, y_um), []).append((index, x_um, y_um))
 
-def _soft(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Fall from 1 to 0 around distance 0, with width 1; exactly 0 from 6 on."""
-    falling: NDArray[np.float32] = np.reciprocal(1 + np.exp(np.clip(2 * distance, -30, 12)))
-    falling[distance >= 6] = 0
-    return falling
+    def near(self, x_um: float, y_um: float) -> Iterator[tuple[int, float]]:
+        """Give the nuclei around a place, and perhaps some farther ones, with their distances."""
+        column, row = self._square(x_um, y_um)
+        for square in itertools.product(range(column - 1, column + 2), range(row - 1, row + 2)):
+            for index, x, y in self._squares.get(square, ()):
+                yield index, math.hypot(x - x_um, y - y_um)
+
+    def _square(self, x_um: float, y_um: float) -> tuple[int, int]:
+        return math.floor(x_um / self._side), math.floor(y_um / self._side)
 
 
 def _support(major: float, minor: float, angle: float) -> float:
