@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from openhcs.testing import (
     Condition,
@@ -266,6 +266,58 @@ def test_noise_has_the_variance_of_light_and_camera(tmp_path: Path) -> None:
         assert image.mean() == pytest.approx(280, abs=0.5)
         assert image.var() == pytest.approx(180 + 25 + 1 / 12, rel=0.03)
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.02
+
+
+def test_noise_is_normal_into_its_tails_and_independent_in_each_plane(tmp_path: Path) -> None:
+    truth = synthetic_plate(
+        tmp_path / "plate",
+        wells=("A01",),
+        empty_wells=("A01",),
+        grid=(1, 1),
+        channels=("DAPI",),
+        size_px=512,
+        z=3,
+        vignetting=1.0,
+    )
+    planes = np.array([pixels(truth, z=z).ravel() for z in range(3)]) - 280.0
+    sigma = np.sqrt(180 + 25)
+    for share, tolerance in ((1, 0.01), (2, 0.02), (3, 0.06), (4, 0.6)):
+        limit = np.rint(share * sigma)
+        expected = stats.norm.sf((limit - 0.5) / sigma)  # counts are rounded
+        for side in (planes, -planes):
+            assert np.mean(side >= limit) == pytest.approx(expected, rel=tolerance)
+    assert np.abs(np.corrcoef(planes) - np.eye(3)).max() < 0.01
+    rows = planes.reshape(3, 512, 512)
+    for along, across in ((rows[:, 1:], rows[:, :-1]), (rows[..., 1:], rows[..., :-1])):
+        assert abs(np.corrcoef(along.ravel(), across.ravel())[0, 1]) < 0.005
+
+
+def test_a_plane_out_of_focus_is_the_sharp_scene_blurred(tmp_path: Path) -> None:
+    truth = synthetic_plate(
+        tmp_path / "plate",
+        wells=("A01",),
+        grid=(1, 2),
+        channels=("DAPI",),
+        size_px=128,
+        z=3,
+        texture=0.0,
+        noise=False,
+        seed=6,
+    )
+    spec = truth.spec
+    blurred = ndimage.gaussian_filter(
+        noise_free_mosaic(truth, "A01", channel=0),
+        spec.z_step_um * spec.defocus / spec.pixel_um,
+        truncate=3.0,
+    )
+    for field in range(2):
+        place = tile(truth, "A01", field)
+        places = np.mgrid[:128, :128] + np.array([place["y_px"], place["x_px"]])[:, None, None]
+        expected = ndimage.map_coordinates(blurred, places, order=3)
+        seen = noise_free_tile(truth, "A01", field=field, channel=0, z=0)
+        np.testing.assert_allclose(seen[12:-12, 12:-12], expected[12:-12, 12:-12], rtol=1e-3)
+        above = noise_free_tile(truth, "A01", field=field, channel=0, z=2)
+        assert np.array_equal(seen, above)
 
 
 def test_empty_overlaps_have_no_content_and_the_rest_has(tmp_path: Path) -> None:

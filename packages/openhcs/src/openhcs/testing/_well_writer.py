@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs.testing._optics import defocus, expose, sample
+from openhcs.testing._optics import expose, sample
 from openhcs.testing._perfect import at_pixels, blur_px, profile, well_places
 from openhcs.testing._scene import Scene
 from openhcs.testing._spec import PlaneKey, PlateSpec, Seed, generator, well_position
 from openhcs.testing._stamp import encode_stamp
-from openhcs.testing._truth import labels_name, truth_folder
+from openhcs.testing._truth import labels_name, truth_folder, write_labels
 from openhcs.testing.formats import layout_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def write_well(task: tuple[PlateSpec, str, str]) -> WellRecord:
     cells: list[dict[str, object]] = []
     for t in range(spec.t):
         canvases, labels, sums = scene.render(t)
-        np.savez_compressed(truth_folder(plate) / labels_name(well, t), labels=labels)
+        write_labels(truth_folder(plate) / labels_name(well, t), labels)
         cells += _cell_rows(spec, scene, well, t, canvases, labels, sums, places)
         for channel in range(len(spec.channels)):
             files += _write_channel(spec, scene, plate, channel, t, canvases[channel], places)
@@ -90,11 +90,12 @@ def _write_channel(
     for z in range(spec.planes(channel)):
         blur = blur_px(spec, scene, channel, z)
         if blur not in lit:
-            blurred = defocus(canvas, blur)
             lit[blur] = [
-                sample(blurred, place.y_px - down, place.x_px - right, spec.size_px) * light_profile
+                sample(canvas, place.y_px - down, place.x_px - right, spec.size_px, blur)
                 for place in places
             ]
+            for light in lit[blur]:
+                light *= light_profile
         for place, light in zip(places, lit[blur], strict=True):
             key = PlaneKey(row=row, col=col, field=place.field, channel=channel, z=z, t=t)
             rng = (
@@ -102,7 +103,7 @@ def _write_channel(
                 if spec.noise
                 else None
             )
-            pixels = expose(light.copy(), offset=spec.offset, read_noise=spec.read_noise, rng=rng)
+            pixels = expose(light, offset=spec.offset, read_noise=spec.read_noise, rng=rng)
             pixels.flat[hot] = 60_000
             if spec.projections and stacked:
                 seen = brightest.get(place.field)
@@ -177,10 +178,10 @@ def _cell_rows(
             top : math.floor(place.y_px) + spec.size_px[0],
             left : math.floor(place.x_px) + spec.size_px[1],
         ] = True
-    inside = np.flatnonzero(labels)
-    owner = labels.flat[inside].astype(np.intp)
+    inside = np.flatnonzero(labels != 0)  # three times as fast as of the labels themselves
+    owner = labels.ravel()[inside].astype(np.intp)
     area = np.bincount(owner, minlength=count + 1)[1:]
-    seen = np.bincount(owner, covered.flat[inside], minlength=count + 1)[1:]
+    seen = np.bincount(owner, covered.ravel()[inside], minlength=count + 1)[1:]
     columns: dict[str, Any] = {
         "cell": np.arange(1, count + 1),
         "x_um": cells.x_um,
@@ -195,7 +196,7 @@ def _cell_rows(
     }
     for channel, name in enumerate(spec.channels):
         mosaic = at_pixels(canvases[channel])
-        total = np.bincount(owner, mosaic.flat[inside], minlength=count + 1)[1:]
+        total = np.bincount(owner, mosaic.ravel()[inside], minlength=count + 1)[1:]
         columns[f"integrated_{name}"] = sums[:, channel]
         columns[f"mean_{name}"] = total / np.maximum(area, 1)
     return [
