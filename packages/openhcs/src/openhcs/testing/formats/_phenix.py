@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import math
+from html import escape  # that of xml.sax imports half of the network library
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
 
 from openhcs.testing._optics import illumination
 from openhcs.testing._scene import background_counts
@@ -145,7 +145,7 @@ def _root(element: str, attributes: str = "") -> str:
 
 def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iterator[str]:
     start = acquired_at(spec, PlaneKey(row=0, col=0, field=0, channel=0, z=0, t=0))
-    name = escape(spec.name)
+    name = escape(spec.name, quote=False)
     wells = sorted(places, key=well_position)
     keys = {well: _keys(spec, well) for well in wells}
     yield _root("EvaluationInputData", ' Version="1"')
@@ -181,7 +181,7 @@ def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iter
     yield "    <Map>"
     for channel in order:
         yield f'      <Entry ChannelID="{channel + 1}">'
-        profile = escape(_flatfield(spec, channel))
+        profile = escape(_flatfield(spec, channel), quote=False)
         yield f"        <FlatfieldProfile>{profile}</FlatfieldProfile>"
         yield "      </Entry>"
     yield "    </Map>"
@@ -232,7 +232,7 @@ def _image(spec: PlateSpec, key: PlaneKey, place: TilePlace) -> Iterator[str]:
         ("TimepointID", key.t),
         ("ChannelID", key.channel + 1),
         ("FlimID", 1),
-        ("ChannelName", escape(spec.channels[key.channel])),
+        ("ChannelName", escape(spec.channels[key.channel], quote=False)),
         ("ImageType", "Signal"),
         ("AcquisitionType", "NipkowConfocal"),
         ("IlluminationType", "Epifluorescence"),
@@ -317,7 +317,7 @@ def _assay_layout(spec: PlateSpec) -> Iterator[str]:
                 value = ""
                 if condition is not None:
                     value = {
-                        "Compound": escape(condition.compound),
+                        "Compound": escape(condition.compound, quote=False),
                         "Role": condition.role,
                         "Dose": "" if math.isnan(condition.dose_um) else f"{condition.dose_um:g}",
                     }[layer]
