@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -96,7 +97,7 @@ def write_demo_plate(
     OSError
         If it cannot be written.
     """
-    from openhcs.testing import read_truth, synthetic_plate
+    from openhcs.testing import synthetic_plate
 
     truth = folder.with_name(f"{folder.name}.truth")
     if folder.exists():
@@ -107,7 +108,7 @@ def write_demo_plate(
         if ours.exists():
             shutil.rmtree(left)
     made = unfinished / folder.name
-    synthetic_plate(
+    written = synthetic_plate(
         made,
         format="imagexpress",
         wells=tuple(wells),
@@ -123,7 +124,7 @@ def write_demo_plate(
     made.with_name(f"{made.name}.truth").replace(truth)
     made.replace(folder)
     unfinished.rmdir()
-    return read_truth(folder), False
+    return dataclasses.replace(written, folder=folder), False
 
 
 def _read_again(folder: Path, wells: tuple[str, ...], size_px: int) -> PlateTruth:
@@ -236,18 +237,15 @@ def _match(
         mosaic's border cuts is not counted among these: nobody can say what it should look like.
     """
     height, width = truth.shape
-    moved = np.zeros(truth.shape, np.int64)
     top, left = (max(int(value), 0) for value in shift)
     bottom = min(labels.shape[0], height + int(shift[0]))
     right = min(labels.shape[1], width + int(shift[1]))
-    moved[top - shift[0] : bottom - shift[0], left - shift[1] : right - shift[1]] = labels[
-        top:bottom, left:right
-    ]
-    objects = np.bincount(moved.ravel())
-    cells = np.bincount(truth.ravel().astype(np.int64))
-    both = (moved > 0) & (truth > 0)
+    seen = labels[top:bottom, left:right]
+    true = truth[top - shift[0] : bottom - shift[0], left - shift[1] : right - shift[1]]
+    objects, cells = _areas(seen), _areas(truth)
+    both = (seen > 0) & (true > 0)
     joint, counts = np.unique(
-        moved[both] * len(cells) + truth[both].astype(np.int64), return_counts=True
+        seen[both].astype(np.int64) * len(cells) + true[both].astype(np.int64), return_counts=True
     )
     pairs: dict[int, int] = {}
     claimed: set[int] = set()
@@ -262,6 +260,12 @@ def _match(
             claimed.add(number)
     lone = sum(1 for number in np.flatnonzero(objects).tolist() if number and number not in claimed)
     return pairs, lone
+
+
+def _areas(labels: NDArray[Any]) -> NDArray[np.int_]:
+    """Count the pixels of each label; 0 is none, and is left out first, as it is most of them."""
+    areas: NDArray[np.int_] = np.bincount(labels[labels > 0].astype(np.int64))
+    return areas
 
 
 def _intensity_errors(

@@ -278,9 +278,10 @@ def write_truth_file(truth: Path, spec: PlateSpec) -> None:
 
 def _read_table(path: Path, columns: Mapping[str, type]) -> dict[str, NDArray[Any]]:
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        names, *rows = csv.reader(file)
+    place = {name: number for number, name in enumerate(names)}
     return {
-        name: _frozen(np.array([kind(row[name]) for row in rows], np.dtype(kind)))
+        name: _frozen(np.array([kind(row[place[name]]) for row in rows], np.dtype(kind)))
         for name, kind in columns.items()
     }
 
