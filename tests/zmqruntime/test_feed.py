@@ -425,6 +425,25 @@ def test_nothing_is_sent_to_a_reader_before_it_listens(shm: Path) -> None:
                 item.lease.release()
 
 
+def test_a_topic_that_is_asked_for_while_the_welcome_comes_is_asked_for_once(shm: Path) -> None:
+    with serve_in_thread() as server, Feed(server, directory=shm) as feed:
+        gone: list[str] = []
+        feed.on_unsubscribed(lambda each: gone.append(each.name))
+        for _ in range(10):
+            with ZMQClient(server.endpoint) as client, FeedReader(client, directory=shm) as reader:
+                for topic in ("a", "b", "c"):
+                    reader.subscribe(topic)
+                client.connect()
+                reader.subscribe("d")
+                for topic in reader.topics:
+                    assert reader.wait_subscribed(topic)
+                client.loop.submit(lambda: None).result()
+                for topic in reader.topics:
+                    assert feed.publish(topic, b"") == 1
+                assert read(reader, 4) == [""] * 4
+                assert reader.name not in gone
+
+
 def test_who_was_not_given_a_topic_is_told_so(shm: Path) -> None:
     with serve_in_thread(insecure=True) as server, Feed(server, directory=shm) as feed:
         # an insecure server grants every topic, so ask for something that is none

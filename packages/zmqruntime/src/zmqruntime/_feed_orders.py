@@ -127,6 +127,7 @@ class FeedOrders:
         self._limits = limits
         self._host = HostIdentity.mine()
         self._url = ""
+        self._welcome: Welcome | None = None
         self.intake = Intake(client.loop, inbox, tell=self._tell, on_dropped=lambda _epoch: None)
         self._changed = threading.Condition()  # guards what follows
         self._orders: dict[str, FeedOrder] = {}
@@ -201,8 +202,9 @@ class FeedOrders:
         self._control.notify("unsubscribe", msgspec.to_builtins(Detach(epoch=epoch)))
 
     def _on_welcome(self, welcome: Welcome) -> None:
-        if self._inbox.closed:
+        if self._inbox.closed or welcome is self._welcome:
             return
+        self._welcome = welcome
         here = self._client.endpoint
         url = replace(here, data_port_offset=welcome.ports.data - here.port).data_url
         if url != self._url or not self.intake.is_open or self._client.keys is not None:
@@ -239,11 +241,16 @@ class FeedOrders:
             order.before = (epoch, reception.last)
             self.intake.end(epoch, reason)
 
+    def ask_first(self, order: FeedOrder) -> None:
+        """Ask for a new order, unless a welcome came between and has done so."""
+        if not order.attempt:
+            self.ask(order)
+
     def ask(self, order: FeedOrder) -> None:
         """Ask the feed for a topic; without a connection the next welcome does."""
         if self._inbox.closed or not self._client.connected:
             return  # the next welcome asks
-        if not self.intake.is_open:
+        if self._client.welcome is not self._welcome:  # it came before we were told
             self._on_welcome(self._client.welcome)
             return
         order.attempt += 1

@@ -130,7 +130,7 @@ class FeedReader:
         order = FeedOrder(topic, Mode(mode), until, credit)
         if not self._orders.add(order):
             raise ValueError(f"{topic!r} is read already; unsubscribe from it first")
-        self._loop.call_soon(self._orders.ask, order)
+        self._loop.call_soon(self._orders.ask_first, order)
 
     def unsubscribe(self, topic: str) -> None:
         """Read a topic no longer; one that is not read is ignored.

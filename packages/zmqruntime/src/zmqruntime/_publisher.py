@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -19,6 +17,7 @@ from zmqruntime._dispatch import Dispatch
 from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import Gap, GapReason
 from zmqruntime._lanes import Lanes
+from zmqruntime._newest import Newest
 from zmqruntime._outgoing import Outgoing, check_key
 from zmqruntime._polling import Deadline
 from zmqruntime._publisher_state import LinkState, PublisherState
@@ -46,25 +45,15 @@ if TYPE_CHECKING:
     from zmqruntime._client import ZMQClient
     from zmqruntime._lane import Lane
     from zmqruntime._lane_state import LaneState
+    from zmqruntime._newest import Encode
     from zmqruntime._outbox import Ack
 
-    Encode = Callable[[], tuple[bytes, Sequence[Buffer]]]
 
 __all__ = ["Publisher"]
 
 logger = logging.getLogger(__name__)
 
 _MOST_GAPS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """The newest payload of mode latest, waiting for room."""
-
-    lane: Lane | None
-    sequence: int
-    encode: Encode
-    key: str
 
 
 class Publisher:
@@ -148,7 +137,6 @@ class Publisher:
         self._turn = threading.Lock()  # one publish at a time, so that numbers go out in order
         self._changed = threading.Condition()  # guards what follows
         self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
-        self._waiting: _Waiting | None = None
         self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
         self._link = LinkState.WAITING
         self._since = time.time()
@@ -194,6 +182,15 @@ class Publisher:
             changed=self._changed,
             limits=limits,
             send=self._attachment.send,
+            on_loss=self._report,
+        )
+        self._newest = Newest(
+            lanes=self._lanes,
+            room=self._room,
+            dispatch=self._dispatch,
+            sharing=self._sharing,
+            changed=self._changed,
+            limits=limits,
             on_loss=self._report,
         )
         client.control.on_push("ack", self._on_ack)
@@ -298,10 +295,7 @@ class Publisher:
         with self._changed:
             if self._link is LinkState.CLOSED:
                 raise NotAttachedError(f"the publisher to {self.peer} is closed")
-            lane = self._lanes.current
-            self._supersede()
-            sequence = 0 if lane is None else lane.outbox.number()
-            self._waiting = _Waiting(lane, sequence, encode, key)
+            sequence = self._newest.replace(encode, key)
         self._loop.call_soon(self._pump)
         return sequence
 
@@ -413,7 +407,7 @@ class Publisher:
             if self._link is LinkState.CLOSED:
                 return
             self._set_link(LinkState.CLOSED, f"the publisher to {self.peer} is closed")
-            self._waiting = None
+            self._newest.forget()
         if self._sweeping is not None:
             self._sweeping.stop()
         if self._loop.running:
@@ -427,17 +421,7 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Mode latest.
-
-    def _supersede(self) -> None:
-        """Give up the payload that waits for room; under the lock."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
-            return
-        self._lanes.count_superseded(waiting.lane)
-        if waiting.lane is not None and waiting.lane is self._lanes.current:
-            self._lanes.lose(waiting.lane, waiting.sequence, GapReason.SUPERSEDED)
-            self._report()
+    # What follows runs on the loop.
 
     def _pump_soon(self, lane: Lane) -> None:
         if (self.mode is Mode.LATEST or lane.queue) and self._loop.running:
@@ -449,36 +433,7 @@ class Publisher:
             lane = self._lanes.ready
         if lane is not None and lane.queue:
             self._dispatch.drain(lane, self._sharing)
-        with self._changed:
-            waiting, lane = self._waiting, self._lanes.ready
-            if waiting is None or lane is None or not lane.outbox.window.has_room(0):
-                return
-            self._waiting = None
-            sequence = waiting.sequence if waiting.lane is lane else lane.outbox.number()
-        try:
-            header, buffers = waiting.encode()
-            payload = Outgoing.of(header, buffers, waiting.key, limits=self._limits)
-        except Exception:
-            logger.exception("%r could not be encoded for %s", waiting.key, self.peer)
-            with self._changed:
-                self._dispatch.lose(lane, sequence, GapReason.REFUSED)
-            return
-        with self._changed:
-            admission = self._room.take(payload)
-            grow = admission is None and self._lanes.needs_arena(payload)
-            if admission is None:  # it waits on, encoded, unless a newer one came meanwhile
-                newer, encoded = self._waiting, (payload.header, payload.buffers)
-                self._waiting = _Waiting(lane, sequence, lambda: encoded, waiting.key)
-                if newer is not None:
-                    self._supersede()
-                    self._waiting = newer
-        if admission is not None:
-            with contextlib.suppress(PublishTimeoutError, NotAttachedError):  # reported as a gap
-                self._dispatch.send(payload, admission, Deadline(0.0), sequence=sequence)
-        elif grow:
-            self._sharing.offer(lane, payload)
-
-    # What follows runs on the loop.
+        self._newest.pump()
 
     def _announce(self, lane: Lane, name: str) -> Future[object]:
         announce = Announce(epoch=lane.epoch, name=name)
@@ -568,7 +523,7 @@ class Publisher:
         if self._link in (LinkState.LOST, LinkState.CLOSED):
             return True
         lane = self._lanes.current
-        if self._waiting is not None or (lane is None and self._carried):
+        if self._newest or (lane is None and self._carried):
             return False
         return lane is None or (not lane.queue and lane.outbox.is_clear())
 
