@@ -67,9 +67,9 @@ def round_trips(repeats: int) -> list[Row]:
             roads[f"bare {name}"] = bare_client(stack, context, bare.said)
         coded = stack.enter_context(Child(__file__, "coded", urls["tcp"]))
         roads["bare tcp, written and read"] = coded_client(stack, context, coded.said)
-        ours = {"tcp": stack.enter_context(Child(__file__, "server"))}
+        ours = {name: stack.enter_context(Child(__file__, "server", name)) for name in urls}
         for name, child in ours.items():
-            client = our_client(stack, child.said)
+            client = our_client(stack, child.said, name)
             roads[name] = partial(client.control.request, "echo", BODY)
             roads[f"{name}, worker"] = partial(client.control.request, "work", BODY)
         taken = measure(roads, repeats)
@@ -141,7 +141,7 @@ def together(repeats: int) -> list[Row]:
     """Eight clients, each a process, that ask as fast as they can."""
     with ExitStack() as stack:
         bare = stack.enter_context(Child(__file__, "bare", "tcp://127.0.0.1:*"))
-        server = stack.enter_context(Child(__file__, "server"))
+        server = stack.enter_context(Child(__file__, "server", "tcp"))
         clients = [
             stack.enter_context(Child(__file__, "client", bare.said, server.said))
             for _ in range(CLIENTS)
@@ -174,7 +174,7 @@ def hello(repeats: int, *, keyed: bool) -> Row:
     taken = []
     with (
         tempfile.TemporaryDirectory(prefix="zr-bench-") as folder,
-        Child(__file__, "server", *([folder] if keyed else [])) as server,
+        Child(__file__, "server", "tcp", *([folder] if keyed else [])) as server,
     ):
         endpoint = Endpoint(port=int(server.said))
         for _ in range(10 * repeats):
@@ -199,7 +199,7 @@ def dead_peer(repeats: int) -> Row:
     """From kill -9 of a server on this computer until its client is told."""
     taken = []
     for _ in range(repeats):
-        server = Child(__file__, "server")
+        server = Child(__file__, "server", "tcp")
         try:
             with ZMQClient(Endpoint(port=int(server.said)), app="bench") as client:
                 client.connect(PATIENCE_S)
@@ -282,8 +282,9 @@ def coded_client(stack: ExitStack, context: zmq.Context[zmq.Socket[bytes]], url:
     return ask
 
 
-def our_client(stack: ExitStack, port: str) -> ZMQClient:
-    client = stack.enter_context(ZMQClient(Endpoint(port=int(port)), app="bench"))
+def our_client(stack: ExitStack, port: str, transport: str = "tcp") -> ZMQClient:
+    endpoint = Endpoint(port=int(port), transport=transport)
+    client = stack.enter_context(ZMQClient(endpoint, app="bench"))
     client.connect(PATIENCE_S)
     return client
 
@@ -310,9 +311,10 @@ def end_with_parent() -> None:
     os._exit(0)
 
 
-def serve(keys: str | None = None) -> None:
+def serve(transport: str, keys: str | None = None) -> None:
     """Serve until the parent is gone."""
-    with ZMQServer("bench", free_endpoint(), bind_address="127.0.0.1", keys=keys) as server:
+    endpoint = Endpoint(port=free_endpoint().port, transport=transport)
+    with ZMQServer("bench", endpoint, bind_address="127.0.0.1", keys=keys) as server:
         server.control.handle("echo", lambda request, _peer: Reply(request.body), on_loop=True)
         server.control.handle("work", lambda request, _peer: Reply(request.body))
         answer(server.endpoint.port)
@@ -343,7 +345,7 @@ if __name__ == "__main__":
             echo(url, coded=False)
         case ["coded", url]:
             echo(url, coded=True)
-        case ["server", *keys]:
-            serve(*keys)
+        case ["server", transport, *keys]:
+            serve(transport, *keys)
         case ["client", url, port]:
             ask_as_told(url, port)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from zmqruntime import _owner
 from zmqruntime._control_client import ControlClient
+from zmqruntime._endpoints import Transport
 from zmqruntime._errors import (
     ControlTimeout,
     HandshakeError,
+    InvalidEndpointError,
     PeerError,
     PeerLostError,
     RequestError,
@@ -42,6 +45,19 @@ __all__ = ["ZMQClient"]
 logger = logging.getLogger(__name__)
 
 _REFUSALS = 3  # handshakes that broke off one after another, before the key is to blame
+
+
+def _find_app(endpoint: Endpoint) -> Endpoint:
+    """Name the application of a socket file, if the endpoint does not."""
+    if endpoint.transport != Transport.IPC or endpoint.app:
+        return endpoint
+    for record, _ in _owner.live_records(endpoint.port):
+        if record.transport == Transport.IPC:
+            return replace(endpoint, app=record.app)
+    raise InvalidEndpointError(
+        f"no service of this user is on ipc port {endpoint.port}: start it, or name the "
+        "application that will be there, app='...'"
+    )
 
 
 def _find_keys(
@@ -127,7 +143,7 @@ class ZMQClient:
     ) -> None:
         if server_key is not None and keys is None:
             raise ValueError("a pinned server_key needs keys of our own: pass keys= too")
-        self.endpoint = endpoint
+        self.endpoint = endpoint = _find_app(endpoint)
         self.app = app
         self.version = version
         self.role = role
@@ -303,7 +319,7 @@ class ZMQClient:
 
     def _compose_hello(self) -> Hello:
         if self._given_token is None and not self._keys_given and self.endpoint.is_loopback:
-            self.control.token = _owner.read_token(self.endpoint.port)
+            self.control.token = _owner.read_token(self.endpoint.port, self.endpoint.app)
         return Hello(
             v_min=V_MIN,
             v_max=V_MAX,

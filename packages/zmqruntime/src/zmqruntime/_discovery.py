@@ -14,7 +14,7 @@ import zmq
 
 from zmqruntime import _codec, _owner
 from zmqruntime._control_client import ControlClient
-from zmqruntime._endpoints import Endpoint
+from zmqruntime._endpoints import Endpoint, Transport
 from zmqruntime._errors import FrameError, PeerError, RequestError, ServiceStopError
 from zmqruntime._handshake import Work
 from zmqruntime._loop import IOThread
@@ -59,6 +59,8 @@ class ServiceRecord:
         Name that stays the same when it starts again.
     server_key
         Public key that its clients need; empty for a service without keys.
+    transport
+        How it is reached.
     identity
         The process, so that no other can be taken for it.
     """
@@ -75,12 +77,13 @@ class ServiceRecord:
     work: Work | None
     server_id: str
     server_key: str = ""
+    transport: str = "tcp"
     identity: _owner.Identity
 
     @property
     def endpoint(self) -> Endpoint:
         """Where to connect to it."""
-        return Endpoint(self.host, self.port, data_port_offset=self.data_port - self.port)
+        return _endpoint_of(self)
 
 
 class _Pong(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +133,7 @@ def find_services(*, timeout: float = 0.5) -> list[ServiceRecord]:
             work=pongs[path].work if path in pongs else None,
             server_id=record.server_id,
             server_key=record.server_key,
+            transport=record.transport,
             identity=identity,
         )
         for path, record, identity in found
@@ -174,7 +178,7 @@ def stop_service(record: ServiceRecord, *, timeout: float = 5.0) -> None:
 
 def _ask_to_stop(record: ServiceRecord, timeout: float) -> bool:
     """Send the shutdown request with the owner token, and say whether it was accepted."""
-    token = _owner.read_token(record.port)
+    token = _owner.read_token(record.port, record.app)
     with IOThread(f"stop-{record.port}") as loop:
         keys = _local_keys(record.port, record.server_key)
         client = ControlClient(
@@ -202,15 +206,14 @@ def _ping(services: Iterable[tuple[Path, _owner.LockRecord]], timeout: float) ->
     poller = zmq.Poller()
     try:
         for path, record in services:
-            ping = RequestMessage(
-                v=V_MAX, type="ping", id="discovery", token=_owner.read_token(record.port)
-            )
+            token = _owner.read_token(record.port, record.app)
+            ping = RequestMessage(v=V_MAX, type="ping", id="discovery", token=token)
             socket = context.socket(zmq.DEALER)
             socket.setsockopt(zmq.IPV6, 1 if ":" in record.host else 0)
             keys = _local_keys(record.port, record.server_key)
             if keys is not None:
                 keys.secure(socket)
-            socket.connect(Endpoint(record.host, record.port).control_url)
+            socket.connect(_endpoint_of(record).control_url)
             socket.send_multipart([b"", _codec.encode(ping)])
             poller.register(socket, zmq.POLLIN)
             waiting[socket] = path
@@ -226,6 +229,16 @@ def _ping(services: Iterable[tuple[Path, _owner.LockRecord]], timeout: float) ->
     finally:
         context.destroy(linger=0)
     return pongs
+
+
+def _endpoint_of(record: ServiceRecord | _owner.LockRecord) -> Endpoint:
+    return Endpoint(
+        record.host,
+        record.port,
+        transport=record.transport,
+        data_port_offset=record.data_port - record.port,
+        app=record.app if record.transport == Transport.IPC else "",
+    )
 
 
 def _local_keys(port: int, server_key: str) -> ClientKeys | None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zmq
 
-from zmqruntime._errors import EndpointInUse, InsecureBindError, InvalidEndpointError
+from zmqruntime import _owner
+from zmqruntime._errors import (
+    EndpointInUse,
+    InsecureBindError,
+    InvalidEndpointError,
+    ServiceError,
+)
 
 if TYPE_CHECKING:
     from typing import Self
@@ -20,6 +28,8 @@ __all__ = ["DATA_PORT_OFFSET", "Endpoint", "Transport", "bind_host", "bind_socke
 
 DATA_PORT_OFFSET = 1000
 
+_LONGEST_PATH = 107  # bytes of a Unix socket's path, sockaddr_un without its last zero
+
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?")
 
 
@@ -27,6 +37,7 @@ class Transport(StrEnum):
     """How bytes travel to an endpoint."""
 
     TCP = "tcp"
+    IPC = "ipc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +51,45 @@ class Endpoint:
     port
         Control port, 1 to 65535. napari viewers use 5555, Fiji 5565, execution servers 7777.
     transport
-        ``tcp``.
+        ``tcp``, or ``ipc``: a socket file of this user on this computer, which no other user and
+        no other computer can reach. The port is then part of the file's name only.
     data_port_offset
         Data port minus control port; may be negative, not 0.
+    app
+        Application that serves there, which is part of the name of a socket file. A server knows
+        its own; a client without one looks for who serves on the port.
 
     Raises
     ------
     InvalidEndpointError
-        If the host is not one, a port is out of range, or the transport is unknown.
+        If the host is not one, a port is out of range, the transport is unknown, or an ipc
+        endpoint is on another computer.
 
     Examples
     --------
     >>> Endpoint(port=5555).control_url, Endpoint(port=5555).data_url
     ('tcp://127.0.0.1:5555', 'tcp://127.0.0.1:6555')
+    >>> str(Endpoint(port=5555, transport="ipc", app="viewer"))
+    'ipc://viewer:5555'
     """
 
     host: str = "localhost"
     port: int = 5555
     transport: str = Transport.TCP
     data_port_offset: int = DATA_PORT_OFFSET
+    app: str = ""
 
     def __post_init__(self) -> None:
         if self.transport not in {str(member) for member in Transport}:
-            raise InvalidEndpointError(f"transport {self.transport!r} is not known: use 'tcp'")
+            raise InvalidEndpointError(
+                f"transport {self.transport!r} is not known: use 'tcp' or 'ipc'"
+            )
+        if self.transport == Transport.IPC and not is_loopback(self.host):
+            raise InvalidEndpointError(f"{self.host} cannot be reached by ipc: use tcp")
+        if self.app and not _owner.is_app(self.app):
+            raise InvalidEndpointError(
+                f"app {self.app!r} names files: use lower-case letters, digits, '-' and '_' only"
+            )
         if _address(self.host) is None and not _HOST_NAME.fullmatch(self.host):
             raise InvalidEndpointError(
                 f"host {self.host!r} is not a host name or an address "
@@ -78,7 +105,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str, *, default_port: int = 5555) -> Self:
-        """Read ``host``, ``host:port``, ``[ipv6]:port`` or ``tcp://host:port``.
+        """Read ``host``, ``host:port``, ``[ipv6]:port``, ``tcp://host:port``, ``ipc://app:port``.
 
         Parameters
         ----------
@@ -97,6 +124,10 @@ class Endpoint:
         InvalidEndpointError
             If the text is none of these.
         """
+        socket_file = re.fullmatch(r"ipc://([^:/]+)(?::([0-9]{1,5}))?", text.strip())
+        if socket_file is not None:
+            app, port = socket_file.groups()
+            return cls(port=int(port or default_port), transport=Transport.IPC, app=app)
         rest = text.strip().removeprefix("tcp://")
         bracketed = re.fullmatch(r"\[([^\]]+)\](?::([0-9]{1,5}))?", rest)
         if bracketed:
@@ -123,22 +154,40 @@ class Endpoint:
     @property
     def control_url(self) -> str:
         """URL to connect a control socket to."""
-        return _tcp_url(self.host, self.port)
+        return self._url(self.host, self.port, "")
 
     @property
     def data_url(self) -> str:
         """URL to connect a data socket to."""
-        return _tcp_url(self.host, self.data_port)
+        return self._url(self.host, self.data_port, ".data")
 
     def control_bind_url(self, host: str) -> str:
         """Say what URL a control socket binds, for a host from `bind_host`."""
-        return _tcp_url(host, self.port)
+        return self._url(host, self.port, "")
 
     def data_bind_url(self, host: str) -> str:
         """Say what URL a data socket binds, for a host from `bind_host`."""
-        return _tcp_url(host, self.data_port)
+        return self._url(host, self.data_port, ".data")
+
+    def _url(self, host: str, port: int, kind: str) -> str:
+        if self.transport == Transport.TCP:
+            return _tcp_url(host, port)
+        if not self.app:
+            raise InvalidEndpointError(
+                f"ipc port {self.port} is the socket file of an application: name it, app='...'"
+            )
+        path = _owner.runtime_dir() / f"{self.app}-{self.port}{kind}.sock"
+        length = len(os.fsencode(path))
+        if length > _LONGEST_PATH:
+            raise InvalidEndpointError(
+                f"the socket file {path} has a name of {length} bytes, and the system takes at "
+                f"most {_LONGEST_PATH}: set XDG_RUNTIME_DIR to a shorter folder, or use tcp"
+            )
+        return f"ipc://{path}"
 
     def __str__(self) -> str:
+        if self.transport == Transport.IPC:
+            return f"ipc://{self.app or '?'}:{self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -211,15 +260,24 @@ def bind_socket(socket: zmq.Socket[bytes], url: str) -> None:
     socket
         Socket of any type, owned by the calling thread.
     url
-        From `Endpoint.control_bind_url` or `Endpoint.data_bind_url`.
+        From `Endpoint.control_bind_url` or `Endpoint.data_bind_url`. Who binds a socket file
+        holds the lock of its name, because a second bind takes the name from the first in
+        silence.
 
     Raises
     ------
     EndpointInUse
         If another program listens there; it is left alone.
     InvalidEndpointError
-        If the address does not belong to this computer or the port needs more rights.
+        If the address does not belong to this computer, the port needs more rights, or
+        something else than a socket of this user has the name of the socket file.
     """
+    path = Path(url.removeprefix("ipc://")) if url.startswith("ipc://") else None
+    if path is not None:
+        try:
+            _owner.remove_socket_file(path)
+        except ServiceError as error:  # libzmq would remove whatever is there
+            raise InvalidEndpointError(str(error)) from error
     socket.setsockopt(zmq.IPV6, 1 if "[" in url else 0)
     # A domain makes libzmq refuse peers of ZMTP 1 and 2. libzmq 4.3.5 takes any stray bytes for
     # such a peer, and aborts the process when they arrive while the socket closes.
@@ -232,6 +290,8 @@ def bind_socket(socket: zmq.Socket[bytes], url: str) -> None:
                 f"{url} is taken by another program; choose another port or stop that program"
             ) from error
         raise InvalidEndpointError(f"cannot listen on {url}: {error.strerror}") from error
+    if path is not None:
+        path.chmod(0o600)  # its folder keeps others out from the first moment
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

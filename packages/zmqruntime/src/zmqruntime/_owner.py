@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -34,11 +35,13 @@ __all__ = [
     "host_digest",
     "identity_of",
     "is_alive",
+    "is_app",
     "is_stopped",
     "live_records",
     "process_info",
     "read_lock",
     "read_token",
+    "remove_socket_file",
     "runtime_dir",
     "signal_process",
     "wait_for_exit",
@@ -71,7 +74,13 @@ class LockRecord(msgspec.Struct, frozen=True, kw_only=True):
     server_id: str
     identity: Identity | None = None
     since: float | None = None
+    transport: str = "tcp"
     server_key: str = ""
+
+
+def is_app(name: str) -> bool:
+    """Say whether a word can name an application in file names."""
+    return _APP.fullmatch(name) is not None
 
 
 def runtime_dir() -> Path:
@@ -279,7 +288,7 @@ class EndpointLock:
     """
 
     def __init__(self, app: str, port: int) -> None:
-        if not _APP.fullmatch(app):
+        if not is_app(app):
             raise ValueError(
                 f"app {app!r} names files: use lower-case letters, digits, '-' and '_' only"
             )
@@ -291,7 +300,15 @@ class EndpointLock:
         self._descriptor: int | None = None
         self._record: LockRecord | None = None
 
-    def acquire(self, *, host: str, data_port: int, token: str, server_key: str = "") -> LockRecord:
+    def acquire(
+        self,
+        *,
+        host: str,
+        data_port: int,
+        token: str,
+        server_key: str = "",
+        transport: str = "tcp",
+    ) -> LockRecord:
         """Take the lock, leave the token for this user's programs, and say who has the lock.
 
         Parameters
@@ -304,6 +321,8 @@ class EndpointLock:
             Owner token of the server.
         server_key
             Public key of the server; empty without keys.
+        transport
+            How it is reached.
 
         Returns
         -------
@@ -336,6 +355,7 @@ class EndpointLock:
             identity=current_identity(),
             since=time.time(),
             server_key=server_key,
+            transport=transport,
         )
         self._write(self._record)
         return self._record
@@ -350,10 +370,13 @@ class EndpointLock:
         draft.replace(self.token_path)
 
     def release(self) -> None:
-        """Give the lock up and remove the token; twice is harmless."""
+        """Give the lock up; remove the token and socket files; twice is harmless."""
         if self._descriptor is None:
             return
         self.token_path.unlink(missing_ok=True)
+        for kind in ("", ".data"):  # libzmq leaves them
+            with contextlib.suppress(ServiceError):  # never what is not a socket of ours
+                remove_socket_file(self.path.with_name(f"{self.app}-{self.port}{kind}.sock"))
         if self._record is not None:
             self._write(msgspec.structs.replace(self._record, identity=None, since=None))
         self.close()
@@ -447,13 +470,15 @@ def has_server_key(port: int) -> bool:
     return any(record.server_key for record, _ in live_records(port))
 
 
-def read_token(port: int) -> str | None:
+def read_token(port: int, app: str = "") -> str | None:
     """Find the owner token of the service on a port of this computer.
 
     Parameters
     ----------
     port
         Control port.
+    app
+        Application that serves there; empty takes whichever does.
 
     Returns
     -------
@@ -461,11 +486,35 @@ def read_token(port: int) -> str | None:
         None when no live service of this user holds the port.
     """
     for record, _ in live_records(port):
+        if app not in ("", record.app):
+            continue
         try:
             return (runtime_dir() / f"{record.app}-{port}.token").read_text(encoding="ascii")
         except FileNotFoundError:
             continue  # it is stopping just now
     return None
+
+
+def remove_socket_file(path: Path) -> None:
+    """Remove a socket file that a server left; for the holder of its lock.
+
+    Parameters
+    ----------
+    path
+        The file; it may be missing.
+
+    Raises
+    ------
+    ServiceError
+        If it is not a socket, or not of this user.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.getuid():
+        raise ServiceError(f"{path} is not a socket of this user: remove it")
+    path.unlink()
 
 
 _closed_in_children: weakref.WeakSet[Closable] = weakref.WeakSet()

@@ -9,13 +9,14 @@ import secrets
 import signal
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from zmqruntime import _owner
 from zmqruntime._control_server import ControlServer
-from zmqruntime._endpoints import bind_host, bind_socket, is_loopback
+from zmqruntime._endpoints import Transport, bind_host, bind_socket, is_loopback
 from zmqruntime._errors import (
     EndpointInUse,
     ForbiddenError,
@@ -70,7 +71,8 @@ class ZMQServer:
     app
         Lower-case word that names the application.
     endpoint
-        Ports to serve on; where to listen on them is said by `bind_address`.
+        Ports to serve on; where to listen on them is said by `bind_address`. With the transport
+        ``ipc`` it is socket files that only this user can reach.
     version
         Version of the application.
     bind_address
@@ -128,6 +130,9 @@ class ZMQServer:
         hello_hooks: Sequence[HelloHook] = (),
     ) -> None:
         self.app = app
+        if endpoint.transport == Transport.IPC:
+            endpoint = replace(endpoint, app=app)
+            bind_address = "127.0.0.1"  # nobody else can reach a socket file
         self.endpoint = endpoint
         self.version = version
         if keys is not None and insecure:
@@ -209,6 +214,7 @@ class ZMQServer:
                     data_port=self.ports.data,
                     token=self._token,
                     server_key=self.server_key,
+                    transport=self.endpoint.transport,
                 )
                 self.server_id = record.server_id
                 if self.gate is not None:
@@ -217,8 +223,8 @@ class ZMQServer:
                 self._bind()
             except BaseException:
                 self._close_gate()
-                self._lock.release()
                 self.loop.stop()
+                self._lock.release()
                 self._stopped = True
                 raise
             self._started = True
@@ -401,8 +407,8 @@ class ZMQServer:
                     signal.signal(number, signal.SIG_IGN)
             self.control.close()
             self._close_gate()
+            self.loop.stop()  # the sockets are closed now, so the address is free
             self._lock.release()
-            self.loop.stop()
             if self._inherited is not None:
                 self._inherited.close()
 
