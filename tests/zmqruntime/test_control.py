@@ -37,6 +37,7 @@ from zmqruntime import (
     UnavailableError,
     ZMQClient,
 )
+from zmqruntime._polling import Deadline
 from zmqruntime.testing import free_endpoint, serve_in_thread
 
 if TYPE_CHECKING:
@@ -399,6 +400,10 @@ def test_a_request_whose_deadline_passed_is_not_begun() -> None:
             socket.send_multipart([b"", msgspec.msgpack.encode(message)])
             with pytest.raises(ControlTimeout):
                 client.request("work", timeout=0.05)
+            client.request("ping")  # the server has seen it now; its deadline runs from then
+            deadline = Deadline(0.05)
+            while not deadline.expired:
+                client.request("ping")
             release.set()
             assert blocked.result(SOON).body == {"late": True}
             assert msgspec.msgpack.decode(socket.recv_multipart()[-1])["code"] == "deadline"
