@@ -509,3 +509,29 @@ def test_what_a_stranger_says_about_a_stream_is_refused(shm: Path) -> None:
             with pytest.raises(LookupError, match="no such stream of yours"):
                 client.control.request(type_, body)
         assert len(ends.feed.subscribers("frames")) == 1
+
+
+def test_a_reader_that_begins_to_listen_while_something_is_published_gets_it(shm: Path) -> None:
+    with bench(shm) as ends:
+        readers = ends.reader("other"), ends.reader("other", "latest")
+        for number in range(60):
+            topic = f"topic {number}"
+            for reader, mode in zip(readers, ("reliable", "latest"), strict=True):
+                reader.subscribe(topic, mode)
+            ends.feed.retain(topic)
+            ends.feed.publish(topic, b"header", [b"x" * 100], key=topic)
+            for reader in readers:
+                assert read(reader, 1) == [topic]
+                reader.unsubscribe(topic)
+                assert reader.receive() == []
+
+
+def test_what_is_forgotten_is_not_kept_for_those_who_come_later(shm: Path) -> None:
+    with bench(shm) as ends:
+        ends.feed.retain("frames")
+        ends.feed.publish("frames", b"header", key="old")
+        ends.feed.forget("frames")
+        ends.feed.forget("unknown")
+        reader = ends.reader()
+        ends.feed.publish("frames", b"header", key="new")
+        assert read(reader, 1) == ["new"]

@@ -308,6 +308,20 @@ class Feed:
         with self._changed:
             self._roll.book(topic).retains = True
 
+    def forget(self, topic: str) -> None:
+        """Keep no last payload of a topic any more.
+
+        Parameters
+        ----------
+        topic
+            Name of the stream. Who reads it goes on doing so.
+        """
+        with self._changed:
+            book = self._roll.topics.get(topic)
+            if book is not None:
+                book.retains = False
+                book.retained = None
+
     def broadcast(self, topic: str, *, interval: float = 0.05) -> None:
         """Tell a topic's small payloads to plain SUB sockets too, without credit.
 
@@ -437,6 +451,11 @@ class Feed:
             lanes = book.ready
             for lane in lanes:
                 self._pump.supersede(lane)
+                lane.reached = True
+            if book.retains:
+                # who begins to listen from now on is not among them, and gets it as retained
+                payload = payload.owned()
+                book.retained = Offer.of(payload, limits=self._limits)
             free = [lane for lane in lanes if not lane.queue]
             admissions = self._lanes.share(payload, free)
             self._roll.report()
@@ -449,8 +468,6 @@ class Feed:
         with self._changed:
             if late or book.retains or book.carried:
                 payload = payload.owned()
-            if book.retains:
-                book.retained = Offer.of(payload, limits=self._limits)
             self._pump.carry(book, payload)
             full = []
             for lane in late:

@@ -120,6 +120,8 @@ class FeedLane(Lane):
         Whether it let a publish time out and has made no room since; nobody waits for it then.
     wants_retained
         Whether it should begin with the value that was published last.
+    reached
+        Whether a payload was given out since it listens, which is newer than a retained one.
     """
 
     subscription: Subscription
@@ -129,6 +131,7 @@ class FeedLane(Lane):
     newest: Offer | None = None
     overdue: bool = False
     wants_retained: bool = False
+    reached: bool = False
 
 
 class FeedTopic:

@@ -191,13 +191,13 @@ class FeedPump:
         with self._changed:
             lane.wants_retained = False
             offer = book.retained
-            fresh = not lane.outbox.last and not lane.queue and lane.newest is None
+            fresh = not (lane.reached or lane.outbox.last or lane.queue or lane.newest)
         if offer is None or not fresh:
             return
         payload = self._encode(book, offer)
         if payload is not None:
             with self._changed:
-                if lane.ready and not lane.outbox.last:
+                if lane.ready and not lane.reached and not lane.outbox.last:
                     lane.enqueue([Queued(payload=payload, retained=True)])
 
     def _send_newest(self, book: FeedTopic) -> None:
