@@ -135,15 +135,20 @@ class Lanes:
             return None
         window = lane.outbox.window
         if not self._by_arena(lane, payload):
-            first = part_sizes(payload.total, limits=self._limits)[0]
-            return Admission(lane, None) if window.take(first) else None
+            return self._admit_inline(lane, payload)
         if not self._has_arena(lane, payload) or not window.has_room(payload.total):
             return None
         lent = self._lend(payload, [lane])
         if lent is None:
-            return None
+            # Slots of its own come back. Those of a run that a broken link ended may be held to
+            # the end of their time by a receiver that cannot say that it is done with them.
+            return None if lane.outbox.slots else self._admit_inline(lane, payload)
         window.take(payload.total)
         return Admission(lane, lent)
+
+    def _admit_inline(self, lane: Lane, payload: Outgoing) -> Admission | None:
+        first = part_sizes(payload.total, limits=self._limits)[0]
+        return Admission(lane, None) if lane.outbox.window.take(first) else None
 
     def has_room(self, lane: Lane, payload: Outgoing) -> bool:
         """Say whether a whole payload may go to a receiver now."""
