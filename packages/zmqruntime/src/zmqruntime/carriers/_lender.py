@@ -57,8 +57,6 @@ class SlotLender:
         Where segments are made; a tmpfs.
     slots
         Most slots of one arena; as many as the budget has room for are made.
-    checksums
-        Whether to leave a checksum with each payload.
 
     Notes
     -----
@@ -72,9 +70,7 @@ class SlotLender:
         ttl: float = 30.0,
         directory: Path = SHARED_MEMORY,
         slots: int = _SLOTS,
-        checksums: bool = False,
     ) -> None:
-        self._checksums = checksums
         self._slots = slots
         self._budget = budget_bytes
         self._ttl = ttl
@@ -191,13 +187,7 @@ class SlotLender:
         """
         with self._lock:
             arena = self._entries[lent.arena].arena
-        return arena.fill(
-            lent.slot,
-            lent.generation,
-            buffers,
-            sequence=sequence,
-            checksum=self._checksums,
-        )
+        return arena.fill(lent.slot, lent.generation, buffers, sequence=sequence)
 
     def give_back(self, lent: LentSlot, holder: str) -> bool:
         """End a lease; one that is not known is ignored, and False returned."""
