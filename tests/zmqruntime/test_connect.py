@@ -137,9 +137,11 @@ def test_what_runs_is_used_and_what_does_not_is_started(tmp_path: Path) -> None:
 
 
 @pytest.mark.req("F.4")
+@pytest.mark.req("F.33")
 def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
     lost = threading.Event()
-    with manager_for(tmp_path, free_endpoint()) as manager:
+    endpoint = free_endpoint()
+    with manager_for(tmp_path, endpoint) as manager:
         assert manager.connect(SOON), manager.last_error
         manager.client.on_lost(lambda _: lost.set())
         killed = manager.client.control.request("pid")["pid"]
@@ -148,6 +150,8 @@ def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
         assert not manager.is_connected()
         assert manager.connect(SOON), manager.last_error
         assert manager.client.control.request("pid")["pid"] != killed
+        ports = manager.client.welcome.ports
+        assert (ports.control, ports.data) == (endpoint.port, endpoint.data_port)
 
 
 def test_a_persistent_service_is_left_running(tmp_path: Path) -> None:
@@ -195,6 +199,7 @@ def test_another_application_on_the_port_is_reported() -> None:
         assert "'other', not 'test'" in str(m.last_error)
 
 
+@pytest.mark.req("F.33")
 def test_managers_that_start_at_once_share_one_service(tmp_path: Path) -> None:
     endpoint = free_endpoint()
     with manager_for(tmp_path, endpoint) as first, manager_for(tmp_path, endpoint) as second:

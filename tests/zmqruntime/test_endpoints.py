@@ -23,6 +23,26 @@ def test_the_data_port_is_a_thousand_above_the_control_port(control: int, data: 
     assert endpoint.data_port == data
 
 
+@pytest.mark.req("000.2")
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("localhost", "tcp://127.0.0.1:5555"),
+        ("192.0.2.7", "tcp://192.0.2.7:5555"),
+        ("scope-3.example.org", "tcp://scope-3.example.org:5555"),
+        ("2001:db8::7", "tcp://[2001:db8::7]:5555"),
+    ],
+)
+def test_a_host_becomes_one_url(host: str, url: str) -> None:
+    endpoint = Endpoint(host)
+    assert endpoint.control_url == url
+    assert endpoint.data_url == url.replace("5555", "6555")
+    with pytest.raises(InvalidEndpointError, match="every interface"):
+        Endpoint("*")
+    assert Endpoint().control_bind_url("*") == "tcp://*:5555"
+
+
+@pytest.mark.req("000.2")
 def test_ipv6_hosts_are_bracketed() -> None:
     endpoint = Endpoint("::1", 5555)
     assert endpoint.control_url == "tcp://[::1]:5555"
@@ -75,6 +95,7 @@ def test_any_text_is_an_endpoint_or_a_named_error(text: str) -> None:
         Endpoint.parse(text)
 
 
+@pytest.mark.req("000.7")
 @pytest.mark.parametrize(
     ("asked", "insecure", "host"),
     [

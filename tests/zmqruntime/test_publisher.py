@@ -134,6 +134,7 @@ def publisher_to(endpoint: Endpoint, shm: Path, stack: ExitStack) -> Publisher:
 
 @BOTH
 @pytest.mark.req("000.10")
+@pytest.mark.req("F.36")
 def test_what_is_published_arrives_as_it_was(shm: Path, shared: bool) -> None:
     buffers = [os.urandom(LARGE), b"", b"xyz"]
     with wire(shm, shared=shared) as ends:

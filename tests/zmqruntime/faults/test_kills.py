@@ -42,6 +42,7 @@ def check_books(sender: Victim, *receivers: Victim) -> None:
 
 
 @pytest.mark.req("G.7")
+@pytest.mark.req("000.11")
 @pytest.mark.req("002.6")
 @pytest.mark.req("F.37")
 @pytest.mark.timeout(600)

@@ -270,6 +270,7 @@ def test_what_cannot_be_sent_is_refused_on_either_side(client: RouterClient) -> 
 
 @pytest.mark.req("003.2")
 @pytest.mark.req("F.24")
+@pytest.mark.req("F.36")
 @pytest.mark.parametrize(
     ("obj", "attr"),
     [
@@ -438,6 +439,7 @@ def test_only_what_may_be_called_is_told(server: RouterServer, client: RouterCli
 
 
 @pytest.mark.req("003.1")
+@pytest.mark.req("002.21")
 def test_a_plain_req_socket_can_call_in_json() -> None:
     server = RouterServer(free_endpoint(), bind_address="127.0.0.1", insecure=True)
     server.expose("it", Instrument(), EXPOSED)
