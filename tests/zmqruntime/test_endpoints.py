@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -136,7 +137,8 @@ def test_a_port_that_a_foreign_program_holds_is_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as foreign, zmq.Context() as context:
         with context.socket(zmq.ROUTER) as router, pytest.raises(EndpointInUse) as caught:
             bind_socket(router, f"tcp://127.0.0.1:{foreign.getsockname()[1]}")
-        assert caught.value.pid is None
+        assert caught.value.pid == os.getpid()
+        assert f"(process {os.getpid()})" in str(caught.value)
         with socket.create_connection(foreign.getsockname()) as visitor:
             assert visitor.getpeername() == foreign.getsockname()
 

@@ -3,11 +3,14 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +72,7 @@ class Victim:
 class Nursery:
     """Starts victims quickly, and hears what they say."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *wrapper: str) -> None:
         self.folder = folder
         self.seed = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(10**9)))
         self.random = random.Random(self.seed)
@@ -77,7 +80,7 @@ class Nursery:
         self._victims: dict[str, Victim] = {}
         self._numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM)],
+            [*wrapper, sys.executable, str(PROGRAM)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -127,6 +130,63 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
     sys.stdout.write(f"FAULTS_SEED={nursery.seed}\n")
     yield nursery
     nursery.close()
+
+
+@dataclass(frozen=True)
+class Islands:
+    """Two network namespaces, a link between them, and a nursery in each."""
+
+    names: tuple[str, str]
+    hosts: tuple[str, str]
+    nurseries: tuple[Nursery, Nursery]
+
+    def set_link(self, *, up: bool) -> None:
+        run_ip("-n", self.names[0], "link", "set", "zr0", "up" if up else "down")
+
+
+def run_ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def islands(tmp_path: Path) -> Iterator[Islands]:
+    """Only the two namespaces made here are touched; whatever they hold goes with them."""
+    if shutil.which("ip") is None:
+        pytest.skip("needs the right to make network namespaces, and iproute2")
+    names = (f"zr-{os.getpid()}-a", f"zr-{os.getpid()}-b")
+    hosts = ("192.0.2.1", "192.0.2.2")  # set aside for documentation
+    with ExitStack() as stack:
+        try:
+            for name in names:
+                run_ip("netns", "add", name)
+                stack.callback(run_ip, "netns", "delete", name)
+            peer = ("peer", "name", "zr0", "netns", names[1])
+            run_ip("-n", names[0], "link", "add", "zr0", "type", "veth", *peer)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"needs the right to make network namespaces: {error.stderr.strip()}")
+        nurseries = []
+        for name, host in zip(names, hosts, strict=True):
+            run_ip("-n", name, "address", "add", f"{host}/24", "dev", "zr0")
+            run_ip("-n", name, "link", "set", "lo", "up")
+            run_ip("-n", name, "link", "set", "zr0", "up")
+            folder = tmp_path / name
+            folder.mkdir()
+            nurseries.append(Nursery(folder, "ip", "netns", "exec", name))
+            stack.callback(nurseries[-1].close)
+        yield Islands(names, hosts, (nurseries[0], nurseries[1]))
+
+
+@pytest.fixture
+def small_tmpfs(tmp_path: Path) -> Iterator[Path]:
+    """A file system in memory that is full after 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(folder)]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture

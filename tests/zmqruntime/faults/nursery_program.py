@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 from zmqruntime import (
     Credit,
     Endpoint,
+    Feed,
+    FeedReader,
     Gap,
     NotAttachedError,
     PeerLostError,
@@ -46,9 +48,21 @@ class Voice:
         os.write(1, f"{self.name} {' '.join(map(str, words))}\n".encode())
 
 
+def endpoint_at(port: str) -> Endpoint:
+    """Read a port of this host, or a host and a port."""
+    return Endpoint.parse(port) if ":" in port else Endpoint(port=int(port))
+
+
+def server_at(port: str) -> ZMQServer:
+    endpoint = endpoint_at(port)
+    if endpoint.is_loopback:
+        return ZMQServer("victim", endpoint, bind_address="127.0.0.1")
+    return ZMQServer("victim", endpoint, bind_address=endpoint.host, insecure=True)
+
+
 def serve(say: Voice, port: str) -> None:
     """Answer until a signal."""
-    server = ZMQServer("victim", Endpoint(port=int(port)), bind_address="127.0.0.1")
+    server = server_at(port)
     server.control.handle("pid", lambda *_: {"pid": os.getpid()})
     server.start(ready=False)
     server.install_signal_handlers()
@@ -61,7 +75,7 @@ def serve(say: Voice, port: str) -> None:
 def receive(say: Voice, port: str, directory: str) -> None:
     """Answer, receive, and say what was received before it is acknowledged."""
     with (
-        ZMQServer("victim", Endpoint(port=int(port)), bind_address="127.0.0.1") as server,
+        server_at(port) as server,
         Subscriber(
             server, directory=Path(directory), credit=Credit(messages=8, nbytes=8 << 20)
         ) as subscriber,
@@ -94,7 +108,7 @@ def send(say: Voice, port: str, directory: str) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     small, large = b"s" * 300, b"l" * 120_000
-    with ZMQClient(Endpoint(port=int(port)), app="sender") as client:
+    with ZMQClient(endpoint_at(port), app="sender") as client:
         client.on_lost(lambda _reason: say("lost"))
         client.connect(20)
         again: list[str] = []
@@ -126,7 +140,7 @@ def ask(say: Voice, port: str) -> None:
     """Ask one question after another until stopped; say what became of each."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with ZMQClient(Endpoint(port=int(port)), app="asker") as client:
+    with ZMQClient(endpoint_at(port), app="asker") as client:
         client.on_lost(lambda _reason: say("lost"))
         client.connect(20)
         say("ready")
@@ -144,11 +158,72 @@ def ask(say: Voice, port: str) -> None:
     say("ended")
 
 
+def broadcast(say: Voice, port: str, directory: str, readers: str) -> None:
+    """Answer, wait for so many readers, and publish to them until a signal; then the end."""
+    everybody, stop = threading.Event(), threading.Event()
+    with (
+        server_at(port) as server,
+        Feed(server, directory=Path(directory), arena_bytes=8 << 20) as feed,
+    ):
+        server.control.handle("echo", lambda request, _: request.body, on_loop=True)
+        server.install_signal_handlers()
+
+        def end(_reason: str) -> None:
+            stop.set()
+            everybody.set()
+
+        def count(_subscriber: object) -> None:
+            if len(feed.subscribers("news")) >= int(readers):
+                everybody.set()
+
+        server.on_stop_request(end)
+        feed.on_subscribed(count)
+        say("ready")
+        everybody.wait()
+        say("began", len(feed.subscribers("news")))
+        number = 0
+        while not stop.wait(0.01):  # a rate that all of them can follow
+            number += 1
+            size = 100_000 if number % 10 == 0 else 100
+            feed.publish("news", b"", [bytes(size)], key=str(number), timeout=30)
+        feed.publish("news", b"", [], key="end", timeout=30)
+        say("sent", number)
+        say("taken", feed.flush(60))
+    say("ended")
+
+
+def take_part(say: Voice, port: str, directory: str) -> None:
+    """Read all news and ask all the while; at the end, say how much of it there was."""
+    asked = answered = 0
+    keys: list[str] = []
+    gaps = 0
+    with (
+        ZMQClient(endpoint_at(port), app="visitor") as client,
+        FeedReader(client, directory=Path(directory)) as reader,
+    ):
+        client.connect(60)
+        reader.subscribe("news")
+        while "end" not in keys[-1:]:
+            asked += 1
+            answered += client.control.request("echo", {"n": asked}, timeout=60) == {"n": asked}
+            reader.wait(1.0)
+            for entry in reader.receive():
+                if isinstance(entry, Gap):
+                    gaps += 1
+                else:
+                    keys.append(entry.key)
+                    entry.lease.release()
+        in_order = keys[:-1] == [str(number + 1) for number in range(len(keys) - 1)]
+        say("total", asked, answered, len(keys) - 1, gaps, in_order)
+
+
 ROLES: dict[str, Callable[..., None]] = {
     "ask": ask,
+    "broadcast": broadcast,
     "receive": receive,
     "send": send,
     "serve": serve,
+    "take_part": take_part,
 }
 
 

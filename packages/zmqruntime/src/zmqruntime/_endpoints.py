@@ -20,6 +20,7 @@ from zmqruntime._errors import (
     InvalidEndpointError,
     ServiceError,
 )
+from zmqruntime._holder import holder_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -286,12 +287,24 @@ def bind_socket(socket: zmq.Socket[bytes], url: str) -> None:
         socket.bind(url)
     except zmq.ZMQError as error:
         if error.errno == errno.EADDRINUSE:
-            raise EndpointInUse(
-                f"{url} is taken by another program; choose another port or stop that program"
-            ) from error
+            raise _in_use(url) from error
         raise InvalidEndpointError(f"cannot listen on {url}: {error.strerror}") from error
     if path is not None:
         path.chmod(0o600)  # its folder keeps others out from the first moment
+
+
+def _in_use(url: str) -> EndpointInUse:
+    port = url.rpartition(":")[2]
+    holder = holder_of(int(port)) if url.startswith("tcp://") else None
+    if holder is None:
+        return EndpointInUse(
+            f"{url} is taken by another program; choose another port or stop that program"
+        )
+    return EndpointInUse(
+        f"{url} is taken by another program, {holder.name!r} (process {holder.pid}); "
+        "choose another port or stop that program",
+        pid=holder.pid,
+    )
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

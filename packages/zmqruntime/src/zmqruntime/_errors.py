@@ -112,7 +112,7 @@ class EndpointInUse(EndpointError, OSError):  # noqa: N818 - a state of the worl
     Attributes
     ----------
     pid
-        Process that holds the address, or None when it is not one of ours.
+        Process that holds the address, or None when it cannot be seen.
     app
         What it calls itself, or None when unknown.
     since

@@ -74,6 +74,9 @@ class Feed:
         Seconds after which memory that a silent reader holds is used again.
     directory
         Where segments are made; a tmpfs.
+    checksums
+        Whether to leave a checksum with each payload in shared memory, for `Lease.verify`. It
+        takes several times as long as the copy.
     limits
         Sizes at which inline payloads are cut.
 
@@ -118,6 +121,7 @@ class Feed:
         queue_bytes: int = 64 << 20,
         lease_ttl: float = 30.0,
         directory: Path = SHARED_MEMORY,
+        checksums: bool = False,
         limits: InlineLimits = DEFAULT_LIMITS,
     ) -> None:
         shared_memory = use_shared_memory and shared_memory_available(directory)
@@ -129,7 +133,11 @@ class Feed:
         self._queue_bytes = queue_bytes
         self._limits = limits
         self._lender = SlotLender(
-            budget_bytes=arena_bytes, ttl=lease_ttl, directory=directory, slots=_SLOTS
+            budget_bytes=arena_bytes,
+            ttl=lease_ttl,
+            directory=directory,
+            slots=_SLOTS,
+            checksums=checksums,
         )
         self._changed = threading.Condition()  # guards what follows
         self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
@@ -380,8 +388,8 @@ class Feed:
         """
         names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
         with self._changed:
-            totals = {name: self._lanes.counters[name] for name in names}
-        return {**totals, "refused": self._door.refused}
+            totals = self._lanes.counters
+        return {**{name: totals[name] for name in names}, "refused": self._door.refused}
 
     def on_subscribed(self, callback: Callable[[Subscription], object]) -> None:
         """Call a function with each reader that begins to listen."""

@@ -102,10 +102,10 @@ class FeedPump:
         for owner, carried in tuple(book.carried.items()):
             if now - carried.since > _AWAY_S:
                 del book.carried[owner]
-                self._lanes.counters["lost"] += len(carried)
+                self._lanes.count_lost(len(carried))
                 logger.info("%r of %r did not come again and is owed no more", owner[0], book.name)
             elif not carried.has(payload):
-                carried.add(Queued(payload=payload))
+                self._lanes.count_lost(carried.add(Queued(payload=payload)))
 
     # Any thread.
 
@@ -131,6 +131,7 @@ class FeedPump:
             In how many queues it is now.
         """
         queued = 0
+        waits = deadline.remaining() > 0
         with self._changed:
             waiting = [lane for lane in lanes if lane.live]
             while waiting:
@@ -143,7 +144,7 @@ class FeedPump:
                     break
                 self._changed.wait(left)
             for lane in waiting:
-                lane.overdue = True
+                lane.overdue |= waits  # who was not waited for has let no timeout pass
                 self._lose(lane, GapReason.NO_CREDIT)
         if queued:
             self._loop.call_soon(self.run, book)

@@ -110,7 +110,8 @@ class FeedRoll:
             book = self.book(lane.topic)
             carried = book.carried.pop(_owner(lane), None)
             if carried is not None and lane.mode is Mode.RELIABLE:
-                carried.hand_to(lane)
+                self._lanes.note(carried.hand_to(lane))
+                self.report()
             elif book.retained is not None:
                 lane.wants_retained = True
             self._changed.notify_all()
@@ -135,7 +136,8 @@ class FeedRoll:
             self._lanes.end(reason, lane, carried=keeps)
             if keeps:
                 fresh = Carried(self._replay_bytes, since=time.monotonic())
-                book.carried.setdefault(_owner(lane), fresh).take_over(lane)
+                carried = book.carried.setdefault(_owner(lane), fresh)
+                self._lanes.count_lost(carried.take_over(lane))
                 if len(book.carried) > _MOST_CARRIED:
                     del book.carried[next(iter(book.carried))]
             self.report()

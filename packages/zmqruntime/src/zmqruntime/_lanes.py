@@ -67,7 +67,7 @@ class Lanes:
         clock: Callable[[], float],
     ) -> None:
         self.live: dict[str, Lane] = {}
-        self.counters: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()  # of runs that are over
         self.clock = clock
         self._lender = lender
         self._host = host
@@ -91,6 +91,22 @@ class Lanes:
     def lost_keys(self) -> tuple[str, ...]:
         """Keys that were lost with a receiver and not sent again, oldest first."""
         return tuple(self._lost_keys)
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Totals of all runs: sent, bytes, arena, inline, superseded, lost and others."""
+        totals = Counter(self._before)
+        for lane in self.live.values():
+            totals.update(lane.traffic)
+        return totals
+
+    def count_lost(self, count: int) -> None:
+        """Note payloads that are no longer kept for who was away."""
+        self._before["lost"] += count
+
+    def note(self, gaps: Sequence[Gap]) -> None:
+        """Add gaps to those that are handed over next."""
+        self._gaps += gaps
 
     def begin(self, lane: Lane) -> None:
         """Add a run."""
@@ -119,15 +135,20 @@ class Lanes:
             return None
         window = lane.outbox.window
         if not self._by_arena(lane, payload):
-            first = part_sizes(payload.total, limits=self._limits)[0]
-            return Admission(lane, None) if window.take(first) else None
+            return self._admit_inline(lane, payload)
         if not self._has_arena(lane, payload) or not window.has_room(payload.total):
             return None
         lent = self._lend(payload, [lane])
         if lent is None:
-            return None
+            # Slots of its own come back. Those of a run that a broken link ended may be held to
+            # the end of their time by a receiver that cannot say that it is done with them.
+            return None if lane.outbox.slots else self._admit_inline(lane, payload)
         window.take(payload.total)
         return Admission(lane, lent)
+
+    def _admit_inline(self, lane: Lane, payload: Outgoing) -> Admission | None:
+        first = part_sizes(payload.total, limits=self._limits)[0]
+        return Admission(lane, None) if lane.outbox.window.take(first) else None
 
     def has_room(self, lane: Lane, payload: Outgoing) -> bool:
         """Say whether a whole payload may go to a receiver now."""
@@ -200,15 +221,17 @@ class Lanes:
 
     def count(self, lane: Lane, payload: Outgoing, carrier: Carrier) -> None:
         """Note a payload that was sent; its key is no longer a lost one."""
-        book = {"sent": 1, "bytes": payload.total, str(carrier): 1}
-        self.counters.update(book)
-        lane.traffic.update(book)
+        traffic = lane.traffic
+        traffic["sent"] += 1
+        traffic["bytes"] += payload.total
+        traffic[carrier.value] += 1
         self._lost_keys.pop(payload.key, None)
 
     def count_superseded(self, lane: Lane | None) -> None:
         """Note a payload that gave way to a newer one."""
-        self.counters["superseded"] += 1
-        if lane is not None:
+        if lane is None:
+            self._before["superseded"] += 1
+        else:
             lane.traffic["superseded"] += 1
 
     def lose(self, lane: Lane, sequence: int, reason: GapReason) -> None:
@@ -217,7 +240,6 @@ class Lanes:
         self._gaps.append(lane.outbox.lose(sequence, reason))
         if reason is not GapReason.SUPERSEDED:
             lane.traffic["lost"] += 1
-            self.counters["lost"] += 1
         if key is not None:
             self._remember(key)
 
@@ -240,7 +262,6 @@ class Lanes:
         self._gaps.append(lane.outbox.lose_next(count, reason))
         if reason is not GapReason.SUPERSEDED:
             lane.traffic["lost"] += count
-            self.counters["lost"] += count
 
     def end(
         self, reason: GapReason, lane: Lane | None = None, *, carried: bool = False
@@ -273,9 +294,10 @@ class Lanes:
                 self._lose_run(lane, reason, 1)
         under_way = lane.outbox.unacknowledged()
         again = len(lane.ring) if carried else 0
-        self.counters["lost"] += max(0, len(under_way) - again)
+        lane.traffic["lost"] += max(0, len(under_way) - again)
         for _, key in under_way:
             self._remember(key)
+        self._before.update(lane.traffic)
         if lane.outbox.slots:
             self._former[lane.epoch] = lane
             self.reclaim()

@@ -83,6 +83,9 @@ class Publisher:
         Seconds after which memory that a silent receiver holds is used again.
     directory
         Where segments are made; a tmpfs.
+    checksums
+        Whether to leave a checksum with each payload in shared memory, for `Lease.verify`. It
+        takes several times as long as the copy.
     limits
         Sizes at which inline payloads are cut.
     replay_bytes
@@ -113,6 +116,7 @@ class Publisher:
         arena_bytes: int = 256 << 20,
         lease_ttl: float = 30.0,
         directory: Path = SHARED_MEMORY,
+        checksums: bool = False,
         limits: InlineLimits = DEFAULT_LIMITS,
         replay_bytes: int = 0,
     ) -> None:
@@ -130,7 +134,9 @@ class Publisher:
         self._client = client
         self._loop = client.loop
         self._limits = limits
-        self._lender = SlotLender(budget_bytes=arena_bytes, ttl=lease_ttl, directory=directory)
+        self._lender = SlotLender(
+            budget_bytes=arena_bytes, ttl=lease_ttl, directory=directory, checksums=checksums
+        )
         self._ack_callbacks: list[Callable[[str, Ack], object]] = []
         self._gap_callbacks: list[Callable[[Gap], object]] = []
         self._replay_callbacks: list[Callable[[tuple[str, ...]], object]] = []
@@ -376,7 +382,8 @@ class Publisher:
         """Totals: ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost``."""
         names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
         with self._changed:
-            return {name: self._lanes.counters[name] for name in names}
+            totals = self._lanes.counters
+        return {name: totals[name] for name in names}
 
     def on_ack(self, callback: Callable[[str, Ack], object]) -> None:
         """Call a function with the key of a payload and what became of it."""
@@ -452,7 +459,8 @@ class Publisher:
             keys = tuple(key for key in self._lanes.lost_keys if key not in kept)
             if keys and self._replay_callbacks:
                 self._carried.forget_evicted()
-            self._carried.hand_to(lane)
+            self._lanes.note(self._carried.hand_to(lane))
+            self._report()
             how = f"{lane.reason.carrier} ({lane.reason})"
             self._set_link(LinkState.ATTACHED, f"attached to {self.peer}, {how}")
         logger.info("%r attached to %s: %s", self.topic, self.peer, how)
@@ -468,7 +476,7 @@ class Publisher:
             keeps = self._replay_bytes > 0 and self.mode is Mode.RELIABLE
             lane = self._lanes.end(reason, carried=keeps)
             if lane is not None and keeps:
-                self._carried.take_over(lane)
+                self._lanes.count_lost(self._carried.take_over(lane))
             self._report()
             if self._link is LinkState.ATTACHED:
                 self._set_link(LinkState.LOST, f"{self.peer}: {why}")

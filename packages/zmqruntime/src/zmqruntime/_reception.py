@@ -325,7 +325,7 @@ class Reception:
         assembly, header = self._assembly, self._assembled_header
         self._assembly = self._assembling = None
         self._copied(assembly.bytes_copied)
-        return self._item(transport, header, assembly.buffers(), None, charged=arrived)
+        return self._item(transport, header, assembly.buffers(), charged=arrived)
 
     def _accept_leased(
         self, transport: TransportHeader, header: bytes, chunks: Sequence[Buffer]
@@ -345,6 +345,7 @@ class Reception:
             header,
             views,
             lambda: self._check_slot(arena, slot, generation, transport.seq),
+            lambda buffers: arena.verify(slot, generation, buffers),
             charged=sum(transport.sizes),
         )
 
@@ -361,7 +362,8 @@ class Reception:
         transport: TransportHeader,
         header: bytes,
         views: tuple[memoryview, ...],
-        check: Callable[[], None] | None,
+        check: Callable[[], None] | None = None,
+        verify: Callable[[tuple[memoryview, ...]], bool] | None = None,
         *,
         charged: int,
     ) -> Item:
@@ -376,6 +378,7 @@ class Reception:
         lease = Lease(
             views,
             check=check,
+            verify=verify,
             on_release=lambda: self._release(sequence, charged),
             on_copy=self._copied,
         )

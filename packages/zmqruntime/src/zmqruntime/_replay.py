@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from zmqruntime._gaps import GapReason
+from zmqruntime._gaps import Gap, GapReason
 
 if TYPE_CHECKING:
     from zmqruntime._lane import Lane
@@ -163,8 +163,15 @@ class Carried:
         """Say whether a payload that was published just now is among what is kept."""
         return any(entry.payload is payload for entry in islice(reversed(self._entries), 16))
 
-    def take_over(self, lane: Lane) -> None:
-        """Take what a run leaves that has ended: what was under way, and what waited."""
+    def take_over(self, lane: Lane) -> int:
+        """Take what a run leaves that has ended: what was under way, and what waited.
+
+        Returns
+        -------
+        int
+            How many payloads found no room.
+        """
+        gone = 0
         kept = lane.ring.take()
         numbers = {entry.again for entry in kept}
         under_way = (sequence for sequence, _ in lane.outbox.unacknowledged())
@@ -175,7 +182,8 @@ class Carried:
             if isinstance(entry, QueuedLoss):
                 self._losses[entry.reason] += entry.count
             else:
-                self.add(entry)
+                gone += self.add(entry)
+        return gone
 
     def add(self, entry: Queued) -> int:
         """Add what was published meanwhile, and say how many payloads had to go for it."""
@@ -192,12 +200,11 @@ class Carried:
         """Leave it to somebody else to send what is no longer kept."""
         del self._losses[GapReason.EVICTED]
 
-    def hand_to(self, lane: Lane) -> None:
-        """Begin a new run with it: first the gap, then the payloads, oldest first."""
-        for reason, count in self._losses.items():
-            if count:
-                lane.outbox.lose_next(count, reason)
+    def hand_to(self, lane: Lane) -> list[Gap]:
+        """Begin a new run with it: first the gaps, which are returned, then the payloads."""
+        gaps = [lane.outbox.lose_next(count, why) for why, count in self._losses.items() if count]
         lane.enqueue(self._entries)
         self._losses.clear()
         self._entries.clear()
         self.nbytes = 0
+        return gaps

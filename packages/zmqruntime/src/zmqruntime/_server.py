@@ -219,7 +219,7 @@ class ZMQServer:
                 self.server_id = record.server_id
                 if self.gate is not None:
                     self.loop.submit(self.gate.open, self.server_id).result()
-                self._started_at = time.time()
+                self._started_at = time.monotonic()
                 self._bind()
             except BaseException:
                 self._close_gate()
@@ -529,7 +529,7 @@ class ZMQServer:
             "insecure": self.insecure,
             "server_key": self.server_key,
             "work": msgspec.to_builtins(self.work),
-            "uptime": time.time() - self._started_at,
+            "uptime": time.monotonic() - self._started_at,
             "counters": self._counters(),
         }
 

@@ -6,6 +6,8 @@ and they are written again and again: a fresh page costs some ten times as much 
 already there.
 
 Of a slot it is known which filling (generation) it holds. Who reads checks it before and after.
+That is what can go wrong between two processes that keep to it, so a checksum is left only if asked
+for: the CRC of 8 MiB takes some eight times as long as their copy (15 against 1.8 ms, measured).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import os
 import stat
 import struct
 import weakref
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,10 +39,12 @@ _PAGE = 4096
 _MAGIC = b"zr-arena"
 _VERSION = 1
 _FILE = struct.Struct("<8sIIQIxxxxQQ")  # magic, version, slots, slot bytes, pid, start, namespace
-_SLOT = struct.Struct("<IIQQQQ")  # state, owner pid, generation, sequence, length, owner start
+_SLOT = struct.Struct("<IIQQQQQ")  # state, pid, generation, sequence, length, start, checksum
 _SLOT_BYTES = 64
 _STATE = struct.Struct("<I")
 _WRITING, _READY = 1, 2
+_SUMMED = 1 << 32
+"""Set in a checksum that was left, so that none is 0 and a sum of 0 is not none."""
 
 
 class SlotReference(msgspec.Struct, frozen=True, array_like=True):
@@ -208,6 +213,13 @@ def open_segment(text: str, *, directory: Path) -> tuple[SegmentName, int, int]:
     return name, descriptor, found.st_size
 
 
+def _sum(buffers: Sequence[memoryview]) -> int:
+    total = 0
+    for buffer in buffers:
+        total = zlib.crc32(buffer, total)
+    return total | _SUMMED
+
+
 def _remove(path: Path, owner: int) -> None:
     if os.getpid() == owner:  # a forked child inherits the object, not the segment
         path.unlink(missing_ok=True)
@@ -273,7 +285,13 @@ class Arena:
         self._memory = memoryview(self._map)
 
     def fill(
-        self, slot: int, generation: int, buffers: Sequence[memoryview], *, sequence: int
+        self,
+        slot: int,
+        generation: int,
+        buffers: Sequence[memoryview],
+        *,
+        sequence: int,
+        checksum: bool = False,
     ) -> SlotReference:
         """Copy buffers into a slot, one behind the other at multiples of 64 bytes.
 
@@ -285,6 +303,8 @@ class Arena:
             Plain bytes, as from `as_bytes`.
         sequence
             Number of the payload; kept in the slot's header for who looks at it.
+        checksum
+            Whether to leave the CRC-32 of the buffers, for `ArenaView.verify`.
 
         Returns
         -------
@@ -302,7 +322,8 @@ class Arena:
             raise ValueError(msg)
         head = _PAGE + slot * _SLOT_BYTES
         owner = self._owner
-        state = (owner.pid, generation, sequence, needed, owner.start_ticks)
+        total = _sum(buffers) if checksum else 0
+        state = (owner.pid, generation, sequence, needed, owner.start_ticks, total)
         _SLOT.pack_into(self._map, head, _WRITING, *state)
         offset = _first_slot(self.slots) + slot * self.slot_bytes
         spans = []
@@ -391,6 +412,39 @@ class ArenaView:
                 f"found {found}; the payload is lost"
             )
             raise StaleSlotError(msg)
+
+    def verify(self, slot: int, generation: int, buffers: Sequence[memoryview]) -> bool:
+        """Compare the bytes of a filling with the checksum that its owner left.
+
+        Parameters
+        ----------
+        slot, generation
+            The slot, and the filling that was read.
+        buffers
+            Its bytes, as from `views`.
+
+        Returns
+        -------
+        bool
+            Whether there is a checksum.
+
+        Raises
+        ------
+        StaleSlotError
+            If the bytes are others, or the owner has written to the slot since.
+        """
+        self.check(slot, generation)
+        *_, left = _SLOT.unpack_from(self._map, _PAGE + slot * _SLOT_BYTES)
+        if not left:
+            return False
+        found = _sum(buffers)
+        if found != left:
+            msg = (
+                f"slot {slot} of {self.name} holds other bytes than its owner wrote (checksum "
+                f"{found & 0xFFFFFFFF:08x}, not {left & 0xFFFFFFFF:08x}); the payload is lost"
+            )
+            raise StaleSlotError(msg)
+        return True
 
     def views(self, reference: SlotReference, sizes: Sequence[int]) -> tuple[memoryview, ...]:
         """View the buffers of a payload where they lie.

@@ -22,6 +22,9 @@ class Lease:
         The buffers, read-only bytes.
     check
         Raises `StaleSlotError` if the memory was written to since; None where nobody can.
+    verify
+        Compares the buffers with a checksum, if there is one, and says whether; None where there
+        can be none.
     on_release
         Called once, in the thread that releases.
     on_copy
@@ -34,18 +37,20 @@ class Lease:
     `ResourceWarning`.
     """
 
-    __slots__ = ("_check", "_on_copy", "_on_release", "_released", "_views")
+    __slots__ = ("_check", "_on_copy", "_on_release", "_released", "_verify", "_views")
 
     def __init__(
         self,
         views: tuple[memoryview, ...],
         *,
         check: Callable[[], None] | None = None,
+        verify: Callable[[tuple[memoryview, ...]], bool] | None = None,
         on_release: Callable[[], None],
         on_copy: Callable[[int], None],
     ) -> None:
         self._views = views
         self._check = check
+        self._verify = verify
         self._on_release = on_release
         self._on_copy = on_copy
         self._released = False
@@ -79,6 +84,24 @@ class Lease:
         if self._check is not None:
             self._check()
         return self._views
+
+    def verify(self) -> bool:
+        """Compare the buffers with the checksum that the sender left, if it leaves some.
+
+        Returns
+        -------
+        bool
+            Whether there is one; only payloads in shared memory have them.
+
+        Raises
+        ------
+        LeaseReleasedError
+            If the claim has ended.
+        StaleSlotError
+            If the bytes are not those that the sender wrote.
+        """
+        self._require()
+        return self._verify is not None and self._verify(self._views)
 
     def copy(self) -> tuple[bytes, ...]:
         """Take the buffers along and end the claim.

@@ -57,6 +57,8 @@ class SlotLender:
         Where segments are made; a tmpfs.
     slots
         Most slots of one arena; as many as the budget has room for are made.
+    checksums
+        Whether to leave a checksum with each payload.
 
     Notes
     -----
@@ -70,7 +72,9 @@ class SlotLender:
         ttl: float = 30.0,
         directory: Path = SHARED_MEMORY,
         slots: int = _SLOTS,
+        checksums: bool = False,
     ) -> None:
+        self._checksums = checksums
         self._slots = slots
         self._budget = budget_bytes
         self._ttl = ttl
@@ -187,7 +191,13 @@ class SlotLender:
         """
         with self._lock:
             arena = self._entries[lent.arena].arena
-        return arena.fill(lent.slot, lent.generation, buffers, sequence=sequence)
+        return arena.fill(
+            lent.slot,
+            lent.generation,
+            buffers,
+            sequence=sequence,
+            checksum=self._checksums,
+        )
 
     def give_back(self, lent: LentSlot, holder: str) -> bool:
         """End a lease; one that is not known is ignored, and False returned."""
