@@ -13,6 +13,7 @@ import pytest
 from openhcs import functions
 from openhcs.functions import REGISTRY
 from openhcs.plates import CODES
+from zmqruntime._cli._main import make_parser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -23,8 +24,10 @@ PAGES = [
 ]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^\s*(?:\$ )?(?:(?:uvx )?hatch run )?openhcs (?=\S)([^\n#>]+)", re.MULTILINE)
-CODE = re.compile(r"`(?:(?:uvx )?hatch run )?openhcs ([^`]+)`", re.DOTALL)
+COMMAND = re.compile(
+    r"^\s*(?:\$ )?(?:(?:uvx )?hatch run )?((?:openhcs|zmqruntime) (?=\S)[^\n#>]+)", re.MULTILINE
+)
+CODE = re.compile(r"`(?:(?:uvx )?hatch run )?((?:openhcs|zmqruntime) [^`]+)`", re.DOTALL)
 OPTION = re.compile(r"`(--[a-z][a-z-]*)[^`]*`")
 OTHERS = {"--help", "--version"}
 MODULES = ("demo", "run", "inspect", "pipeline", "report", "viewer", "services", "synth")
@@ -40,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     for module in MODULES:
         importlib.import_module(f"openhcs.cli._{module}").add_to(commands)
     return parser
+
+
+def _parser_of(program: str) -> argparse.ArgumentParser:
+    return _parser() if program == "openhcs" else make_parser()
 
 
 def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -64,7 +71,7 @@ def _commands(page: Path) -> list[list[str]]:
     return [shlex.split(line.replace("\\\n", " "), comments=True) for line in lines]
 
 
-PLACEHOLDERS = {"PORT": "5555"}
+PLACEHOLDERS = {"PORT": "5555", "HOST:PORT": "localhost:5555"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
@@ -89,30 +96,35 @@ def test_commands_are_ones_that_the_parser_takes(page: Path) -> None:
 
 def _refused(words: list[str]) -> str | None:
     """Say what is wrong with a command; one that a sentence only names needs no arguments."""
+    program, *words = words
     if words[0] == "COMMAND":
         return None
-    parser, rest = _parser(), list(words)
+    parser, rest = _parser_of(program), list(words)
     while rest and rest[0] in _subparsers(parser):
         parser = _subparsers(parser)[rest.pop(0)]
     if not rest and len(words) > len(rest):
         return None
     try:
-        _parser().parse_args([PLACEHOLDERS.get(word, word.strip("[]")) for word in words])
+        _parser_of(program).parse_args([PLACEHOLDERS.get(word, word.strip("[]")) for word in words])
     except (argparse.ArgumentError, SystemExit) as error:
-        return f"openhcs {' '.join(words)}: {error}"
+        return f"{program} {' '.join(words)}: {error}"
     return None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_options_exist(page: Path) -> None:
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
-    assert set(OPTION.findall(prose)) - OTHERS <= _options(_parser())
+    known = _options(_parser()) | _options(make_parser())
+    assert set(OPTION.findall(prose)) - OTHERS <= known
 
 
-def test_every_command_and_option_is_documented() -> None:
-    page = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
-    parser = _parser()
-    unnamed = [name for name in _subparsers(parser) if f"openhcs {name}" not in page]
+@pytest.mark.parametrize(
+    ("program", "name"), [("openhcs", "command-line"), ("zmqruntime", "zmqruntime-command")]
+)
+def test_every_command_and_option_is_documented(program: str, name: str) -> None:
+    page = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    parser = _parser_of(program)
+    unnamed = [name for name in _subparsers(parser) if f"{program} {name}" not in page]
     unnamed += [o for o in _options(parser) if o.startswith("--") and f"`{o}" not in page]
     assert not set(unnamed) - OTHERS
 

@@ -352,16 +352,15 @@ class ZMQClient:
             pair = self._keys.pair
             why = self._revoked or f"our key {pair.name!r} ({pair.public}) is not authorised there"
             return f"{why}; on the server: zmqruntime keys authorize {pair.name}.pub --role ROLE"
-        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            if self._keys is None:
-                return "serves only who has a key: pass keys= (see zmqruntime keys --help)"
-            return "has no keys, and we were told the key that it must have; nothing was sent"
-        if self._keys is not None and self._refusals >= _REFUSALS:
-            return (
-                f"does not have the key that we were told it has ({self._keys.server_key}): ask "
-                "whoever runs it for its server.pub, and beware of who else may answer there"
-            )
-        return ""
+        if event != zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and self._refusals < _REFUSALS:
+            return ""  # the connection broke off: it may have been starting or stopping
+        if self._keys is None:
+            return "serves only who has a key: pass keys= (see zmqruntime keys --help)"
+        return (
+            f"does not have the key that we were told it has ({self._keys.server_key}), or none "
+            "at all; nothing was sent. Ask whoever runs it for its server.pub, and beware of who "
+            "else may answer there"
+        )
 
     def _on_revoked(self, body: dict[str, Any]) -> None:
         """Believe a server that says it will cut us off."""

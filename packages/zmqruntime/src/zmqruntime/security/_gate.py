@@ -39,7 +39,7 @@ __all__ = ["Gate", "Standing"]
 
 logger = logging.getLogger(__name__)
 
-_FAREWELL_S = 0.1  # until a peer that is cut has read why
+_FAREWELL_S = 0.5  # until a peer that is cut has read why
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _EVERYTHING = frozenset({"*"})
 
