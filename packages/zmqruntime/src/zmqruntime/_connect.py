@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from zmqruntime._client import HelloExtras
     from zmqruntime._endpoints import Endpoint
+    from zmqruntime.security import ClientKeys, KeyFolder
 
 __all__ = ["ServiceManager", "ZMQServiceManager"]
 
@@ -141,7 +142,7 @@ class ZMQServiceManager(ServiceManager):
         Let a service that was started live on after `close` and after this process.
     env
         Variables to add to its environment.
-    client_app, role, hello_extras, token
+    client_app, role, hello_extras, token, keys, server_key
         As for `ZMQClient`.
 
     Raises
@@ -163,6 +164,8 @@ class ZMQServiceManager(ServiceManager):
         role: str = "client",
         hello_extras: HelloExtras | None = None,
         token: str | None = None,
+        keys: ClientKeys | KeyFolder | Path | str | None = None,
+        server_key: str | None = None,
     ) -> None:
         super().__init__()
         if command is not None and not endpoint.is_loopback:
@@ -181,6 +184,8 @@ class ZMQServiceManager(ServiceManager):
         self._role = role
         self._hello_extras = hello_extras
         self._token = token
+        self._keys = keys
+        self._server_key = server_key
         self._client: ZMQClient | None = None
 
     def __enter__(self) -> Self:
@@ -235,6 +240,8 @@ class ZMQServiceManager(ServiceManager):
             app=self._client_app,
             role=self._role,
             token=self._token,
+            keys=self._keys,
+            server_key=self._server_key,
             hello_extras=self._hello_extras,
         )
         try:

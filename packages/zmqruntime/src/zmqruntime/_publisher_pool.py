@@ -15,6 +15,8 @@ from zmqruntime._stream_messages import AckStatus, Mode
 if TYPE_CHECKING:
     from typing import Self
 
+    from zmqruntime.security import KeyFolder
+
 __all__ = ["PublisherPool"]
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,9 @@ class PublisherPool:
         What this program calls itself.
     mode, until, use_shared_memory
         As for `Publisher`.
+    keys
+        Folder of keys, in which receivers on other computers are pinned; without it they are
+        reached only if they have no keys.
 
     Notes
     -----
@@ -45,8 +50,10 @@ class PublisherPool:
         mode: Mode | str = Mode.RELIABLE,
         until: AckStatus | str = AckStatus.RECEIVED,
         use_shared_memory: bool = True,
+        keys: KeyFolder | None = None,
     ) -> None:
         self._topic = topic
+        self._keys = keys
         self._app = app
         self._mode = Mode(mode)
         self._until = AckStatus(until)
@@ -81,6 +88,8 @@ class PublisherPool:
             If the receiver refused.
         InvalidEndpointError
             If there can be no such address.
+        KeyFileError
+            If there are keys, and the receiver's is not among them.
         NotAttachedError
             If the pool is closed.
         """
@@ -91,7 +100,10 @@ class PublisherPool:
             known = self._find(key)
             if known is not None:
                 return known
-            client = ZMQClient(Endpoint(host, port), app=self._app, role="producer")
+            endpoint, keys = Endpoint(host, port), self._keys
+            if keys is not None and endpoint.is_loopback and keys.server_key(host, port) is None:
+                keys = None  # this user's own receiver is reached with what it has left
+            client = ZMQClient(endpoint, app=self._app, role="producer", keys=keys)
             try:
                 client.connect(timeout)
                 publisher = Publisher(
