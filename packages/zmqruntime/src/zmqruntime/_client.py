@@ -144,14 +144,14 @@ class ZMQClient:
         if server_key is not None and keys is None:
             raise ValueError("a pinned server_key needs keys of our own: pass keys= too")
         self.endpoint = endpoint = _find_app(endpoint)
+        self._keys = _find_keys(endpoint, keys, server_key)  # may raise: before a loop is made
+        self._keys_given = keys is not None
         self.app = app
         self.version = version
         self.role = role
         self.peer_id = os.urandom(8).hex()
         self.incarnation = os.urandom(8).hex()
         self.loop = IOThread(f"{app}-to-{endpoint.port}")
-        self._keys = _find_keys(endpoint, keys, server_key)
-        self._keys_given = keys is not None
         self._refusals = 0
         self._revoked = ""
         self.control = ControlClient(
@@ -232,6 +232,8 @@ class ZMQClient:
             If the service refused.
         """
         deadline = Deadline(timeout)
+        with self._changed:
+            self._failure = None  # of tries that nobody waited for
         if not self._opened:
             self._opened = True
             self.loop.start()

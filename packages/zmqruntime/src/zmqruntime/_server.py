@@ -162,7 +162,11 @@ class ZMQServer:
         self._signals_installed = False
         self.gate: Gate | None = None
         if keys is not None or audit is not None or not is_loopback(self.bound):
-            self.gate = self._make_gate(keys, audit, rates)
+            try:
+                self.gate = self._make_gate(keys, audit, rates)
+            except BaseException:
+                self.loop.stop()
+                raise
         self.control = ControlServer(
             self.loop,
             endpoint.control_bind_url(self.bound),

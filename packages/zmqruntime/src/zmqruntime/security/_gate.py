@@ -68,6 +68,15 @@ _ANYBODY = Standing(permitted=True, grants=OPEN_GRANTS)
 _SELF = Standing(name=LOCAL_NAME, permitted=True, grants=_EVERYTHING)
 
 
+def _is_here(address: str) -> bool:
+    """Say whether an address is of this computer: loopback, or of a socket file.
+
+    libzmq names the peer of a socket file ``localhost:`` with its user, group and process, and an
+    IPv4 peer of a socket that listens on IPv6 by a mapped address. Others have numeric addresses.
+    """
+    return is_loopback(address.removeprefix("::ffff:")) or address.startswith("localhost:")
+
+
 class Gate:
     """Decides for one server, on its loop.
 
@@ -275,7 +284,7 @@ class Gate:
         if self._authorized is None:
             return
         self._authorized.reload()
-        for key in self._connections.keys:
+        for key in tuple(self._standings):
             self._check(key)
 
     def _check(self, key: str) -> AuthorizedKey | None:
@@ -348,7 +357,7 @@ class Gate:
 
     def _is_own(self, request: ZapRequest) -> bool:
         """Say whether it is the user himself on this computer; his key may be new."""
-        if self._own is None or not is_loopback(request.address):
+        if self._own is None or not _is_here(request.address):
             return False
         if request.key != self._own.public:
             try:
