@@ -151,9 +151,10 @@ def _receive_ring(name: str, nbytes: int, port: int, how: str) -> None:
 class Stream:
     """Ours: a publisher and a subscriber, which does as the ring's receiver does."""
 
-    def __init__(self, *, shared: bool = True, mapped: bool = False) -> None:
+    def __init__(self, *, shared: bool = True, mapped: bool = False, batch: int = 1) -> None:
         endpoint = free_endpoint()
         how = "mapped" if mapped else "copied"
+        self._batch = batch  # planes in one payload
         self._receiver = _Receiver("stream", str(endpoint.port), str(endpoint.data_port), how)
         self._client = ZMQClient(endpoint, app="bench")
         self._client.connect(PATIENCE_S)
@@ -162,9 +163,10 @@ class Stream:
     def run(self, planes: list[memoryview], count: int) -> float:
         """Send planes; return the seconds until all are acknowledged."""
         start = time.perf_counter()
-        for number in range(count):
-            plane = planes[number % len(planes)]
-            self._publisher.publish(b"", [plane], key=str(number), timeout=PATIENCE_S)
+        for first in range(0, count, self._batch):
+            numbers = range(first, min(first + self._batch, count))
+            payload = [planes[number % len(planes)] for number in numbers]
+            self._publisher.publish(b"", payload, key=str(first), timeout=PATIENCE_S)
         left = self._publisher.flush(PATIENCE_S)
         assert not left, left
         return time.perf_counter() - start
@@ -188,11 +190,9 @@ def _receive_stream(port: int, data_port: int, how: str) -> None:
         while subscriber.wait():
             for entry in subscriber.receive():
                 assert isinstance(entry, Item), entry
-                if how == "mapped":
-                    _ = entry.lease.map()[0][0]
-                    entry.lease.release()
-                else:
-                    entry.lease.copy()
+                for view in entry.lease.map():
+                    _ = view[0] if how == "mapped" else bytes(view)
+                entry.lease.release()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import zmq
 
 from zmqruntime._credits import Credit
 from zmqruntime._errors import ControlTimeout, LoopStoppedError, PeerLostError, RequestError
+from zmqruntime._frames import send_frames
 from zmqruntime._gaps import GapReason
 from zmqruntime._lane import Lane
 from zmqruntime._polling import Backoff
@@ -143,7 +144,7 @@ class Attachment:
         if self._socket is None or lane is not self._lane:
             return  # reported when the run ended
         try:
-            self._socket.send_multipart(frames, _NOBLOCK, copy=False)
+            send_frames(self._socket, frames)
         except zmq.Again:
             # There is no high-water mark and the receiver listens: its connection is just ending.
             self._end(GapReason.HWM, "the data socket took no more messages")

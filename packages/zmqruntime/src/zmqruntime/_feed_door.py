@@ -23,6 +23,7 @@ from zmqruntime._errors import (
     UnavailableError,
 )
 from zmqruntime._feed_lane import FeedLane, Subscription
+from zmqruntime._frames import send_frames
 from zmqruntime._gaps import GapReason
 from zmqruntime._peer import NOWHERE
 from zmqruntime._process_watch import ProcessWatch
@@ -207,7 +208,7 @@ class FeedDoor:
         if self._socket is None or not lane.live:
             return
         try:
-            self._socket.send_multipart(frames, _NOBLOCK, copy=False)
+            send_frames(self._socket, frames)
         except zmq.Again:  # its credit is below the mark, so it takes part in something else too
             self.end(lane, GapReason.HWM, "the data socket took no more messages", tell=True)
 

@@ -178,26 +178,25 @@ class Intake:
 
     def read(self) -> None:
         """Take the messages that are there."""
+        found: list[Item | Gap] = []
         for _ in range(_MOST_READ):
             if self._socket is None:
-                return
-            source = NOWHERE
+                break
             try:
-                if self._gate is None:
-                    head = [self._socket.recv(_NOBLOCK)]
-                else:
-                    first = self._socket.recv(_NOBLOCK, copy=False)
-                    source = self._gate.source_of(first)
-                    head = [first.bytes]
+                frame = self._socket.recv(_NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                break
+            source = NOWHERE if self._gate is None else self._gate.source_of(frame)
+            head = [frame.bytes]
             chunks: list[Buffer] = []
-            while self._socket.get(zmq.RCVMORE):
+            while frame.more:  # the frame knows; asking the socket takes longer than receiving
+                frame = self._socket.recv(_NOBLOCK, copy=False)
                 if len(head) < 3:
-                    head.append(self._socket.recv(_NOBLOCK))
+                    head.append(frame.bytes)
                 else:  # large ones stay where libzmq has put them
-                    chunks.append(self._socket.recv(_NOBLOCK, copy=False).buffer)
-            self._inbox.put(self._take(head, chunks, source))
+                    chunks.append(frame.buffer)
+            found += self._take(head, chunks, source)
+        self._inbox.put(found)
 
     def on_gap(self, gap: Gap) -> None:
         """Hand on a gap that was found while the application used a payload."""
@@ -210,6 +209,7 @@ class Intake:
             self._news.add(reception.epoch)
         if idle:
             with contextlib.suppress(LoopStoppedError):  # nobody is left to be told
+                # on the loop although this thread could: what is released meanwhile goes along
                 self._loop.call_soon(self._flush)
 
     def _take(
