@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from zmqruntime import Deadline, IOThread
+from zmqruntime._sweeping import Sweeping
 from zmqruntime.carriers import Arena, Probe, SegmentName, sweep
 
 if TYPE_CHECKING:
@@ -90,3 +93,19 @@ def test_a_probe_closes_itself(shm: Path) -> None:
     with Probe(directory=shm) as probe:
         assert [each.name for each in shm.iterdir()] == [probe.name]
     assert list(shm.iterdir()) == []
+
+
+@pytest.mark.req("F.7")
+def test_what_is_left_behind_while_a_program_runs_is_swept_at_intervals(shm: Path) -> None:
+    with IOThread("sweeper") as loop:
+        sweeping = Sweeping(loop, shm, interval=0.02)
+        process = owner(shm)
+        assert len(list(shm.iterdir())) == 2
+        process.kill()
+        process.communicate()
+        deadline, pause = Deadline(10), threading.Event()
+        while list(shm.iterdir()):
+            assert not deadline.expired
+            pause.wait(0.01)
+        sweeping.stop()
+        sweeping.stop()

@@ -14,7 +14,7 @@ from zmqruntime._dispatch import Dispatch
 from zmqruntime._errors import NotAttachedError
 from zmqruntime._feed_broadcast import Broadcast
 from zmqruntime._feed_door import DoorEvents, FeedDoor
-from zmqruntime._feed_lane import FeedLane, FeedTopic, Offer, Subscription
+from zmqruntime._feed_lane import FeedLane, Offer, Subscription
 from zmqruntime._feed_pump import FeedPump
 from zmqruntime._feed_roll import FeedRoll
 from zmqruntime._lanes import Lanes
@@ -184,6 +184,7 @@ class Feed:
             changed=self._changed,
             tell=self._door.tell,
             queue_bytes=queue_bytes,
+            limits=limits,
             on_loss=self._roll.report,
         )
         self._roll.pump, self._roll.dispatch = self._pump, self._dispatch
@@ -248,7 +249,7 @@ class Feed:
         if keeps:
             payload = payload.owned()
         with book.turn:
-            count, waiting, payload = self._distribute(book, payload)
+            count, waiting, payload = self._pump.give_out(book, payload)
         if waiting:
             count += self._pump.wait_for_queues(book, waiting, payload, Deadline(timeout))
         return count
@@ -441,56 +442,6 @@ class Feed:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # How a payload is given out.
-
-    def _distribute(
-        self, book: FeedTopic, payload: Outgoing
-    ) -> tuple[int, list[FeedLane], Outgoing]:
-        """Serve who has room, queue for who has not; in the topic's turn.
-
-        Returns
-        -------
-        tuple[int, list[FeedLane], Outgoing]
-            How many are served or queued for, whose queue is full, and the payload as it may be
-            kept.
-        """
-        with self._changed:
-            lanes = book.ready
-            for lane in lanes:
-                self._pump.supersede(lane)
-                lane.reached = True
-            if book.retains:
-                # who begins to listen from now on is not among them, and gets it as retained
-                payload = payload.owned()
-                book.retained = Offer.of(payload, limits=self._limits)
-            free = [lane for lane in lanes if not lane.queue]
-            admissions = self._lanes.share(payload, free)
-            self._roll.report()
-            served = [admission.lane for admission in admissions]
-            offers = [lane for lane in lanes if self._lanes.needs_arena(payload, lane)]
-            late = [lane for lane in lanes if lane not in served]
-        count = self._dispatch.spread(payload, admissions) if admissions else 0
-        for lane in offers:
-            self._sharing.offer(lane, payload)
-        with self._changed:
-            if late or book.retains or book.carried:
-                payload = payload.owned()
-            self._pump.carry(book, payload)
-            full = []
-            for lane in late:
-                if not lane.live:
-                    continue
-                if lane.mode is Mode.LATEST:
-                    self._pump.replace(lane, Offer.of(payload, limits=self._limits))
-                elif not self._pump.enqueue(lane, payload):
-                    full.append(lane)
-                    continue
-                count += 1
-            tells = book.broadcast is not None and book.broadcast.add(payload)
-        if late or tells:
-            self._loop.call_soon(self._pump.run, book)
-        return count, full, payload
 
     # What follows runs on the loop.
 

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from zmqruntime._feed_lane import Offer
 from zmqruntime._gaps import GapReason
 from zmqruntime._replay import Queued
 from zmqruntime._stream_messages import Mode
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from threading import Condition
 
     from zmqruntime._dispatch import Dispatch
-    from zmqruntime._feed_lane import FeedLane, FeedTopic, Offer
+    from zmqruntime._feed_lane import FeedLane, FeedTopic
     from zmqruntime._lanes import Lanes
     from zmqruntime._loop import IOThread
     from zmqruntime._outgoing import Outgoing
     from zmqruntime._polling import Deadline
     from zmqruntime._sharing import Sharing
+    from zmqruntime.carriers._inline import InlineLimits
 
     Frames = list[bytes | memoryview]
 
@@ -47,6 +49,8 @@ class FeedPump:
         Sends a broadcast; called on the loop.
     queue_bytes
         Most bytes that wait at each reliable reader.
+    limits
+        Sizes at which inline payloads are cut.
     on_loss
         Called under the lock when payloads may have been lost, to report them.
     """
@@ -61,6 +65,7 @@ class FeedPump:
         changed: Condition,
         tell: Callable[[Frames], object],
         queue_bytes: int,
+        limits: InlineLimits,
         on_loss: Callable[[], object],
     ) -> None:
         self._loop = loop
@@ -70,6 +75,7 @@ class FeedPump:
         self._changed = changed
         self._tell = tell
         self._queue_bytes = queue_bytes
+        self._limits = limits
         self._on_loss = on_loss
 
     # Under the lock.
@@ -108,6 +114,60 @@ class FeedPump:
                 self._lanes.count_lost(carried.add(Queued(payload=payload)))
 
     # Any thread.
+
+    def give_out(self, book: FeedTopic, payload: Outgoing) -> tuple[int, list[FeedLane], Outgoing]:
+        """Serve who has room, and queue for who has not; in the topic's turn.
+
+        Parameters
+        ----------
+        book
+            The topic.
+        payload
+            What is published.
+
+        Returns
+        -------
+        tuple[int, list[FeedLane], Outgoing]
+            How many are served or queued for, whose queue is full, and the payload as it may be
+            kept.
+        """
+        with self._changed:
+            lanes = book.ready
+            for lane in lanes:
+                self.supersede(lane)
+                lane.reached = True
+            if book.retains or any(lane.keeps for lane in lanes):
+                payload = payload.owned()  # a copy here only if that was asked for just now
+            if book.retains:
+                # who begins to listen from now on is not among them, and gets it as retained
+                book.retained = Offer.of(payload, limits=self._limits)
+            free = [lane for lane in lanes if not lane.queue]
+            admissions = self._lanes.share(payload, free)
+            self._on_loss()
+            served = [admission.lane for admission in admissions]
+            offers = [lane for lane in lanes if self._lanes.needs_arena(payload, lane)]
+            late = [lane for lane in lanes if lane not in served]
+        count = self._dispatch.spread(payload, admissions) if admissions else 0
+        for lane in offers:
+            self._sharing.offer(lane, payload)
+        with self._changed:
+            if late or book.retains or book.carried or book.broadcast is not None:
+                payload = payload.owned()
+            self.carry(book, payload)
+            full = []
+            for lane in late:
+                if not lane.live:
+                    continue
+                if lane.mode is Mode.LATEST:
+                    self.replace(lane, Offer.of(payload, limits=self._limits))
+                elif not self.enqueue(lane, payload):
+                    full.append(lane)
+                    continue
+                count += 1
+            tells = book.broadcast is not None and book.broadcast.add(payload)
+        if late or tells:
+            self._loop.call_soon(self.run, book)
+        return count, full, payload
 
     def wait_for_queues(
         self, book: FeedTopic, lanes: Sequence[FeedLane], payload: Outgoing, deadline: Deadline

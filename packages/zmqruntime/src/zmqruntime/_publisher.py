@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from zmqruntime._attachment import Attachment, LaneEvents
-from zmqruntime._credits import Credit
 from zmqruntime._dispatch import Dispatch
 from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import Gap, GapReason
@@ -20,7 +19,7 @@ from zmqruntime._lanes import Lanes
 from zmqruntime._newest import Newest
 from zmqruntime._outgoing import Outgoing, check_key
 from zmqruntime._polling import Deadline
-from zmqruntime._publisher_state import LinkState, PublisherState
+from zmqruntime._publisher_state import LinkState, PublisherState, Standing
 from zmqruntime._replay import Carried
 from zmqruntime._room import Room
 from zmqruntime._sharing import Sharing
@@ -144,9 +143,7 @@ class Publisher:
         self._changed = threading.Condition()  # guards what follows
         self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
         self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
-        self._link = LinkState.WAITING
-        self._since = time.time()
-        self._detail = f"no receiver at {self.peer} yet"
+        self._standing = Standing(f"no receiver at {self.peer} yet")
         self._replay_bytes = replay_bytes
         self._carried = Carried(replay_bytes)
         self._sharing = Sharing(
@@ -162,7 +159,7 @@ class Publisher:
             lender=self._lender,
             sharing=self._sharing,
             changed=self._changed,
-            describe=lambda: (self._link, self._detail),
+            standing=self._standing,
             on_loss=self._report,
         )
         self._attachment = Attachment(
@@ -299,7 +296,7 @@ class Publisher:
         check_key(key)
         self._require_own_process()
         with self._changed:
-            if self._link is LinkState.CLOSED:
+            if self._standing.closed:
                 raise NotAttachedError(f"the publisher to {self.peer} is closed")
             sequence = self._newest.replace(encode, key)
         self._loop.call_soon(self._pump)
@@ -337,7 +334,8 @@ class Publisher:
             Whether one does.
         """
         with self._changed:
-            return self._changed.wait_for(lambda: self._link is LinkState.ATTACHED, timeout)
+            standing = self._standing
+            return self._changed.wait_for(lambda: standing.link is LinkState.ATTACHED, timeout)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Take keys off the list of what was lost, because nobody needs them any more."""
@@ -348,15 +346,7 @@ class Publisher:
     def state(self) -> PublisherState:
         """How it stands with the receiver now."""
         with self._changed:
-            lane = self._lanes.current
-            return PublisherState(
-                link=self._link,
-                since=self._since,
-                detail=self._detail,
-                carrier_reason=None if lane is None else lane.reason,
-                under_way=Credit(0, 0) if lane is None else lane.outbox.window.used,
-                granted=Credit(0, 0) if lane is None else lane.outbox.window.granted,
-            )
+            return self._standing.seen(self._lanes.current)
 
     @property
     def lanes(self) -> tuple[LaneState, ...]:
@@ -411,7 +401,7 @@ class Publisher:
         What was sent and not yet received is lost: `flush` before.
         """
         with self._changed:
-            if self._link is LinkState.CLOSED:
+            if self._standing.closed:
                 return
             self._set_link(LinkState.CLOSED, f"the publisher to {self.peer} is closed")
             self._newest.forget()
@@ -450,7 +440,7 @@ class Publisher:
     def _on_agreed(self, lane: Lane) -> None:
         with self._changed:
             self._lanes.begin(lane)
-            self._detail = f"waiting for {self.peer} to subscribe"
+            self._standing.detail = f"waiting for {self.peer} to subscribe"
 
     def _on_began(self, lane: Lane) -> None:
         with self._changed:
@@ -471,14 +461,14 @@ class Publisher:
 
     def _on_ended(self, reason: GapReason, why: str) -> None:
         with self._changed:
-            if self._link is LinkState.CLOSED:
+            if self._standing.closed:
                 return
             keeps = self._replay_bytes > 0 and self.mode is Mode.RELIABLE
             lane = self._lanes.end(reason, carried=keeps)
             if lane is not None and keeps:
                 self._lanes.count_lost(self._carried.take_over(lane))
             self._report()
-            if self._link is LinkState.ATTACHED:
+            if self._standing.link is LinkState.ATTACHED:
                 self._set_link(LinkState.LOST, f"{self.peer}: {why}")
             self._changed.notify_all()
         if lane is not None:
@@ -486,7 +476,7 @@ class Publisher:
 
     def _on_waiting(self, why: str) -> None:
         with self._changed:
-            self._detail = why
+            self._standing.detail = why
 
     def _on_ack(self, body: dict[str, object]) -> None:
         try:
@@ -528,7 +518,7 @@ class Publisher:
     # Small things, under the lock.
 
     def _is_settled(self) -> bool:
-        if self._link in (LinkState.LOST, LinkState.CLOSED):
+        if self._standing.link in (LinkState.LOST, LinkState.CLOSED):
             return True
         lane = self._lanes.current
         if self._newest or (lane is None and self._carried):
@@ -536,7 +526,7 @@ class Publisher:
         return lane is None or (not lane.queue and lane.outbox.is_clear())
 
     def _set_link(self, link: LinkState, detail: str) -> None:
-        self._link, self._since, self._detail = link, time.time(), detail
+        self._standing.set(link, detail)
         self._changed.notify_all()
 
     def _report(self) -> None:

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from zmqruntime._errors import NotAttachedError, PublishTimeoutError
-from zmqruntime._publisher_state import LinkState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from zmqruntime._lanes import Admission, Lanes
     from zmqruntime._outgoing import Outgoing
     from zmqruntime._polling import Deadline
+    from zmqruntime._publisher_state import Standing
     from zmqruntime._sharing import Sharing
     from zmqruntime.carriers._lender import SlotLender
 
@@ -36,8 +36,8 @@ class Room:
         Makes it and announces it.
     changed
         The publisher's lock; it is notified whenever there may be more room.
-    describe
-        Says how the publisher stands: its link, and a sentence for people. Called under the lock.
+    standing
+        How the publisher stands.
     on_loss
         Called under the lock when payloads may have been lost, to report them.
     """
@@ -51,7 +51,7 @@ class Room:
         lender: SlotLender,
         sharing: Sharing,
         changed: Condition,
-        describe: Callable[[], tuple[LinkState, str]],
+        standing: Standing,
         on_loss: Callable[[], object],
     ) -> None:
         self._topic = topic
@@ -60,7 +60,7 @@ class Room:
         self._lender = lender
         self._sharing = sharing
         self._changed = changed
-        self._describe = describe
+        self._standing = standing
         self._on_loss = on_loss
 
     def take(self, payload: Outgoing) -> Admission | None:
@@ -112,7 +112,7 @@ class Room:
                     if lane is not None and self._lanes.needs_arena(payload):
                         break
                     left = deadline.remaining()
-                    if self._describe()[0] is LinkState.CLOSED or left <= 0:
+                    if self._standing.closed or left <= 0:
                         raise self._none(payload.key, timeout)
                     expiry = self._lender.next_expiry()
                     if expiry is not None and expiry > time.monotonic():
@@ -125,7 +125,7 @@ class Room:
         if lane is None:
             return NotAttachedError(
                 f"nobody received {self._topic!r} at {self._peer} within {timeout:g} s, so {key!r} "
-                f"was not sent: {self._describe()[1]}"
+                f"was not sent: {self._standing.detail}"
             )
         used, granted = lane.outbox.window.used, lane.outbox.window.granted
         return PublishTimeoutError(
