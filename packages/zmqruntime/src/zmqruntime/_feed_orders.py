@@ -126,6 +126,7 @@ class FeedOrders:
         self._directory = directory
         self._limits = limits
         self._host = HostIdentity.mine()
+        self.on_refused: list[Callable[[str, RequestError], object]] = []
         self._url = ""
         self._welcome: Welcome | None = None
         self.intake = Intake(client.loop, inbox, tell=self._tell, on_dropped=lambda _epoch: None)
@@ -306,6 +307,8 @@ class FeedOrders:
         with self._changed:
             order.refused = error
             self._changed.notify_all()
+        for callback in self.on_refused:
+            self._loop.call_soon(callback, order.topic, error)
 
     def _again(self, order: FeedOrder, attempt: int, error: Exception) -> None:
         if attempt != order.attempt or self._inbox.closed:

@@ -20,10 +20,12 @@ from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._negotiate import shared_memory_available
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Self
 
     from zmqruntime._client import ZMQClient
+    from zmqruntime._errors import RequestError
     from zmqruntime._item import Item
     from zmqruntime._lane_state import LaneState
 
@@ -167,6 +169,16 @@ class FeedReader:
             If the service has no feed, or does not know the topic as one.
         """
         return self._orders.wait_for(topic, timeout)
+
+    def on_refused(self, callback: Callable[[str, RequestError], object]) -> None:
+        """Call a function, on the loop, with a topic that may not be read, and why.
+
+        Parameters
+        ----------
+        callback
+            Must not block. `wait_subscribed` raises the same.
+        """
+        self._orders.on_refused.append(callback)
 
     @property
     def topics(self) -> tuple[str, ...]:

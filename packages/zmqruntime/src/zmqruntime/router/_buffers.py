@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["BufferEntry", "Packed", "pack", "unpack"]
 
 _MOST_DEPTH = 28  # of a body's 32, some belong to the message around the value
-_MOST_BUFFERS = 4096
+_MOST_BUFFERS = 4000  # a payload has at most 4096
 _MOST_DIMENSIONS = 32
 _MOST_BYTES = 4 << 30
 _BYTES = "bytes"

@@ -85,6 +85,7 @@ class StreamReceiver:
             if self._reader is not None or self._closed:
                 return
             self._reader = FeedReader(self._connection)
+            self._reader.on_refused(lambda _topic, _error: self._alarm())
             self._connection.on_lost(lambda _reason: self._alarm())
             self._connection.on_welcome(lambda _welcome: self._alarm())
             for name, followed in self._followed.items():

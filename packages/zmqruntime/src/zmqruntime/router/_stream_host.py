@@ -6,10 +6,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from zmqruntime._endpoints import Endpoint
-from zmqruntime._errors import NotFoundError
+from zmqruntime._errors import NotFoundError, PayloadTooLargeError
 from zmqruntime._loop import IOThread
 from zmqruntime.router._codecs import Serializers, encode
-from zmqruntime.router._errors import ExposeError
+from zmqruntime.router._errors import ExposeError, Raised
 from zmqruntime.router._messages import Timestamp
 from zmqruntime.router._outlet import Outlet, compose, write_message
 from zmqruntime.router._plain_relay import PlainRelay, check_plain_address
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from zmqruntime._client import ZMQClient
     from zmqruntime._server import ZMQServer
     from zmqruntime.router._codecs import Serializer
-    from zmqruntime.router._errors import Raised
     from zmqruntime.router._expose import Exposure
     from zmqruntime.router._streams import Stream
 
@@ -365,12 +364,16 @@ class StreamHost:
             raise ExposeError(f"stream {name!r}: {error}") from error
 
     def _publish(self, stream: Stream, value: Any, raised: Raised | None) -> None:
+        """Send what a function returned or raised, or that it cannot be sent."""
         if self._outlet is None:
             return  # not started yet: nobody can follow
         at = Timestamp.now(self.service.server_id)
-        self._outlet.send(
-            stream.name, lambda: write_message(stream, value, raised, at), retain=stream.retain
-        )
+        outlet, name, retain = self._outlet, stream.name, stream.retain
+        try:
+            outlet.send(name, lambda: write_message(stream, value, raised, at), retain=retain)
+        except PayloadTooLargeError as error:
+            message = compose(stream, (), at, raised=Raised.from_exception(error), code="invalid")
+            outlet.send(name, lambda: message, retain=retain)
 
     def _send(self, stream: ManualStream, value: Any, at: Timestamp) -> None:
         written = encode(value, stream.encoding, stream.serializer)

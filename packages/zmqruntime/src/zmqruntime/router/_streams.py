@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zmqruntime._errors import LoopStoppedError
+from zmqruntime._errors import LoopStoppedError, NotAttachedError
 from zmqruntime.router._errors import ExposeError, Raised
 from zmqruntime.router._expose import return_type
 from zmqruntime.router._messages import Timestamp
@@ -152,8 +152,12 @@ class StreamFunction:
             If there is a timestamp and should be none, or the other way round.
         FrameError
             If the encoding cannot hold the data. What a serializer raises is passed on.
+        PayloadTooLargeError
+            If it is larger than 4 GiB.
         ExposeError
             If the stream was removed.
+        NotAttachedError
+            If the server was stopped.
         """
         if (timestamp is not None) != self._set_timestamp:
             raise TypeError(
@@ -277,7 +281,7 @@ class Rate:
             self._running = stream
         try:
             publish_result(stream, self._publish, stream.function)
-        except LoopStoppedError:
+        except (LoopStoppedError, NotAttachedError):
             logger.debug("stream %r: the server has stopped", stream.name)
         except Exception:
             logger.exception("stream %r cannot be sent", stream.name)
