@@ -31,7 +31,9 @@ from zmqruntime import (
     find_services,
     stop_service,
 )
+from zmqruntime._endpoints import HANDSHAKE_MS
 from zmqruntime.security import ClientKeys, KeyPair, Rate, Rates
+from zmqruntime.security._connections import _site
 from zmqruntime.testing import free_endpoint
 
 if TYPE_CHECKING:
@@ -487,15 +489,12 @@ def test_a_flood_of_connections_is_held_off_and_others_get_through(
 
 @pytest.mark.req("S.5")
 def test_who_connects_and_says_nothing_is_cut_off(house: House) -> None:
-    from zmqruntime.security import _curve
-
-    assert _curve._HANDSHAKE_MS == 5000
     with house.serve() as server, stdlib_socket.socket() as silent:
         assert server.control._socket is not None
         value = server.loop.submit(server.control._socket.getsockopt, zmq.HANDSHAKE_IVL).result(
             SOON
         )
-        assert value == 5000
+        assert value == HANDSHAKE_MS == 5000
         silent.connect(("127.0.0.1", server.endpoint.port))
         silent.settimeout(SOON)
         while silent.recv(1024):  # the greeting, then the end
@@ -640,3 +639,33 @@ def test_what_goes_beyond_use_is_refused_while_nobody_can_write_it_down(
         assert not server.wait_for_stop_request(0.0)
         assert admin.control.request("ping")["counters"]["gate.audit_lost"] >= 2
     assert "cannot be written" in caplog.text
+
+
+@pytest.mark.req("S.14")
+def test_who_is_denied_again_and_again_does_not_push_the_rest_out_of_the_log(
+    house: House, connect: Connect
+) -> None:
+    with house.serve(SNAP, capabilities=CAMERA) as server:
+        viewer = connect(server, house.client_keys("guest", role="viewer"))
+        viewer.connect(SOON)
+        for _ in range(150):
+            with pytest.raises(ForbiddenError):
+                viewer.control.request("snap")
+        counters = gate_of(server).counters
+        denied = [line for line in audit_of(server) if line["verdict"] == "denied"]
+        assert 60 <= len(denied) < 150
+        assert len(denied) + counters["denials_not_written"] == 150
+
+
+@pytest.mark.parametrize(
+    ("address", "site"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("localhost:0:0:77", "localhost:0:0:77"),
+    ],
+)
+def test_who_has_many_addresses_is_one_site(address: str, site: str) -> None:
+    assert _site(address) == site

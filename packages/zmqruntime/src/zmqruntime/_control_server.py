@@ -251,7 +251,7 @@ class ControlServer:
             socket.setsockopt(zmq.LINGER, 500)
             socket.setsockopt(zmq.MAXMSGSIZE, self.limits.request_bytes + 64 * 1024)
             socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
             if self.gate is not None:
                 self.gate.prepare(socket)
             bind_socket(socket, self.url)

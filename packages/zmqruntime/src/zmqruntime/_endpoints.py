@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DATA_PORT_OFFSET", "Endpoint", "Transport", "bind_host", "bind_socket", "is_loopback"]
 
 DATA_PORT_OFFSET = 1000
+HANDSHAKE_MS = 5000
+"""How long who connects may take to say what it speaks; then the connection ends."""
 
 _LONGEST_PATH = 107  # bytes of a Unix socket's path, sockaddr_un without its last zero
 
@@ -283,6 +285,7 @@ def bind_socket(socket: zmq.Socket[bytes], url: str) -> None:
     # A domain makes libzmq refuse peers of ZMTP 1 and 2. libzmq 4.3.5 takes any stray bytes for
     # such a peer, and aborts the process when they arrive while the socket closes.
     socket.setsockopt(zmq.ZAP_DOMAIN, b"zmqruntime")
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     try:
         socket.bind(url)
     except zmq.ZMQError as error:

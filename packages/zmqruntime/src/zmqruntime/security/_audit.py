@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zmqruntime._errors import KeyFileError
-from zmqruntime.security._private import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +82,7 @@ class Audit:
     Parameters
     ----------
     path
-        The file; its folder is made with mode 0700, the file with 0600.
+        The file, made with mode 0600; its folder with 0700, where it is missing.
     max_bytes
         Size at which it is renamed to ``….1``, and a new one begun.
     keep
@@ -121,8 +120,8 @@ class Audit:
         self._lock = threading.Lock()
         self._complained: float | None = None
         self._torn = False
-        make_private_folder(path.parent)
         try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor: int | None = self._open()
         except OSError as error:
             raise KeyFileError(f"cannot write the audit log {path}: {error.strerror}") from error

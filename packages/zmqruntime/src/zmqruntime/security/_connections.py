@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -65,8 +66,9 @@ class Connections:
 
         libzmq does not say which one it was; what counts is how many have not.
         """
+        site = _site(address)
         for descriptor, stranger in self._strangers.items():
-            if stranger == address:
+            if stranger == site:
                 del self._strangers[descriptor]
                 return
 
@@ -103,7 +105,7 @@ class Connections:
         name = _name_of(descriptor)
         if name is None:
             return  # it has ended already
-        address = name[0]
+        address = _site(name[0])
         self._strangers.pop(descriptor, None)
         self._keys.pop(descriptor, None)
         why = self._objection(address)
@@ -123,6 +125,19 @@ class Connections:
         if mine >= self._rates.silent_per_address:
             return f"{mine} connections from there have not said who they are"
         return ""
+
+
+def _site(address: str) -> str:
+    """Name what one party can have many of: of IPv6 the first 64 bits, of IPv4 the address."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False).network_address)
 
 
 def _name_of(descriptor: int) -> Name | None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientKeys", "KeyPair", "check_key", "secure_server_socket", "to_text"]
 
-_HANDSHAKE_MS = 5000
 _TEXT_LENGTH, _RAW_LENGTH = 40, 32
 
 
@@ -118,10 +117,8 @@ def secure_server_socket(socket: zmq.Socket[bytes], pair: KeyPair | None) -> Non
     socket
         A SUB or an XPUB that binds is the server of the handshake as well as a ROUTER.
     pair
-        Keys of the server; None leaves the socket without encryption and bounds only the time
-        that a handshake may take.
+        Keys of the server; None leaves the socket as it is.
     """
-    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
     if pair is not None:
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode("ascii"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from zmqruntime.security._curve import secure_server_socket
 from zmqruntime.security._keyring import AuthorizedKey, AuthorizedKeys
 from zmqruntime.security._local import LOCAL_NAME, local_pair
 from zmqruntime.security._private import make_private_folder
-from zmqruntime.security._rates import RateLimiter, Rates
+from zmqruntime.security._rates import Rate, RateLimiter, Rates
 from zmqruntime.security._tokens import TOKEN_PREFIX, Tickets, TokenMint
 from zmqruntime.security._watch import FolderWatch
 from zmqruntime.security._zap import ZapHandler
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 _FAREWELL_S = 0.5  # until a peer that is cut has read why
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+_COMPLAINTS = Rate(1.0, 60.0)  # lines about denials, for each key or address
+_MOST_UNTOLD = 4096
 _EVERYTHING = frozenset({"*"})
 
 
@@ -126,6 +129,9 @@ class Gate:
         self._standings: dict[str, tuple[AuthorizedKey, Standing]] = {}
         self._requests = RateLimiter(rates.requests, clock=clock)
         self._connections = Connections(rates, clock=clock, on_refused=self._on_refused)
+        self._complaints = RateLimiter(_COMPLAINTS, clock=clock)
+        self._complaining = threading.Lock()
+        self._untold: Counter[str] = Counter()
         self._changed: list[Callable[[str, str], object]] = []
         self._going: set[str] = set()
         self._zap: ZapHandler | None = None
@@ -258,6 +264,11 @@ class Gate:
         """
         if self.audit is None:
             return True
+        if verdict == "denied" and not self._may_complain(source.key or source.address):
+            return True
+        more = self._untold.pop(source.key or source.address, 0)
+        if more:
+            text = f"{text}; {more} more were denied before".removeprefix("; ")
         return self.audit.write(
             AuditLine(
                 time=time.time(),
@@ -274,6 +285,17 @@ class Gate:
                 text=text,
             )
         )
+
+    def _may_complain(self, who: str) -> bool:
+        """Keep who is refused again and again from pushing everything else out of the log."""
+        with self._complaining:
+            if self._complaints.allows(who):
+                return True
+            self._untold[who] += 1
+            self.counters["denials_not_written"] += 1
+            if len(self._untold) > _MOST_UNTOLD:
+                del self._untold[next(iter(self._untold))]
+        return False
 
     def is_privileged(self, capability: str) -> bool:
         """Say whether a capability may be used only when that can be written down."""
