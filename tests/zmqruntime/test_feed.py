@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -459,6 +460,46 @@ def test_who_was_not_given_a_topic_is_told_so(shm: Path) -> None:
                 with pytest.raises(InvalidRequestError):
                     client.control.request("subscribe", {"topic": "a\0b"})
         assert feed.topics == ("frames",)
+
+
+def test_topics_that_were_only_asked_for_are_forgotten(shm: Path) -> None:
+    with bench(shm) as ends:
+        client = ends.stack.enter_context(ZMQClient(ends.server.endpoint))
+        client.connect()
+        with FeedReader(client, directory=shm) as reader:
+            for number in range(50):
+                reader.subscribe(str(number))
+                assert reader.wait_subscribed(str(number))
+                reader.unsubscribe(str(number))
+            reader.subscribe("last")
+            assert reader.wait_subscribed("last")
+            assert ends.feed.topics == ("last",)
+
+
+@pytest.mark.req("G.8")
+def test_strange_frames_on_the_data_port_change_nothing(shm: Path) -> None:
+    chance = random.Random(7)
+    with bench(shm) as ends, zmq.Context() as context, context.socket(zmq.XSUB) as stranger:
+        reader = ends.reader()
+        filters = [each.filter for each in reader._orders.intake.receptions]
+        stranger.linger = 0
+        stranger.connect(ends.server.endpoint.data_url)
+        for number in range(3000):
+            kind = chance.choice([b"\0", b"\1", b"\1", b"\2", b""])
+            known = chance.choice([b"", b"frames\0", filters[0][:-1], filters[0][1:], b"\xff\0"])
+            frames = [kind + known + chance.randbytes(chance.randrange(40)) for _ in range(2)]
+            stranger.send_multipart(frames[: chance.choice([1, 1, 2])])
+            if number % 1000 == 0:
+                assert ends.feed.publish("frames", b"", key=str(number)) == 1
+                assert read(reader, 1) == [str(number)]
+        stranger.send(b"\1" + b"the end")
+        deadline = Deadline(20)
+        while ends.feed.counters["refused"] < 1000:
+            assert not deadline.expired
+            ends.server.loop.submit(lambda: None).result()
+        assert ends.feed.publish("frames", b"", key="still") == 1
+        assert read(reader, 1) == ["still"]
+        assert ends.feed.gaps == ()
 
 
 def test_a_server_has_a_feed_or_a_subscriber(shm: Path) -> None:

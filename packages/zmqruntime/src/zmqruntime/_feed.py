@@ -67,7 +67,8 @@ class Feed:
         Most bytes of one arena; a larger payload goes inline.
     replay_bytes
         Most bytes to keep, for each reliable reader, of what it has not acknowledged. A reader
-        that comes again under its name gets that first, in order. 0 keeps nothing.
+        that comes again under its name within five minutes gets that first, in order. It costs one
+        more copy of each payload, unless its buffers are `bytes`. 0 keeps nothing.
     queue_bytes
         Most bytes that wait for room at each reliable reader.
     lease_ttl
@@ -244,6 +245,7 @@ class Feed:
         with self._changed:
             self._require_open()
             book = self._roll.book(topic)
+            book.published = True
             keeps = book.retains or bool(book.carried) or book.broadcast is not None
             keeps |= any(lane.keeps for lane in book.lanes)
         if keeps:
@@ -289,6 +291,7 @@ class Feed:
         with self._changed:
             self._require_open()
             book = self._roll.book(topic)
+            book.published = True
             lanes = book.ready
             if book.retains:
                 book.retained = offer
@@ -357,7 +360,7 @@ class Feed:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Topics that were published, retained, opened or subscribed to, sorted."""
+        """Topics that were published, retained, opened or are subscribed to, sorted."""
         with self._changed:
             return tuple(sorted(self._roll.topics))
 

@@ -33,6 +33,7 @@ from zmqruntime._stream_messages import (
     Began,
     Detach,
     Ended,
+    Mode,
     Opened,
     Proof,
     Proved,
@@ -340,7 +341,7 @@ class FeedDoor:
             credit=Credit(min(wanted.messages, _MOST_CREDIT), wanted.nbytes),
             reason=reason,
             until=wanted.until,
-            replay_bytes=self._replay_bytes,
+            replay_bytes=self._replay_bytes if wanted.mode is Mode.RELIABLE else 0,
         )
         lane.subscription = Subscription(
             topic=wanted.topic,

@@ -147,10 +147,17 @@ class FeedTopic:
         self.name = name
         self.turn = threading.Lock()  # one payload at a time, so that numbers go out in order
         self.lanes: list[FeedLane] = []
+        self.published = False
         self.retains = False
         self.retained: Offer | None = None
         self.broadcast: Broadcast | None = None
         self.carried: dict[tuple[str, str], Carried] = {}  # by name and proved key
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be missed without it: readers asked for it and have left."""
+        opened = self.published or self.retains or self.broadcast is not None
+        return not (opened or self.lanes or self.carried)
 
     @property
     def ready(self) -> list[FeedLane]:

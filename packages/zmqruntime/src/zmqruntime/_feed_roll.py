@@ -140,6 +140,8 @@ class FeedRoll:
                 self._lanes.count_lost(carried.take_over(lane))
                 if len(book.carried) > _MOST_CARRIED:
                     del book.carried[next(iter(book.carried))]
+            if book.idle:  # or else whoever asks for one name after the other fills our memory
+                del self.topics[book.name]
             self.report()
             self._changed.notify_all()
         logger.info("%s no longer reads %r: %s", lane.peer, lane.topic, why)
