@@ -459,7 +459,7 @@ def test_who_was_not_given_a_topic_is_told_so(shm: Path) -> None:
                     client.control.request("lanes")
                 with pytest.raises(InvalidRequestError):
                     client.control.request("subscribe", {"topic": "a\0b"})
-        assert feed.topics == ("frames",)
+                assert feed.topics == ("frames",)
 
 
 def test_topics_that_were_only_asked_for_are_forgotten(shm: Path) -> None:
