@@ -445,21 +445,23 @@ def test_a_topic_that_is_asked_for_while_the_welcome_comes_is_asked_for_once(shm
                 assert reader.name not in gone
 
 
-def test_who_was_not_given_a_topic_is_told_so(shm: Path) -> None:
-    with serve_in_thread(insecure=True) as server, Feed(server, directory=shm) as feed:
-        # an insecure server grants every topic, so ask for something that is none
-        with ZMQClient(server.endpoint, token="") as client:
-            client.connect()
-            with FeedReader(client, directory=shm) as reader:
-                reader.subscribe("frames")
-                assert reader.wait_subscribed("frames")
-                with pytest.raises(ValueError, match="read already"):
-                    reader.subscribe("frames")
-                with pytest.raises(ForbiddenError, match="service:inspect"):
-                    client.control.request("lanes")
-                with pytest.raises(InvalidRequestError):
-                    client.control.request("subscribe", {"topic": "a\0b"})
-                assert feed.topics == ("frames",)
+def test_on_an_open_server_everybody_may_read_and_nobody_inspects(shm: Path) -> None:
+    with (
+        serve_in_thread(insecure=True) as server,
+        Feed(server, directory=shm) as feed,
+        ZMQClient(server.endpoint, token="") as client,
+        FeedReader(client, directory=shm) as reader,
+    ):
+        client.connect()
+        reader.subscribe("frames")
+        assert reader.wait_subscribed("frames")
+        with pytest.raises(ValueError, match="read already"):
+            reader.subscribe("frames")
+        with pytest.raises(ForbiddenError, match="service:inspect"):
+            client.control.request("lanes")
+        with pytest.raises(InvalidRequestError):
+            client.control.request("subscribe", {"topic": "a\0b"})
+        assert feed.topics == ("frames",)
 
 
 def test_topics_that_were_only_asked_for_are_forgotten(shm: Path) -> None:
