@@ -276,13 +276,13 @@ def test_an_idle_proxy_sleeps(proxy: FaultProxy) -> None:
     with connect(proxy) as client:
         say(client, b"before")
         turns = []
-        select = proxy._selector.select
+        select = proxy._switch._selector.select
 
         def count(timeout: float | None) -> object:
             turns.append(timeout)
             return select(timeout)
 
-        proxy._selector.select = count  # type: ignore[method-assign, assignment]  # only counts
+        proxy._switch._selector.select = count  # type: ignore[method-assign, assignment]  # only counts
         proxy.pause()
         client.sendall(b"held back")
         client.settimeout(0.2)
