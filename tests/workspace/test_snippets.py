@@ -150,9 +150,11 @@ def test_pipeline_of_page_is_read_by_the_evaluator(snippet: Snippet, finished: P
     assert plan.wells == ("B02", "B03")
 
 
+@pytest.mark.req("003.17")
 def test_pages_have_snippets() -> None:
     assert {snippet.page.name for snippet in SNIPPETS} >= {
         "README.md",
         "tutorial.md",
         "pipelines.md",
+        "remote-objects.md",
     }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import json
 import threading
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zmqruntime import (
     ControlTimeout,
@@ -433,6 +436,30 @@ def test_only_what_may_be_called_is_told(server: RouterServer, client: RouterCli
     assert exposed["objects"]["it"]["gain"] == {"kind": "value", "return_type": ""}
     assert exposed["objects"]["it"]["image"] == {"kind": "function", "return_type": "memoryview"}
     assert exposed["named_calls"] == {"usual": {"obj": "it", "attr": "give"}}
+
+
+words = st.text(max_size=5) | st.sampled_from(["it", "gain", "echo", "usual", "msgpack", "json"])
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=8,
+)
+fields = ["obj", "attr", "name", "args", "kwargs", "buffers", "encoding"]
+
+
+@pytest.mark.req("F.1")
+@given(
+    st.dictionaries(st.sampled_from(fields), anything),
+    st.lists(st.binary(max_size=8), max_size=2),
+)
+def test_whatever_is_asked_is_answered_or_refused(
+    body: dict[str, Any], frames: list[bytes]
+) -> None:
+    asked = desk()
+    for handler in (asked.on_call, asked.on_call_named):
+        request = Request(type="call", body=body, attachments=tuple(frames))
+        with contextlib.suppress(RequestError):
+            handler(request, peer("call:*"))
 
 
 # other programs

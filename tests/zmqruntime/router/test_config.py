@@ -146,6 +146,11 @@ def test_what_has_no_name_cannot_be_written_down() -> None:
         server.get_stream_fn("s", encoding=shout)
         with pytest.raises(ExposeError, match="no name"):
             server.to_config()
+        server.remove_stream("s")
+        server.expose("camera", Camera(), ["snap"])
+        server.add_named_call("odd", "camera", "snap", [object()])
+        with pytest.raises(ExposeError, match="not plain"):
+            server.to_config()
 
 
 plain = st.recursive(

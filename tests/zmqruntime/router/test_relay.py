@@ -205,6 +205,25 @@ def test_a_stream_passes_through_eight_servers_and_no_more() -> None:
         assert "8" in stands(servers[8], "s", "refused")["reason"]
 
 
+def test_relays_that_were_added_before_the_start_look_for_their_sources_then(
+    server: RouterServer, connect: Connect
+) -> None:
+    server.get_stream_fn("s")("value")
+    second = RouterServer(free_endpoint())
+    second.add_zmq_stream("s", server.endpoint)
+    assert second.get_stream_configurations()["zmq_streams"]["s"]["state"] == "waiting"
+    second.start()
+    second.start()
+    client = connect(second)
+    client.configure_stream("s")
+    assert next_of(client, "s") == "value"
+    second.stop()
+    second.stop()
+    third = RouterServer(free_endpoint())
+    third.add_zmq_stream("s", server.endpoint)
+    third.stop()
+
+
 def test_a_relay_waits_for_its_source_and_follows_it_through_a_restart(
     server: RouterServer, connect: Connect
 ) -> None:
@@ -283,7 +302,10 @@ def test_a_relay_shows_its_key_and_what_it_may_not_read_is_not_passed_on(
             client.get_stream("half b")
 
 
-@pytest.mark.parametrize("address", ["", "camera", "udp://127.0.0.1:1", "tcp://", "inproc://x"])
+@pytest.mark.parametrize(
+    "address",
+    ["", "camera", "udp://127.0.0.1:1", "tcp://", "inproc://x", f"ipc://{'x' * 200}"],
+)
 def test_what_is_no_address_is_refused(server: RouterServer, address: str) -> None:
     with pytest.raises(ExposeError):
         server.add_zmq_stream("camera", address)

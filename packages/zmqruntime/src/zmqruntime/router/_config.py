@@ -158,7 +158,8 @@ def write_config(
     Raises
     ------
     ExposeError
-        If a stream calls a function, or writes with one, that has no name.
+        If a stream calls a function, or writes with one, that has no name, or a named call has
+        arguments that are not plain.
     """
     attributes: dict[str, list[Exposed]] = {}
     for entry in exposed:
@@ -182,7 +183,10 @@ def write_config(
         manual_streams={stream.name: ManualConfig(encoding=_encoding(stream)) for stream in manual},
         zmq_streams={relay.name: relay.config() for relay in relays},
     )
-    plain: dict[str, Any] = msgspec.to_builtins(whole)
+    try:
+        plain: dict[str, Any] = msgspec.to_builtins(whole)
+    except TypeError as error:
+        raise ExposeError(f"a named call has arguments that are not plain: {error}") from error
     for kind in ("periodic_streams", "zmq_streams"):
         for name, part in plain[kind].items():
             plain[kind][name] = {key: each for key, each in part.items() if each is not None}

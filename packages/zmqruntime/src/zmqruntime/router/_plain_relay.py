@@ -85,6 +85,15 @@ class PlainRelay:
         self._counters: Counter[str] = Counter()
         self._enabled = enabled
         self._socket: zmq.Socket[bytes] | None = None
+
+    def start(self) -> None:
+        """Connect to the source, which need not be there yet.
+
+        Raises
+        ------
+        ExposeError
+            If the address cannot be connected to.
+        """
         self._loop.submit(self._open).result()
 
     @property
@@ -142,9 +151,9 @@ class PlainRelay:
             if self._enabled:
                 socket.subscribe(self.topic.encode())
             socket.connect(self.address)
-        except BaseException:
+        except zmq.ZMQError as error:
             socket.close(linger=0)
-            raise
+            raise ExposeError(f"cannot connect to {self.address}: {error.strerror}") from error
         self._socket = socket
         self._loop.register(socket, self._on_readable)
 
@@ -155,9 +164,9 @@ class PlainRelay:
             self._socket = None
 
     def _set_enabled(self, enabled: bool) -> None:
-        if self._socket is None or enabled == self._enabled:
+        changed, self._enabled = enabled != self._enabled, enabled
+        if self._socket is None or not changed:
             return
-        self._enabled = enabled
         if enabled:
             self._socket.subscribe(self.topic.encode())
         else:

@@ -110,6 +110,9 @@ class RouterRelay:
         self._client.on_welcome(lambda _welcome: self._on_connection(""))
         self._client.on_lost(self._on_connection)
         self._thread = threading.Thread(target=self._run, name=f"relay-{name}"[:64], daemon=True)
+
+    def start(self) -> None:
+        """Look for the source from now on."""
         self._thread.start()
 
     @property
@@ -136,7 +139,9 @@ class RouterRelay:
         with self._lock:
             self._closed = True
             self._alert()
-        if threading.current_thread() is not self._thread:
+        if self._thread.ident is None:
+            self._end()
+        elif threading.current_thread() is not self._thread:
             self._thread.join()
 
     def describe(self) -> dict[str, Any]:
@@ -198,10 +203,13 @@ class RouterRelay:
             if not self._closed:
                 self._refuse(f"the connection was closed here: {error}")
         finally:
-            if self._owns_client:
-                self._client.close()
-            with self._lock:
-                self._wake.close()
+            self._end()
+
+    def _end(self) -> None:
+        if self._owns_client:
+            self._client.close()
+        with self._lock:
+            self._wake.close()
 
     def _relay(self, reader: FeedReader) -> None:
         poller = select.poll()

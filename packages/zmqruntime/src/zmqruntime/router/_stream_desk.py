@@ -29,6 +29,9 @@ class Relayed(Protocol):
 
     name: str
 
+    def start(self) -> None:
+        """Look for the source from now on."""
+
     def set_enabled(self, *, enabled: bool) -> None:
         """Pass on what comes, or do not; nothing changes if it is so already."""
 
@@ -70,11 +73,15 @@ class StreamDesk:
         self._started = False
 
     def start(self) -> None:
-        """Begin to call functions."""
+        """Begin to call functions and to look for sources; twice is harmless."""
         with self._lock:
+            if self._started:
+                return
             self._started = True
             for stream in self._periodic.values():
                 self._schedule(stream)
+            for relay in self._relayed.values():
+                relay.start()
 
     def close(self) -> None:
         """Call no more functions and let go of all relays; twice is harmless."""
@@ -145,6 +152,8 @@ class StreamDesk:
         """
         with self._lock:
             self.check_free(relay.name)
+            if self._started:
+                relay.start()
             self._relayed[relay.name] = relay
 
     def has_manual(self, stream: ManualStream) -> bool:
