@@ -85,6 +85,13 @@ def test_who_waits_is_woken_by_data_by_an_alarm_and_by_the_end(
     assert waiting.result() == found
 
 
+def test_an_alarm_before_the_wait_is_not_missed() -> None:
+    box, _ = inbox(Storage.QUEUE)
+    seen = box.alarms
+    box.alarm()
+    assert box.wait(None, alarms=seen) is None
+
+
 def test_what_comes_after_the_end_is_given_back() -> None:
     box, dropped = inbox(Storage.QUEUE)
     box.put(1, epoch="e", sequence=1)

@@ -517,8 +517,20 @@ def test_who_waits_for_a_stream_is_woken_when_the_client_is_closed(
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.get_stream, "s", True, SOON)
         client.close()
-        with pytest.raises((StreamEmpty, UnknownStreamError)):
+        with pytest.raises(UnknownStreamError):
             waiting.result(SOON)
+
+
+def test_who_waits_for_a_stream_that_is_configured_anew_goes_on_waiting(
+    server: RouterServer, client: RouterClient
+) -> None:
+    send = server.get_stream_fn("s")
+    client.configure_stream("s")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.get_stream, "s", True, SOON)
+        client.configure_stream("s", "queue")
+        send("value")
+        assert waiting.result(SOON)[1] == "value"
 
 
 @pytest.mark.req("003.12")

@@ -77,7 +77,8 @@ class Inbox(Generic[T]):
         self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
         self._changed = threading.Condition()
         self._closed = False
-        self._alarms = 0
+        self.alarms = 0
+        """How often `alarm` was called."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -128,13 +129,16 @@ class Inbox(Generic[T]):
         with self._changed:
             return self._entries.popleft()[2] if self._entries else None
 
-    def wait(self, timeout: float | None) -> T | None:
+    def wait(self, timeout: float | None, *, alarms: int | None = None) -> T | None:
         """Take the oldest out, and wait for it.
 
         Parameters
         ----------
         timeout
             Longest wait in seconds; None waits for ever.
+        alarms
+            `alarms` as it was before the caller looked at what else may have changed, so that
+            no alarm in between is missed; None is now.
 
         Returns
         -------
@@ -142,16 +146,16 @@ class Inbox(Generic[T]):
             None if nothing came in time, or `alarm` or `close` was called meanwhile.
         """
         with self._changed:
-            alarms = self._alarms
+            seen = self.alarms if alarms is None else alarms
             self._changed.wait_for(
-                lambda: bool(self._entries) or self._closed or self._alarms != alarms, timeout
+                lambda: bool(self._entries) or self._closed or self.alarms != seen, timeout
             )
             return self._entries.popleft()[2] if self._entries else None
 
     def alarm(self) -> None:
         """Wake everybody who waits, although nothing came."""
         with self._changed:
-            self._alarms += 1
+            self.alarms += 1
             self._changed.notify_all()
 
     def take_gaps(self) -> list[Gap]:

@@ -158,6 +158,8 @@ class StreamReceiver:
             received = followed.inbox.take()
             if received is None and block:
                 received = self._await(name, followed.inbox, deadline)
+            if received is None and followed.inbox.closed:
+                continue  # forgotten, or configured anew: looking again tells which
             if received is None:
                 self._check_allowed(name)
                 raise StreamEmpty(
@@ -203,6 +205,9 @@ class StreamReceiver:
         lost_since: Deadline | None = None
         known = self._connection.connected
         while True:
+            alarms = inbox.alarms
+            if inbox.closed:
+                return None
             self._check_allowed(name)
             if self._connection.connected:
                 known, lost_since = True, None
@@ -217,10 +222,10 @@ class StreamReceiver:
                         f"{self._connection.endpoint} is not there, so nothing of stream {name!r} "
                         "can come: is the service running?"
                     )
-            if (deadline is not None and deadline.expired) or inbox.closed:
+            if deadline is not None and deadline.expired:
                 return None
             waits = [each.remaining() for each in (deadline, lost_since) if each is not None]
-            received = inbox.wait(min(waits, default=None))
+            received = inbox.wait(min(waits, default=None), alarms=alarms)
             if received is not None:
                 return received
 
