@@ -1,4 +1,4 @@
-"""``hatch run bench:transport``: control and data channels, each against its limit."""
+"""``hatch run bench:transport``: both channels and jobs, each against its limit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 
 import transport_control
 import transport_data
+import transport_jobs
 from _rows import print_rows
 
 
@@ -18,9 +19,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print a JSON list of rows")
     parser.add_argument("--repeats", type=int, default=5, help="medians of so many runs")
-    parser.add_argument("--only", choices=["control", "data"], help="one of the parts")
+    parser.add_argument("--only", choices=["control", "data", "jobs"], help="one of the parts")
     arguments = parser.parse_args()
-    parts = {"control": transport_control.rows, "data": transport_data.rows}
+    parts = {
+        "control": transport_control.rows,
+        "data": transport_data.rows,
+        "jobs": transport_jobs.rows,
+    }
     with tempfile.TemporaryDirectory(prefix="zr-bench-") as folder:
         for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
             os.environ[name] = folder  # locks, keys and logs of this run go with it
