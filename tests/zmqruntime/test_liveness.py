@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from zmqruntime import Liveness, LivenessState, Work, ZMQClient, start_service
 from zmqruntime._liveness import LivenessMachine
-from zmqruntime.testing import FakeClock, free_endpoint, serve_in_thread
+from zmqruntime.testing import FakeClock, free_endpoint, proxy_endpoint, serve_in_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -280,6 +280,22 @@ def test_a_killed_service_is_lost_before_any_heartbeat_is_missed(tmp_path: Path)
         began = time.monotonic()
         wait_for(told, "lost")
         assert time.monotonic() - began < HEARTBEATS_S / 3
+
+
+@pytest.mark.req("B.7")
+def test_a_service_behind_a_link_that_swallows_everything_is_unresponsive() -> None:
+    with (
+        serve_in_thread() as server,
+        proxy_endpoint(server.endpoint) as proxy,
+        ZMQClient(proxy.endpoint) as client,
+    ):
+        told = verdicts(client)
+        client.connect(SOON)
+        wait_for(told, "idle")
+        proxy.swallow()
+        wait_for(told, "unresponsive")
+        proxy.heal()
+        wait_for(told, "idle")
 
 
 def test_nobody_is_asked_before_somebody_wants_to_know() -> None:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zmqruntime import Subscriber, Work, ZMQServer, start_service
+from zmqruntime import (
+    Deadline,
+    Feed,
+    FeedReader,
+    Subscriber,
+    Work,
+    ZMQClient,
+    ZMQServer,
+    start_service,
+)
 from zmqruntime._cli import main
 from zmqruntime._cli._table import ago, clean, table
 from zmqruntime.security import KeyFolder
@@ -194,6 +203,41 @@ def test_a_server_with_keys_is_reached_with_the_keys_of_the_folder(
             status, _, err = run(capsys, "trace", target, "--once")
         assert status == 1
         assert "service:inspect" in err or "no streams" in err
+
+
+def test_streams_are_shown_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = bytes(100_000)
+    with (
+        serve_in_thread(app="engine") as server,
+        Feed(server) as feed,
+        ZMQClient(server.endpoint) as client,
+    ):
+        client.connect(SOON)
+        target = str(server.endpoint)
+        assert run(capsys, "trace", target, "--once")[1] == (
+            "nobody takes part in a stream at the moment\n"
+        )
+        with FeedReader(client) as reader:
+            reader.subscribe("frames")
+            deadline = Deadline(SOON)
+            while not reader.wait(0.05):  # what is published before it takes part it does not get
+                assert not deadline.expired
+                feed.publish("frames", b"", [frame], key="1", timeout=SOON)
+            status, out, _ = run(capsys, "trace", target, "--once")
+            assert status == 0
+            assert out.splitlines()[0].split()[:4] == ["TOPIC", "PEER", "DIR", "MODE"]
+            assert out.splitlines()[1].startswith("frames ")
+            (lane,) = as_json(capsys, "trace", target, "--once")["lanes"]
+            assert (lane["topic"], lane["direction"]) == ("frames", "out")
+            assert lane["sent"] >= 1
+            command = ["trace", target, "--json", "--every", "0.1"]
+            words = [sys.executable, "-m", "zmqruntime", *command]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as traced:
+                assert traced.stdout is not None
+                looks = [json.loads(traced.stdout.readline()) for _ in range(3)]
+                traced.send_signal(signal.SIGINT)
+                assert traced.wait(SOON) == 130
+            assert all(look["lanes"] for look in looks)
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
