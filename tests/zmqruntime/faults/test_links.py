@@ -24,7 +24,8 @@ from zmqruntime import (
     ZMQClient,
     ZMQServer,
 )
-from zmqruntime.testing import proxy_endpoint, serve_in_thread
+from zmqruntime.security import ClientKeys, KeyFolder, KeyPair
+from zmqruntime.testing import free_endpoint, proxy_endpoint, serve_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     Rounds = Callable[[int, int], int]
 
 SOON = 20.0  # seconds; far more than any of this takes
+
+
+@pytest.fixture(autouse=True)
+def state_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep audit logs and keys of a test to itself."""
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
 
 
 @pytest.fixture
@@ -308,3 +316,52 @@ def test_each_failure_of_a_link_names_the_peer(stack: ExitStack, shm: Path) -> N
     assert name in publisher.state.detail
     (gap,) = publisher.gaps or (None,)
     assert gap is None or isinstance(gap, Gap)
+
+
+@pytest.mark.req("002.18")
+@pytest.mark.req("F.35")
+@pytest.mark.req("G.5")
+def test_an_encrypted_stream_over_a_slow_link_shows_the_newest_and_lags_by_little(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    """Thirty times what the link carries is offered; what is shown is among the last offered."""
+    keys = KeyFolder(tmp_path / "keys")
+    pair = KeyPair.make("viewer")
+    keys.authorize(pair.public, name="viewer", role="operator")
+    server = ZMQServer("camera", free_endpoint(), bind_address="127.0.0.1", keys=keys)
+    stack.enter_context(server)
+    feed = stack.enter_context(Feed(server))
+    proxy = stack.enter_context(proxy_endpoint(server.endpoint, buffer_bytes=16 << 10))
+    client = stack.enter_context(
+        ZMQClient(proxy.endpoint, keys=ClientKeys(pair, keys.server_pair().public))
+    )
+    client.connect(SOON)
+    reader = stack.enter_context(FeedReader(client, use_shared_memory=False))
+    reader.subscribe("frames", "latest", credit=Credit(messages=2, nbytes=1 << 20))
+    assert reader.wait_subscribed("frames", SOON)
+    frame = bytes(40_000)
+    proxy.data.limit(len(frame) * 10)
+    offered = encoded = 0
+    shown: list[int] = []
+    behind: list[int] = []
+
+    def encode() -> tuple[bytes, list[bytes]]:
+        nonlocal encoded
+        encoded += 1
+        return b"", [frame]
+
+    pause = threading.Event()
+    while len(shown) < 20:
+        offered += 1
+        feed.offer("frames", encode, key=str(offered))
+        pause.wait(1 / 300)
+        for entry in reader.receive():
+            if isinstance(entry, Item):
+                shown.append(int(entry.key))
+                behind.append(offered - shown[-1])
+                entry.lease.release()
+    assert shown == sorted(shown)
+    assert encoded < offered / 4  # what would be dropped is not encoded
+    # two are under way and one waits: no more than four times what one takes, at any time
+    assert max(behind[5:]) <= 4 * offered / len(shown) + 4
+    assert min(behind[-5:]) <= 2 * max(behind[5:10]) + 4  # and it does not grow
