@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
 import time
@@ -32,7 +33,7 @@ from zmqruntime.execution import (
     Settings,
     ZMQExecutionClient,
 )
-from zmqruntime.testing import free_endpoint
+from zmqruntime.testing import free_endpoint, write_finished_jobs
 
 if TYPE_CHECKING:
     from tests.zmqruntime.execution.conftest import Served
@@ -414,6 +415,65 @@ def test_waiting_has_an_end_of_its_own(served: Served, fifo: Path) -> None:
         list(client.events(job, timeout=0.1))
     fifo.write_text("go")
     client.wait(job, SOON)
+
+
+@pytest.mark.req("G.11")
+def test_a_status_takes_as_long_among_twenty_thousand_jobs_as_among_none(tmp_path: Path) -> None:
+    medians = []
+    for count in (0, 20_000):
+        path = tmp_path / f"{count}.db"
+        write_finished_jobs(path, count)
+        server = ExecutionServer(
+            ZMQServer("execution", free_endpoint()),
+            journal=path,
+            functions={"echo": "job_functions:echo"},
+            history=History(jobs=20_000),
+        )
+        with server, ZMQExecutionClient(server.server.endpoint) as client:
+            assert client.connect(), client.last_error
+            assert client.server_status()["counts"]["completed"] == count
+            times = []
+            for _ in range(100):
+                began = time.perf_counter()
+                client.server_status()
+                times.append(time.perf_counter() - began)
+            medians.append(sorted(times)[50])
+            reply = client.client.control.request("list", {})
+            assert len(reply["jobs"]) == min(count, 50), "one page"
+    assert medians[1] < 3 * medians[0]
+
+
+@pytest.mark.req("002.16", "000.9")
+def test_a_plain_sub_socket_hears_of_jobs_in_json(tmp_path: Path) -> None:
+    server = ExecutionServer(
+        ZMQServer("execution", free_endpoint()),
+        journal=tmp_path / "jobs.db",
+        functions={"storm": "job_functions:storm"},
+        broadcast=True,
+    )
+    with (
+        server,
+        ZMQExecutionClient(server.server.endpoint) as client,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as socket,
+    ):
+        assert client.connect(), client.last_error
+        socket.connect(f"tcp://127.0.0.1:{server.server.ports.data}")
+        socket.subscribe(b"execution\0")
+        first = {client.submit("storm", 10)}
+        while not socket.poll(100):  # nobody says when a plain subscription has come
+            first.add(client.submit("storm", 10))
+        job = client.submit("storm", 5000)
+        heard: list[dict[str, Any]] = []
+        while not heard or heard[-1]["record"]["state"] != "completed":
+            assert socket.poll(20_000)
+            news = json.loads(socket.recv_multipart()[2])
+            if news["record"]["id"] == job:
+                heard.append(news)
+        assert {news["event"]["kind"] for news in heard} == {"state", "progress"}
+        assert heard[-1]["event"]["state"] == "completed"
+        for each in first:
+            client.wait(each, SOON)
 
 
 @pytest.mark.req("002.16")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zmqruntime.execution._client import ZMQExecutionClient
+from zmqruntime.execution._client import JobStatus, ZMQExecutionClient
 from zmqruntime.execution._context import JobContext
 from zmqruntime.execution._errors import (
     JobCancelledError,
@@ -19,9 +19,9 @@ from zmqruntime.execution._errors import (
     ServerLost,
 )
 from zmqruntime.execution._journal import History
-from zmqruntime.execution._queue import Settings
 from zmqruntime.execution._record import JobEvent, JobRecord, UnitOutcome
 from zmqruntime.execution._server import ExecutionServer
+from zmqruntime.execution._settings import Settings
 from zmqruntime.execution._status import ExecutionStatus
 from zmqruntime.execution._watch import Watch
 
@@ -36,6 +36,7 @@ __all__ = [
     "JobFailedError",
     "JobLostError",
     "JobRecord",
+    "JobStatus",
     "JobStopped",
     "JobUnfinishedError",
     "JournalCorruptError",

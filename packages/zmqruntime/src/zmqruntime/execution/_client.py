@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-import threading
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zmqruntime._connect import ZMQServiceManager
-from zmqruntime._errors import (
-    ControlTimeout,
-    ForbiddenError,
-    LoopStoppedError,
-    NotFoundError,
-    PeerLostError,
-    RequestError,
-    ServiceStartError,
-    ZmqRuntimeError,
-)
 from zmqruntime._handshake import Work
-from zmqruntime._polling import Backoff, Deadline
+from zmqruntime._polling import Deadline
 from zmqruntime.execution._errors import (
     JobCancelledError,
     JobFailedError,
     JobLostError,
-    JobUnfinishedError,
     ServerLost,
 )
+from zmqruntime.execution._following import Following
 from zmqruntime.execution._record import JobEvent, JobRecord, UnitOutcome
+from zmqruntime.execution._reviving import RevivingManager
 from zmqruntime.execution._status import ExecutionStatus
 from zmqruntime.execution._watch import Mailbox, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
     from pathlib import Path
 
-    from zmqruntime._client import ZMQClient
     from zmqruntime._endpoints import Endpoint
-    from zmqruntime._messages import Reply
+    from zmqruntime.execution._following import Followed
 
 __all__ = ["JobStatus", "ZMQExecutionClient"]
-
-logger = logging.getLogger(__name__)
-
-_NO_EVENTS = 2**53
-_FOLLOW_S = 30.0
-_ATTACH_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,31 +51,7 @@ class JobStatus:
     work: Work
 
 
-@dataclass(slots=True)
-class _Followed:
-    """A job of which this client wants to hear."""
-
-    record: JobRecord | None = None
-    error: RequestError | None = None
-    watches: list[Watch] = field(default_factory=list)
-    mailboxes: list[Mailbox] = field(default_factory=list)
-    waiting: int = 0
-
-    @property
-    def over(self) -> bool:
-        return self.record is not None and self.record.state.terminal
-
-    @property
-    def wanted(self) -> bool:
-        return bool(self.waiting or self.watches or self.mailboxes)
-
-    @property
-    def after(self) -> int:
-        boxes = [*self.mailboxes, *(watch.mailbox for watch in self.watches)]
-        return min((box.seen for box in boxes), default=_NO_EVENTS)
-
-
-class ZMQExecutionClient(ZMQServiceManager):
+class ZMQExecutionClient(RevivingManager):
     """Submits jobs to an `ExecutionServer`, and learns what becomes of them.
 
     Parameters
@@ -147,15 +102,9 @@ class ZMQExecutionClient(ZMQServiceManager):
             env=env,
             client_app=client_app,
             token=token,
+            patience=patience,
         )
-        self.patience = patience
-        self._changed = threading.Condition()  # guards what follows
-        self._followed: dict[str, _Followed] = {}
-        self._lost_since: float | None = None
-        self._lost_reason = ""
-        self._seen = 0
-        self._asking = 0
-        self._used = False  # between the first connect() and close()
+        self._following = Following(self._changed, lambda: self._client, self._left)
 
     def submit(
         self,
@@ -364,18 +313,17 @@ class ZMQExecutionClient(ZMQServiceManager):
         deadline = Deadline(timeout) if timeout is not None else None
         patience = self.patience if patience is None else patience
         with self._changed:
-            followed = self._followed.setdefault(job, _Followed())
+            followed = self._following.want(job)
             followed.waiting += 1
         try:
-            self._send_follow(job)
-            while not self._wait_until(
+            self._following.ask(job)
+            self._wait_for(
                 lambda: followed.over, job, followed, deadline=deadline, patience=patience
-            ):
-                self._bring_back(patience)
+            )
         finally:
             with self._changed:
                 followed.waiting -= 1
-                self._drop_if_unwanted(job)
+                self._following.drop_if_unwanted(job)
         assert followed.record is not None
         return followed.record
 
@@ -491,10 +439,10 @@ class ZMQExecutionClient(ZMQServiceManager):
         Watch
             To be waited for, or closed.
         """
-        watch = Watch(job, callback, after=after, on_close=self._forget_watch)
+        watch = Watch(job, callback, after=after, on_close=self._following.forget_watch)
         with self._changed:
-            self._followed.setdefault(job, _Followed()).watches.append(watch)
-        self._send_follow(job)
+            self._following.want(job).watches.append(watch)
+        self._following.ask(job)
         return watch
 
     def events(
@@ -535,278 +483,69 @@ class ZMQExecutionClient(ZMQServiceManager):
             following = answer["next"]
         mailbox = Mailbox(after=after)
         with self._changed:
-            followed = self._followed.setdefault(job, _Followed())
+            followed = self._following.want(job)
             followed.mailboxes.append(mailbox)
         try:
-            self._send_follow(job)
-            yield from self._live_events(job, followed, mailbox, timeout)
+            self._following.ask(job)
+            while True:
+                self._wait_for(
+                    lambda: mailbox.ready,
+                    job,
+                    followed,
+                    deadline=None if timeout is None else Deadline(timeout),
+                    patience=self.patience,
+                )
+                events = mailbox.take()
+                if events is None:
+                    return
+                yield from events
         finally:
             with self._changed:
                 followed.mailboxes.remove(mailbox)
-                self._drop_if_unwanted(job)
+                self._following.drop_if_unwanted(job)
 
     def close(self) -> None:
         """Disconnect, as `ZMQServiceManager.close` does; watches end, jobs go on."""
-        with self._changed:
-            watches = [watch for each in self._followed.values() for watch in each.watches]
-        for watch in watches:
+        for watch in self._following.watches():
             watch.close()
-        self._used = False
         super().close()
 
-    # -- the connection ---------------------------------------------------------------------
+    def _welcomed(self) -> None:
+        super()._welcomed()
+        self._following.welcomed()
 
     def _connect_to_service(self, timeout: float) -> None:
-        # a server that was killed a moment ago may still look alive: look again soon
-        super()._connect_to_service(min(timeout, _ATTACH_S) if self._used else timeout)
-        self._used = True
+        super()._connect_to_service(timeout)
         client = self.client
-        client.control.on_push("execution", lambda body: self._on_news(client, body))
-        client.on_welcome(lambda _: self._on_welcome())
-        client.on_lost(self._on_lost)
-        self._on_welcome()
-        if not client.connected:
-            self._on_lost("the connection broke")
+        client.control.on_push("execution", lambda body: self._following.hear(client, body))
+        self._following.welcomed()  # what was told before that was not heard
 
-    def _on_welcome(self) -> None:
-        with self._changed:
-            self._lost_since = None
-            self._seen = 0
-            wanted = [job for job, followed in self._followed.items() if not followed.over]
-            self._changed.notify_all()
-        for job in wanted:
-            self._send_follow(job)
-
-    def _on_lost(self, reason: str) -> None:
-        with self._changed:
-            if self._lost_since is None:
-                self._lost_since = time.monotonic()
-            self._lost_reason = reason
-            self._changed.notify_all()
-            restart = self.command is not None and self._asking > 0
-        if restart:
-            # who asks waits for an answer; this thread is the loop of a connection that is replaced
-            threading.Thread(
-                target=self._bring_back, args=(self.patience,), name="bring-back", daemon=True
-            ).start()
-
-    def _bring_back(self, patience: float) -> None:
-        """Start the server again, where we can; else leave it to whoever does."""
-        if self.command is None or not self._used:
-            return
-        with self._changed:
-            if self._lost_since is None and not self.is_connected():
-                self._lost_since = time.monotonic()
-                self._lost_reason = "the connection broke"
-            since = self._lost_since
-        if since is None:
-            return
-        waits = Backoff(first=0.05, longest=8.0)
-        while self._used and not self.is_connected():
-            left = since + patience - time.monotonic()
-            if left <= 0:
-                return
-            try:
-                self.connect_or_raise(left)
-            except ServiceStartError as error:
-                logger.warning("%s", error)
-                with self._changed:
-                    self._changed.wait(min(waits.next(), max(0.0, left)))
-
-    def _await_connection(self, deadline: Deadline) -> ZMQClient:
-        """Wait for a connection, and start the server again where we can."""
-        if not self._used:
-            return self.client  # raises, because nobody called connect()
-        while not (self.is_connected() or deadline.expired):
-            left = deadline.remaining()
-            with self._changed:
-                # the loss is noticed before those who are told of it have been
-                self._changed.wait_for(self.is_connected, left if self.command is None else 0.05)
-            self._bring_back(left)
-        client = self._client
-        if client is None:
-            raise ControlTimeout(
-                f"{self.app} at {self.endpoint} could not be started again: {self.last_error}"
-            )
-        return client
-
-    def _ask(self, type_: str, body: dict[str, Any], *, timeout: float) -> dict[str, Any]:
-        """Ask, and again when the server was lost meanwhile: no request here does harm twice."""
-        deadline = Deadline(timeout)
-        with self._changed:
-            self._asking += 1
-        try:
-            while True:
-                client = self._await_connection(deadline)
-                try:
-                    return client.control.request(
-                        type_, body, timeout=max(0.001, deadline.remaining())
-                    )
-                except PeerLostError:
-                    if deadline.expired:
-                        raise
-                except LoopStoppedError:
-                    if client is self._client or not self._used or deadline.expired:
-                        raise  # closed here, and not to be replaced by another connection
-                except ForbiddenError as error:
-                    # a server that was started again has a new token, which the next hello shows
-                    if error.code != "unauthenticated" or deadline.expired:
-                        raise
-                    with self._changed:
-                        self._changed.wait(min(0.05, deadline.remaining()))
-        finally:
-            with self._changed:
-                self._asking -= 1
-
-    # -- what is followed -----------------------------------------------------------------------
-
-    def _send_follow(self, job: str) -> None:
-        """Ask to be told of a job; without a connection, the next welcome does it."""
-        with self._changed:
-            followed = self._followed.get(job)
-            if followed is None:
-                return
-            after = followed.after
-        client = self._client
-        if client is None or not client.connected:
-            return
-        try:
-            future = client.control.request_nowait(
-                "follow", {"id": job, "after": after}, timeout=_FOLLOW_S
-            )
-        except ZmqRuntimeError:
-            return  # closed, or being replaced: its successor says hello
-        future.add_done_callback(lambda done: self._on_followed(client, job, done))
-
-    def _on_followed(self, client: ZMQClient, job: str, done: Future[Reply]) -> None:
-        try:
-            record = _status_of(done.result().body).record
-        except NotFoundError as error:
-            with self._changed:
-                followed = self._followed.get(job)
-                if followed is not None:
-                    followed.error = error
-                    for box in (*followed.mailboxes, *(w.mailbox for w in followed.watches)):
-                        box.put((), over=True)
-                self._changed.notify_all()
-            return
-        except ControlTimeout:
-            if client is self._client:
-                self._send_follow(job)
-            return
-        except RequestError as error:
-            logger.info("cannot follow job %s yet: %s", job, error)
-            if error.retryable or error.code == "unauthenticated":
-                client.loop.call_later(0.1, lambda: self._send_follow(job))
-            return
-        except ZmqRuntimeError:
-            return  # lost; the next welcome follows again
-        with self._changed:
-            followed = self._followed.get(job)
-            if followed is not None and not followed.over:
-                # the events before the end are still to come; who only waits needs none of them
-                if not (record.state.terminal and followed.after != _NO_EVENTS):
-                    followed.record = record
-                self._changed.notify_all()
-
-    def _on_news(self, client: ZMQClient, body: dict[str, Any]) -> None:
-        """Take a message about jobs in; on the loop."""
-        n = body["n"]
-        client.control.notify("follow_ack", {"n": n})
-        with self._changed:
-            if n <= self._seen:
-                return  # sent twice, because our word of the first was late
-            self._seen = n
-            for news in body["jobs"]:
-                record = _record_of(news["record"])
-                followed = self._followed.get(record.id)
-                if followed is None:
-                    continue
-                over = news["whole"] and record.state.terminal
-                events = [msgspec.convert(event, JobEvent) for event in news["events"]]
-                for watch in followed.watches:
-                    watch.record = record if over else None
-                    watch.mailbox.put(events, over=over)
-                for mailbox in followed.mailboxes:
-                    mailbox.put(events, over=over)
-                if over or not record.state.terminal:
-                    followed.record = record
-                if over:
-                    followed.watches.clear()
-                    self._drop_if_unwanted(record.id)
-            self._changed.notify_all()
-
-    def _wait_until(
+    def _wait_for(
         self,
         ready: Callable[[], bool],
         job: str,
-        followed: _Followed,
+        followed: Followed,
         *,
         deadline: Deadline | None,
         patience: float,
-    ) -> bool:
-        """Wait for news of a job; False when the server is away and may be brought back."""
-        with self._changed:
-            while not ready():
-                if followed.error is not None:
-                    raise followed.error
-                waits = []
-                if deadline is not None:
-                    if deadline.expired:
-                        raise _unfinished(job, followed.record)
-                    waits.append(deadline.remaining())
-                if self._lost_since is not None:
-                    left = self._lost_since + patience - time.monotonic()
-                    if left <= 0:
-                        raise self._server_lost(job)
-                    if self.command is not None:
-                        return False
-                    waits.append(left)
-                self._changed.wait(min(waits, default=None))
-        return True
-
-    def _live_events(
-        self, job: str, followed: _Followed, mailbox: Mailbox, timeout: float | None
-    ) -> Iterator[JobEvent]:
-        while True:
-            deadline = None if timeout is None else Deadline(timeout)
-            while not self._wait_until(
-                lambda: mailbox.ready, job, followed, deadline=deadline, patience=self.patience
-            ):
-                self._bring_back(self.patience)
-            events = mailbox.take()
-            if events is None:
-                return
-            yield from events
-
-    def _forget_watch(self, watch: Watch) -> None:
-        with self._changed:
-            followed = self._followed.get(watch.id)
-            if followed is not None and watch in followed.watches:
-                followed.watches.remove(watch)
-                self._drop_if_unwanted(watch.id)
-
-    def _drop_if_unwanted(self, job: str) -> None:
-        """Follow a job no longer when nobody here wants to hear of it; under the lock."""
-        followed = self._followed.get(job)
-        if followed is None or followed.wanted:
-            return
-        del self._followed[job]
-        client = self._client
-        if client is not None and client.connected and not followed.over:
-            client.control.notify("unfollow", {"id": job})
-
-    def _server_lost(self, job: str) -> ServerLost:
-        return ServerLost(
-            f"{self.app} at {self.endpoint} is gone ({self._lost_reason}) and did not come back; "
-            f"what became of job {job} is in its journal, and is told when it is started again"
-        )
-
-
-def _unfinished(job: str, record: JobRecord | None) -> JobUnfinishedError:
-    known = record or JobRecord(id=job, seq=0, kind="", state=ExecutionStatus.QUEUED)
-    what = "nothing is known of it yet" if record is None else f"it is {record.state}"
-    return JobUnfinishedError(f"job {job} is not over: {what}", record=known)
+    ) -> None:
+        """Wait for news of a job, and bring the server back meanwhile where we can."""
+        stay = self.command is None
+        while not self._following.wait_until(
+            ready, job, followed, deadline=deadline, patience=patience, stay=stay
+        ):
+            left = self._left(patience)
+            if left is None:
+                continue
+            if left <= 0:
+                raise ServerLost(
+                    f"{self.app} at {self.endpoint} is gone ({self._lost_reason}) and did not "
+                    f"come back; what became of job {job} is in its journal, and is told when it "
+                    "is started again"
+                )
+            if deadline is not None:
+                left = min(left, deadline.remaining())
+            self._bring_back(Deadline(left))
 
 
 def _record_of(body: object) -> JobRecord:

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
-from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
-from zmqruntime._errors import (
-    BusyError,
-    ConflictError,
-    InvalidRequestError,
-    LoopStoppedError,
-    NotFoundError,
-    UnavailableError,
-)
+from zmqruntime._errors import LoopStoppedError, NotFoundError, RequestError, UnavailableError
 from zmqruntime._handshake import Work
 from zmqruntime._loop import IOThread
 from zmqruntime._polling import Backoff
 from zmqruntime.execution import _lifecycle
+from zmqruntime.execution._admission import Admission
+from zmqruntime.execution._board import Board
 from zmqruntime.execution._errors import JournalError
-from zmqruntime.execution._followers import Followers
-from zmqruntime.execution._journal import Journal, digest_of
 from zmqruntime.execution._lifecycle import Instruction, advance
-from zmqruntime.execution._line import WaitingLine
 from zmqruntime.execution._live import LiveJob
-from zmqruntime.execution._record import JobRecord, NewJob
-from zmqruntime.execution._status import ExecutionStatus
-from zmqruntime.execution._step import Accepted, Step
+from zmqruntime.execution._status import TERMINAL, ExecutionStatus
+from zmqruntime.execution._step import Step, complete, fail
 from zmqruntime.execution._survivors import stop_survivors
+from zmqruntime.execution._telling import Telling
 from zmqruntime.execution._worker_messages import (
     Cancel,
     Outcome,
@@ -49,16 +38,19 @@ from zmqruntime.execution._worker_messages import (
 from zmqruntime.execution._workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from zmqruntime._loop import TimerHandle
+    from zmqruntime.execution._journal import Journal
     from zmqruntime.execution._journal_reader import JournalReader
     from zmqruntime.execution._lifecycle import Event
-    from zmqruntime.execution._record import JobEvent
+    from zmqruntime.execution._record import JobEvent, JobRecord, NewJob
+    from zmqruntime.execution._settings import Settings
+    from zmqruntime.execution._step import Accepted
     from zmqruntime.execution._worker_messages import FromWorker
     from zmqruntime.execution._worker_process import WorkerProcess
 
-__all__ = ["ExecutionQueue", "Settings"]
+__all__ = ["ExecutionQueue"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,48 +58,6 @@ _SAVE_S = 0.25
 _PRUNE_S = 3600.0
 _LAST_WAIT_S = 5.0
 _S = ExecutionStatus
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How jobs are run.
-
-    Parameters
-    ----------
-    workers
-        How many processes there are, and so how many jobs run at once.
-    grace
-        Seconds that a job has to stop by itself; after that its process is ended.
-    attempts
-        Most attempts of a job that may be run again.
-    waiting
-        Most jobs that may wait.
-    env
-        Variables to add to the environment of the workers.
-    recover
-        Called at the start with each job that a former server left running; True puts it back
-        into the line although it did not say that it may be run again, because its function
-        can find what is left of it.
-
-    Raises
-    ------
-    ValueError
-        If a number is too small.
-    """
-
-    workers: int = 1
-    grace: float = 5.0
-    attempts: int = 3
-    waiting: int = 10_000
-    env: Mapping[str, str] | None = None
-    recover: Callable[[JobRecord], bool] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("workers", "attempts", "waiting"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
-        if self.grace < 0:
-            raise ValueError(f"grace is {self.grace}: expected at least 0")
 
 
 class ExecutionQueue:
@@ -128,7 +78,7 @@ class ExecutionQueue:
     on_work
         Called when what the server does has changed.
     on_news
-        Called with each job of which there is news, and whether its state has changed.
+        Called with each job of which there is news.
 
     Notes
     -----
@@ -145,15 +95,13 @@ class ExecutionQueue:
         settings: Settings,
         push: Callable[[bytes, dict[str, Any]], object],
         on_work: Callable[[Work], object],
-        on_news: Callable[[LiveJob, bool], object],
+        on_news: Callable[[LiveJob], object],
     ) -> None:
         self._journal = journal
         self._reader = reader
         self._functions = dict(functions)
         self._settings = settings
-        self._push = push
         self._on_work = on_work
-        self._on_news = on_news
         self.loop = IOThread("execution-queue")
         self._inbox: list[Callable[[Step], object]] = []
         self._scheduled = False
@@ -161,13 +109,12 @@ class ExecutionQueue:
         self._retry = Backoff(first=1.0, longest=32.0)
         self._trying: TimerHandle | None = None
         self._pruned_at = float("-inf")
-        self._live: dict[str, LiveJob] = {}
-        self._dirty: dict[str, LiveJob] = {}
-        self._line = WaitingLine()
-        self._followers = Followers(clock=time.monotonic)
-        self._counts: Counter[str] = Counter()
+        self._board = Board()
+        self._admission = Admission(
+            journal, self._board, kinds=self._functions, most=settings.waiting
+        )
+        self._telling = Telling(self.loop, self._board, reader, push=push, on_news=on_news)
         self._saving = False
-        self._noticing: TimerHandle | None = None
         self._stopping = False
         self._quiet = threading.Event()
         self._work = Work()
@@ -244,30 +191,30 @@ class ExecutionQueue:
 
     def follow(self, peer: bytes, id_: str, *, after: int) -> None:
         """Tell a peer of a job from now on; any thread."""
-        self.loop.call_soon(self._on_follow, peer, id_, after)
+        self.loop.call_soon(self._telling.follow, peer, id_, after)
 
     def follow_all(self, peer: bytes, visible: Callable[[str], bool]) -> None:
         """Tell a peer of all jobs of some clients; any thread."""
-        self.loop.call_soon(self._followers.follow_all, peer, visible)
+        self.loop.call_soon(self._telling.follow_all, peer, visible)
 
     def unfollow(self, peer: bytes, id_: str | None = None) -> None:
         """Tell a peer no longer of a job, or of any; any thread."""
         with suppress(LoopStoppedError):
-            self.loop.call_soon(self._followers.unfollow, peer, id_)
+            self.loop.call_soon(self._telling.unfollow, peer, id_)
 
     def acknowledged(self, peer: bytes, n: int) -> None:
         """Note that a peer has taken a message in; any thread."""
         with suppress(LoopStoppedError):
-            self.loop.call_soon(self._on_acknowledged, peer, n)
+            self.loop.call_soon(self._telling.acknowledged, peer, n)
 
     def live(self, id_: str) -> JobRecord | None:
         """Return a job that is not over; any thread."""
-        job = self._live.get(id_)
+        job = self._board.live.get(id_)
         return None if job is None else job.record
 
     def position(self, record: JobRecord) -> int | None:
         """Say whose turn it is after how many others, from 1; any thread, so perhaps outdated."""
-        return self._line.position(priority=record.priority, seq=record.seq)
+        return self._board.line.position(priority=record.priority, seq=record.seq)
 
     @property
     def work(self) -> Work:
@@ -277,7 +224,7 @@ class ExecutionQueue:
     @property
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state."""
-        return {state: self._counts[state] for state in _S}
+        return {state: self._board.counts[state] for state in _S}
 
     @property
     def trouble(self) -> str:
@@ -308,7 +255,7 @@ class ExecutionQueue:
         ended = stop_survivors(noted, mark=self._journal.server_id)
         if ended:
             logger.warning("ended %d workers that a former server had left", len(ended))
-        self._counts.update(self._journal.counts())
+        self._board.counts.update(self._journal.counts())
         step = Step()
         step.forgotten.extend(noted)
         for record in self._journal.unfinished():
@@ -318,9 +265,9 @@ class ExecutionQueue:
                 outcomes=self._journal.outcomes(record.seq),
                 log_size=self._journal.log_size(record.seq),
             )
-            self._live[record.id] = live
+            self._board.live[record.id] = live
             if record.state is _S.QUEUED:
-                self._line.add(record.id, priority=record.priority, seq=record.seq)
+                self._board.line.add(record.id, priority=record.priority, seq=record.seq)
             else:
                 self._take_up(step, live)
             self._watch_deadline(live)
@@ -369,6 +316,7 @@ class ExecutionQueue:
             self._retry.reset()
         if self._stuck is not None:
             self._stuck = None
+            self._telling.silent = False
             self._schedule()
         self._publish(step)
 
@@ -382,20 +330,18 @@ class ExecutionQueue:
         step.started.clear()
         step.started_events.clear()
         for accepted in step.accepted.values():
-            record = accepted.live.record
-            self._live.pop(record.id, None)
-            self._dirty.pop(record.id, None)
-            self._line.remove(priority=record.priority, seq=record.seq)
+            self._board.withdraw(accepted.live)
             accepted.refuse(error)
         step.accepted.clear()
         step.keys.clear()
-        if len(self._line) and not self._stopping:
+        if len(self._board.line) and not self._stopping:
             self._try_later()
 
     def _keep(self, step: Step, error: JournalError) -> None:
         """Try again later to write down what has happened."""
         step.error = error
         self._stuck = step
+        self._telling.silent = True  # what cannot be written down is not told either
         self._try_later()
 
     def _try_later(self) -> None:
@@ -409,7 +355,7 @@ class ExecutionQueue:
         waiting = []
         for item in self._inbox:
             if isinstance(item, partial) and item.func == self._on_submit:
-                _refuse(item.args[2], step.error)
+                fail(item.args[2], UnavailableError(f"the job was not accepted: {step.error}"))
             else:
                 waiting.append(item)
         self._inbox = waiting
@@ -417,8 +363,8 @@ class ExecutionQueue:
     def _assign(self, step: Step) -> None:
         """Give those whose turn it is to the workers that are free."""
         idle = self._workers.idle()
-        for worker, id_ in zip(idle, self._line.first(len(idle)), strict=False):
-            live = self._live[id_]
+        for worker, id_ in zip(idle, self._board.line.first(len(idle)), strict=False):
+            live = self._board.live[id_]
             event = self._advance(step, live, _lifecycle.Started())
             step.started.append((worker, id_))
             if event is not None:
@@ -449,22 +395,22 @@ class ExecutionQueue:
             reported=live.reported,
             bad=len(live.outcomes) - live.reported,
         )
-        self._dirty[after.id] = live
+        self._board.dirty[after.id] = live
         return noted
 
     def _commit(self, step: Step) -> None:
         """Write everything down, or nothing."""
-        if not (step.writes or self._dirty):
+        if not (step.writes or self._board.dirty):
             return
-        over = sum(record.state.terminal for record in step.records.values())
-        finished = sum(count for state, count in self._counts.items() if _S(state).terminal) + over
+        finished = sum(self._board.counts[state] for state in TERMINAL)
+        finished += sum(record.state.terminal for record in step.records.values())
         with self._journal.transaction(durable=step.matters):
             for id_, accepted in step.accepted.items():
                 self._journal.accept(step.records.get(id_, accepted.live.record), accepted.new)
             for id_, record in step.records.items():
                 if id_ not in step.accepted:
                     self._journal.update(record, result=step.results.get(id_))
-            for live in self._dirty.values():
+            for live in self._board.dirty.values():
                 live.save(self._journal)
             for identity in step.noted:
                 self._journal.note_worker(identity)
@@ -476,48 +422,40 @@ class ExecutionQueue:
             if finished > most + most // 100 or now - self._pruned_at >= _PRUNE_S:
                 step.pruned = self._journal.prune()
                 self._pruned_at = now
-        for live in self._dirty.values():
+        for live in self._board.dirty.values():
             live.saved()
-        self._dirty.clear()
+        self._board.dirty.clear()
 
     def _publish(self, step: Step) -> None:
         """Do and say what is safe to do and say now."""
-        self._counts.subtract(step.pruned)
-        changed = {id_: self._live[id_] for id_ in (*step.accepted, *step.records)}
+        self._board.counts.subtract(step.pruned)
+        changed = {id_: self._board.live[id_] for id_ in (*step.accepted, *step.records)}
         for accepted in step.accepted.values():
-            self._counts[accepted.live.record.state] += 1
+            self._board.counts[accepted.live.record.state] += 1
         for id_, record in step.records.items():
             live = changed[id_]
-            self._counts[live.record.state] -= 1
-            self._counts[record.state] += 1
+            self._board.counts[live.record.state] -= 1
+            self._board.counts[record.state] += 1
             live.record = record
             if record.state.terminal:
-                self._forget(live)
+                self._board.forget(live)
         for worker, id_ in step.started:
             self._run(worker, changed[id_], step.accepted.get(id_))
         for instruction, id_ in step.instructions:
             self._obey(instruction, id_)
         for accepted in step.accepted.values():
             self._watch_deadline(accepted.live)
-            accepted.answer(self._accepted_reply(accepted.live.record, repeated=False))
+            accepted.answer(self._admission.reply(accepted.live.record, repeated=False))
         for answer in step.answers:
             answer()
         self._describe_work()
         for live in changed.values():
-            self._followers.changed(live)
-            self._on_news(live, True)
-        self._tell(urgent=changed)
-
-    def _forget(self, live: LiveJob) -> None:
-        record = live.record
-        self._live.pop(record.id, None)
-        for timer in (live.deadline, live.grace):
-            if timer is not None:
-                timer.cancel()
+            self._telling.changed(live)
+        self._telling.tell(urgent=changed)
 
     def _run(self, worker: WorkerProcess, live: LiveJob, accepted: Accepted | None) -> None:
         record = live.record
-        self._line.remove(priority=record.priority, seq=record.seq)
+        self._board.leave(live)
         live.begin_attempt()
         worker.job = (record.id, record.attempt)
         payload = (
@@ -537,7 +475,7 @@ class ExecutionQueue:
         )
 
     def _obey(self, instruction: Instruction, id_: str) -> None:
-        live = self._live.get(id_)
+        live = self._board.live.get(id_)
         worker = self._workers.doing(id_)
         match instruction:
             case Instruction.RUN | Instruction.LEAVE:
@@ -545,7 +483,7 @@ class ExecutionQueue:
             case Instruction.REQUEUE:
                 if live is not None:
                     record = live.record
-                    self._line.add(id_, priority=record.priority, seq=record.seq)
+                    self._board.line.add(id_, priority=record.priority, seq=record.seq)
                     self._schedule()
             case Instruction.ASK_TO_STOP:
                 if worker is not None and worker.job is not None and live is not None:
@@ -563,96 +501,35 @@ class ExecutionQueue:
     def _on_submit(
         self, new: NewJob, client: str, future: Future[dict[str, Any]], step: Step
     ) -> None:
-        if self._stopping:
-            _fail(future, UnavailableError("the server is about to stop", retryable=True))
-            return
-        if new.kind not in self._functions:
-            _fail(
-                future,
-                InvalidRequestError(
-                    f"no jobs of kind {new.kind!r} here; known are {sorted(self._functions)}"
-                ),
-            )
-            return
-        if new.key is not None and self._is_repeat(new, client, future, step):
-            return
-        if len(self._line) >= self._settings.waiting:
-            _fail(
-                future,
-                BusyError(f"{len(self._line)} jobs wait already: try again later", retryable=True),
-            )
-            return
-        record = JobRecord(
-            id=secrets.token_hex(8),
-            seq=self._journal.next_seq(),
-            kind=new.kind,
-            state=_S.QUEUED,
-            client=client,
-            key=new.key,
-            priority=new.priority,
-            retryable=new.retryable,
-            submitted=time.time(),
-            deadline=new.deadline,
-            expected=len(new.units or ()),
-            events=1,
-        )
-        live = LiveJob(replace(record, events=0), new.units)
-        live.add_state(record, record.submitted)
-        live.record = record
-        self._live[record.id] = live
-        self._dirty[record.id] = live
-        self._line.add(record.id, priority=record.priority, seq=record.seq)
-        step.accept(Accepted(new=new, live=live, futures=[future]))
-
-    def _is_repeat(
-        self, new: NewJob, client: str, future: Future[dict[str, Any]], step: Step
-    ) -> bool:
-        """Answer a submission whose key is known with the job that it stands for."""
-        key = new.key or ""
-        twin = step.keys.get((client, key))
-        if twin is not None:
-            if digest_of(twin.new) == digest_of(new):
-                twin.futures.append(future)
-            else:
-                _fail(future, _conflict(key, twin.live.record.id))
-            return True
-        known = self._journal.known(client, key)
-        if known is None:
-            return False
-        if known.digest != digest_of(new):
-            _fail(future, _conflict(key, known.id))
-            return True
-        live = self._live.get(known.id)
-        record = live.record if live is not None else self._journal.record(known.seq)
-        if record is None:  # its record was pruned, its key was not
-            reply = {"id": known.id, "seq": known.seq, "state": "", "repeated": True}
-        else:
-            reply = self._accepted_reply(record, repeated=True)
-        step.answers.append(partial(_complete, future, reply))
-        return True
+        try:
+            if self._stopping:
+                raise UnavailableError("the server is about to stop", retryable=True)
+            self._admission.admit(new, client, future, step)
+        except RequestError as error:
+            fail(future, error)
 
     def _on_cancel(self, id_: str, by: str, future: Future[JobRecord], step: Step) -> None:
-        live = self._live.get(id_)
+        live = self._board.live.get(id_)
         if live is None:
             record = self._reader.record(id_)
             if record is None:
-                _fail(future, NotFoundError(f"there is no job {id_!r}"))
+                fail(future, NotFoundError(f"there is no job {id_!r}"))
             else:
-                step.answers.append(partial(_complete, future, record))
+                step.answers.append(partial(complete, future, record))
             return
         if step.records.get(id_, live.record).state is _S.QUEUED:
-            self._line.remove(priority=live.record.priority, seq=live.record.seq)
+            self._board.leave(live)
         self._advance(step, live, _lifecycle.CancelAsked(by))
-        step.answers.append(lambda: _complete(future, live.record))
+        step.answers.append(lambda: complete(future, live.record))
 
     def _on_event(self, id_: str, event: Event, step: Step) -> None:
-        live = self._live.get(id_)
+        live = self._board.live.get(id_)
         if live is None:
             return
         if step.records.get(id_, live.record).state is _S.QUEUED:
             if not isinstance(event, _lifecycle.DeadlinePassed):
                 return
-            self._line.remove(priority=live.record.priority, seq=live.record.seq)
+            self._board.leave(live)
         self._advance(step, live, event)
 
     def _on_message(self, worker: WorkerProcess, message: FromWorker) -> None:
@@ -665,7 +542,7 @@ class ExecutionQueue:
                 worker.hear_output()  # all that it printed before it said this
                 self._take(partial(self._on_outcome, worker, message))
             case Progress() | UnitReport():
-                live = self._live.get(message.id)
+                live = self._board.live.get(message.id)
                 if live is None or worker.job != (message.id, message.attempt):
                     return
                 if isinstance(message, Progress):
@@ -674,15 +551,14 @@ class ExecutionQueue:
                 else:
                     live.add_outcome(message.n, message.outcome, time.time())
                 self._touch(live)
-                self._followers.changed(live)
-                self._on_news(live, False)
-                self._tell()
+                self._telling.changed(live)
+                self._telling.tell()
 
     def _on_outcome(self, worker: WorkerProcess, outcome: Outcome, step: Step) -> None:
         if worker.job != (outcome.id, outcome.attempt):
             return
         worker.job = None
-        live = self._live[outcome.id]
+        live = self._board.live[outcome.id]
         event: Event
         match outcome.how:
             case "returned":
@@ -696,7 +572,7 @@ class ExecutionQueue:
         self._advance(step, live, event)
 
     def _on_output(self, worker: WorkerProcess, data: bytes) -> None:
-        live = self._live.get(worker.job[0]) if worker.job is not None else None
+        live = self._board.live.get(worker.job[0]) if worker.job is not None else None
         if live is None:
             logger.info("worker %d: %s", worker.pid, data.decode("utf-8", "replace").rstrip())
             return
@@ -707,26 +583,10 @@ class ExecutionQueue:
         if worker.identity is not None:
             step.forgotten.append(worker.identity)
         job, worker.job = worker.job, None
-        live = self._live.get(job[0]) if job is not None else None
+        live = self._board.live.get(job[0]) if job is not None else None
         if live is not None:
             event = _lifecycle.WorkerEnded(reason, by_us=worker.killed)
             self._advance(step, live, event)
-
-    def _on_follow(self, peer: bytes, id_: str, after: int) -> None:
-        live = self._live.get(id_)
-        if live is None:
-            record = self._reader.record(id_)
-            if record is None:
-                return
-            live = LiveJob(record, None)
-            for event in self._reader.events(record.seq, after=after, limit=100_000):
-                live.latest[event.place] = event
-        self._followers.follow(peer, live, after=after)
-        self._tell(urgent=[id_])
-
-    def _on_acknowledged(self, peer: bytes, n: int) -> None:
-        self._followers.acknowledged(peer, n)
-        self._tell()
 
     # -- on time ------------------------------------------------------------------------------
 
@@ -738,37 +598,23 @@ class ExecutionQueue:
 
     def _touch(self, live: LiveJob) -> None:
         """See to it that what is new of a job is written down soon."""
-        self._dirty[live.record.id] = live
+        self._board.dirty[live.record.id] = live
         if not self._saving:
             self._saving = True
             self.loop.call_later(_SAVE_S, self._save)
 
     def _save(self) -> None:
         self._saving = False
-        if self._dirty:
+        if self._board.dirty:
             self._schedule()
-
-    def _tell(self, *, urgent: Iterable[str] = ()) -> None:
-        if self._stuck is not None:
-            return  # what cannot be written down is not told either
-        for notice in self._followers.due(urgent=urgent):
-            self._push(notice.peer, notice.body)
-        wait = self._followers.next_due()
-        if wait is None:
-            return
-        waiting = self._noticing
-        if waiting is None or waiting.cancelled or waiting.due > time.monotonic() + wait:
-            if waiting is not None:
-                waiting.cancel()
-            self._noticing = self.loop.call_later(wait, self._tell)
 
     def _describe_work(self) -> None:
         running = [w.job[0] for w in self._workers if w.job is not None]
-        queued = len(self._line)
+        queued = len(self._board.line)
         if not running:
             work = Work(queued=queued)
         else:
-            first = self._live[running[0]].record
+            first = self._board.live[running[0]].record
             more = f" and {len(running) - 1} more" if len(running) > 1 else ""
             work = Work(
                 state="busy",
@@ -781,15 +627,6 @@ class ExecutionQueue:
             self._on_work(work)
         if self._stopping and not running:
             self._quiet.set()
-
-    def _accepted_reply(self, record: JobRecord, *, repeated: bool) -> dict[str, Any]:
-        return {
-            "id": record.id,
-            "seq": record.seq,
-            "state": record.state.value,
-            "position": self.position(record),
-            "repeated": repeated,
-        }
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -818,24 +655,3 @@ def _remaining(record: JobRecord) -> float | None:
     if record.deadline is None:
         return None
     return min(record.deadline, max(0.0, record.submitted + record.deadline - time.time()))
-
-
-def _conflict(key: str, id_: str) -> ConflictError:
-    return ConflictError(
-        f"the key {key!r} stands for job {id_}, which is to do something else: use another key",
-        details={"id": id_},
-    )
-
-
-def _complete(future: Future[Any], value: object) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_result(value)
-
-
-def _fail(future: Future[Any], error: Exception) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_exception(error)
-
-
-def _refuse(future: Future[Any], error: JournalError | None) -> None:
-    _fail(future, UnavailableError(f"the job was not accepted: {error}"))

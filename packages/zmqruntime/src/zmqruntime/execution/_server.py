@@ -19,11 +19,13 @@ from zmqruntime._errors import (
     UnavailableError,
 )
 from zmqruntime._messages import Reply
+from zmqruntime.execution._broadcast import JobBroadcast
 from zmqruntime.execution._journal import Journal
 from zmqruntime.execution._journal_reader import JournalReader
 from zmqruntime.execution._messages import About, Acknowledged, ListJobs, Piece
-from zmqruntime.execution._queue import ExecutionQueue, Settings
+from zmqruntime.execution._queue import ExecutionQueue
 from zmqruntime.execution._record import NewJob
+from zmqruntime.execution._settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +72,10 @@ class ExecutionServer:
         How jobs are run.
     history
         How much of what is over is kept.
+    broadcast
+        Tell records and progress of all jobs, in JSON, to whoever listens to the topic
+        ``execution`` of the data channel. Plain SUB sockets need show nothing for that, so it is
+        for servers whose jobs are no secret to those who reach the port.
     stop_grace
         Seconds that jobs have to stop when the server is stopped.
 
@@ -110,6 +116,7 @@ class ExecutionServer:
         functions: Mapping[str, str],
         settings: Settings | None = None,
         history: History | None = None,
+        broadcast: bool = False,
         stop_grace: float = 3.0,
     ) -> None:
         if not functions:
@@ -123,6 +130,8 @@ class ExecutionServer:
         self._settings = settings or Settings()
         self._history = history
         self._stop_grace = stop_grace
+        self._broadcasts = broadcast
+        self._broadcast: JobBroadcast | None = None
         self._journal: Journal | None = None
         self._reader: JournalReader | None = None
         self._queue: ExecutionQueue | None = None
@@ -182,6 +191,9 @@ class ExecutionServer:
             if queue is not None:
                 queue.stop(self._stop_grace)
         finally:
+            if self._broadcast is not None:
+                self._broadcast.close()
+                self._broadcast = None
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
@@ -234,6 +246,8 @@ class ExecutionServer:
     def _open(self) -> None:
         self._journal = Journal(self.path, history=self._history)
         self._reader = JournalReader(self.path)
+        if self._broadcasts:
+            self._broadcast = JobBroadcast(self.server)
         self.server.server_id = self._journal.server_id  # clients that resume know it by that
         queue = ExecutionQueue(
             self._journal,
@@ -258,8 +272,9 @@ class ExecutionServer:
     def _on_work(self, work: Work) -> None:
         self.server.work = work
 
-    def _on_news(self, job: LiveJob, state_changed: bool) -> None:
-        """Leave a job's news to whoever listens to the data channel."""
+    def _on_news(self, job: LiveJob) -> None:
+        if self._broadcast is not None:
+            self._broadcast.tell(job)
 
     # -- requests -----------------------------------------------------------------------------
 

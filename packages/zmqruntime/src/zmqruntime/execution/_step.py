@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zmqruntime.execution._record import JobEvent, JobRecord, NewJob
     from zmqruntime.execution._worker_process import WorkerProcess
 
-__all__ = ["Accepted", "Step"]
+__all__ = ["Accepted", "Step", "complete", "fail"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,14 +32,12 @@ class Accepted:
     def answer(self, reply: dict[str, Any]) -> None:
         """Tell them that it was; all but the first that they repeated it."""
         for number, future in enumerate(self.futures):
-            if future.set_running_or_notify_cancel():
-                future.set_result({**reply, "repeated": number > 0})
+            complete(future, {**reply, "repeated": number > 0})
 
     def refuse(self, error: JournalError) -> None:
         """Tell them that it was not."""
         for future in self.futures:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(UnavailableError(f"the job was not accepted: {error}"))
+            fail(future, UnavailableError(f"the job was not accepted: {error}"))
 
 
 @dataclass(slots=True)
@@ -99,3 +97,15 @@ class Step:
     def writes(self) -> bool:
         """Whether there is anything to write down."""
         return bool(self.matters or self.noted or self.forgotten)
+
+
+def complete(future: Future[Any], value: object) -> None:
+    """Give a future its value, unless nobody waits any more."""
+    if future.set_running_or_notify_cancel():
+        future.set_result(value)
+
+
+def fail(future: Future[Any], error: Exception) -> None:
+    """Give a future its error, unless nobody waits any more."""
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)

@@ -1,0 +1,282 @@
+"""Following: the jobs of which a client wants to hear, and what it has heard."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from zmqruntime._errors import ControlTimeout, NotFoundError, RequestError, ZmqRuntimeError
+from zmqruntime.execution._errors import JobUnfinishedError
+from zmqruntime.execution._record import JobEvent, JobRecord
+from zmqruntime.execution._status import ExecutionStatus
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from zmqruntime._client import ZMQClient
+    from zmqruntime._messages import Reply
+    from zmqruntime._polling import Deadline
+    from zmqruntime.execution._watch import Mailbox, Watch
+
+__all__ = ["Followed", "Following"]
+
+logger = logging.getLogger(__name__)
+
+_NO_EVENTS = 2**53
+_FOLLOW_S = 30.0
+_AGAIN_S = 0.1
+
+
+@dataclass(slots=True)
+class Followed:
+    """A job of which this client wants to hear; guarded by the lock of `Following`.
+
+    Attributes
+    ----------
+    record
+        The last that was heard, or None.
+    error
+        Why nothing can be heard, or None.
+    watches, mailboxes
+        Who wants its events.
+    waiting
+        How many wait for its end.
+    """
+
+    record: JobRecord | None = None
+    error: RequestError | None = None
+    watches: list[Watch] = field(default_factory=list)
+    mailboxes: list[Mailbox] = field(default_factory=list)
+    waiting: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether its end was heard."""
+        return self.record is not None and self.record.state.terminal
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody here still wants to hear of it."""
+        return bool(self.waiting or self.watches or self.mailboxes)
+
+    @property
+    def boxes(self) -> list[Mailbox]:
+        """Where its events go."""
+        return [*self.mailboxes, *(watch.mailbox for watch in self.watches)]
+
+    @property
+    def after(self) -> int:
+        """Number of the last event that everybody here has."""
+        return min((box.seen for box in self.boxes), default=_NO_EVENTS)
+
+
+class Following:
+    """The jobs of which a client wants to hear.
+
+    Parameters
+    ----------
+    changed
+        Lock of all of this, notified whenever something was heard.
+    connection
+        Returns the present connection, or None.
+    left
+        Says how long a server that is away may still be, given how long it may be; None while it
+        is there.
+    """
+
+    def __init__(
+        self,
+        changed: threading.Condition,
+        connection: Callable[[], ZMQClient | None],
+        left: Callable[[float], float | None],
+    ) -> None:
+        self._changed = changed
+        self._connection = connection
+        self._jobs: dict[str, Followed] = {}
+        self._seen = 0
+        self._left = left
+
+    def want(self, job: str) -> Followed:
+        """Begin to want to hear of a job; under the lock, and followed by `ask`."""
+        return self._jobs.setdefault(job, Followed())
+
+    def watches(self) -> list[Watch]:
+        """Return all watches."""
+        with self._changed:
+            return [watch for each in self._jobs.values() for watch in each.watches]
+
+    def forget_watch(self, watch: Watch) -> None:
+        """Give a watch nothing more."""
+        with self._changed:
+            followed = self._jobs.get(watch.id)
+            if followed is not None and watch in followed.watches:
+                followed.watches.remove(watch)
+                self.drop_if_unwanted(watch.id)
+
+    def drop_if_unwanted(self, job: str) -> None:
+        """Follow a job no longer when nobody here wants to hear of it; under the lock."""
+        followed = self._jobs.get(job)
+        if followed is None or followed.wanted:
+            return
+        del self._jobs[job]
+        client = self._connection()
+        if client is not None and client.connected and not followed.over:
+            client.control.notify("unfollow", {"id": job})
+
+    def welcomed(self) -> None:
+        """Ask for everything anew, because a connection is new to the server."""
+        with self._changed:
+            self._seen = 0
+            wanted = [job for job, followed in self._jobs.items() if not followed.over]
+            self._changed.notify_all()
+        for job in wanted:
+            self.ask(job)
+
+    def ask(self, job: str) -> None:
+        """Ask to be told of a job; without a connection, the next welcome does it."""
+        with self._changed:
+            followed = self._jobs.get(job)
+            if followed is None:
+                return
+            after = followed.after
+        client = self._connection()
+        if client is None or not client.connected:
+            return
+        try:
+            future = client.control.request_nowait(
+                "follow", {"id": job, "after": after}, timeout=_FOLLOW_S
+            )
+        except ZmqRuntimeError:
+            return  # closed, or being replaced: its successor is welcomed
+        future.add_done_callback(lambda done: self._answered(client, job, done))
+
+    def _answered(self, client: ZMQClient, job: str, done: Future[Reply]) -> None:
+        try:
+            record = msgspec.convert(done.result().body["record"], JobRecord)
+        except NotFoundError as error:
+            self._give_up(job, error)
+            return
+        except ControlTimeout:
+            if client is self._connection():
+                self.ask(job)
+            return
+        except RequestError as error:
+            if error.retryable or error.code == "unauthenticated":
+                logger.info("cannot follow job %s yet: %s", job, error)
+                client.loop.call_later(_AGAIN_S, lambda: self.ask(job))
+            else:
+                self._give_up(job, error)
+            return
+        except ZmqRuntimeError:
+            return  # lost; the next welcome asks again
+        with self._changed:
+            followed = self._jobs.get(job)
+            if followed is None or followed.over:
+                return
+            # the events before the end are still to come; who only waits needs none of them
+            if not (record.state.terminal and followed.boxes):
+                followed.record = record
+            self._changed.notify_all()
+
+    def _give_up(self, job: str, error: RequestError) -> None:
+        with self._changed:
+            followed = self._jobs.get(job)
+            if followed is not None:
+                followed.error = error
+                for box in followed.boxes:
+                    box.put((), over=True)
+            self._changed.notify_all()
+
+    def hear(self, client: ZMQClient, body: dict[str, Any]) -> None:
+        """Take a message about jobs in; on the loop."""
+        n = body["n"]
+        client.control.notify("follow_ack", {"n": n})
+        with self._changed:
+            if n <= self._seen:
+                return  # sent twice, because our word of the first was late
+            self._seen = n
+            for news in body["jobs"]:
+                self._take(news)
+            self._changed.notify_all()
+
+    def _take(self, news: dict[str, Any]) -> None:
+        record = msgspec.convert(news["record"], JobRecord)
+        followed = self._jobs.get(record.id)
+        if followed is None:
+            return
+        over = news["whole"] and record.state.terminal
+        events = [msgspec.convert(event, JobEvent) for event in news["events"]]
+        for watch in followed.watches:
+            watch.record = record if over else None
+        for box in followed.boxes:
+            box.put(events, over=over)
+        if over or not record.state.terminal:
+            followed.record = record
+        if over:
+            followed.watches.clear()
+            self.drop_if_unwanted(record.id)
+
+    def wait_until(
+        self,
+        ready: Callable[[], bool],
+        job: str,
+        followed: Followed,
+        *,
+        deadline: Deadline | None,
+        patience: float,
+        stay: bool,
+    ) -> bool:
+        """Wait for news of a job.
+
+        Parameters
+        ----------
+        ready
+            Whether what is waited for is there; called under the lock.
+        job, followed
+            The job.
+        deadline
+            Until when to wait.
+        patience
+            Seconds for which the server may be away.
+        stay
+            Wait also while the server is away; else return then.
+
+        Returns
+        -------
+        bool
+            False when the server is away: for too long, or at all unless `stay`.
+
+        Raises
+        ------
+        JobUnfinishedError
+            If the deadline has passed.
+        RequestError
+            If the job cannot be followed.
+        """
+        with self._changed:
+            while not ready():
+                if followed.error is not None:
+                    raise followed.error
+                waits = []
+                if deadline is not None:
+                    if deadline.expired:
+                        raise _unfinished(job, followed.record)
+                    waits.append(deadline.remaining())
+                left = self._left(patience)
+                if left is not None:
+                    if left <= 0 or not stay:
+                        return False
+                    waits.append(left)
+                self._changed.wait(min(waits, default=None))
+        return True
+
+
+def _unfinished(job: str, record: JobRecord | None) -> JobUnfinishedError:
+    known = record or JobRecord(id=job, seq=0, kind="", state=ExecutionStatus.QUEUED)
+    what = "nothing is known of it yet" if record is None else f"it is {record.state}"
+    return JobUnfinishedError(f"job {job} is not over: {what}", record=known)

@@ -1,0 +1,207 @@
+"""RevivingManager: a service whose requests survive its restart, and that is started at need."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from zmqruntime._connect import ZMQServiceManager
+from zmqruntime._errors import (
+    ControlTimeout,
+    ForbiddenError,
+    LoopStoppedError,
+    PeerLostError,
+    ServiceStartError,
+)
+from zmqruntime._polling import Backoff, Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from zmqruntime._client import ZMQClient
+    from zmqruntime._endpoints import Endpoint
+
+__all__ = ["RevivingManager"]
+
+logger = logging.getLogger(__name__)
+
+_ATTACH_S = 2.0
+_NOTICE_S = 0.05
+
+
+class RevivingManager(ZMQServiceManager):
+    """A service that is asked again, by `_ask`, when it was lost before it answered.
+
+    With a command it is started again while somebody waits for it; without one, its successor
+    is waited for.
+
+    Parameters
+    ----------
+    app, endpoint, command, log_path, persistent, env, client_app, token
+        As for `ZMQServiceManager`.
+    patience
+        Seconds for which the service may be away.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        endpoint: Endpoint,
+        *,
+        command: Sequence[str] | None,
+        log_path: Path | None,
+        persistent: bool,
+        env: Mapping[str, str] | None,
+        client_app: str,
+        token: str | None,
+        patience: float,
+    ) -> None:
+        super().__init__(
+            app,
+            endpoint,
+            command=command,
+            log_path=log_path,
+            persistent=persistent,
+            env=env,
+            client_app=client_app,
+            token=token,
+        )
+        self.patience = patience
+        self._changed = threading.Condition()  # guards what follows
+        self._lost_since: float | None = None
+        self._lost_reason = ""
+        self._asking = 0
+        self._used = False  # between the first connect() and close()
+
+    def connect_or_raise(self, timeout: float = 30.0) -> None:
+        """Connect, starting the service if it does not run; as `ServiceManager.connect_or_raise`.
+
+        A service that was killed a moment ago may still look alive: it is looked for again.
+
+        Parameters
+        ----------
+        timeout
+            Longest wait in seconds for all of it.
+
+        Raises
+        ------
+        ServiceStartError
+            If a step failed; the message names it.
+        """
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                super().connect_or_raise(deadline.remaining())
+            except ServiceStartError as error:
+                if error.step != "attach" or self.command is None or deadline.expired:
+                    raise
+            else:
+                return
+
+    def close(self) -> None:
+        """Disconnect, as `ZMQServiceManager.close` does; nothing is started again."""
+        self._used = False
+        super().close()
+
+    def _welcomed(self) -> None:
+        """Take up a connection on which nothing was asked yet; a subclass adds what it needs."""
+        with self._changed:
+            self._lost_since = None
+            self._changed.notify_all()
+
+    def _connect_to_service(self, timeout: float) -> None:
+        super()._connect_to_service(min(timeout, _ATTACH_S) if self.command else timeout)
+        self._used = True
+        client = self.client
+        client.on_welcome(lambda _: self._welcomed())
+        client.on_lost(self._on_lost)
+        self._welcomed()
+        if not client.connected:
+            self._on_lost("the connection broke")
+
+    def _on_lost(self, reason: str) -> None:
+        with self._changed:
+            self._note_loss(reason)
+            self._changed.notify_all()
+            restart = self.command is not None and self._asking > 0
+        if restart:
+            # who asks waits for an answer; this thread is the loop of a connection to be replaced
+            threading.Thread(
+                target=lambda: self._bring_back(Deadline(self.patience)),
+                name="bring-back",
+                daemon=True,
+            ).start()
+
+    def _note_loss(self, reason: str) -> None:
+        """Note since when the server is away; under the lock."""
+        if self._lost_since is None:
+            self._lost_since = time.monotonic()
+            self._lost_reason = reason
+
+    def _left(self, patience: float) -> float | None:
+        """Say how long a server that is away may still be; None while it is there."""
+        since = self._lost_since
+        return None if since is None else since + patience - time.monotonic()
+
+    def _bring_back(self, deadline: Deadline) -> None:
+        """Start the server again, where we can; else leave it to whoever does."""
+        if self.command is None or not self._used:
+            return
+        with self._changed:
+            if not self.is_connected():
+                self._note_loss("the connection broke")
+        waits = Backoff(first=0.05, longest=8.0)
+        while self._used and not (self.is_connected() or deadline.expired):
+            try:
+                self.connect_or_raise(deadline.remaining())
+            except ServiceStartError as error:
+                logger.warning("%s", error)
+                with self._changed:
+                    self._changed.wait(min(waits.next(), deadline.remaining()))
+
+    def _await_connection(self, deadline: Deadline) -> ZMQClient:
+        """Wait for a connection, and start the server again where we can."""
+        if not self._used:
+            return self.client  # raises, because nobody called connect()
+        while not (self.is_connected() or deadline.expired):
+            with self._changed:
+                # the loss is noticed before those who are told of it have been
+                left = deadline.remaining() if self.command is None else _NOTICE_S
+                self._changed.wait_for(self.is_connected, left)
+            self._bring_back(deadline)
+        client = self._client
+        if client is None:
+            raise ControlTimeout(
+                f"{self.app} at {self.endpoint} could not be started again: {self.last_error}"
+            )
+        return client
+
+    def _ask(self, type_: str, body: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+        """Ask, and again when the server was lost meanwhile; for what does no harm twice."""
+        deadline = Deadline(timeout)
+        with self._changed:
+            self._asking += 1
+        try:
+            while True:
+                client = self._await_connection(deadline)
+                left = max(0.001, deadline.remaining())
+                try:
+                    return client.control.request(type_, body, timeout=left, idempotent=True)
+                except PeerLostError:
+                    if deadline.expired:
+                        raise
+                except LoopStoppedError:
+                    if client is self._client or not self._used or deadline.expired:
+                        raise  # closed here, and not to be replaced by another connection
+                except ForbiddenError as error:
+                    # a server that was started again has a new token, which the next hello shows
+                    if error.code != "unauthenticated" or deadline.expired:
+                        raise
+                    with self._changed:
+                        self._changed.wait(min(_NOTICE_S, deadline.remaining()))
+        finally:
+            with self._changed:
+                self._asking -= 1
