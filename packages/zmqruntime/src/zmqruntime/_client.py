@@ -234,12 +234,7 @@ class ZMQClient:
         deadline = Deadline(timeout)
         with self._changed:
             self._failure = None  # of tries that nobody waited for
-        if not self._opened:
-            self._opened = True
-            self.loop.start()
-            self.control.open()
-        elif self.control.connected:
-            self.loop.call_soon(self._say_hello)  # unless it was said and answered
+        self.start()
         with self._changed:
             self._changed.wait_for(
                 lambda: self.connected or self._failure is not None, deadline.remaining()
@@ -262,6 +257,15 @@ class ZMQClient:
         """Give a further socket to the same service its keys, before it connects; on the loop."""
         if self._keys is not None:
             self._keys.secure(socket)
+
+    def start(self) -> None:
+        """Begin to connect, without waiting; hello is said whenever there is a connection."""
+        if not self._opened:
+            self._opened = True
+            self.loop.start()
+            self.control.open()
+        elif self.control.connected:
+            self.loop.call_soon(self._say_hello)  # unless it was said and answered
 
     def close(self) -> None:
         """Close the connection; any thread but the loop. Twice is harmless."""

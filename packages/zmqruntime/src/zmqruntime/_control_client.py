@@ -127,6 +127,7 @@ class ControlClient:
         self._refused_callbacks: list[Callable[[int], object]] = []
         self._reopening: TimerHandle | None = None
         self._reopen_backoff = Backoff()
+        self._envelope_callbacks: list[Callable[[bytes], object]] = []
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: Monitor | None = None
         self._flushing: TimerHandle | None = None
@@ -313,6 +314,31 @@ class ControlClient:
             Must not block.
         """
         self._pushes[type_].append(callback)
+
+    def on_json(self, callback: Callable[[bytes], object]) -> None:
+        """Call a function, on the loop, with each JSON message: they are of another protocol.
+
+        Parameters
+        ----------
+        callback
+            Must not block.
+        """
+        self._envelope_callbacks.append(callback)
+
+    def post(self, frame: bytes) -> bool:
+        """Send a message of another protocol; on the loop.
+
+        Parameters
+        ----------
+        frame
+            The message.
+
+        Returns
+        -------
+        bool
+            False when there is no connection, or the server does not read its messages.
+        """
+        return self.connected and self._send((b"", frame))
 
     def on_connected(self, callback: Callable[[], object]) -> None:
         """Call a function, on the loop, whenever a connection is there."""
@@ -623,7 +649,18 @@ class ControlClient:
             if message is not None:
                 self._receive(message, frames)
 
+    def _tell_envelope(self, frame: bytes) -> None:
+        for callback in self._envelope_callbacks:
+            try:
+                callback(frame)
+            except Exception:
+                logger.exception("callback for a JSON message failed")
+
     def _decode(self, frames: Sequence[bytes]) -> ReplyMessage | None:
+        """Read a message; those of another protocol go to whoever speaks it."""
+        if self._envelope_callbacks and len(frames) == 2 and frames[1][:1] == b"{":
+            self.loop.call_soon(self._tell_envelope, frames[1])  # another thread may read
+            return None
         try:
             return _codec.decode_reply(frames[1] if len(frames) > 1 else b"")
         except FrameError as error:

@@ -24,6 +24,7 @@ from zmqruntime._errors import (
     FrameTooLargeError,
     InvalidRequestError,
     LoopStoppedError,
+    PeerLostError,
     RequestError,
     UnavailableError,
     request_error,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from zmqruntime.security._gate import Gate
 
     Handler = Callable[[Request, Peer], Mapping[str, Any] | Reply | None]
+    Identify = Callable[[str | None], Peer]
+    Diversion = Callable[[tuple[bytes, ...], Sequence[bytes], Identify], bool]
 
 __all__ = ["ControlServer"]
 
@@ -135,6 +138,8 @@ class ControlServer:
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: Monitor | None = None
         self._looking = False
+        self._diversion: Diversion | None = None
+        self._disconnected: list[Callable[[], object]] = []
         self.handle("ping", self._on_ping, on_loop=True)
         if gate is not None:
             gate.on_changed(self._part)
@@ -192,6 +197,52 @@ class ControlServer:
             Called once per lost peer.
         """
         self._lost.append(callback)
+
+    def divert_json(self, receive: Diversion) -> None:
+        """Show JSON messages to another protocol on the same socket before they are requests.
+
+        Parameters
+        ----------
+        receive
+            Called on the loop with the envelope of the message, its frames, and a function that
+            says who its sender is when it shows a token (None for no token). Returns whether it
+            took the message; it checks its own caps, and answers by `post`.
+        """
+        self._diversion = receive
+
+    def on_disconnected(self, callback: Callable[[], object]) -> None:
+        """Call a function, on the loop, when some connection ended, whosever it was."""
+        self._disconnected.append(callback)
+
+    def post(self, envelope: Sequence[bytes], frame: bytes) -> bool:
+        """Send a message of another protocol; on the loop.
+
+        Parameters
+        ----------
+        envelope
+            As given to the diversion.
+        frame
+            The message.
+
+        Returns
+        -------
+        bool
+            False when the peer does not read its messages and this one was not sent.
+
+        Raises
+        ------
+        PeerLostError
+            If the peer is gone, or the server is closed.
+        """
+        if self._socket is None:
+            raise PeerLostError("the server is closed")
+        try:
+            self._socket.send_multipart([*envelope, frame], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            raise PeerLostError(f"peer {envelope[0].hex()} is gone: {error}") from error
+        return True
 
     def push(self, peer_id: bytes, type_: str, body: Mapping[str, Any] | None = None) -> None:
         """Send a peer something it did not ask for; any thread.
@@ -319,6 +370,8 @@ class ControlServer:
         longest = max(map(len, content))
         if authenticated and longest > self.limits.stranger_bytes:
             self._require_admission(source)
+        if self._is_diverted(content, back, known, source):
+            return
         if not authenticated and (known is None or not known.permitted):
             if longest > self.limits.stranger_bytes and not self._permits(self._glimpse(content)):
                 raise FrameTooLargeError(
@@ -345,6 +398,50 @@ class ControlServer:
             self._dispatch(request, peer, back, version=message.v)
         except (FrameError, RequestError) as error:
             self._refuse(back, error)
+
+    def _is_diverted(
+        self, content: Sequence[bytes], back: _Return, known: Peer | None, source: Source
+    ) -> bool:
+        """Show a JSON message to the other protocol on this socket, if there is one."""
+        if self._diversion is None or back.encoding is not Encoding.JSON:
+            return False
+        if self.gate is not None and self.gate.keyed:
+            self._require_admission(source)  # with each message: keys are revoked meanwhile
+
+        def identify(token: str | None) -> Peer:
+            return self._identify(token, back, known, source)
+
+        return self._diversion(tuple(back.envelope), content, identify)
+
+    def identify(self, token: str | None) -> Peer:
+        """Say who shows a token on a connection that is not of this socket.
+
+        Parameters
+        ----------
+        token
+            What was shown, or None. On a server with keys it is the owner's, or one that the
+            server has lent to whoever holds it.
+
+        Raises
+        ------
+        ForbiddenError
+            If the token is not good.
+        """
+        back = _Return(envelope=(b"",), encoding=Encoding.JSON)
+        if self.gate is None or not self.gate.keyed:
+            return self._identify(token, back, None, NOWHERE)
+        if self._is_owner(token):
+            return Peer(id=b"", owner=True, permitted=True, encoding=back.encoding)
+        claims = self.gate.bearer(token)
+        return Peer(
+            id=b"",
+            owner=False,
+            permitted=True,
+            encoding=back.encoding,
+            grants=claims.caps,
+            name=f"bearer {claims.jti}",
+            witness=self._witness,
+        )
 
     def _require_admission(self, source: Source) -> None:
         """Refuse a long message before it is decoded, if its sender is not let in any more."""
@@ -596,7 +693,8 @@ class ControlServer:
 
     def _on_events(self, events: list[int]) -> None:
         """Learn that some connection ended; see, a moment later, whose."""
-        if zmq.EVENT_DISCONNECTED in events and not self._looking and self._peers:
+        somebody = self._peers or self._disconnected
+        if zmq.EVENT_DISCONNECTED in events and not self._looking and somebody:
             self._looking = True
             self.loop.call_later(_SETTLE_S, self._look_for_lost)
 
@@ -609,3 +707,5 @@ class ControlServer:
         touch = PushMessage(v=V_MAX, type="touch")
         for peer_id in tuple(self._peers):
             self._push(peer_id, touch)
+        for callback in self._disconnected:
+            self.loop.call_soon(callback)

@@ -14,7 +14,7 @@ import zmq
 from zmqruntime._endpoints import is_loopback
 from zmqruntime._errors import BusyError, ForbiddenError, KeyFileError, TokenError
 from zmqruntime._monitor import Monitor
-from zmqruntime._peer import OPEN_GRANTS, Source
+from zmqruntime._peer import NOWHERE, OPEN_GRANTS, Source
 from zmqruntime.security._audit import AuditLine
 from zmqruntime.security._capabilities import is_privileged
 from zmqruntime.security._connections import Connections
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zmqruntime.security._audit import Audit
     from zmqruntime.security._curve import KeyPair
     from zmqruntime.security._keyring import KeyFolder
+    from zmqruntime.security._tokens import TokenClaims
     from zmqruntime.security._zap import ZapRequest
 
 __all__ = ["Gate", "Standing"]
@@ -240,6 +241,22 @@ class Gate:
         if not source.key:
             return standing  # where nobody proves a key, a token that was overheard proves nothing
         return Standing(standing.name, standing.permitted, standing.grants | claims.caps)
+
+    def bearer(self, token: str | None) -> TokenClaims:
+        """Say what a token allows on a connection that proves no key, for a gateway.
+
+        Raises
+        ------
+        ForbiddenError
+            If there is none, or it is not one that was lent to whoever holds it.
+        """
+        if token is None or self.mint is None:
+            raise ForbiddenError("show a token of this server", code="unauthenticated")
+        try:
+            return self.mint.check(token, key="")
+        except TokenError as error:
+            self.note(NOWHERE, "", what="token", verdict="denied", text=str(error))
+            raise ForbiddenError(str(error), code="unauthenticated") from error
 
     def note(
         self,

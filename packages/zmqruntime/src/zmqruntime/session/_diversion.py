@@ -1,0 +1,126 @@
+"""Diversion: the session envelopes among the messages of a control socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from zmqruntime.session._links import ControlLink, LinkPeer
+from zmqruntime.session._machine import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from zmqruntime._control_server import ControlServer
+    from zmqruntime._peer import Peer
+    from zmqruntime.session._server import SessionServer
+    from zmqruntime.session._session import ServerSession
+
+__all__ = ["Diversion"]
+
+
+class _Glimpse(msgspec.Struct):
+    """What tells an envelope from a request: requests have `v`, envelopes a dotted type."""
+
+    type: Any = ""
+    v: Any | UnsetType = UNSET
+
+
+class Diversion:
+    """Finds the envelopes on a control socket, and gives each client's to its session.
+
+    Parameters
+    ----------
+    control
+        Whose socket.
+    sessions
+        Whose sessions.
+    """
+
+    def __init__(self, control: ControlServer, sessions: SessionServer) -> None:
+        self._control = control
+        self._sessions = sessions
+        self._by_peer: dict[bytes, ServerSession] = {}
+        self._attached = False
+
+    def attach(self) -> None:
+        """Begin."""
+        self._attached = True
+        self._control.divert_json(self._receive)
+        self._control.on_peer_lost(self._on_peer_lost)
+        self._control.on_disconnected(self._look_for_lost)
+
+    def detach(self) -> None:
+        """Take in no new session."""
+        self._attached = False
+
+    def _receive(
+        self,
+        envelope: tuple[bytes, ...],
+        content: Sequence[bytes],
+        identify: Callable[[str | None], Peer],
+    ) -> bool:
+        session = self._by_peer.get(envelope[0])
+        type_ = self._type_of(content, session)
+        if type_ is None:
+            return False
+        if session is not None and type_ == "session.hello":
+            # This carrier cannot hang up, so a client begins again on the same connection.
+            self._sessions.gone(session, "the client began again")
+            session = None
+        if session is None:
+            if not self._attached:
+                return False
+            session = self._accept(envelope, identify)
+        if envelope[0][:1] != b"\0":
+            # A name that a peer chose may belong to another one tomorrow.
+            self._sessions.refuse_unnamed(session)
+            return True
+        session.received(content[0])
+        return True
+
+    def _type_of(self, content: Sequence[bytes], session: ServerSession | None) -> str | None:
+        """Read the type of an envelope; empty if it cannot be read, None if it is none of ours."""
+        if len(content) != 1:
+            return None
+        limits = self._sessions.limits
+        if session is None and len(content[0]) > limits.stranger_bytes:
+            return None
+        unreadable = "" if session is not None else None
+        if len(content[0]) > limits.nbytes:
+            return unreadable
+        try:
+            seen = msgspec.json.decode(content[0], type=_Glimpse)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return unreadable
+        if seen.v is not UNSET or not isinstance(seen.type, str):
+            return None if seen.v is not UNSET else unreadable
+        return seen.type if session is not None or "." in seen.type else None
+
+    def _accept(
+        self, envelope: tuple[bytes, ...], identify: Callable[[str | None], Peer]
+    ) -> ServerSession:
+        address = f"{self._control.url} peer {envelope[0].hex()}"
+        peer = LinkPeer(carrier="zmq", address=address, identify=identify)
+        link = ControlLink(self._control, envelope, peer)
+        session = self._sessions.accept(link)
+        self._by_peer[envelope[0]] = session
+        link.on_closed = lambda: self._by_peer.pop(envelope[0], None)
+        link.on_lost = lambda: self._lost(envelope[0])
+        return session
+
+    def _lost(self, peer_id: bytes) -> None:
+        session = self._by_peer.pop(peer_id, None)
+        if session is not None:
+            self._sessions.gone(session, "the connection broke")
+
+    def _on_peer_lost(self, peer: Peer) -> None:
+        self._lost(peer.id)
+
+    def _look_for_lost(self) -> None:
+        """Learn that some connection ended; those of ours that are gone refuse a heartbeat."""
+        for session in tuple(self._by_peer.values()):
+            if session.machine.state is State.OPEN and session.protocol >= 2:
+                session.send(session.writer.heartbeat())

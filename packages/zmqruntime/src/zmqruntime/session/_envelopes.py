@@ -1,0 +1,140 @@
+"""Envelope: the types of both protocols by name, and their text."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from zmqruntime.session import protocol1, protocol2
+from zmqruntime.session._errors import EnvelopeError
+
+if TYPE_CHECKING:
+    from zmqruntime.session._shapes import Envelope
+
+__all__ = ["PROTOCOLS", "canonical", "check_plain", "encode", "type_of", "types", "union"]
+
+PROTOCOLS = (1, 2)
+"""Session protocols that this version speaks."""
+
+_BY_TYPE: dict[int, dict[str, type[Envelope]]] = {
+    1: {str(each.__struct_config__.tag): each for each in protocol1.ENVELOPES},
+    2: {str(each.__struct_config__.tag): each for each in protocol2.ENVELOPES},
+}
+
+
+def types(protocol: int) -> dict[str, type[Envelope]]:
+    """Return the envelopes of a protocol by the text of their `type`.
+
+    Parameters
+    ----------
+    protocol
+        1 or 2.
+    """
+    return dict(_BY_TYPE[protocol])
+
+
+def union(protocol: int) -> Any:
+    """Return the type that is any envelope of a protocol, for msgspec to decode or describe.
+
+    Parameters
+    ----------
+    protocol
+        1 or 2.
+    """
+    shapes: tuple[Any, ...] = tuple(_BY_TYPE[protocol].values())
+    return reduce(or_, shapes)
+
+
+def type_of(envelope: Envelope | type[Envelope]) -> str:
+    """Say the `type` of an envelope, for example ``notify.state``."""
+    return str(envelope.__struct_config__.tag)
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Write an envelope as JSON text.
+
+    Parameters
+    ----------
+    envelope
+        What to write; fields that are UNSET are left out.
+
+    Returns
+    -------
+    bytes
+        UTF-8.
+
+    Raises
+    ------
+    EnvelopeError
+        With the code ``invalid_payload``, if it holds something that JSON cannot say: bytes, an
+        object of another kind, NaN or an infinity.
+    """
+    try:
+        plain = msgspec.to_builtins(envelope, builtin_types=(bytes, bytearray, memoryview))
+        check_plain(plain)
+        return msgspec.json.encode(plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EnvelopeError(
+            "invalid_payload", f"{type_of(envelope)} can only hold plain values: {error}"
+        ) from error
+
+
+def canonical(text: bytes | str) -> bytes:
+    """Write JSON text in the one way that is the same for equal content.
+
+    Parameters
+    ----------
+    text
+        One JSON value.
+
+    Returns
+    -------
+    bytes
+        Keys sorted, no white space, no escapes that are not needed, and whole floats without
+        their ``.0``, as in RFC 8785.
+
+    Raises
+    ------
+    ValueError
+        If the text is not JSON.
+    """
+
+    def whole(digits: str) -> float | int:
+        value = float(digits)
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+    value = json.loads(text, parse_float=whole)
+    plain = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return plain.encode()
+
+
+def check_plain(value: object) -> None:
+    """Check that a value is one that JSON can say.
+
+    Raises
+    ------
+    TypeError
+        If it holds an object of another kind, or a key that is no text.
+    ValueError
+        If it holds NaN or an infinity.
+    """
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            for key in each:
+                if not isinstance(key, str):
+                    raise TypeError(f"a key is {key!r}, which is no text")
+            waiting.extend(each.values())
+        elif isinstance(each, list | tuple):
+            waiting.extend(each)
+        elif isinstance(each, float):
+            if not math.isfinite(each):
+                raise ValueError(f"{each} is no number of JSON")
+        elif each is not None and not isinstance(each, str | int):
+            raise TypeError(f"a {type(each).__name__} is not plain")

@@ -1,0 +1,724 @@
+"""SessionServer: sessions of interactive clients, over the control socket or a gateway."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+from zmqruntime._errors import BusyError, RequestError
+from zmqruntime._workers import WorkerPool
+from zmqruntime.session import protocol1, protocol2
+from zmqruntime.session._application import (
+    Applied,
+    Baseline,
+    Grant,
+    envelope_of,
+)
+from zmqruntime.session._broadcast import Broadcast
+from zmqruntime.session._changes import Changes
+from zmqruntime.session._commands import Command, CommandTable, Outcome
+from zmqruntime.session._diversion import Diversion
+from zmqruntime.session._envelopes import type_of
+from zmqruntime.session._errors import (
+    CommandError,
+    EnvelopeError,
+    SessionRejectedError,
+    StateRejectedError,
+)
+from zmqruntime.session._journal import Journal
+from zmqruntime.session._legacy import LegacyNames
+from zmqruntime.session._machine import (
+    GOING_AWAY,
+    POLICY,
+    Close,
+    Deliver,
+    Greet,
+    Heard,
+    Instruction,
+    Malformed,
+    Pulse,
+    ServerMachine,
+    State,
+    Welcomed,
+)
+from zmqruntime.session._parser import EnvelopeLimits
+from zmqruntime.session._resume import Retention
+from zmqruntime.session._session import ServerSession, SessionRecord
+from zmqruntime.session._state import Change, Ledger
+from zmqruntime.session._welcome import (
+    choose_places,
+    choose_protocol,
+    features_of,
+    limits_of,
+    welcome1,
+    welcome2,
+)
+from zmqruntime.session._writer import new_id, reject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import Self
+
+    from zmqruntime._server import ZMQServer
+    from zmqruntime.session._application import Authenticator, Reducer
+    from zmqruntime.session._commands import Handler
+    from zmqruntime.session._links import Link, LinkPeer
+    from zmqruntime.session._parser import Hello
+    from zmqruntime.session._shapes import Body, Envelope
+
+__all__ = ["SessionServer", "token_authenticator"]
+
+logger = logging.getLogger(__name__)
+
+_ANSWERS_KEPT_S = 600.0
+_SERVER = "server"
+
+
+def token_authenticator(hello: Hello, peer: LinkPeer) -> Grant:
+    """Let in who the server's own control channel would let in.
+
+    Parameters
+    ----------
+    hello
+        Its ``auth.token`` is the token of the server, or one that its keys have signed.
+    peer
+        Connection.
+
+    Returns
+    -------
+    Grant
+        What the control channel grants.
+
+    Raises
+    ------
+    SessionRejectedError
+        With the code ``auth_failed``.
+    """
+    token = hello.auth.token if hello.auth is not None else UNSET
+    try:
+        known = peer.identify(token if token is not UNSET else None)
+    except RequestError as error:
+        code = "rate_limited" if isinstance(error, BusyError) else "auth_failed"
+        raise SessionRejectedError(code, str(error)) from error
+    if not known.permitted:
+        raise SessionRejectedError(
+            "auth_failed",
+            "show the token of this server in payload.auth.token"
+            if token is UNSET
+            else "the token is not one of this server, or not any more",
+        )
+    return Grant(
+        principal=known.source.key or known.name or ("owner" if known.owner else "anyone"),
+        may=known.may,
+        capabilities=("*",) if known.owner else tuple(sorted(known.grants)),
+        key=known.source.key,
+    )
+
+
+class SessionServer:
+    """Sessions of interactive clients.
+
+    Parameters
+    ----------
+    server
+        Service whose control socket and loop are used.
+    baseline
+        Called, on the loop, for each client that begins: everything as it is now.
+    journal
+        SQLite file by which clients can resume after a restart; None remembers in memory only.
+    authenticate
+        Decides who is let in.
+    heartbeat_s
+        Silence after which a client of protocol 2 is asked for a sign of life; after three times
+        as long its session ends.
+    hello_s
+        Longest wait for a hello.
+    required
+        Topics without which a client of protocol 2 is refused.
+    retention
+        How many deltas are kept, and how long.
+    lock_s
+        Silence after which a drag has ended.
+    limits
+        Caps on envelopes.
+    legacy
+        Read message names from before the envelopes too.
+    workers
+        Most commands at a time.
+    most_sessions
+        Most clients at a time.
+    clock, wall
+        Monotonic seconds, and seconds since the epoch.
+
+    Notes
+    -----
+    The server holds who set what and in which version; what a value does is the application's
+    affair, which adds a reducer per scope and a handler per command. Reducers and `baseline` run
+    on the loop, commands on worker threads.
+
+    Examples
+    --------
+    >>> from zmqruntime.session import Applied, Baseline, SessionClient, SessionServer
+    >>> from zmqruntime.testing import serve_in_thread
+    >>> with serve_in_thread() as server, SessionServer(server, Baseline) as sessions:
+    ...     sessions.reduce("view", lambda change: Applied(value=change.value))
+    ...     with SessionClient.over_zmq(server.endpoint) as client:
+    ...         client.connect()
+    ...         client.update("view", "main", "ndisplay", 3).result(5).applied_value
+    3
+    """
+
+    def __init__(
+        self,
+        server: ZMQServer,
+        baseline: Callable[[], Baseline],
+        *,
+        journal: Path | None = None,
+        authenticate: Authenticator = token_authenticator,
+        heartbeat_s: float = 15.0,
+        hello_s: float = 5.0,
+        ack_timeout_ms: int = 250,
+        required: Sequence[str] = ("notify.scene",),
+        retention: Retention | None = None,
+        lock_s: float = 2.0,
+        limits: EnvelopeLimits | None = None,
+        legacy: bool = False,
+        workers: int = 4,
+        most_sessions: int = 256,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.server = server
+        self.loop = server.loop
+        self.limits = limits or EnvelopeLimits()
+        self.counters: Counter[str] = Counter()
+        self.legacy = LegacyNames() if legacy else None
+        self.data_info: Callable[[ServerSession], protocol2.DataInfo] | None = None
+        """Says, for a welcome of protocol 2, where pixels travel; set by a gateway."""
+        self._authenticate = authenticate
+        self._hello_s, self._heartbeat_s = hello_s, heartbeat_s
+        self._ack_timeout_ms = ack_timeout_ms
+        self._required = tuple(required)
+        self._most_sessions = most_sessions
+        self._clock, self._wall = clock, wall
+        self._sessions: dict[str, ServerSession] = {}
+        self._opened: list[Callable[[SessionRecord], object]] = []
+        self._closed: list[Callable[[SessionRecord, str], object]] = []
+        self._journal = Journal(journal, wall=wall)
+        self._journal.on_failure = self._on_journal_failure
+        self._ledger = Ledger(lock_s=lock_s, version=self._journal.version, clock=clock)
+        for property_, entry in self._journal.properties():
+            self._ledger.restore(property_, entry)
+        self._broadcast = Broadcast(
+            self._sessions,
+            self._ledger,
+            self._journal,
+            baseline=baseline,
+            retention=retention or Retention(),
+            wall=wall,
+        )
+        self._changes = Changes(
+            self._ledger, self._journal, self._broadcast, counters=self.counters, wall=wall
+        )
+        self._pool = WorkerPool(f"{server.app}-commands", threads=workers)
+        self._commands = CommandTable(self.loop, self._pool, self._journal, wall=wall)
+        self._diversion = Diversion(server.control, self)
+        self._attached = self._stopped = False
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Begin to accept sessions on the control socket; twice is harmless."""
+        if not self._attached:
+            self._attached = True
+            if self.server.gate is not None:
+                self.server.gate.on_changed(self._on_key_changed)
+            self._diversion.attach()
+
+    def close(self) -> None:
+        """Say goodbye to every client and close the journal; any thread but the loop."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._pool.close()
+        if self.loop.running:
+            self.loop.submit(self._close_all).result()
+        self._journal.close()
+
+    @property
+    def epoch(self) -> int:
+        """Numbering of the deltas; it goes on across restarts where there is a journal."""
+        return self._broadcast.epoch
+
+    @property
+    def version(self) -> int:
+        """Version of the state: the number of its last change."""
+        return self._ledger.version
+
+    @property
+    def sessions(self) -> tuple[SessionRecord, ...]:
+        """The sessions that are open."""
+        return tuple(
+            each.record
+            for each in tuple(self._sessions.values())
+            if each.machine.state is State.OPEN
+        )
+
+    def value(self, scope: str, target: str, key: str, default: Any = None) -> Any:
+        """Return what a property was set to last, also before a restart; any thread.
+
+        Parameters
+        ----------
+        scope, target, key
+            Which property.
+        default
+            What to return if it was never set.
+        """
+        entry = self._ledger.entry((scope, target, key))
+        return entry.value if entry is not None else default
+
+    def values(self) -> dict[tuple[str, str, str], Any]:
+        """Return everything that was ever set, for an application that starts again."""
+        return {property_: entry.value for property_, entry in tuple(self._ledger.entries())}
+
+    def reduce(self, scope: str, reducer: Reducer) -> None:
+        """Let clients change the properties of a scope.
+
+        Parameters
+        ----------
+        scope
+            For example ``layer``; adding it again replaces the reducer.
+        reducer
+            Applies a change; see `Reducer`.
+        """
+        self._changes.add(scope, reducer)
+
+    def command(
+        self, name: str, handler: Handler, *, on_loop: bool = False, capability: str | None = None
+    ) -> None:
+        """Let clients call a command.
+
+        Parameters
+        ----------
+        name
+            For example ``layer.create``; adding it again replaces the handler.
+        handler
+            Called with a `Command`; returns plain values, or raises `CommandError`.
+        on_loop
+            Run on the I/O thread. Only for handlers that take less than 5 ms.
+        capability
+            What the client needs, ``command:{name}`` when None.
+        """
+        self._commands.add(name, handler, on_loop=on_loop, capability=capability)
+
+    def set(
+        self,
+        scope: str,
+        target: str,
+        key: str,
+        value: Any,
+        *,
+        applied: Applied | None = None,
+    ) -> None:
+        """Say that the application itself changed a property; any thread.
+
+        Parameters
+        ----------
+        scope, target, key, value
+            What is so.
+        applied
+            What to tell clients of each protocol; see `Applied`.
+        """
+        change = Change(scope=scope, target=target, key=key, value=value, client=_SERVER)
+        self._on_loop(self._changes.record, change, applied or Applied(value=value))
+
+    def notify(self, payload: Body) -> None:
+        """Tell every client that wants it; any thread.
+
+        Parameters
+        ----------
+        payload
+            Of a notification of protocol 2; its type says which. Clients of protocol 1 are told
+            of a `Reference` only, because they know nothing of the rest.
+
+        Raises
+        ------
+        TypeError
+            If the payload is not that of a notification.
+        """
+        envelope_of(payload)
+        self._on_loop(self._broadcast.notify, payload)
+
+    def configure_stream(
+        self,
+        *,
+        protocol_1: protocol1.StreamPayload | None = None,
+        protocol_2: protocol2.StreamPayload | None = None,
+    ) -> None:
+        """Say how the pixel channel is coded, now and to whoever comes; any thread.
+
+        Parameters
+        ----------
+        protocol_1, protocol_2
+            The same in both forms.
+        """
+        self._on_loop(self._broadcast.configure_stream, protocol_1, protocol_2)
+
+    def reset(self) -> None:
+        """Begin a new epoch: every client gets a baseline, and numbers start again; any thread."""
+        self._on_loop(self._broadcast.reset)
+
+    def end(self, session_id: str, code: str, message: str) -> None:
+        """End a session; any thread.
+
+        Parameters
+        ----------
+        session_id
+            One that is not open any more is ignored.
+        code, message
+            Why, for the client.
+        """
+        self._on_loop(self._end, session_id, code, message)
+
+    def on_opened(self, callback: Callable[[SessionRecord], object]) -> None:
+        """Call a function, on the loop, when a client has its baseline."""
+        self._opened.append(callback)
+
+    def on_closed(self, callback: Callable[[SessionRecord, str], object]) -> None:
+        """Call a function, on the loop, with the reason, when a session has ended."""
+        self._closed.append(callback)
+
+    def accept(self, link: Link) -> ServerSession:
+        """Take in a connection; on the loop, for carriers.
+
+        Parameters
+        ----------
+        link
+            How to reach the client.
+
+        Returns
+        -------
+        ServerSession
+            To hand its frames to.
+        """
+        session = ServerSession(
+            link,
+            ServerMachine(
+                f"srv-{new_id()}",
+                hello_s=self._hello_s,
+                heartbeat_s=self._heartbeat_s,
+                limits=self.limits,
+                clock=self._clock,
+            ),
+            loop=self.loop,
+            obey=self._obey,
+            behind=self._catch_up,
+            clock=self._clock,
+            wall=self._wall,
+        )
+        self._sessions[session.id] = session
+        self.counters["accepted"] += 1
+        return session
+
+    def gone(self, session: ServerSession, reason: str) -> None:
+        """Take in that a connection has ended; on the loop, for carriers."""
+        if self._sessions.pop(session.id, None) is None:
+            return
+        was_open = session.grant is not None
+        self._ledger.release(session.id)
+        self._commands.forget(session.id)
+        session.end(GOING_AWAY, reason)
+        self.counters["closed"] += 1
+        if was_open:
+            for callback in self._closed:
+                self.loop.call_soon(callback, session.record, reason)
+
+    def refuse_unnamed(self, session: ServerSession) -> None:
+        """Refuse a peer that gave its socket a name; on the loop."""
+        text = "let the library choose the routing id of your socket: a chosen one proves nothing"
+        self._part(session, Close(POLICY, "unsupported_client", text, hello=True))
+
+    def _on_loop(self, function: Callable[..., object], *values: Any) -> None:
+        if self.loop.on_loop:
+            function(*values)
+        else:
+            self.loop.call_soon(function, *values)
+
+    def _obey(self, session: ServerSession, instruction: Instruction) -> None:
+        match instruction:
+            case Greet(hello):
+                self._greet(session, hello)
+            case Deliver(envelope):
+                self._act(session, envelope)
+            case Malformed(error):
+                self._answer_malformed(session, error)
+            case Heard(frame_id):
+                session.send(session.writer.heard(frame_id))
+            case Pulse():
+                session.send(session.writer.heartbeat())
+            case Close() as close:
+                self._part(session, close)
+            case Welcomed():
+                raise AssertionError("only clients are welcomed")
+
+    def _part(self, session: ServerSession, close: Close) -> None:
+        if not close.silent:
+            farewell = (
+                reject(None, close.word, close.message, wall=self._wall)
+                if close.hello
+                else session.writer.goodbye(close.word, close.message)
+            )
+            session.send(farewell)
+        if close.hello:
+            self.counters[f"rejected.{close.word}"] += 1
+        logger.info("session %s ends: %s", session.id, close.message)
+        session.end(close.code, close.word)
+        self.gone(session, close.word)
+
+    def _reject(self, session: ServerSession, hello: Hello, error: SessionRejectedError) -> None:
+        self.counters[f"rejected.{error.code}"] += 1
+        logger.info("%s is not let in: %s", session.link.peer.address, error)
+        session.send(
+            reject(hello, error.code, error.message, details=error.details, wall=self._wall)
+        )
+        session.end(POLICY, error.code)
+        self.gone(session, error.code)
+
+    def _greet(self, session: ServerSession, hello: Hello) -> None:
+        try:
+            protocol, grant = self._admit(hello, session.link.peer)
+        except SessionRejectedError as error:
+            self._reject(session, hello, error)
+            return
+        session.client, session.grant = hello.client, grant
+        wanted = protocol1.CAPABILITIES[:3] if protocol == 1 else protocol2.TOPICS
+        session.topics = frozenset(
+            topic
+            for topic in wanted
+            if (protocol == 1 or hello.features.get(topic))
+            and grant.may(f"topic:subscribe:{topic}")
+        )
+        session.open(protocol)
+        baseline = self._broadcast.baseline()
+        if protocol == 1:
+            session.send(welcome1(session, hello, self._wall()))
+            self._broadcast.begin(session, baseline)
+        else:
+            self._begin2(session, hello, baseline)
+        self.counters["opened"] += 1
+        for callback in self._opened:
+            self.loop.call_soon(callback, session.record)
+
+    def _admit(self, hello: Hello, peer: LinkPeer) -> tuple[int, Grant]:
+        """Choose a protocol and say what the client may do, or refuse it."""
+        protocol, required = choose_protocol(hello, self._required)
+        if len(self._sessions) > self._most_sessions:
+            raise SessionRejectedError(
+                "rate_limited", f"{self._most_sessions} sessions are open: try again later"
+            )
+        grant = self._authenticate(hello, peer)
+        denied = [topic for topic in required if not grant.may(f"topic:subscribe:{topic}")]
+        if denied:
+            raise SessionRejectedError(
+                "auth_failed", f"{grant.principal} may not subscribe to {', '.join(denied)}"
+            )
+        return protocol, grant
+
+    def _begin2(self, session: ServerSession, hello: Hello, baseline: Baseline) -> None:
+        """Welcome a client of protocol 2; then its baseline, or what it missed."""
+        broadcast = self._broadcast
+        plan = choose_places(
+            hello.resume_tokens,
+            session.topics,
+            broadcast.histories,
+            broadcast.tokens,
+            session.principal,
+        )
+        if plan.baseline:
+            session.rebase(broadcast.histories)
+        else:
+            session.places = {topic: each.place for topic, each in plan.topics.items()}
+        payload = protocol2.WelcomePayload(
+            protocol_version=2,
+            session=protocol2.SessionInfo(
+                id=session.id,
+                heartbeat_s=self._heartbeat_s,
+                ack_timeout_ms=self._ack_timeout_ms,
+            ),
+            features=features_of(session, plan, broadcast.tokens, self._commands.names),
+            server=protocol2.ServerId(
+                id=self.server.server_id, incarnation=self.server.incarnation, epoch=self.epoch
+            ),
+            capabilities=list(session.grant.capabilities) if session.grant is not None else [],
+            data=self.data_info(session) if self.data_info is not None else UNSET,
+            limits=limits_of(self.limits),
+        )
+        session.send(welcome2(session, hello, payload, self._wall()))
+        if plan.baseline:
+            broadcast.begin(session, baseline)
+            return
+        self.counters["resumed"] += 1
+        for topic, resumption in plan.topics.items():
+            for delta in resumption.deltas:
+                broadcast.deliver(session, topic, delta)
+        session.send_view(baseline)
+
+    def _answer_malformed(self, session: ServerSession, error: EnvelopeError) -> None:
+        self.counters[f"malformed.{error.code}"] += 1
+        logger.debug("session %s sent what is no envelope: %s", session.id, error)
+        if session.machine.state is State.HELLO or session.grant is None:
+            return  # the reject that follows says it
+        if self.legacy is not None and session.protocol == 1 and self.legacy.knows(error.type_):
+            self._act_legacy(session, error.raw)
+            return
+        if error.type_ == "state.update" and session.protocol == 2 and error.id:
+            intent = error.intent_id
+            if intent:
+                refused = StateRejectedError("state.invalid", error.message)
+                session.send(
+                    session.writer.state_rejected(refused, in_reply_to=error.id, intent_id=intent)
+                )
+                return
+        session.send(session.writer.malformed(error))
+
+    def _act_legacy(self, session: ServerSession, message: dict[str, Any]) -> None:
+        assert self.legacy is not None
+        try:
+            changes = self.legacy.read(message)
+        except EnvelopeError as error:
+            session.send(session.writer.malformed(error))
+            return
+        for payload in changes:
+            self._changes.ask_1(session, payload)
+
+    def _act(self, session: ServerSession, envelope: Envelope) -> None:
+        match envelope:
+            case protocol1.NotifyState(payload=payload):
+                self._changes.ask_1(session, payload)
+            case protocol2.StateUpdate():
+                self._changes.ask_2(session, envelope)
+            case protocol1.CallCommand(id=call_id, payload=call1):
+                self._call(session, call_id, call1.name, kwargs=call1.args)
+            case protocol2.CallCommand(frame_id=call_id, payload=call2):
+                self._call(
+                    session,
+                    call_id,
+                    call2.command,
+                    args=tuple(call2.args),
+                    kwargs=call2.kwargs,
+                    origin=call2.origin,
+                    key=call2.idempotency_key if call2.idempotency_key is not UNSET else None,
+                    timeout_ms=call2.timeout_ms if call2.timeout_ms is not UNSET else None,
+                )
+            case protocol2.CallCancel(payload=cancel, frame_id=frame_id):
+                accepted = self._commands.cancel(session.id, cancel.command_id)
+                result = protocol2.CancelResult(command_id=cancel.command_id, accepted=accepted)
+                session.send(session.writer.frame(protocol2.ReplyCancel, result, frame_id=frame_id))
+            case protocol2.NotifyTelemetry():
+                self.counters["telemetry"] += 1
+            case _:
+                raise AssertionError(f"{type_of(envelope)} was let through")
+
+    def _catch_up(self, session: ServerSession) -> None:
+        """Give a client that did not read for long a baseline, or up."""
+        if session.ended:
+            return
+        if session.outbox.overrun:
+            self._part(session, Close(POLICY, "slow", "it does not read what it asked for"))
+            return
+        places, missing = dict(session.places), dict(session.outbox.missing)
+        with session.outbox.attempt():
+            if session.protocol == 2:
+                self._broadcast.report_gaps(session, missing)
+            self._broadcast.send_baseline(session)
+        if session.outbox.lagging:
+            session.places = places
+            session.retry()
+        else:
+            self.counters["caught_up"] += 1
+
+    def _call(
+        self,
+        session: ServerSession,
+        call_id: str,
+        name: str,
+        *,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any],
+        origin: str = "",
+        key: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> None:
+        def respond(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self.counters[f"commands.{outcome.error.code}"] += 1
+                session.send(session.writer.command_error(call_id, outcome.error, key=key))
+            else:
+                session.send(session.writer.command_reply(call_id, outcome.result, key=key))
+
+        def report(fraction: float | None, message: str | None) -> None:
+            progress = protocol2.ProgressPayload(
+                command_id=call_id,
+                fraction=fraction if fraction is not None else UNSET,
+                message=message if message is not None else UNSET,
+            )
+            self._on_loop(session.notify, progress)
+
+        self.counters["commands"] += 1
+        try:
+            self._commands.authorise(name, session.grant)
+        except CommandError as error:
+            respond(Outcome(error=error))
+            return
+        due = float("inf") if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        command = Command(
+            name=name,
+            args=args,
+            kwargs=kwargs,
+            session_id=session.id,
+            principal=session.principal,
+            origin=origin,
+            due=due,
+            report=report,
+        )
+        self._commands.begin(command, call_id, respond, key=key)
+
+    def _end(self, session_id: str, code: str, message: str) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None:
+            self._part(session, Close(POLICY, code, message))
+
+    def _on_key_changed(self, key: str, why: str) -> None:
+        """Part from everybody who came with a key that was revoked or may do something else."""
+        for session in tuple(self._sessions.values()):
+            if key and session.grant is not None and session.grant.key == key:
+                self._part(session, Close(POLICY, "auth_failed", why))
+
+    def _close_all(self) -> None:
+        self._diversion.detach()
+        for session in tuple(self._sessions.values()):
+            silent = session.machine.state is not State.OPEN
+            close = Close(GOING_AWAY, "shutdown", "the server is stopping", silent=silent)
+            self._part(session, close)
+
+    def _on_journal_failure(self, reason: str) -> None:
+        """Go on without: say so, and issue tokens that a later start will not take for its own."""
+        self._broadcast.tokens.forget_at_exit()
+        self.counters["journal_failed"] += 1
+        trouble = protocol2.Trouble(
+            domain="journal",
+            code="journal.failed",
+            message=f"sessions cannot be resumed after a restart any more: {reason}",
+            severity="warning",
+        )
+        self.loop.call_soon(self._broadcast.notify, trouble)
