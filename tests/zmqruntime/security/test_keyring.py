@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from zmqruntime import ExposedKeyError, KeyFileError
 from zmqruntime.security import AuthorizedKey, KeyFolder, KeyPair, Role
+from zmqruntime.security._authorized import AuthorizedKeys
 from zmqruntime.security._curve import check_key, to_text
-from zmqruntime.security._keyring import AuthorizedKeys
 from zmqruntime.security._private import read_private, write_file
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from zmqruntime._errors import BusyError, ForbiddenError, KeyFileError, TokenErr
 from zmqruntime._monitor import Monitor
 from zmqruntime._peer import NOWHERE, OPEN_GRANTS, Source
 from zmqruntime.security._audit import AuditLine
+from zmqruntime.security._authorized import AuthorizedKey, AuthorizedKeys
 from zmqruntime.security._capabilities import is_privileged
 from zmqruntime.security._connections import Connections
 from zmqruntime.security._curve import secure_server_socket
-from zmqruntime.security._keyring import AuthorizedKey, AuthorizedKeys
 from zmqruntime.security._local import LOCAL_NAME, local_pair
 from zmqruntime.security._private import make_private_folder
 from zmqruntime.security._rates import Rate, RateLimiter, Rates

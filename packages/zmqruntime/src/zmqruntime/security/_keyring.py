@@ -5,82 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
 
-import msgspec
-
-from zmqruntime._errors import ExposedKeyError, KeyFileError
-from zmqruntime.security._capabilities import Role, capabilities_of, check_capabilities
-from zmqruntime.security._curve import ClientKeys, KeyPair, check_key
+from zmqruntime._errors import KeyFileError
+from zmqruntime.security._authorized import AuthorizedKey, read_authorized
+from zmqruntime.security._capabilities import Role
+from zmqruntime.security._curve import ClientKeys, KeyPair
+from zmqruntime.security._key_files import (
+    AuthorizedFile,
+    PublicFile,
+    SecretFile,
+    check_name,
+    decode_file,
+    encode_file,
+    read_public,
+)
 from zmqruntime.security._private import make_private_folder, read_private, write_file
 
-__all__ = ["AuthorizedKey", "AuthorizedKeys", "KeyFolder"]
+__all__ = ["KeyFolder"]
 
 logger = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SERVER = "server"
-_MOST_PUBLIC_BYTES = 4096
-_SETTLED_NS = 50_000_000  # file systems stamp changes by the tick of the kernel, 10 ms at most
-
-F = TypeVar("F", bound="_File")
-
-_Key = Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
-_Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-
-
-class _File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
-    name: _Word
-    public: _Key
-
-
-class _SecretFile(_File, frozen=True, kw_only=True, tag="zmqruntime secret key"):
-    secret: _Key
-
-
-class _PublicFile(_File, frozen=True, kw_only=True, tag="zmqruntime public key"):
-    pass
-
-
-class _AuthorizedFile(_File, frozen=True, kw_only=True, tag="zmqruntime authorized key"):
-    role: Role | None = None
-    capabilities: frozenset[str] = frozenset()
-    since: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorizedKey:
-    """A key that a server lets in.
-
-    Attributes
-    ----------
-    name
-        What the server's user calls whoever has the key.
-    public
-        The key, 40 characters of Z85; it is the identity.
-    role
-        Viewer, operator, admin, or None when only `capabilities` count.
-    capabilities
-        What it may do besides, in the notation of `fnmatch`.
-    since
-        When it was let in, ISO 8601; empty when unknown.
-    """
-
-    name: str
-    public: str
-    role: Role | None = None
-    capabilities: frozenset[str] = frozenset()
-    since: str = ""
-    grants: frozenset[str] = field(init=False)
-    """All that it may do: of the role, and besides."""
-
-    def __post_init__(self) -> None:
-        of_role = capabilities_of(self.role) if self.role is not None else frozenset()
-        object.__setattr__(self, "grants", of_role | check_capabilities(self.capabilities))
 
 
 class KeyFolder:
@@ -139,18 +86,18 @@ class KeyFolder:
             If others can enter the folder.
         """
         make_private_folder(self.path)
-        pair = KeyPair.make(_check_name(name))
+        pair = KeyPair.make(check_name(name))
         path = self.path / f"{name}.key"
-        secret = _SecretFile(name=name, public=pair.public, secret=pair.secret)
+        secret = SecretFile(name=name, public=pair.public, secret=pair.secret)
         try:
-            write_file(path, _encode(secret))
+            write_file(path, encode_file(secret))
         except FileExistsError as error:
             raise KeyFileError(
                 f"{path} is there already: choose another name, or remove it if nobody is to "
                 "know this key any more"
             ) from error
-        public = _PublicFile(name=name, public=pair.public)
-        write_file(self.public_path(name), _encode(public), mode=0o644, replace=True)
+        public = PublicFile(name=name, public=pair.public)
+        write_file(self.public_path(name), encode_file(public), mode=0o644, replace=True)
         return pair
 
     def public_path(self, name: str) -> Path:
@@ -181,9 +128,9 @@ class KeyFolder:
                     + ("" if names else "; make one: zmqruntime keys make --name NAME")
                 )
             name = names[0]
-        path = self.path / f"{_check_name(name)}.key"
+        path = self.path / f"{check_name(name)}.key"
         try:
-            file = _decode(path, read_private(path), _SecretFile)
+            file = decode_file(path, read_private(path), SecretFile)
         except FileNotFoundError as error:
             raise KeyFileError(
                 f"there is no {path}; make it: zmqruntime keys make --name {name}"
@@ -201,7 +148,7 @@ class KeyFolder:
         KeyFileError
             If there is none, or it is damaged.
         """
-        return read_public(self.public_path(_check_name(name)))[0]
+        return read_public(self.public_path(check_name(name)))[0]
 
     def server_pair(self) -> KeyPair:
         """Read the pair that servers use, and make it first where there is none."""
@@ -231,7 +178,7 @@ class KeyFolder:
     @property
     def authorized(self) -> tuple[AuthorizedKey, ...]:
         """The keys that are let in, sorted by name; damaged files are logged and left out."""
-        return tuple(sorted(_read_authorized(self.authorized_folder), key=lambda key: key.name))
+        return tuple(sorted(read_authorized(self.authorized_folder), key=lambda key: key.name))
 
     def authorize(
         self,
@@ -268,7 +215,7 @@ class KeyFolder:
         """
         public, suggested = read_public(key)
         entry = AuthorizedKey(
-            name=_check_name(name or suggested),
+            name=check_name(name or suggested),
             public=public,
             role=Role(role) if role is not None else None,
             capabilities=frozenset(capabilities),
@@ -282,7 +229,7 @@ class KeyFolder:
                 )
             if known.public == public and known.name != entry.name:
                 self._remove(known.name)
-        file = _AuthorizedFile(
+        file = AuthorizedFile(
             name=entry.name,
             public=public,
             role=entry.role,
@@ -291,7 +238,7 @@ class KeyFolder:
         )
         make_private_folder(self.path)
         make_private_folder(self.authorized_folder)
-        write_file(self._authorized_path(entry.name), _encode(file), replace=True)
+        write_file(self._authorized_path(entry.name), encode_file(file), replace=True)
         return entry
 
     def revoke(self, name: str) -> AuthorizedKey:
@@ -315,7 +262,7 @@ class KeyFolder:
         raise KeyFileError(f"no key {name!r} is authorised in {self.path}; there is {names}")
 
     def _authorized_path(self, name: str) -> Path:
-        return self.authorized_folder / f"{_check_name(name)}.json"
+        return self.authorized_folder / f"{check_name(name)}.json"
 
     def _remove(self, name: str) -> None:
         try:
@@ -348,8 +295,8 @@ class KeyFolder:
         public, name = read_public(key)
         make_private_folder(self.path)
         folder = make_private_folder(self.path / "known")
-        file = _PublicFile(name=name or host[:64], public=public)
-        write_file(folder / _known_name(host, port), _encode(file), replace=True)
+        file = PublicFile(name=name or host[:64], public=public)
+        write_file(folder / _known_name(host, port), encode_file(file), replace=True)
         return public
 
     def server_key(self, host: str, port: int) -> str | None:
@@ -394,119 +341,6 @@ class KeyFolder:
         return ClientKeys(self.pair(name), server_key)
 
 
-class AuthorizedKeys:
-    """The authorised keys as they are now; looked up with every message.
-
-    Parameters
-    ----------
-    folder
-        ``authorized`` of a `KeyFolder`.
-
-    Notes
-    -----
-    A look-up asks the kernel when the folder was last changed, about 2 µs, and reads the files
-    again when that is not what it was.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stamp: tuple[int, int] | None = None
-        self._keys: dict[str, AuthorizedKey] = {}
-
-    def find(self, public: str) -> AuthorizedKey | None:
-        """Return what a key may do; None when it is not, or no longer, let in."""
-        try:
-            status = os.stat(self._folder)  # noqa: PTH116 - half the price of Path.stat
-        except OSError:
-            self._stamp, self._keys = None, {}
-            return None
-        if self._stamp != (status.st_mtime_ns, status.st_ino):
-            self.reload()
-            # a change within the same tick of the clock would leave the same stamp
-            settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
-            self._stamp = (status.st_mtime_ns, status.st_ino) if settled else None
-        return self._keys.get(public)
-
-    def reload(self) -> None:
-        """Read the files again, whatever the folder says."""
-        self._stamp = None
-        self._keys = {key.public: key for key in _read_authorized(self._folder)}
-
-
-def read_public(key: str | Path) -> tuple[str, str]:
-    """Read a public key.
-
-    Parameters
-    ----------
-    key
-        The key itself, or the path of a ``.pub`` file.
-
-    Returns
-    -------
-    tuple[str, str]
-        Key, and the name in its file, empty when it came as text.
-
-    Raises
-    ------
-    KeyFileError
-        If it is neither.
-    """
-    if isinstance(key, str) and len(key) == 40 and not Path(key).exists():
-        return check_key(key), ""
-    path = Path(key).expanduser()
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_MOST_PUBLIC_BYTES + 1)
-    except OSError as error:
-        raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
-    if len(text) > _MOST_PUBLIC_BYTES:
-        raise KeyFileError(f"{path} is too long for a public key")
-    file = _decode(path, text, _PublicFile)
-    return check_key(file.public), file.name
-
-
-def _read_authorized(folder: Path) -> list[AuthorizedKey]:
-    """Read all files; one that cannot be relied on lets nobody in."""
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            file = _decode(path, read_private(path), _AuthorizedFile)
-            found.append(
-                AuthorizedKey(
-                    name=_check_name(file.name),
-                    public=check_key(file.public),
-                    role=file.role,
-                    capabilities=file.capabilities,
-                    since=file.since,
-                )
-            )
-        except FileNotFoundError:
-            continue  # revoked just now
-        except (KeyFileError, ExposedKeyError) as error:
-            logger.warning("an authorised key is left out: %s", error)
-    return found
-
-
 def _known_name(host: str, port: int | None) -> str:
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", host)
     return f"{name}.pub" if port is None else f"{name}_{port}.pub"
-
-
-def _check_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise KeyFileError(
-            f"{name!r} cannot name a key: use up to 64 letters, digits, '.', '_' and '-'"
-        )
-    return name
-
-
-def _encode(file: _File) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
-
-
-def _decode(path: Path, text: bytes, shape: type[F]) -> F:
-    try:
-        return msgspec.json.decode(text, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # the message of a decoder may quote what it read: not into a log, it may be a secret
-        raise KeyFileError(f"{path} is not the file of a {shape.__struct_config__.tag}") from error
