@@ -341,6 +341,22 @@ def test_a_revoked_key_is_refused_by_the_very_next_message(house: House) -> None
                     house.keys.revoke("desk")
 
 
+@pytest.mark.req("S.8")
+def test_who_is_let_in_again_at_once_is_not_taken_for_who_was_cut(
+    house: House, connect: Connect
+) -> None:
+    with house.serve(SNAP) as server:
+        keys = house.client_keys("desk")
+        for _ in range(3):
+            connect(server, keys).connect(SOON)
+            house.keys.revoke("desk")
+            until(lambda: not server.control.peers)
+            house.client_keys("desk")
+            again = connect(server, keys)
+            again.connect(SOON)
+            assert again.control.request("snap")["name"] == "desk"
+
+
 @pytest.mark.req("S.6", "S.7")
 def test_a_role_that_is_changed_holds_from_the_next_hello(house: House, connect: Connect) -> None:
     welcomes: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()

@@ -83,23 +83,24 @@ class Connections:
             self._keys[descriptor] = (key, name)
 
     @property
-    def keys(self) -> frozenset[str]:
-        """The keys that have sent something over a connection that is open."""
-        return frozenset(key for key, _ in self._keys.values())
-
-    @property
     def strangers(self) -> int:
         """How many connections have not completed their handshake."""
         return len(self._strangers)
 
-    def cut(self, key: str) -> int:
-        """End every connection of a key, and say how many those were."""
-        ended = 0
-        for descriptor, (whose, name) in tuple(self._keys.items()):
-            if whose == key:
-                del self._keys[descriptor]
-                ended += _end(descriptor, name)
-        return ended
+    def of(self, key: str) -> dict[int, Name]:
+        """Return the connections of a key that are open: descriptor, and where it leads."""
+        return {number: name for number, (whose, name) in self._keys.items() if whose == key}
+
+    def leads_to(self, descriptor: int, name: Name) -> bool:
+        """Say whether a descriptor still is the connection that it was."""
+        return _name_of(descriptor) == name
+
+    def end(self, descriptor: int, name: Name) -> bool:
+        """End a connection, and say whether it was still there."""
+        known = self._keys.get(descriptor)
+        if known is not None and known[1] == name:
+            del self._keys[descriptor]
+        return _end(descriptor, name)
 
     def _accepted(self, descriptor: int) -> None:
         name = _name_of(descriptor)

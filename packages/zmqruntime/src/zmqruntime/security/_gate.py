@@ -134,7 +134,7 @@ class Gate:
         self._complaining = threading.Lock()
         self._untold: Counter[str] = Counter()
         self._changed: list[Callable[[str, str], object]] = []
-        self._going: set[str] = set()
+        self._going: dict[int, tuple[str, int]] = {}  # connections that will be ended
         self._zap: ZapHandler | None = None
         self._watch: FolderWatch | None = None
 
@@ -347,7 +347,7 @@ class Gate:
         if self._own is not None and source.key == self._own.public:
             return _SELF
         entry = self._check(source.key)
-        if entry is None or source.key in self._going:
+        if entry is None or self._is_going(source.descriptor):
             self.counters["refused"] += 1
             raise ForbiddenError(
                 "this key is not authorised here, or is so no longer: ask whoever runs the "
@@ -364,15 +364,22 @@ class Gate:
         """Tell those who have a key why, then end their connections."""
         logger.warning("%s", why)
         self.note(Source(key=key), name, what="revoke", verdict="ok", text=why)
-        self._going.add(key)
+        leaving = self._connections.of(key)  # not those that come with what holds from now on
+        self._going |= leaving
         for callback in self._changed:
             callback(key, why)
 
         def cut() -> None:
-            self._going.discard(key)
-            self.counters["cut"] += self._connections.cut(key)
+            for descriptor, name in leaving.items():
+                if self._going.get(descriptor) == name:
+                    del self._going[descriptor]
+                self.counters["cut"] += self._connections.end(descriptor, name)
 
         self._loop.call_later(_FAREWELL_S, cut)
+
+    def _is_going(self, descriptor: int) -> bool:
+        name = self._going.get(descriptor)
+        return name is not None and self._connections.leads_to(descriptor, name)
 
     def _decide(self, request: ZapRequest) -> tuple[str, str]:
         """Answer libzmq's question about a connection."""
