@@ -150,7 +150,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class Reply(msgspec.Struct, frozen=True):
     """What a handler answers when a body alone does not say it.
 
-    Parameters
+    Attributes
     ----------
     body
         Plain values.
