@@ -11,11 +11,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zmqruntime import DescriptorError, FrameError
 from zmqruntime.router._buffers import BufferEntry, pack, unpack
+
+# a machine that is busy with others makes few inputs in a second
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 CODES = "bBhHiIqQfd"
 
@@ -45,6 +48,7 @@ def through(value: object, *, cuts: list[int] | None = None) -> Any:
     return unpack(msgspec.msgpack.decode(msgspec.msgpack.encode(packed.plain)), table, frames)
 
 
+@PATIENT
 @given(plain, st.lists(st.integers(0, 2**16), max_size=5))
 def test_plain_values_and_bytes_come_back_however_frames_are_cut(
     value: object, cuts: list[int]
@@ -53,6 +57,7 @@ def test_plain_values_and_bytes_come_back_however_frames_are_cut(
     assert through(value, cuts=cuts) == value
 
 
+@PATIENT
 @given(
     st.sampled_from(CODES),
     st.lists(st.integers(1, 4), min_size=1, max_size=4),
@@ -209,6 +214,7 @@ def test_a_table_with_too_many_buffers_is_refused() -> None:
         unpack(None, [entry(shape=(0,))] * 4001, [])
 
 
+@PATIENT
 @given(
     st.lists(
         st.builds(

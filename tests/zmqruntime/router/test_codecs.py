@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zmqruntime import DescriptorError, FrameError
 from zmqruntime.router._codecs import Serializers, decode, encode
+
+# a machine that is busy with others makes few inputs in a second
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 plain = st.recursive(
     st.none()
@@ -23,6 +26,7 @@ plain = st.recursive(
 )
 
 
+@PATIENT
 @given(plain, st.sampled_from(["msgpack", "json"]))
 def test_plain_values_come_back_in_both_encodings(value: object, encoding: str) -> None:
     try:
@@ -67,6 +71,7 @@ def test_bytes_travel_as_they_are_and_through_functions_at_both_ends() -> None:
     assert decode(written.encoding, written.frames, lambda data: {"n": int(data)}) == {"n": 3}
 
 
+@PATIENT
 @given(st.sampled_from(["msgpack", "json"]), st.lists(st.binary(max_size=40), max_size=3))
 def test_whatever_comes_is_read_or_refused(encoding: str, frames: list[bytes]) -> None:
     with contextlib.suppress(DescriptorError):

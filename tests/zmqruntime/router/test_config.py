@@ -4,12 +4,15 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zmqruntime import InsecureBindError
 from zmqruntime.router import ExposeError, RouterClient, RouterServer
 from zmqruntime.testing import free_endpoint
+
+# a machine that is busy with others makes few inputs in a second
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SOON = 10.0
 
@@ -160,6 +163,7 @@ plain = st.recursive(
 )
 
 
+@PATIENT
 @given(
     st.dictionaries(
         st.sampled_from(["objects", "periodic_streams", "zmq_streams", "named_calls", "app"]), plain

@@ -4,12 +4,15 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zmqruntime import InvalidRequestError, NotFoundError
 from zmqruntime.router import ExposeError
 from zmqruntime.router._expose import Exposure, return_type
+
+# a machine that is busy with others makes few inputs in a second
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Camera:
@@ -54,6 +57,7 @@ def exposed() -> tuple[Exposure, Camera]:
 
 @pytest.mark.req("003.2")
 @pytest.mark.req("F.24")
+@PATIENT
 @given(st.one_of(st.just("camera"), hostile), hostile)
 def test_nothing_beside_the_list_is_found_whatever_is_asked_for(obj: str, attr: str) -> None:
     exposure, _ = exposed()

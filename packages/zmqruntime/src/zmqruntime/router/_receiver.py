@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zmqruntime._errors import PeerLostError, StaleSlotError
+from zmqruntime._errors import DescriptorError, PeerLostError, StaleSlotError
 from zmqruntime._feed_reader import FeedReader
 from zmqruntime._gaps import Gap, GapReason
 from zmqruntime._polling import Deadline
@@ -239,15 +239,21 @@ class StreamReceiver:
     def _run(self, reader: FeedReader) -> None:
         while reader.wait():
             for entry in reader.receive():
-                with self._lock:
-                    followed = self._followed.get(entry.topic)
-                if isinstance(entry, Gap):
-                    if followed is not None:
-                        _report(followed, entry)
-                elif followed is None:
-                    end_lease(entry.lease)
-                else:
-                    _take_in(followed, entry)
+                try:
+                    self._sort(entry)
+                except Exception:
+                    logger.exception("stream %r: %r was lost", entry.topic, entry)
+
+    def _sort(self, entry: Item | Gap) -> None:
+        with self._lock:
+            followed = self._followed.get(entry.topic)
+        if isinstance(entry, Gap):
+            if followed is not None:
+                _report(followed, entry)
+        elif followed is None:
+            end_lease(entry.lease)
+        else:
+            _take_in(followed, entry)
 
 
 def end_lease(lease: Lease) -> None:
@@ -262,12 +268,15 @@ def read_header(data: bytes) -> StreamHeader:
 
     Raises
     ------
-    msgspec.ValidationError
+    DescriptorError
         If it is none that is known here.
     """
-    header = msgspec.msgpack.decode(data, type=StreamHeader)
+    try:
+        header = msgspec.msgpack.decode(data, type=StreamHeader)
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DescriptorError(f"not the header of a stream: {error}") from error
     if header.v != PROTOCOL:
-        raise msgspec.ValidationError(f"version {header.v} is not known here")
+        raise DescriptorError(f"version {header.v} of streams is not known here")
     return header
 
 
@@ -285,11 +294,11 @@ def _report(followed: _Followed, gap: Gap) -> None:
 def _take_in(followed: _Followed, item: Item) -> None:
     try:
         header = read_header(item.header)
-    except msgspec.MsgspecError as error:
+    except DescriptorError as error:
         end_lease(item.lease)
-        item.fail("invalid", f"the header cannot be read: {error}")
+        item.fail("invalid", str(error))
         followed.inbox.unreadable += 1
-        logger.warning("stream %r: a header cannot be read: %s", item.topic, error)
+        logger.warning("stream %r: %s", item.topic, error)
         return
     item.ack("displayed")
     if followed.storage is Storage.CACHE:

@@ -19,6 +19,7 @@ from zmqruntime._client import ZMQClient
 from zmqruntime._errors import (
     ConflictError,
     ControlTimeout,
+    DescriptorError,
     ForbiddenError,
     HandshakeError,
     InvalidRequestError,
@@ -294,9 +295,9 @@ class RouterRelay:
         except ConflictError as error:
             self._counters["refused"] += 1
             self._refuse(str(error))
-        except msgspec.MsgspecError as error:
+        except DescriptorError as error:
             self._counters["refused"] += 1
-            logger.warning("relay %r: a header cannot be read: %s", self.name, error)
+            logger.warning("relay %r: %s", self.name, error)
         except StaleSlotError:
             self._counters["missing"] += 1
         finally:
