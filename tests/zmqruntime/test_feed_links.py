@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -76,6 +77,31 @@ def test_a_link_that_was_cut_loses_nothing_that_was_kept(shm: Path, data_only: b
         # what was acknowledged and not heard of comes twice, and says so
         again = [each for each in found if isinstance(each, Item) and each.again]
         assert len(keys) - number <= len(again)
+
+
+def test_news_of_a_loss_that_comes_after_the_next_welcome_does_not_end_the_reading(
+    shm: Path,
+) -> None:
+    with (
+        serve_in_thread() as server,
+        Feed(server, directory=shm) as feed,
+        ZMQClient(server.endpoint) as client,
+        FeedReader(client, directory=shm) as reader,
+    ):
+        came: queue.SimpleQueue[object] = queue.SimpleQueue()
+        feed.on_subscribed(came.put)
+        client.connect()
+        reader.subscribe("frames")
+        came.get(timeout=10)
+
+        def late() -> None:
+            reader._orders._on_lost("the connection broke")
+            reader._orders._on_welcome(client.welcome)
+
+        client.loop.submit(late).result()
+        came.get(timeout=10)
+        assert feed.publish("frames", b"", key="A01") == 1
+        assert isinstance(read_until(reader, "A01")[-1], Item)
 
 
 def test_a_reader_can_ask_for_what_it_misses(shm: Path) -> None:

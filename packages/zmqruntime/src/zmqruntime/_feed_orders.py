@@ -225,6 +225,7 @@ class FeedOrders:
 
     def _on_lost(self, reason: str) -> None:
         logger.info("%s was lost: %s", self._client.endpoint, reason)
+        self._welcome = None  # the next one counts, also if we have seen it before this news
         for order in self.all():
             self._lose(order, GapReason.PRODUCER_LOST)
 
