@@ -6,24 +6,22 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import UNSET
 
 from zmqruntime._errors import ControlTimeout, LoopStoppedError
 from zmqruntime._polling import Backoff, Deadline
 from zmqruntime.session import protocol1, protocol2
+from zmqruntime.session._calls import Call, Calls
 from zmqruntime.session._carrier import ZMQCarrier
 from zmqruntime.session._envelopes import PROTOCOLS, encode, type_of
 from zmqruntime.session._errors import (
     CommandError,
     EnvelopeError,
     SessionClosedError,
-    StateRejectedError,
 )
+from zmqruntime.session._intents import Intents, StateAck
 from zmqruntime.session._machine import (
     NORMAL,
     PROTOCOL_ERROR,
@@ -38,17 +36,17 @@ from zmqruntime.session._machine import (
     Welcomed,
 )
 from zmqruntime.session._sequence import Arrival, Sequences
-from zmqruntime.session._shapes import Auth, Body, Client, ClientMark, Envelope
-from zmqruntime.session._state import PropertyKey, Replica
+from zmqruntime.session._shapes import Auth, Body, Client, Envelope
 from zmqruntime.session._writer import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
     from typing import Self
 
     from zmqruntime._endpoints import Endpoint
     from zmqruntime._loop import TimerHandle
-    from zmqruntime.session._carrier import Carrier
+from zmqruntime.session._carrier import Carrier
 
 __all__ = ["Call", "SessionClient", "StateAck"]
 
@@ -56,56 +54,6 @@ logger = logging.getLogger(__name__)
 
 _TERMINAL = frozenset({"auth_failed", "protocol_mismatch", "unsupported_client", "invalid_payload"})
 _MOST_ACK_WAIT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateAck:
-    """What became of a change that was accepted.
-
-    Attributes
-    ----------
-    applied_value
-        What the property is now, which may differ from what was asked for.
-    version
-        Of the property now.
-    """
-
-    applied_value: Any
-    version: int
-
-
-@dataclass(slots=True, eq=False)
-class _Intent:
-    id: str
-    payload: protocol2.Update
-    future: Future[StateAck]
-    mark: int
-    backoff: Backoff
-    timer: TimerHandle | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """A command that was called.
-
-    Attributes
-    ----------
-    future
-        Holds its result, or a `CommandError`.
-    """
-
-    name: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    key: str | None
-    timeout_ms: int | None
-    future: Future[Any] = field(default_factory=Future)
-    id: str = ""
-    abandon: Callable[[], object] = lambda: None
-
-    def cancel(self) -> None:
-        """Tell the server that the result is not wanted any more; what comes of it, comes."""
-        self.abandon()
 
 
 class SessionClient:
@@ -161,14 +109,10 @@ class SessionClient:
         self._clock = clock
         self._machine: ClientMachine | None = None
         self._sequences = Sequences()
-        self._replica = Replica()
-        self._intents: dict[str, _Intent] = {}
-        self._calls: dict[str, Call] = {}
+        self._intents = Intents(self)
+        self._calls = Calls(self)
         self._callbacks: defaultdict[str, list[Callable[[Any], object]]] = defaultdict(list)
         self._lost: list[Callable[[str], object]] = []
-        self._ack_timeout_s = 0.25
-        self._marks = 0
-        self._mark_id = new_id()
         self._timer: TimerHandle | None = None
         self._again = Backoff(first=0.05, longest=5.0)
         self._changed = threading.Condition()
@@ -220,6 +164,11 @@ class SessionClient:
     def connected(self) -> bool:
         """Whether the session is open."""
         return self._machine is not None and self._machine.state is State.OPEN
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or the server does not let it in."""
+        return self._closed
 
     @property
     def protocol(self) -> int:
@@ -315,15 +264,15 @@ class SessionClient:
         default
             What to return if nothing is known.
         """
-        return self._replica.value((scope, target, key), default)
+        return self._intents.replica.value((scope, target, key), default)
 
     def confirmed(self, scope: str, target: str, key: str, default: Any = None) -> Any:
         """Return what the server has said last of a property; parameters as for `value`."""
-        return self._replica.confirmed((scope, target, key), default)
+        return self._intents.replica.confirmed((scope, target, key), default)
 
     def version(self, scope: str, target: str, key: str) -> int:
         """Return the version of a property, for `expected_version`; 0 if it is not known."""
-        return self._replica.version((scope, target, key))
+        return self._intents.replica.version((scope, target, key))
 
     def update(
         self,
@@ -361,10 +310,8 @@ class SessionClient:
             interaction_id=interaction_id if interaction_id is not None else UNSET,
             phase=phase if phase is not None else UNSET,
         )
-        self._marks += 1
-        backoff = Backoff(first=self._ack_timeout_s, longest=_MOST_ACK_WAIT_S)
-        intent = _Intent(new_id(), payload, Future(), self._marks, backoff)
-        self._hand_over(self._propose, intent, intent.future)
+        intent = self._intents.make(payload)
+        self._hand_over(self._intents.propose, intent, intent.future)
         return intent.future
 
     def call(
@@ -423,8 +370,8 @@ class SessionClient:
         """
         timeout_ms = None if timeout is None else max(1, int(timeout * 1000))
         call = Call(name, args, kwargs, key, timeout_ms)
-        call.abandon = lambda: self._hand_over(self._cancel, call, None)
-        self._hand_over(self._begin, call, call.future)
+        call.abandon = lambda: self._hand_over(self._calls.cancel, call, None)
+        self._hand_over(self._calls.begin, call, call.future)
         return call
 
     def on(self, type_: str, callback: Callable[[Any], object]) -> None:
@@ -517,15 +464,12 @@ class SessionClient:
 
     def _interrupted(self, reason: str) -> None:
         """Fail what cannot be asked for again."""
-        for intent in tuple(self._intents.values()):
-            if intent.timer is not None:
-                intent.timer.cancel()
-            if self._protocols == (1,):
-                self._drop(intent, SessionClosedError("session_closed", reason))
-        for call in tuple(self._calls.values()):
-            if call.key is None or self._protocols == (1,):
-                text = f"{reason} while {call.name} was under way; it may have been carried out"
-                self._finish(call, error=CommandError("command.session_closed", text))
+        forgetful = self._protocols == (1,)
+        if forgetful:
+            self._intents.fail(SessionClosedError("session_closed", reason))
+        else:
+            self._intents.pause()
+        self._calls.interrupt(reason, keyed_too=forgetful)
         for callback in self._lost:
             self.loop.call_soon(callback, reason)
 
@@ -549,9 +493,9 @@ class SessionClient:
                 case Deliver(envelope):
                     self._deliver(envelope)
                 case Heard(frame_id):
-                    self._send(self._frame(protocol2.Ack, protocol2.Empty(), frame_id=frame_id))
+                    self.send(self.frame(protocol2.Ack, protocol2.Empty(), frame_id=frame_id))
                 case Pulse():
-                    self._send(self._frame(protocol2.Heartbeat, protocol2.Empty()))
+                    self.send(self.frame(protocol2.Heartbeat, protocol2.Empty()))
                 case Malformed(error):
                     self._on_malformed(error)
                 case Close() as close:
@@ -569,7 +513,7 @@ class SessionClient:
         rejection = self._machine.rejection if self._machine is not None else None
         if not close.silent and self.protocol == 2:
             farewell = protocol2.Farewell(code=close.word, message=close.message, reason=close.word)
-            self._send(self._frame(protocol2.Goodbye, farewell))
+            self.send(self.frame(protocol2.Goodbye, farewell))
         failure: Exception = rejection or SessionClosedError(close.word, close.message)
         if rejection is not None and rejection.code in _TERMINAL:
             self._fail(failure)
@@ -597,10 +541,8 @@ class SessionClient:
             self._changed.notify_all()
 
     def _fail_everything(self, failure: Exception) -> None:
-        for intent in tuple(self._intents.values()):
-            self._drop(intent, failure)
-        for call in tuple(self._calls.values()):
-            self._finish(call, error=CommandError("command.session_closed", str(failure)))
+        self._intents.fail(failure)
+        self._calls.interrupt(str(failure), keyed_too=True)
 
     def _welcomed(self, envelope: protocol1.Welcome | protocol2.Welcome) -> None:
         self._again.reset()
@@ -609,7 +551,7 @@ class SessionClient:
             self.capabilities = tuple(payload.capabilities)
             self.features = dict(payload.features)
             self.data = payload.data if payload.data is not UNSET else None
-            self._ack_timeout_s = payload.session.ack_timeout_ms / 1000
+            self._intents.ack_timeout_s = payload.session.ack_timeout_ms / 1000
             for topic, feature in payload.features.items():
                 if feature.resume_state is not UNSET:
                     state = feature.resume_state
@@ -622,10 +564,8 @@ class SessionClient:
             self._failure = None
             self._changed.notify_all()
         self._tell("session.welcome", envelope.payload)
-        for intent in tuple(self._intents.values()):
-            self._transmit(intent)
-        for call in tuple(self._calls.values()):
-            self._transmit_call(call)
+        self._intents.resume()
+        self._calls.resume()
 
     def _deliver(self, envelope: Envelope) -> None:
         type_ = type_of(envelope)
@@ -648,32 +588,32 @@ class SessionClient:
     def _apply(self, envelope: Envelope) -> None:
         match envelope:
             case protocol1.NotifyScene(payload=scene1):
-                self._replica.baseline()
+                self._intents.replica.baseline()
                 self._confirm_layers(scene1.scene.get("layers"))
             case protocol2.NotifyScene(payload=scene2):
                 self._sequences.restart()
-                self._replica.baseline()
+                self._intents.replica.baseline()
                 self._confirm_layers(scene2.layers)
             case protocol1.NotifyState(payload=state):
-                self._on_state(state)
+                self._intents.echoed(state)
             case protocol2.NotifyLayers(payload=layer):
                 if layer.controls is not UNSET:
                     for key, value in layer.controls.items():
-                        self._replica.confirm(("layer", layer.layer_id, key), value)
+                        self._intents.replica.confirm(("layer", layer.layer_id, key), value)
             case protocol2.AckState(payload=ack):
-                self._on_ack(ack)
+                self._intents.acknowledged(ack)
             case protocol1.ErrorState(payload=failure):
-                self._on_error_state(failure)
+                self._intents.refused(failure)
             case protocol1.ReplyCommand(id=call_id, payload=result1):
-                self._on_answer(call_id, result=result1.result)
+                self._calls.answered(call_id, result=result1.result)
             case protocol2.ReplyCommand(payload=result2):
-                self._on_answer(result2.in_reply_to, result=result2.result)
+                self._calls.answered(result2.in_reply_to, result=result2.result)
             case protocol1.ErrorCommand(id=call_id, payload=failed1):
                 error = CommandError(failed1.code, failed1.message, failed1.details)
-                self._on_answer(call_id, error=error)
+                self._calls.answered(call_id, error=error)
             case protocol2.ErrorCommand(payload=failed2):
                 error = CommandError(failed2.code, failed2.message, failed2.details)
-                self._on_answer(failed2.in_reply_to, error=error)
+                self._calls.answered(failed2.in_reply_to, error=error)
             case protocol2.NotifyError(payload=trouble):
                 logger.warning("%s: %s (%s)", trouble.domain, trouble.message, trouble.code)
                 if trouble.domain == "session" and trouble.code == "unexpected_message":
@@ -687,192 +627,10 @@ class SessionClient:
                 continue
             controls = layer.get("controls")
             for key, value in controls.items() if isinstance(controls, dict) else ():
-                self._replica.confirm(("layer", layer["layer_id"], key), value)
+                self._intents.replica.confirm(("layer", layer["layer_id"], key), value)
 
-    def _on_state(self, state: protocol1.StatePayload) -> None:
-        property_: PropertyKey = (state.scope, state.target, state.key)
-        version = state.server_seq if state.server_seq is not UNSET else None
-        self._replica.confirm(property_, state.value, version)
-        mark = state.client
-        if state.ack is not True or mark is UNSET or mark.id != self._mark_id:
-            return
-        for intent in tuple(self._intents.values()):
-            if intent.mark == mark.seq:
-                ack = StateAck(applied_value=state.value, version=version or 0)
-                self._settle(intent, ack)
-
-    def _on_ack(self, ack: protocol2.AckPayload) -> None:
-        intent = self._intents.get(ack.intent_id)
-        if intent is None:
-            self.counters["late_acks"] += 1
-            return
-        if ack.status == "accepted" and ack.version is not UNSET:
-            value = ack.applied_value if ack.applied_value is not UNSET else intent.payload.value
-            self._settle(intent, StateAck(applied_value=value, version=ack.version))
-            return
-        failure = ack.error
-        assert failure is not UNSET
-        error = StateRejectedError(
-            failure.code,
-            failure.message,
-            failure.details if failure.details is not UNSET else None,
-        )
-        if ack.conflict_with is not UNSET:
-            error.conflict_with = msgspec.to_builtins(ack.conflict_with)
-        self._drop(intent, error)
-
-    def _on_error_state(self, failure: protocol1.StateFailure) -> None:
-        """Find, in protocol 1, whose refusal this is: the oldest change that asked for the same."""
-        offending = failure.offending
-        wanted = (offending.scope, offending.target, offending.key)
-        for intent in tuple(self._intents.values()):
-            payload = intent.payload
-            if (payload.scope, payload.target, payload.key) == wanted and (
-                payload.value == offending.value
-            ):
-                details = failure.details if failure.details is not UNSET else None
-                self._drop(intent, StateRejectedError(failure.code, failure.message, details))
-                return
-
-    def _settle(self, intent: _Intent, ack: StateAck) -> None:
-        self._forget(intent)
-        self._replica.settle(intent.id, accepted=True, value=ack.applied_value, version=ack.version)
-        if intent.future.set_running_or_notify_cancel():
-            intent.future.set_result(ack)
-
-    def _drop(self, intent: _Intent, error: Exception) -> None:
-        self._forget(intent)
-        self._replica.settle(intent.id, accepted=False)
-        if intent.future.set_running_or_notify_cancel():
-            intent.future.set_exception(error)
-
-    def _forget(self, intent: _Intent) -> None:
-        self._intents.pop(intent.id, None)
-        if intent.timer is not None:
-            intent.timer.cancel()
-
-    def _propose(self, intent: _Intent) -> None:
-        if self._closed:
-            closed = SessionClosedError("session_closed", "this client was closed")
-            intent.future.set_exception(closed)
-            return
-        payload = intent.payload
-        property_ = (payload.scope, payload.target, payload.key)
-        self._intents[intent.id] = intent
-        self._replica.propose(intent.id, property_, payload.value)
-        self._transmit(intent)
-
-    def _transmit(self, intent: _Intent) -> None:
-        """Send a change, and again when no acknowledgement comes; the server makes it once."""
-        if not self.connected or intent.id not in self._intents:
-            return
-        try:
-            self._send(self._envelope_of(intent))
-        except EnvelopeError as error:
-            self._drop(intent, error)
-            return
-        if intent.timer is not None:
-            intent.timer.cancel()
-        if self.protocol == 2:
-            wait = intent.backoff.next()
-            intent.timer = self.loop.call_later(wait, lambda: self._transmit_again(intent))
-
-    def _transmit_again(self, intent: _Intent) -> None:
-        if intent.id in self._intents and self.connected:
-            self.counters["resent"] += 1
-            self._transmit(intent)
-
-    def _envelope_of(self, intent: _Intent) -> Envelope:
-        payload = intent.payload
-        if self.protocol == 1:
-            return protocol1.NotifyState(
-                timestamp=time.time(),
-                payload=protocol1.StatePayload(
-                    scope=payload.scope,
-                    target=payload.target,
-                    key=payload.key,
-                    value=payload.value,
-                    interaction_id=payload.interaction_id,
-                    phase=payload.phase,
-                    client=ClientMark(id=self._mark_id, seq=intent.mark),
-                ),
-            )
-        return protocol2.StateUpdate(
-            version=2,
-            session=self.session_id,
-            frame_id=new_id(),
-            timestamp=time.time(),
-            intent_id=intent.id,
-            payload=payload,
-        )
-
-    def _begin(self, call: Call) -> None:
-        if self._closed or (not self.connected and call.key is None):
-            text = f"there is no session, so {call.name} was not sent"
-            call.future.set_exception(CommandError("command.session_closed", text))
-            return
-        call.id = new_id()
-        self._calls[call.id] = call
-        self._transmit_call(call)
-
-    def _transmit_call(self, call: Call) -> None:
-        if not self.connected:
-            return
-        try:
-            sent = self._send(self._call_envelope(call))
-        except EnvelopeError as error:
-            self._finish(call, error=CommandError("command.invalid", error.message))
-            return
-        if not sent and call.key is None:
-            text = f"{call.name} was not sent: the server does not read"
-            self._finish(call, error=CommandError("command.send_failed", text))
-
-    def _call_envelope(self, call: Call) -> Envelope:
-        if self.protocol == 1:
-            named = {str(n): value for n, value in enumerate(call.args)} | dict(call.kwargs)
-            return protocol1.CallCommand(
-                id=call.id,
-                timestamp=time.time(),
-                payload=protocol1.CommandCall(name=call.name, args=named),
-            )
-        payload = protocol2.CommandCall(
-            command=call.name,
-            args=list(call.args),
-            kwargs=dict(call.kwargs),
-            idempotency_key=call.key if call.key is not None else UNSET,
-            timeout_ms=call.timeout_ms if call.timeout_ms is not None else UNSET,
-        )
-        return self._frame(protocol2.CallCommand, payload, frame_id=call.id)
-
-    def _cancel(self, call: Call) -> None:
-        if call.id not in self._calls or not self.connected:
-            return
-        if self.protocol == 2:
-            payload = protocol2.Cancel(command_id=call.id)
-            self._send(self._frame(protocol2.CallCancel, payload))
-            return
-        cancelled = CommandError("command.cancelled", f"{call.name} was given up here")
-        self._finish(call, error=cancelled)
-
-    def _on_answer(
-        self, call_id: str, *, result: Any = None, error: CommandError | None = None
-    ) -> None:
-        call = self._calls.get(call_id)
-        if call is None:
-            self.counters["late_answers"] += 1
-        else:
-            self._finish(call, result=result, error=error)
-
-    def _finish(self, call: Call, *, result: Any = None, error: CommandError | None = None) -> None:
-        self._calls.pop(call.id, None)
-        if not call.future.set_running_or_notify_cancel():
-            return
-        if error is not None:
-            call.future.set_exception(error)
-        else:
-            call.future.set_result(result)
-
-    def _frame(self, shape: type[Any], payload: Body, *, frame_id: str | None = None) -> Envelope:
+    def frame(self, shape: type[Any], payload: Body, *, frame_id: str | None = None) -> Envelope:
+        """Make an envelope of protocol 2 in this session."""
         envelope: Envelope = shape(
             version=2,
             session=self.session_id,
@@ -882,7 +640,8 @@ class SessionClient:
         )
         return envelope
 
-    def _send(self, envelope: Envelope) -> bool:
+    def send(self, envelope: Envelope) -> bool:
+        """Send an envelope; on the loop. False when it was not."""
         if self.carrier.send(encode(envelope)):
             return True
         self.counters["unsent"] += 1
@@ -898,7 +657,7 @@ class SessionClient:
     def _say_goodbye(self) -> None:
         if self.connected and self.protocol == 2:
             farewell = protocol2.Farewell(code="bye", message="the client ends", reason="bye")
-            self._send(self._frame(protocol2.Goodbye, farewell))
+            self.send(self.frame(protocol2.Goodbye, farewell))
         if self._timer is not None:
             self._timer.cancel()
         self._fail_everything(SessionClosedError("session_closed", "this client was closed"))

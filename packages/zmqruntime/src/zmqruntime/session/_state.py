@@ -243,7 +243,7 @@ class Replica:
 
     def value(self, property_: PropertyKey, default: Any = None) -> Any:
         """Return what a property is to this client."""
-        for intent in reversed(self._pending.values()):
+        for intent in reversed(tuple(self._pending.values())):  # any thread may look
             if intent.property == property_:
                 return intent.value
         return self.confirmed(property_, default)
