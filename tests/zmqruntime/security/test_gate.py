@@ -277,7 +277,7 @@ def house_secrets_absent(text: str, server: ZMQServer) -> bool:
     return server.gate._pair.secret not in text and server._token not in text
 
 
-@pytest.mark.req("S.2", "S.8", "004.17")
+@pytest.mark.req("S.2", "S.8")
 def test_a_key_that_is_revoked_is_cut_on_both_channels_and_told_why(
     house: House, connect: Connect
 ) -> None:

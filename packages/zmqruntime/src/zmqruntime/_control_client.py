@@ -36,7 +36,8 @@ __all__ = ["ControlClient"]
 
 logger = logging.getLogger(__name__)
 
-_HEARTBEAT_MS = 1000  # asked once a second, given up two later: noticed within three
+_HEARTBEAT_MS = 1000
+_GIVE_UP_MS = 1900  # after a heartbeat: silence is noticed before the third
 _RECONNECT_MS = 50
 _RECONNECT_MOST_MS = 1000
 _REFUSED = (
@@ -456,7 +457,7 @@ class ControlClient:
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.IPV6, 1 if "[" in self.url else 0)
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _GIVE_UP_MS)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
         if self.secure is not None:

@@ -56,6 +56,7 @@ _OPEN_TYPES = frozenset({"ping", "hello"})
 _MOST_PEERS = 1024
 _MOST_ENVELOPE = 8
 _HEARTBEAT_MS = 1000
+_GIVE_UP_MS = 1900  # after a heartbeat: silence is noticed before the third
 _SETTLE_S = 0.02  # the monitor speaks a moment before the socket forgets the connection
 
 
@@ -302,7 +303,7 @@ class ControlServer:
             socket.setsockopt(zmq.LINGER, 500)
             socket.setsockopt(zmq.MAXMSGSIZE, self.limits.request_bytes + 64 * 1024)
             socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _GIVE_UP_MS)
             if self.gate is not None:
                 self.gate.prepare(socket)
             bind_socket(socket, self.url)
