@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zmqruntime import Backoff, Deadline, UnavailableError
+from zmqruntime import Backoff, Deadline, UnavailableError, ZMQServer
 from zmqruntime.execution import (
+    ExecutionServer,
     ExecutionStatus,
     JobLostError,
+    JobRecord,
     ServerLost,
+    Settings,
     ZMQExecutionClient,
 )
 from zmqruntime.testing import free_endpoint
@@ -114,6 +117,41 @@ def test_what_may_be_run_again_is_after_a_crash(jobs: Jobs, tmp_path: Path) -> N
         assert record.attempt == 2
         client.cancel(job)
         client.wait(job, SOON)
+
+
+@pytest.mark.req("B.15")
+def test_the_program_decides_of_what_it_can_take_up_again(jobs: Jobs, tmp_path: Path) -> None:
+    with jobs() as client:
+        assert client.connect(), client.last_error
+        taken, left = (
+            client.submit("mark", {"path": str(tmp_path / name), "seconds": 60}, deadline=120.0)
+            for name in ("taken", "left")
+        )
+        while not (tmp_path / "taken").exists():
+            client.status(taken)
+        os.kill(server_pid(client), signal.SIGKILL)
+    asked: list[str] = []
+
+    def recover(record: JobRecord) -> bool:
+        asked.append(record.id)
+        return True
+
+    server = ExecutionServer(
+        ZMQServer("execution", free_endpoint()),
+        journal=tmp_path / "jobs.db",
+        functions={"mark": "job_functions:mark"},
+        settings=Settings(recover=recover),
+    )
+    with server, ZMQExecutionClient(server.server.endpoint) as client:
+        assert client.connect(), client.last_error
+        assert asked == [taken], "nobody is asked of what waits"
+        while (tmp_path / "taken").read_text().count("\n") < 2:
+            client.status(taken)
+        record = client.status(taken).record
+        assert (record.attempt, record.retryable) == (2, False)
+        assert client.cancel(left).state is S.CANCELLED
+        client.cancel(taken)
+        assert client.wait(taken, SOON).state is S.COMPLETED, "it returned when asked"
 
 
 @pytest.mark.req("F.5")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from zmqruntime._endpoints import Endpoint
     from zmqruntime.execution._following import Followed
+    from zmqruntime.security import ClientKeys, KeyFolder
 
 __all__ = ["JobStatus", "ZMQExecutionClient"]
 
@@ -60,7 +61,7 @@ class ZMQExecutionClient(RevivingManager):
         Where the server is, or is to be.
     app
         What the server calls itself.
-    command, log_path, persistent, env, client_app, token
+    command, log_path, persistent, env, client_app, token, keys, server_key
         As for `ZMQServiceManager`. With a command, a server that does not run is started, also
         while somebody waits for a job of one that crashed.
     patience
@@ -91,6 +92,8 @@ class ZMQExecutionClient(RevivingManager):
         env: Mapping[str, str] | None = None,
         client_app: str = "zmqruntime",
         token: str | None = None,
+        keys: ClientKeys | KeyFolder | Path | str | None = None,
+        server_key: str | None = None,
         patience: float = 30.0,
     ) -> None:
         super().__init__(
@@ -102,6 +105,8 @@ class ZMQExecutionClient(RevivingManager):
             env=env,
             client_app=client_app,
             token=token,
+            keys=keys,
+            server_key=server_key,
             patience=patience,
         )
         self._following = Following(self._changed, lambda: self._client, self._left)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from zmqruntime._client import ZMQClient
     from zmqruntime._endpoints import Endpoint
+    from zmqruntime.security import ClientKeys, KeyFolder
 
 __all__ = ["RevivingManager"]
 
@@ -40,7 +41,7 @@ class RevivingManager(ZMQServiceManager):
 
     Parameters
     ----------
-    app, endpoint, command, log_path, persistent, env, client_app, token
+    app, endpoint, command, log_path, persistent, env, client_app, token, keys, server_key
         As for `ZMQServiceManager`.
     patience
         Seconds for which the service may be away.
@@ -57,6 +58,8 @@ class RevivingManager(ZMQServiceManager):
         env: Mapping[str, str] | None,
         client_app: str,
         token: str | None,
+        keys: ClientKeys | KeyFolder | Path | str | None,
+        server_key: str | None,
         patience: float,
     ) -> None:
         super().__init__(
@@ -68,6 +71,8 @@ class RevivingManager(ZMQServiceManager):
             env=env,
             client_app=client_app,
             token=token,
+            keys=keys,
+            server_key=server_key,
         )
         self.patience = patience
         self._changed = threading.Condition()  # guards what follows

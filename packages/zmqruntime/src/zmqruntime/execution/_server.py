@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _NEEDED = "pipeline:submit"
-_SEE_ALL = "pipeline:see"
-_CANCEL_ALL = "pipeline:cancel"
+_SEE_ALL = "jobs:see"
+_CANCEL_ALL = "jobs:cancel"
 _PUSHED = "execution"
 _LONGEST_S = 60.0
 
@@ -87,7 +87,7 @@ class ExecutionServer:
     Notes
     -----
     A peer needs the capability ``pipeline:submit``; it sees and cancels its own jobs, and those
-    of others with ``pipeline:see`` and ``pipeline:cancel``.
+    of others with ``jobs:see`` and ``jobs:cancel``.
 
     A job is on the disk before it is accepted, and its end before anybody hears of it. When the
     server is killed, its workers end with it; at the next start, jobs that wait still wait, in
