@@ -282,11 +282,16 @@ def test_a_borrower_waits_no_longer_than_it_wants() -> None:
 
 def test_work_is_done_on_the_calling_thread_when_the_loop_sleeps_and_else_on_the_loop() -> None:
     names: list[str] = []
-    with IOThread("loop") as loop:
-        loop.submit(int).result(SOON)
+
+    def note() -> None:
+        names.append(threading.current_thread().name)
+
+    with IOThread("loop") as loop, ThreadPoolExecutor(1, "helper") as helper:
         while not names or names[-1] == "loop":  # until the loop was caught asleep
-            loop.call_here(lambda: names.append(threading.current_thread().name))
             loop.submit(int).result(SOON)
+            helper.submit(loop.call_here, note).result(SOON)
+            loop.submit(int).result(SOON)
+        assert names[-1].startswith("helper")
         begun, go_on = threading.Event(), threading.Event()
 
         def block() -> None:
@@ -295,10 +300,20 @@ def test_work_is_done_on_the_calling_thread_when_the_loop_sleeps_and_else_on_the
 
         loop.call_soon(block)
         assert begun.wait(SOON)
-        loop.call_here(lambda: names.append(threading.current_thread().name))
+        helper.submit(loop.call_here, note).result(SOON)
         go_on.set()
         loop.submit(int).result(SOON)
     assert names[-1] == "loop"
+
+
+def test_what_ctrl_c_could_break_off_is_left_to_the_loop() -> None:
+    names: list[str] = []
+    with IOThread("loop") as loop:
+        for _ in range(20):
+            loop.submit(int).result(SOON)
+            loop.call_here(lambda: names.append(threading.current_thread().name))
+        loop.submit(int).result(SOON)
+    assert names == ["loop"] * 20
 
 
 def test_those_concerned_begin_anew_when_a_borrower_was_interrupted() -> None:

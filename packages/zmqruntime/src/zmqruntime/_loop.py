@@ -218,6 +218,8 @@ class IOThread:
     def call_here(self, fn: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run a function at once on this thread if the sockets are idle, else soon on the loop.
 
+        From the main thread it is always on the loop.
+
         Parameters
         ----------
         fn
@@ -233,7 +235,9 @@ class IOThread:
         if self.on_loop:
             self._guard(lambda: fn(*args, **kwargs))
             return
-        if not self.borrow():
+        # Ctrl-C reaches the main thread only, and could leave half a message in a socket.
+        main = threading.get_ident() == threading.main_thread().ident
+        if main or not self.borrow():
             self._enqueue(lambda: fn(*args, **kwargs))
             return
         clean = False
