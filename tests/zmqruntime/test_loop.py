@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -346,3 +347,36 @@ def test_a_forked_child_does_not_touch_the_sockets_of_its_parent() -> None:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert loop.submit(lambda: 7).result(SOON) == 7
+
+
+def test_calls_that_were_cancelled_do_not_pile_up() -> None:
+    with IOThread("loop") as loop:
+        kept = loop.call_later(3600.0, int)
+        for _ in range(10_000):
+            loop.call_later(3600.0, int).cancel()
+        assert len(loop._timers) < 1000
+        assert not kept.cancelled
+
+
+def test_a_callback_that_exits_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR), IOThread("loop") as loop:
+        loop.call_soon(sys.exit, "a callback gives up")
+        assert loop.submit(int).result(SOON) == 0
+    assert "failed" in caplog.text
+
+
+def test_a_later_thread_with_the_number_of_a_stopped_loop_is_not_on_it() -> None:
+    loop = IOThread("loop")
+    loop.start()
+    number = loop.submit(threading.get_ident).result(SOON)
+    loop.stop()
+    seen: list[tuple[int, bool]] = []
+
+    def look() -> None:
+        seen.append((threading.get_ident(), loop.on_loop))
+
+    for _ in range(20):  # the system uses the number again at once, as a rule
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+    assert not any(on_loop for _, on_loop in seen), number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+import threading
 from collections import Counter, defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -53,7 +54,9 @@ _BEFORE_WELCOME = frozenset({"hello", "ping"})
 class _Pending:
     """A request that has no answer yet.
 
-    The thread that asked looks at `outcome` while it has the sockets, and else waits for `future`.
+    The thread that asked looks at `outcome` while it has the sockets, and else sleeps until the
+    loop opens `latch`. A future would do but for Ctrl-C, which could leave its lock taken, and
+    then the loop would wait for ever.
     """
 
     id: str
@@ -63,6 +66,7 @@ class _Pending:
     again: bool
     timeout: float
     future: Future[Reply] | None = None
+    latch: threading.Lock | None = None
     outcome: Reply | Exception | None = None
     sent: bool = False
     backoff: Backoff | None = None
@@ -72,9 +76,22 @@ class _Pending:
     def settled(self) -> bool:
         return self.outcome is not None or (self.future is not None and self.future.done())
 
+    @property
+    def handed_over(self) -> bool:
+        """Whether the loop goes on with it, and not the thread that asked."""
+        return self.latch is not None or self.future is not None
+
+    def hand_over(self) -> None:
+        """Let the loop go on with it, and be woken by the outcome."""
+        latch = threading.Lock()
+        latch.acquire()
+        self.latch = latch
+
     def settle(self, outcome: Reply | Exception) -> None:
         """Say what came of it, unless whoever asked has turned away."""
         self.outcome = outcome
+        if self.latch is not None:
+            self.latch.release()
         if self.future is None or not self.future.set_running_or_notify_cancel():
             return
         if isinstance(outcome, Exception):
@@ -145,6 +162,7 @@ class ControlClient:
         self.loop.start()
         self._opened = True
         self.loop.on_interrupted(self._begin_anew)
+        self.loop.on_stopped(self._give_up)
         self.loop.submit(self._open).result()
 
     def close(self) -> None:
@@ -234,10 +252,10 @@ class ControlClient:
             raise RuntimeError("request() would make the loop wait for itself: use request_nowait")
         pending = self._prepare(type_, body, attachments, timeout, idempotent, key)
         if not self._ask_here(pending):
-            pending.future = Future()
+            pending.hand_over()
             self.loop.call_soon(self._begin, pending)
-        if pending.future is not None:
-            return pending.future.result()
+        if pending.latch is not None:
+            pending.latch.acquire()
         if isinstance(pending.outcome, Reply):
             return pending.outcome
         assert pending.outcome is not None
@@ -469,11 +487,15 @@ class ControlClient:
         socket.connect(self.url)
 
     def _close(self) -> None:
-        for pending in tuple(self._pending.values()):
-            self._settle(pending, self._closed_here())
+        self._give_up()
         if self._reopening is not None:
             self._reopening.cancel()
         self._close_socket()
+
+    def _give_up(self) -> None:
+        """Tell whoever waits for an answer that there will be none."""
+        for pending in tuple(self._pending.values()):
+            self._settle(pending, self._closed_here())
 
     def _close_socket(self) -> None:
         if self._socket is None or self._monitor is None:
@@ -498,13 +520,15 @@ class ControlClient:
         Returns
         -------
         bool
-            False when nothing was sent. When other work came in between, the request has a future
-            now, and the loop goes on with it.
+            False when nothing was sent. When other work came in between, the loop goes on with the
+            request.
         """
-        if not self.loop.borrow():
-            return False
-        clean = False
+        borrowed = clean = True
         try:
+            borrowed = self.loop.borrow()
+            if not borrowed:
+                return False
+            clean = False
             self._transmit(pending)
             if pending.sent and self._socket is not None:
                 self._pending[pending.id] = pending
@@ -513,7 +537,7 @@ class ControlClient:
                     ready = self.loop.wait(self._socket, pending.deadline.remaining())
                     clean = False
                     if ready is None:
-                        pending.future = Future()
+                        pending.hand_over()
                         self.loop.call_soon(self._adopt, pending)
                         break
                     if ready:
@@ -522,9 +546,14 @@ class ControlClient:
                         self._expire(pending)
             clean = True
         finally:
-            if pending.future is None:
-                self._pending.pop(pending.id, None)
-            self.loop.give_back(clean=clean)
+            if borrowed:
+                try:
+                    if not pending.handed_over:
+                        self._pending.pop(pending.id, None)
+                    self.loop.give_back(clean=clean)
+                except BaseException:  # Ctrl-C, and just here
+                    self.loop.give_back(clean=False)
+                    raise
         return pending.sent
 
     def _receive_mine(self, pending: _Pending) -> None:
@@ -560,7 +589,7 @@ class ControlClient:
             return
         if self._send(pending.frames):
             pending.sent = True
-        elif pending.future is None:
+        elif not pending.handed_over:
             return  # its thread hands it to the loop
         elif self._flushing is None or self._flushing.cancelled:
             self._flushing = self.loop.call_later(_FULL_RETRY_S, self._flush)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["IOThread", "TimerHandle"]
 
 logger = logging.getLogger(__name__)
+
+_MOST_TIMERS = 256  # before those that were cancelled are looked for
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,12 +88,16 @@ class IOThread:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._on_readable: dict[zmq.Socket[bytes] | int, Callable[[], object]] = {}
-        self._turn = threading.Lock()  # whoever holds it has the sockets
+        # Whoever holds it has the sockets. It knows its holder, so that a borrower which was
+        # interrupted anywhere can find out whether it has them.
+        self._turn = threading.RLock()
         self._owner = 0
         self._pid = os.getpid()
         self._interrupted_callbacks: list[Callable[[], object]] = []
+        self._stopped_callbacks: list[Callable[[], object]] = []
         self._jobs: deque[Callable[[], object]] = deque()
         self._timers: list[tuple[float, int, TimerHandle]] = []
+        self._most_timers = _MOST_TIMERS
         self._order = itertools.count()
         self._lock = threading.Lock()  # guards _jobs, _timers, _wake_pending and _stopping
         self._wake_receive, self._wake_send = stdlib_socket.socketpair()
@@ -237,15 +244,22 @@ class IOThread:
             return
         # Ctrl-C reaches the main thread only, and could leave half a message in a socket.
         main = threading.get_ident() == threading.main_thread().ident
-        if main or not self.borrow():
-            self._enqueue(lambda: fn(*args, **kwargs))
-            return
-        clean = False
+        borrowed = clean = True
         try:
-            self._guard(lambda: fn(*args, **kwargs))
-            clean = True
+            borrowed = not main and self.borrow()
+            if borrowed:
+                clean = False
+                self._guard(lambda: fn(*args, **kwargs))
+                clean = True
         finally:
-            self.give_back(clean=clean)
+            if borrowed:
+                try:
+                    self.give_back(clean=clean)
+                except BaseException:
+                    self.give_back(clean=False)
+                    raise
+        if not borrowed:
+            self._enqueue(lambda: fn(*args, **kwargs))
 
     def borrow(self) -> bool:
         """Take the sockets, if they are idle; the caller then counts as `on_loop`.
@@ -259,6 +273,11 @@ class IOThread:
         ------
         LoopStoppedError
             In a forked child, which has the sockets' memory but not their threads.
+
+        Notes
+        -----
+        Ctrl-C may interrupt this too, after the sockets were taken. So it is called inside the
+        block that gives them back, and they are given back unless it has returned False.
         """
         self._check_process()
         if self._bell is None or not self._turn.acquire(blocking=False):
@@ -299,8 +318,24 @@ class IOThread:
         clean
             False when the borrower was interrupted while it used them, as by Ctrl-C: whoever
             asked through `on_interrupted` begins anew, because a message may be half sent.
+
+        Notes
+        -----
+        Without anything borrowed it does nothing. If an interrupt ends it, it may be called again.
         """
+        try:
+            self._hand_back(clean=clean)
+        except BaseException:  # interrupted again, and just here
+            self._hand_back(clean=False)
+            raise
+
+    def _hand_back(self, *, clean: bool) -> None:
         assert self._bell is not None
+        known = self._owner == threading.get_ident()
+        # An interrupt may have come between having the turn and noting it, here or in `borrow`:
+        # whoever can take the turn has it for certain, and may let it go.
+        if not known and not self._turn.acquire(blocking=False):
+            return
         if not clean:
             with self._lock:
                 self._jobs.extend(self._interrupted_callbacks)
@@ -312,6 +347,10 @@ class IOThread:
         self._owner = 0
         self._bell.unmute()
         self._turn.release()
+        if not known:
+            with contextlib.suppress(RuntimeError):  # until it is not ours any more
+                while True:
+                    self._turn.release()
 
     def on_interrupted(self, callback: Callable[[], object]) -> None:
         """Call a function, on the loop, when a borrower was interrupted while it used the sockets.
@@ -322,6 +361,16 @@ class IOThread:
             Brings its sockets into a known state.
         """
         self._interrupted_callbacks.append(callback)
+
+    def on_stopped(self, callback: Callable[[], object]) -> None:
+        """Call a function, on the loop, when it ends, before what is still open is closed.
+
+        Parameters
+        ----------
+        callback
+            Tells those who wait for the loop that they wait in vain.
+        """
+        self._stopped_callbacks.append(callback)
 
     def call_later(self, seconds: float, fn: Callable[[], object]) -> TimerHandle:
         """Run a function on the loop after some time; a failure is logged.
@@ -344,8 +393,11 @@ class IOThread:
             If the loop has been stopped.
         """
         handle = TimerHandle(time.monotonic() + max(0.0, seconds), fn)
+        self._check_process()
         with self._lock:
             self._check_open()
+            if len(self._timers) >= self._most_timers:
+                self._drop_cancelled()
             heapq.heappush(self._timers, (handle.due, next(self._order), handle))
             first = self._timers[0][2] is handle
             if first and threading.get_ident() != self._thread.ident:
@@ -411,6 +463,7 @@ class IOThread:
             raise LoopStoppedError(f"I/O thread {self.name!r} has been stopped")
 
     def _enqueue(self, job: Callable[[], object]) -> None:
+        self._check_process()  # a forked child may have got the lock as another thread held it
         with self._lock:
             self._check_open()
             self._jobs.append(job)
@@ -478,6 +531,15 @@ class IOThread:
             # zmq takes whole milliseconds; rounding down would spin through the last one
             return max(0, math.ceil((self._timers[0][0] - time.monotonic()) * 1000))
 
+    def _drop_cancelled(self) -> None:
+        """Forget the calls that were cancelled, under the lock: far ones would pile up.
+
+        The next time is when there are twice as many, so that each costs a few steps at most.
+        """
+        self._timers = [entry for entry in self._timers if not entry[2].cancelled]
+        heapq.heapify(self._timers)
+        self._most_timers = max(_MOST_TIMERS, 2 * len(self._timers))
+
     def _run_timers(self) -> None:
         if not self._timers:
             return
@@ -510,6 +572,10 @@ class IOThread:
             function()
         except Exception:
             logger.exception("callback %r on I/O thread %r failed", function, self.name)
+        except BaseException:  # sys.exit() in a callback must not end what others wait for
+            if threading.get_ident() != self._thread.ident:
+                raise  # Ctrl-C belongs to the borrower
+            logger.exception("callback %r on I/O thread %r failed", function, self.name)
 
     def _close(self) -> None:
         with self._lock:
@@ -520,12 +586,15 @@ class IOThread:
             self._timers.clear()
         if abandoned:
             logger.warning("I/O thread %r ended with %d calls undone", self.name, len(abandoned))
+        for callback in self._stopped_callbacks:
+            self._guard(callback)
         self.context.destroy(linger=0)
         self._on_readable.clear()
         if self._bell is not None:
             self._bell.close()
         self._wake_receive.close()
         self._wake_send.close()
+        self._owner = 0  # the system gives a thread's number to another one
 
 
 class _Bell:
