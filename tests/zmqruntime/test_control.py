@@ -725,3 +725,27 @@ def test_ctrl_c_in_the_middle_of_a_message_begins_a_new_connection(client: Contr
     client.loop.give_back(clean=False)
     assert lost.wait(SOON)
     assert client.request("echo", {"n": 1}) == {"n": 1}
+
+
+@pytest.mark.parametrize("attachment", ["text", 5, memoryview(b"every other")[::2]])
+def test_what_cannot_be_attached_is_refused_before_anything_is_sent(
+    client: ControlClient, attachment: Any
+) -> None:
+    attachments = [b"first", attachment]
+    with pytest.raises(FrameError, match="attachment 2"):
+        client.call("echo", attachments=attachments)
+    with pytest.raises(FrameError, match="attachment 2"):
+        client.request_nowait("echo", attachments=attachments)
+    with pytest.raises(FrameError, match="at most 62"):
+        client.call("echo", attachments=[b""] * 63)
+    assert client.request("echo", {"n": 1}, timeout=SOON) == {"n": 1}
+
+
+def test_a_reply_that_cannot_be_sent_is_no_beginning_of_anothers(server: ControlServer) -> None:
+    text: Any = "text"
+    server.handle("bad", lambda *_: Reply({}, attachments=(text,)))
+    with connected_to(server.url) as one, connected_to(server.url) as other:
+        with pytest.raises(InternalError, match="attachment 1"):
+            one.request("bad", timeout=SOON)
+        assert other.request("echo", {"n": 1}, timeout=SOON) == {"n": 1}
+        assert one.request("echo", {"n": 2}, timeout=SOON) == {"n": 2}

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from zmqruntime._messages import Message
 
 __all__ = [
+    "MOST_ATTACHMENTS",
     "Encoding",
     "Limits",
+    "check_attachments",
     "check_counts",
     "check_lengths",
     "decode_envelope",
@@ -30,6 +32,8 @@ __all__ = [
 
 M = TypeVar("M", Envelope, RequestMessage, ReplyMessage)
 
+
+MOST_ATTACHMENTS = 62
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
@@ -189,6 +193,34 @@ def check_lengths(frames: Sequence[bytes], *, type_: str, limits: Limits) -> Non
         raise FrameTooLargeError(
             f"request of {total} bytes: at most {limits.request_bytes} are allowed"
         )
+
+
+def check_attachments(attachments: Sequence[bytes]) -> None:
+    """Check what is to follow a message, before its first frame is sent.
+
+    Parameters
+    ----------
+    attachments
+        Frames to send.
+
+    Raises
+    ------
+    FrameError
+        If there are too many, or one is not contiguous bytes. Found out halfway, it would leave a
+        message without an end, and the next one, which may be for somebody else, would be its end.
+    """
+    if len(attachments) > MOST_ATTACHMENTS:
+        raise FrameError(f"{len(attachments)} attachments: at most {MOST_ATTACHMENTS} are allowed")
+    for number, frame in enumerate(attachments, 1):
+        if type(frame) is bytes:
+            continue
+        try:
+            whole = memoryview(frame).contiguous
+        except TypeError:
+            kind = type(frame).__name__
+            raise FrameError(f"attachment {number} is a {kind}: expected bytes") from None
+        if not whole:
+            raise FrameError(f"attachment {number} is not contiguous: copy it first")
 
 
 def check_counts(body: dict[str, object], limits: Limits) -> None:

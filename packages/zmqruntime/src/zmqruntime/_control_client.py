@@ -287,7 +287,7 @@ class ControlClient:
         Raises
         ------
         FrameError
-            If the body holds something that is not plain.
+            If the body holds something that is not plain, or an attachment is not contiguous bytes.
         PeerLostError
             If the client was not opened yet.
         LoopStoppedError
@@ -455,6 +455,7 @@ class ControlClient:
             raise self._closed_here()
         if not self._opened:
             raise PeerLostError(f"not connected to {self.url}: call connect() or open() first")
+        _codec.check_attachments(attachments)
         id_ = f"{self._prefix}-{next(self._ids)}"
         frame = self._encode(type_, body, id_=id_, timeout=timeout, key=key)
         return _Pending(

@@ -616,6 +616,7 @@ class ControlServer:
             v=V_MAX, id=back.id, type=reply.type, body=dict(reply.body), trace=back.trace
         )
         try:
+            _codec.check_attachments(reply.attachments)
             frame = _codec.encode(message, back.encoding)
         except FrameError as error:
             logger.error("reply %r cannot be sent: %s", reply.type, error)  # noqa: TRY400 - told
