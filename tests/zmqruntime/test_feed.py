@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from zmqruntime import (
+    BusyError,
     Credit,
     Deadline,
     EndpointInUse,
@@ -29,6 +30,7 @@ from zmqruntime import (
     ZMQServer,
 )
 from zmqruntime._stream_messages import TransportHeader, decode_header
+from zmqruntime.carriers._negotiate import HostIdentity
 from zmqruntime.testing import serve_in_thread
 
 if TYPE_CHECKING:
@@ -578,3 +580,44 @@ def test_what_is_forgotten_is_not_kept_for_those_who_come_later(shm: Path) -> No
         reader = ends.reader()
         ends.feed.publish("frames", b"header", key="new")
         assert read(reader, 1) == ["new"]
+
+
+def wish(number: int, **more: object) -> dict[str, object]:
+    """Compose what a reader asks for that follows no rule but the form."""
+    host = msgspec.to_builtins(HostIdentity.mine())
+    room = {"messages": 8, "nbytes": 1 << 20}
+    names = {"reader": "greedy", "name": f"greedy {number}", "incarnation": "first"}
+    return {"topic": "frames", "mode": "reliable", "host": host, **names, **room, **more}
+
+
+def test_a_reader_that_counts_too_far_does_not_hide_the_lanes_of_all(shm: Path) -> None:
+    with bench(shm) as ends:
+        reader = ends.reader()
+        (lane,) = ends.feed._lanes.live.values()
+        for _ in range(3):
+            reader._control.request("ack", {"epoch": lane.epoch, "copied": 2**64 - 1})
+        other = ends.stack.enter_context(ZMQClient(ends.server.endpoint))
+        other.connect()
+        assert len(other.control.request("lanes")["lanes"]) == 1
+
+
+def test_no_reader_is_given_room_without_end(shm: Path) -> None:
+    with bench(shm) as ends:
+        reader = ends.reader()
+        wanted = wish(1, messages=2**64 - 1, nbytes=2**64 - 1)
+        granted = reader._control.request("subscribe", wanted)
+        assert (granted["messages"], granted["nbytes"]) == (512, 1 << 30)
+
+
+def test_one_connection_cannot_take_the_places_of_all_readers(shm: Path) -> None:
+    with bench(shm) as ends:
+        greedy = ends.reader()
+        for number in range(255):
+            greedy._control.request("subscribe", wish(number))
+        with pytest.raises(BusyError, match="of this connection"):
+            greedy._control.request("subscribe", wish(255))
+        ends.feed.publish("frames", b"", key="one")
+        assert read(greedy, 1) == ["one"]
+        other = ends.reader()
+        ends.feed.publish("frames", b"", key="two")
+        assert read(other, 1) == ["two"]

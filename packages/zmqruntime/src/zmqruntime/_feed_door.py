@@ -64,7 +64,9 @@ logger = logging.getLogger(__name__)
 _NOBLOCK = int(zmq.NOBLOCK)  # enum arithmetic costs more than the call
 _MOST_READ = 64
 _MOST_READERS = 1024
+_MOST_READERS_EACH = 256  # of one connection, which would leave no place for others
 _MOST_CREDIT = 512  # messages; below the high-water mark, so that libzmq decides nothing
+_MOST_CREDIT_BYTES = 1 << 30  # what one that does not read can make this process keep
 _HIGH_WATER = 1024
 _LINGER_MS = 200
 _MOST_TOPIC_FRAME = 1024
@@ -290,6 +292,9 @@ class FeedDoor:
         self._make_way(wanted, peer)
         if len(self._lanes) >= _MOST_READERS:
             raise BusyError(f"{_MOST_READERS} readers take part; more are not let in")
+        mine = sum(lane.subscription.peer.id == peer.id for lane in self._lanes.values())
+        if mine >= _MOST_READERS_EACH:
+            raise BusyError(f"{mine} of the readers are of this connection; no more are let in")
         lane = self._lane(wanted, peer)
         resumed = self._events.agreed(lane)
         self._lanes[lane.epoch] = lane
@@ -338,7 +343,9 @@ class FeedDoor:
             incarnation=wanted.incarnation,
             peer=str(peer),
             host=wanted.host,
-            credit=Credit(min(wanted.messages, _MOST_CREDIT), wanted.nbytes),
+            credit=Credit(
+                min(wanted.messages, _MOST_CREDIT), min(wanted.nbytes, _MOST_CREDIT_BYTES)
+            ),
             reason=reason,
             until=wanted.until,
             replay_bytes=self._replay_bytes if wanted.mode is Mode.RELIABLE else 0,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Admission", "Lanes"]
 
 _MOST_LOST_KEYS = 65_536
+_MOST_COUNTED = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +350,9 @@ class Lanes:
             return []
         self._lender.renew(lane.epoch, now=self.clock())
         news, slots = lane.outbox.heard(acks)
-        lane.traffic["peer_copied"] += acks.copied
+        # what a peer counts is shown to others, and must stay a number that can be written
+        copied = lane.traffic["peer_copied"] + acks.copied
+        lane.traffic["peer_copied"] = min(copied, _MOST_COUNTED)
         for lent in slots:
             self._lender.give_back(lent, lane.epoch)
         for ack in news:
