@@ -83,13 +83,13 @@ def test_ctrl_c_at_any_moment_leaves_a_client_usable(first: int) -> None:
             client.request("echo", timeout=SOON)
             client.notify("echo")
 
-        number = first
-        while _interrupted(ask, number):
-            assert client.request("echo", {"n": number}, timeout=SOON, idempotent=True) == {
-                "n": number
-            }
-            number += 4
-        assert number > 100
+        came = 0
+        for number in range(first, 160, 4):
+            came += _interrupted(ask, number)
+            body = {"n": number}
+            assert client.request("echo", body, timeout=SOON, idempotent=True) == body
+        assert came > 10
+        assert not client.counters["bad_frame"]
         assert loop.submit(lambda: len(client._pending)).result(SOON) <= 1
         client.close()
         loop.stop()
@@ -124,3 +124,33 @@ def test_whoever_asks_is_told_when_the_loop_is_stopped() -> None:
         go_on.set()
         assert not thread.is_alive()
         assert len(told) == 1
+
+
+def test_a_client_may_be_closed_by_a_signal_handler_while_it_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serve_in_thread({"echo": lambda *_: None}, insecure=True) as server:
+        loop = IOThread("client")
+        client = ControlClient(loop, server.endpoint.control_url)
+        client.open()
+        client.request("ping", timeout=SOON)
+
+        def closed_during_the_wait(*_: object) -> None:
+            client.close()  # as a handler of SIGTERM would
+
+        told: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                while True:  # until the sockets are idle, so that it waits here
+                    client.request("echo", timeout=60.0)
+            except LoopStoppedError as error:
+                told.append(error)
+
+        monkeypatch.setattr(loop, "wait", closed_during_the_wait)
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(SOON)
+        assert not thread.is_alive()
+        assert len(told) == 1
+        loop.stop()

@@ -537,6 +537,8 @@ class ControlClient:
                     clean = True  # nothing is under way while we wait
                     ready = self.loop.wait(self._socket, pending.deadline.remaining())
                     clean = False
+                    if pending.outcome is not None:
+                        break  # a signal handler has closed the client meanwhile
                     if ready is None:
                         pending.hand_over()
                         self.loop.call_soon(self._adopt, pending)

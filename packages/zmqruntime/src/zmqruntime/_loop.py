@@ -93,6 +93,7 @@ class IOThread:
         self._turn = threading.RLock()
         self._owner = 0
         self._pid = os.getpid()
+        self._unclean = False  # a borrower was interrupted while it used them
         self._interrupted_callbacks: list[Callable[[], object]] = []
         self._stopped_callbacks: list[Callable[[], object]] = []
         self._jobs: deque[Callable[[], object]] = deque()
@@ -282,7 +283,7 @@ class IOThread:
         self._check_process()
         if self._bell is None or not self._turn.acquire(blocking=False):
             return False
-        if self._jobs or self._stopping or not self._started:
+        if self._jobs or self._unclean or self._stopping or not self._started:
             self._turn.release()
             return False
         self._bell.mute()
@@ -337,8 +338,8 @@ class IOThread:
         if not known and not self._turn.acquire(blocking=False):
             return
         if not clean:
+            self._unclean = True
             with self._lock:
-                self._jobs.extend(self._interrupted_callbacks)
                 self._wake()
         elif self._poller.poll(0):
             # a socket's descriptor speaks of what is new only: say that something is left
@@ -518,6 +519,10 @@ class IOThread:
                 self._wake()  # whoever has borrowed the sockets sees it, and gives them back
             self._turn.acquire()
         self._owner = threading.get_ident()
+        if self._unclean:  # before anything is read or sent: half a message may be left
+            self._unclean = False
+            for callback in self._interrupted_callbacks:
+                self._guard(callback)
 
     def _patience_ms(self) -> int | None:
         """Say how long nothing can be due; None is without end."""
