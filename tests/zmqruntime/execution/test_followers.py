@@ -83,6 +83,18 @@ def test_a_state_is_told_at_once_and_progress_at_a_pace() -> None:
     assert len(followers.due(urgent=["job"])) == 1
 
 
+def test_a_state_that_changed_while_a_message_was_under_way_is_told_with_its_answer() -> None:
+    clock = FakeClock(100.0)
+    followers, job = Followers(clock=clock), running()
+    followers.follow(PEER, job, after=0)
+    (notice,) = followers.due(urgent=["job"])
+    job.add_state(job.record, 0.0)
+    followers.changed(job)
+    assert followers.due(urgent=["job"]) == []
+    followers.acknowledged(PEER, notice.body["n"])
+    assert seqs(*followers.due()) == [[1]]
+
+
 def test_what_was_not_acknowledged_is_sent_again() -> None:
     clock = FakeClock(100.0)
     followers, job = Followers(clock=clock), running()

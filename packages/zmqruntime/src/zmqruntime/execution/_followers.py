@@ -33,6 +33,8 @@ class _Follower:
     n: int = 0
     under_way: dict[str, Any] | None = None
     sent_at: float = 0.0
+    pressing: bool = False
+    """Whether a state has changed since the last message, which the pace does not hold back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +125,14 @@ class Followers:
         pressing = set(urgent)
         notices = []
         for peer, follower in tuple(self._followers.items()):
+            follower.pressing = follower.pressing or not pressing.isdisjoint(follower.news)
             if follower.under_way is not None:
                 if now - follower.sent_at >= _PATIENCE_S:
                     follower.sent_at = now
                     notices.append(Notice(peer, follower.under_way))
                 continue
-            paced = now - follower.sent_at >= _PACE_S or not pressing.isdisjoint(follower.news)
-            if follower.news and paced:
+            if follower.news and (follower.pressing or now - follower.sent_at >= _PACE_S):
+                follower.pressing = False
                 self._n += 1  # of all together: a peer that comes back hears no number twice
                 follower.n = self._n
                 follower.sent_at = now
