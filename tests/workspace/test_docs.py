@@ -29,7 +29,7 @@ COMMAND = re.compile(
 )
 CODE = re.compile(r"`(?:(?:uvx )?hatch run )?((?:openhcs|zmqruntime) [^`]+)`", re.DOTALL)
 OPTION = re.compile(r"`(--[a-z][a-z-]*)[^`]*`")
-OTHERS = {"--help", "--version"}
+OTHERS = {"--help", "--version", "--only"}  # the last is of `hatch run bench:transport`
 MODULES = ("demo", "run", "inspect", "pipeline", "report", "viewer", "services", "synth")
 
 
