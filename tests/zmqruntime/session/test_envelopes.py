@@ -206,7 +206,9 @@ def test_each_envelope_is_defined_once() -> None:
                 for keyword in node.keywords:
                     if keyword.arg == "tag" and isinstance(keyword.value, ast.Constant):
                         tag = str(keyword.value.value)
-                        names.setdefault(tag, []).append(f"{path.stem}:{tag}")
+                        package = path.parent.name
+                        place = package if package == "protocol2" else path.stem
+                        names.setdefault(tag, []).append(f"{place}:{tag}")
     dotted = {name: places for name, places in names.items() if "." in name}
     allowed = {"protocol1", "protocol2", "_parser"}
     assert {place.partition(":")[0] for places in dotted.values() for place in places} <= allowed
