@@ -36,6 +36,7 @@ from zmqruntime.session import (
     protocol1,
     protocol2,
 )
+from zmqruntime.session._errors import code_for
 from zmqruntime.testing import free_endpoint, proxy_endpoint, serve_in_thread
 from zmqruntime.testing.conformance import ReferenceScene, ZMQConnection
 
@@ -486,6 +487,50 @@ def test_a_command_that_fails_says_so(
             assert caught.value.details == {"layer_id": "layer-7"}
 
 
+@pytest.mark.parametrize("protocol", [1, 2])
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [("x" * 1024 * 1024, "command.too_large"), ("lost\udcff.tif", "command.error")],
+)
+def test_a_result_that_cannot_be_sent_is_an_answer_all_the_same(
+    place: tuple[SessionServer, ReferenceScene], protocol: int, result: str, code: str
+) -> None:
+    sessions, _ = place
+    sessions.command("fs.listdir", lambda _command: [result])
+    with client_of(sessions.server.endpoint, protocols=(protocol,)) as client:
+        with pytest.raises(CommandError) as caught:
+            client.call("fs.listdir", timeout=SOON)
+        assert caught.value.code == code_for(protocol, code)
+
+
+@pytest.mark.req("B.8")
+def test_a_key_is_that_of_its_command(place: tuple[SessionServer, ReferenceScene]) -> None:
+    sessions, _ = place
+    for name in ("layer.create", "layer.remove"):
+        sessions.command(name, lambda command: command.name)
+    with client_of(sessions.server.endpoint) as client:
+        for name in ("layer.create", "layer.remove", "layer.create"):
+            assert client.call(name, key="k") == name
+
+
+def test_what_cannot_be_told_is_refused_where_it_is_said_and_breaks_nothing(
+    place: tuple[SessionServer, ReferenceScene],
+) -> None:
+    sessions, _ = place
+    odd = protocol2.LayersPayload(layer_id="layer-0", controls={"gamma": b"1"})
+    sessions.reduce("odd", lambda _change: Applied(value=1, notices=[odd]))
+    for value in (float("nan"), b"1", "\udcff"):
+        with pytest.raises((TypeError, ValueError)):
+            sessions.set(*GAMMA, value)
+    with pytest.raises(TypeError):
+        sessions.notify(odd)
+    with client_of(sessions.server.endpoint) as client:
+        with pytest.raises(StateRejectedError) as caught:
+            client.update("odd", "main", "mode", "mip").result(SOON)
+        assert caught.value.code == "state.error"
+        assert client.update(*GAMMA, 1.5).result(SOON).version == 1
+
+
 @pytest.mark.req("F.29")
 def test_what_a_server_notifies_of_reaches_those_who_want_it(
     place: tuple[SessionServer, ReferenceScene],
@@ -675,6 +720,35 @@ class _Silent:
 
     def close(self, code: int, reason: str) -> None:
         assert (code, reason) == (1008, "timeout")
+
+
+def test_clients_of_protocol_1_that_are_gone_make_room_for_others() -> None:
+    with serving(most_sessions=2) as (sessions, _):
+        token, ended, lost = token_of(sessions), threading.Event(), threading.Event()
+        sessions.on_closed(lambda _record, _reason: lost.set())
+        with Raw(sessions, token) as raw:
+            assert raw.hello()["type"] == "session.welcome"
+            sessions.server.control.on_disconnected(ended.set)
+        assert ended.wait(SOON)
+        assert not lost.is_set(), "nothing was sent to it, so nothing shows that it is gone"
+        with Raw(sessions, token) as second, Raw(sessions, token) as third:
+            assert second.hello()["type"] == "session.welcome"
+            assert lost.wait(SOON)
+            assert third.hello()["type"] == "session.welcome"
+
+
+def test_a_server_that_cannot_say_how_everything_is_rejects_and_goes_on() -> None:
+    def baseline() -> Baseline:
+        raise RuntimeError("no viewer yet")
+
+    with serve_in_thread() as server, SessionServer(server, baseline) as sessions:
+        with (
+            SessionClient.over_zmq(server.endpoint) as client,
+            pytest.raises(SessionRejectedError, match="RuntimeError") as rejected,
+        ):
+            client.connect(SOON)
+        assert rejected.value.code == "internal"
+        assert sessions.sessions == ()
 
 
 def test_too_many_sessions_are_too_many() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from zmqruntime.session import protocol1, protocol2
+from zmqruntime.session._admission import token_authenticator
 from zmqruntime.session._application import Applied, Authenticator, Baseline, Grant, Reducer
+from zmqruntime.session._calls import Call
 from zmqruntime.session._carrier import Carrier, ZMQCarrier
-from zmqruntime.session._client import Call, SessionClient, StateAck
+from zmqruntime.session._client import SessionClient
 from zmqruntime.session._commands import Command
 from zmqruntime.session._envelopes import PROTOCOLS, canonical, encode, type_of
 from zmqruntime.session._errors import (
@@ -16,12 +18,13 @@ from zmqruntime.session._errors import (
     SessionRejectedError,
     StateRejectedError,
 )
+from zmqruntime.session._intents import StateAck
 from zmqruntime.session._journal import JournalError
 from zmqruntime.session._links import Link, LinkPeer
 from zmqruntime.session._parser import EnvelopeLimits, Hello, Parsed, parse, parse_hello
 from zmqruntime.session._resume import Retention
 from zmqruntime.session._schema import json_schema
-from zmqruntime.session._server import SessionServer, token_authenticator
+from zmqruntime.session._server import SessionServer
 from zmqruntime.session._session import ServerSession, SessionRecord
 from zmqruntime.session._shapes import Auth, Client, ClientMark, Envelope, Reference
 from zmqruntime.session._state import Change

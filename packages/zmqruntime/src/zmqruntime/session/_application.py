@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import UNSET
 
 from zmqruntime.session import protocol1, protocol2
+from zmqruntime.session._envelopes import check_plain, plain
 from zmqruntime.session._shapes import Body, Reference
 
 if TYPE_CHECKING:
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from zmqruntime.session._shapes import Envelope
     from zmqruntime.session._state import Change
 
-__all__ = ["Applied", "Authenticator", "Baseline", "Grant", "Reducer", "envelope_of"]
+__all__ = [
+    "Applied",
+    "Authenticator",
+    "Baseline",
+    "Grant",
+    "Reducer",
+    "check_applied",
+    "check_notice",
+    "envelope_of",
+    "plain_notices",
+]
 
 _ENVELOPE_OF: dict[type[Body], type[Envelope]] = {
     protocol2.LevelPayload: protocol2.NotifySceneLevel,
@@ -183,6 +194,32 @@ class Authenticator(Protocol):
 
     def __call__(self, hello: Hello, peer: LinkPeer) -> Grant:
         """Return what the client may do, or raise `SessionRejectedError`."""
+
+
+def check_notice(payload: Body) -> None:
+    """Check that a payload is one of a notification, which every client can be told.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not, or holds something that JSON cannot say.
+    """
+    envelope_of(payload)
+    plain(payload)
+
+
+def check_applied(applied: Applied) -> None:
+    """Check that what was made of a change can be written down and told.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it holds something that JSON cannot say, or no notification.
+    """
+    check_plain(applied.value)
+    plain(dict(applied.fields))
+    for payload in applied.notices or ():
+        check_notice(payload)
 
 
 def plain_notices(change: Change, value: Any) -> Sequence[Body]:

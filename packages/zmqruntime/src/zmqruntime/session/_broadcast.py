@@ -12,6 +12,7 @@ from zmqruntime.session._envelopes import type_of, types
 from zmqruntime.session._machine import State
 from zmqruntime.session._resume import Delta, History, Retention, Tokens
 from zmqruntime.session._shapes import Body, Reference
+from zmqruntime.session._state import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from zmqruntime.session._journal import Journal
     from zmqruntime.session._session import ServerSession
     from zmqruntime.session._shapes import ClientMark
-    from zmqruntime.session._state import Change, Entry, Ledger
+    from zmqruntime.session._state import Entry, Ledger
 
 __all__ = ["Broadcast"]
 
@@ -85,7 +86,7 @@ class Broadcast:
         """Return the open sessions, the one that asked before the others."""
         found = [
             each
-            for each in self._sessions.values()
+            for each in tuple(self._sessions.values())  # any thread may look
             if each.machine.state is State.OPEN and protocol in (None, each.protocol)
         ]
         if first is not None:
@@ -183,8 +184,31 @@ class Broadcast:
         payload = msgspec.json.decode(delta.payload, type=payload_type)
         session.deliver(topic, payload, delta, self.tokens)
 
+    def catch_up(self, session: ServerSession) -> bool:
+        """Give a client that did not read for long a baseline; False if it still does not read."""
+        places, missing = dict(session.places), dict(session.outbox.missing)
+        with session.outbox.attempt():
+            if session.protocol == 2:
+                self._report_gaps(session, missing)
+            self.send_baseline(session)
+        if session.outbox.lagging:
+            session.places = places
+            session.retry()
+            return False
+        return True
+
+    def say_again(self, session: ServerSession) -> None:
+        """Tell a client of protocol 1, which knows no heartbeat, something that it knows."""
+        newest = self._ledger.newest
+        if newest is None:
+            self.send_baseline(session)
+            return
+        (scope, target, key), entry = newest
+        change = Change(scope=scope, target=target, key=key, value=entry.value, client=entry.client)
+        session.send(session.writer.state(change, entry), key=change.property, lossy=True)
+
     @staticmethod
-    def report_gaps(session: ServerSession, missing: dict[str, tuple[int, int]]) -> None:
+    def _report_gaps(session: ServerSession, missing: dict[str, tuple[int, int]]) -> None:
         """Tell a client of protocol 2 which deltas it will not get."""
         for topic, (first, last) in missing.items():
             session.notify(

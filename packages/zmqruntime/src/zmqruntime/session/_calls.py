@@ -16,10 +16,12 @@ from zmqruntime.session._writer import new_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from zmqruntime.session._connection import Connection
     from zmqruntime.session._shapes import Envelope
-    from zmqruntime.session._speaker import Speaker
 
 __all__ = ["Call", "Calls"]
+
+_MOST_WAITING = 10_000
 
 
 @dataclass(slots=True, eq=False)
@@ -51,19 +53,23 @@ class Calls:
 
     Parameters
     ----------
-    speaker
+    connection
         Session by which they are called.
     """
 
-    def __init__(self, speaker: Speaker) -> None:
-        self._speaker = speaker
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._calls: dict[str, Call] = {}
 
     def begin(self, call: Call) -> None:
         """Call a command; one without a session and without a key fails at once."""
-        if self._speaker.closed or (not self._speaker.connected and call.key is None):
-            text = f"there is no session, so {call.name} was not sent"
-            call.future.set_exception(CommandError("command.session_closed", text))
+        if self._connection.closed or (not self._connection.connected and call.key is None):
+            text = f"there is no session: {call.name} was not sent, because only a key lets it wait"
+            self._finish(call, error=CommandError("command.session_closed", text))
+            return
+        if len(self._calls) >= _MOST_WAITING:
+            text = f"{_MOST_WAITING} commands have no answer yet, so {call.name} was not sent"
+            self._finish(call, error=CommandError("command.busy", f"{text}: wait for theirs"))
             return
         call.id = new_id()
         self._calls[call.id] = call
@@ -91,11 +97,11 @@ class Calls:
 
     def cancel(self, call: Call) -> None:
         """Tell the server that a result is not wanted any more."""
-        if call.id not in self._calls or not self._speaker.connected:
+        if call.id not in self._calls or not self._connection.connected:
             return
-        if self._speaker.protocol == 2:
+        if self._connection.protocol == 2:
             payload = protocol2.Cancel(command_id=call.id)
-            self._speaker.send(self._speaker.frame(protocol2.CallCancel, payload))
+            self._connection.send(self._connection.frame(protocol2.CallCancel, payload))
             return
         cancelled = CommandError("command.cancelled", f"{call.name} was given up here")
         self._finish(call, error=cancelled)
@@ -106,15 +112,15 @@ class Calls:
         """Take in an answer."""
         call = self._calls.get(call_id)
         if call is None:
-            self._speaker.counters["late_answers"] += 1
+            self._connection.counters["late_answers"] += 1
         else:
             self._finish(call, result=result, error=error)
 
     def _transmit_call(self, call: Call) -> None:
-        if not self._speaker.connected:
+        if not self._connection.connected:
             return
         try:
-            sent = self._speaker.send(self._call_envelope(call))
+            sent = self._connection.send(self._call_envelope(call))
         except EnvelopeError as error:
             self._finish(call, error=CommandError("command.invalid", error.message))
             return
@@ -123,7 +129,7 @@ class Calls:
             self._finish(call, error=CommandError("command.send_failed", text))
 
     def _call_envelope(self, call: Call) -> Envelope:
-        if self._speaker.protocol == 1:
+        if self._connection.protocol == 1:
             named = {str(n): value for n, value in enumerate(call.args)} | dict(call.kwargs)
             return protocol1.CallCommand(
                 id=call.id,
@@ -137,7 +143,7 @@ class Calls:
             idempotency_key=call.key if call.key is not None else UNSET,
             timeout_ms=call.timeout_ms if call.timeout_ms is not None else UNSET,
         )
-        return self._speaker.frame(protocol2.CallCommand, payload, frame_id=call.id)
+        return self._connection.frame(protocol2.CallCommand, payload, frame_id=call.id)
 
     def _finish(self, call: Call, *, result: Any = None, error: CommandError | None = None) -> None:
         self._calls.pop(call.id, None)

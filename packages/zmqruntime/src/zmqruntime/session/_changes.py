@@ -9,10 +9,9 @@ import msgspec
 from msgspec import UNSET
 
 from zmqruntime.session import protocol1, protocol2
-from zmqruntime.session._application import Applied, plain_notices
-from zmqruntime.session._envelopes import check_plain
+from zmqruntime.session._application import Applied, check_applied, plain_notices
 from zmqruntime.session._errors import StateRejectedError
-from zmqruntime.session._journal import Stored
+from zmqruntime.session._journal import ANSWERS_KEPT_S, Stored
 from zmqruntime.session._state import Change
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ __all__ = ["Changes"]
 
 logger = logging.getLogger(__name__)
 
-_ANSWERS_KEPT_S = 600.0
 _MOST_MARKS = 10_000
 
 
@@ -164,7 +162,7 @@ class Changes:
         self._ledger.check(change)
         try:
             applied = reducer(change)
-            check_plain(applied.value)
+            check_applied(applied)
         except StateRejectedError:
             raise
         except Exception as error:
@@ -178,7 +176,7 @@ class Changes:
             client=session.principal,
             key=intent_id,
             answer=msgspec.json.encode(getattr(ack, "payload", None)),
-            expires=self._wall() + _ANSWERS_KEPT_S,
+            expires=self._wall() + ANSWERS_KEPT_S,
         )
 
 

@@ -14,7 +14,8 @@ import msgspec
 from zmqruntime._errors import ForbiddenError, InvalidRequestError, LoopStoppedError
 from zmqruntime.session._envelopes import check_plain
 from zmqruntime.session._errors import CommandError
-from zmqruntime.session._journal import Stored
+from zmqruntime.session._journal import ANSWERS_KEPT_S, Stored
+from zmqruntime.session._parser import EnvelopeLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,9 +32,9 @@ __all__ = ["Command", "CommandTable", "Outcome"]
 
 logger = logging.getLogger(__name__)
 
-_KEPT_S = 600.0
 _REMEMBERED = 1024
 _MOST_WAITING = 64
+_MOST_RESULT_BYTES = EnvelopeLimits().nbytes - 1024  # the rest is for what is around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +111,16 @@ class _Registered:
 @dataclass(slots=True, eq=False)
 class _Running:
     command: Command
-    repeat: tuple[str, str]
-    stored: bool
+    repeat: tuple[str, ...]  # session and id; or principal, command and idempotency key
     waiting: list[Responder]
     begun: bool = False
     answered: bool = False
     timer: TimerHandle | None = None
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it has an idempotency key."""
+        return len(self.repeat) > 2
 
 
 class CommandTable:
@@ -134,9 +139,11 @@ class CommandTable:
 
     Notes
     -----
-    A call is carried out once: a repeat of its id in its session, or of its idempotency key by
-    the same principal, gets the same answer, also from a later start of the server. A call that
-    failed may be tried again with the same key.
+    A call is carried out once: a repeat of its id in its session, or of the same command with its
+    idempotency key by the same principal, gets the same answer, also from a later start of the
+    server. A call that failed may be tried again with the same key. The control channel does
+    the same with `zmqruntime._repeats`; here results outlive the server, whoever waits may give
+    up, and the key is the principal's.
     """
 
     def __init__(
@@ -152,9 +159,9 @@ class CommandTable:
         self._journal = journal
         self._wall = wall
         self._table: dict[str, _Registered] = {}
-        self._running: dict[tuple[str, str], _Running] = {}
+        self._running: dict[tuple[str, ...], _Running] = {}
         self._calls: dict[tuple[str, str], _Running] = {}
-        self._recent: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+        self._recent: OrderedDict[tuple[str, ...], Outcome] = OrderedDict()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -202,7 +209,12 @@ class CommandTable:
                 {"commands": list(self.names)[:256]},
             )
         if grant is None or not grant.may(registered.capability):
-            raise CommandError("command.forbidden", f"{name} is not for this client to call")
+            raise CommandError(
+                "command.forbidden",
+                f"{name} needs the capability {registered.capability!r}, which this client was "
+                "not given",
+                {"capability": registered.capability},
+            )
 
     def begin(
         self,
@@ -226,20 +238,21 @@ class CommandTable:
             Idempotency key, or None.
         """
         call = (command.session_id, call_id)
-        repeat = ("key:" + command.principal, key) if key is not None else ("call", "\0".join(call))
-        known = self._known(repeat, stored=key is not None, principal=command.principal)
+        repeat = call if key is None else (command.principal, command.name, key)
+        known = self._stored(*repeat) if len(repeat) == 3 else self._recent.get(repeat)
         if known is not None:
             respond(known)
             return
         running = self._running.get(repeat)
         if running is not None:
             if len(running.waiting) >= _MOST_WAITING:
-                respond(Outcome(error=CommandError("command.busy", "too many wait for this call")))
+                text = f"{_MOST_WAITING} repeats wait for this call of {command.name} already"
+                respond(Outcome(error=CommandError("command.busy", f"{text}: wait for theirs")))
                 return
             running.waiting.append(respond)
             self._calls[call] = running
             return
-        running = _Running(command, repeat, key is not None, [respond])
+        running = _Running(command, repeat, [respond])
         self._running[repeat] = self._calls[call] = running
         if command.due != float("inf"):
             wait = command.due - time.monotonic()
@@ -284,19 +297,26 @@ class CommandTable:
         """Let go of what is remembered of a session that has ended; its calls go on."""
         for call in [call for call in self._calls if call[0] == session_id]:
             del self._calls[call]
+        for repeat in [each for each in self._recent if each[0] == session_id]:
+            del self._recent[repeat]
 
-    def _known(self, repeat: tuple[str, str], *, stored: bool, principal: str) -> Outcome | None:
-        if repeat in self._recent:
-            return self._recent[repeat]
-        if not stored:
-            return None
-        text = self._journal.answer("command", principal, repeat[1])
+    def _stored(self, principal: str, name: str, key: str) -> Outcome | None:
+        text = self._journal.answer(f"command {name}", principal, key)
         return None if text is None else Outcome(msgspec.json.decode(text))
 
     def _call(self, handler: Handler, command: Command) -> Outcome:
         try:
             result = handler(command)
             check_plain(result)
+            nbytes = len(msgspec.json.encode(result))
+            if nbytes > _MOST_RESULT_BYTES:
+                return Outcome(
+                    error=CommandError(
+                        "command.too_large",
+                        f"the result of {command.name} takes {nbytes} bytes and at most "
+                        f"{_MOST_RESULT_BYTES} reach a client: return a reference to it instead",
+                    )
+                )
         except CommandError as error:
             return Outcome(error=error)
         except ForbiddenError as error:
@@ -326,18 +346,19 @@ class CommandTable:
         self._running.pop(running.repeat, None)
         for call in [call for call, each in self._calls.items() if each is running]:
             del self._calls[call]
-        if outcome.error is None and running.stored:
-            stored = Stored(
-                kind="command",
-                client=running.command.principal,
-                key=running.repeat[1],
-                answer=msgspec.json.encode(outcome.result),
-                expires=self._wall() + _KEPT_S,
-            )
-            with self._journal.writing():
-                self._journal.write_answer(stored)
-        elif not running.stored:
+        if not running.keyed:
             self._recent[running.repeat] = outcome
             if len(self._recent) > _REMEMBERED:
                 self._recent.popitem(last=False)
+        elif outcome.error is None:
+            principal, name, key = running.repeat
+            stored = Stored(
+                kind=f"command {name}",
+                client=principal,
+                key=key,
+                answer=msgspec.json.encode(outcome.result),
+                expires=self._wall() + ANSWERS_KEPT_S,
+            )
+            with self._journal.writing():
+                self._journal.write_answer(stored)
         self._respond(running, outcome)

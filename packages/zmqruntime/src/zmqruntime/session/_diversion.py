@@ -37,11 +37,20 @@ class Diversion:
         Whose socket.
     sessions
         Whose sessions.
+    say_again
+        Sends a client of protocol 1 what it knows, to learn whether it is there.
     """
 
-    def __init__(self, control: ControlServer, sessions: SessionServer) -> None:
+    def __init__(
+        self,
+        control: ControlServer,
+        sessions: SessionServer,
+        *,
+        say_again: Callable[[ServerSession], object],
+    ) -> None:
         self._control = control
         self._sessions = sessions
+        self._say_again = say_again
         self._by_peer: dict[bytes, ServerSession] = {}
         self._attached = False
 
@@ -118,6 +127,13 @@ class Diversion:
 
     def _on_peer_lost(self, peer: Peer) -> None:
         self._lost(peer.id)
+
+    def make_room(self) -> None:
+        """Find the clients of protocol 1 that are gone, by telling each what it knows already."""
+        greeted = {peer.id for peer in self._control.peers}  # those are looked after there
+        for peer_id, session in tuple(self._by_peer.items()):
+            if peer_id not in greeted and session.protocol == 1:
+                self._say_again(session)
 
     def _look_for_lost(self) -> None:
         """Learn that some connection ended; those of ours that are gone refuse a heartbeat."""

@@ -16,7 +16,7 @@ from zmqruntime.session._errors import EnvelopeError
 if TYPE_CHECKING:
     from zmqruntime.session._shapes import Envelope
 
-__all__ = ["PROTOCOLS", "canonical", "check_plain", "encode", "type_of", "types", "union"]
+__all__ = ["PROTOCOLS", "canonical", "check_plain", "encode", "plain", "type_of", "types", "union"]
 
 PROTOCOLS = (1, 2)
 """Session protocols that this version speaks."""
@@ -75,13 +75,25 @@ def encode(envelope: Envelope) -> bytes:
         object of another kind, NaN or an infinity.
     """
     try:
-        plain = msgspec.to_builtins(envelope, builtin_types=(bytes, bytearray, memoryview))
-        check_plain(plain)
-        return msgspec.json.encode(plain)
+        return msgspec.json.encode(plain(envelope))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise EnvelopeError(
             "invalid_payload", f"{type_of(envelope)} can only hold plain values: {error}"
         ) from error
+
+
+def plain(value: object) -> Any:
+    """Return a value as the maps, lists and scalars that JSON will say.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `check_plain`.
+    """
+    # bytes are passed on for the check to refuse: msgspec would write them as base64
+    found = msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview))
+    check_plain(found)
+    return found
 
 
 def canonical(text: bytes | str) -> bytes:
@@ -109,8 +121,8 @@ def canonical(text: bytes | str) -> bytes:
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
     value = json.loads(text, parse_float=whole)
-    plain = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return plain.encode()
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return text.encode()
 
 
 def check_plain(value: object) -> None:
@@ -121,7 +133,8 @@ def check_plain(value: object) -> None:
     TypeError
         If it holds an object of another kind, or a key that is no text.
     ValueError
-        If it holds NaN or an infinity.
+        If it holds NaN, an infinity, or text that is not Unicode, such as the name of a file that
+        cannot be decoded.
     """
     waiting = [value]
     while waiting:
@@ -130,11 +143,16 @@ def check_plain(value: object) -> None:
             for key in each:
                 if not isinstance(key, str):
                     raise TypeError(f"a key is {key!r}, which is no text")
+                if not key.isascii():
+                    key.encode()
             waiting.extend(each.values())
         elif isinstance(each, list | tuple):
             waiting.extend(each)
+        elif isinstance(each, str):
+            if not each.isascii():
+                each.encode()  # a lone surrogate is an error here, and not on the way out
         elif isinstance(each, float):
             if not math.isfinite(each):
                 raise ValueError(f"{each} is no number of JSON")
-        elif each is not None and not isinstance(each, str | int):
+        elif each is not None and not isinstance(each, int):
             raise TypeError(f"a {type(each).__name__} is not plain")

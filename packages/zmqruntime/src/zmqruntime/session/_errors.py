@@ -123,6 +123,7 @@ _PROTOCOL_1 = {
     "command.invalid": "InvalidArguments",
     "command.not_found": "NotImplemented",
     "command.retryable": "Retryable",
+    "command.too_large": "TooLarge",
     "command.error": "Failed",
     "invalid_json": "InvalidJson",
     "invalid_payload": "InvalidPayload",

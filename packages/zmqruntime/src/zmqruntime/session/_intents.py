@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,12 +20,13 @@ from zmqruntime.session._writer import new_id
 
 if TYPE_CHECKING:
     from zmqruntime._loop import TimerHandle
+    from zmqruntime.session._connection import Connection
     from zmqruntime.session._shapes import Envelope
-    from zmqruntime.session._speaker import Speaker
 
 __all__ = ["Intent", "Intents", "StateAck"]
 
 _MOST_ACK_WAIT_S = 5.0
+_MOST_WAITING = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +49,9 @@ class StateAck:
 class Intent:
     id: str
     payload: protocol2.Update
-    future: Future[StateAck]
-    mark: int
     backoff: Backoff
+    future: Future[StateAck] = field(default_factory=Future)
+    mark: int = 0
     timer: TimerHandle | None = None
 
 
@@ -58,14 +60,14 @@ class Intents:
 
     Parameters
     ----------
-    speaker
+    connection
         Session by which they are asked for.
     """
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.replica = Replica()
         self.ack_timeout_s = 0.25
-        self._speaker = speaker
+        self._connection = connection
         self._intents: dict[str, Intent] = {}
         self._mark_id = new_id()
         self._marks = 0
@@ -74,17 +76,22 @@ class Intents:
         return len(self._intents)
 
     def make(self, payload: protocol2.Update) -> Intent:
-        """Give a change its name; any one thread at a time."""
-        self._marks += 1
+        """Give a change its name; any thread."""
         backoff = Backoff(first=self.ack_timeout_s, longest=_MOST_ACK_WAIT_S)
-        return Intent(new_id(), payload, Future(), self._marks, backoff)
+        return Intent(new_id(), payload, backoff)
 
     def propose(self, intent: Intent) -> None:
         """Show a change at once, and ask for it."""
-        if self._speaker.closed:
+        if self._connection.closed:
             closed = SessionClosedError("session_closed", "this client was closed")
-            intent.future.set_exception(closed)
+            self._drop(intent, closed)
             return
+        if len(self._intents) >= _MOST_WAITING:
+            text = f"{_MOST_WAITING} changes have no answer yet: wait for theirs, or reconnect"
+            self._drop(intent, StateRejectedError("state.busy", text))
+            return
+        self._marks += 1  # here, so that they grow in the order in which changes are sent
+        intent.mark = self._marks
         payload = intent.payload
         property_ = (payload.scope, payload.target, payload.key)
         self._intents[intent.id] = intent
@@ -111,7 +118,7 @@ class Intents:
         """Take in an answer of protocol 2."""
         intent = self._intents.get(ack.intent_id)
         if intent is None:
-            self._speaker.counters["late_acks"] += 1
+            self._connection.counters["late_acks"] += 1
             return
         if ack.status == "accepted" and ack.version is not UNSET:
             value = ack.applied_value if ack.applied_value is not UNSET else intent.payload.value
@@ -154,27 +161,28 @@ class Intents:
 
     def _transmit(self, intent: Intent) -> None:
         """Send a change, and again when no acknowledgement comes; the server makes it once."""
-        if not self._speaker.connected or intent.id not in self._intents:
+        if not self._connection.connected or intent.id not in self._intents:
             return
         try:
-            self._speaker.send(self._envelope_of(intent))
+            self._connection.send(self._envelope_of(intent))
         except EnvelopeError as error:
             self._drop(intent, error)
             return
         if intent.timer is not None:
             intent.timer.cancel()
-        if self._speaker.protocol == 2:
+        if self._connection.protocol == 2:
             wait = intent.backoff.next()
-            intent.timer = self._speaker.loop.call_later(wait, lambda: self._transmit_again(intent))
+            again = partial(self._transmit_again, intent)
+            intent.timer = self._connection.loop.call_later(wait, again)
 
     def _transmit_again(self, intent: Intent) -> None:
-        if intent.id in self._intents and self._speaker.connected:
-            self._speaker.counters["resent"] += 1
+        if intent.id in self._intents and self._connection.connected:
+            self._connection.counters["resent"] += 1
             self._transmit(intent)
 
     def _envelope_of(self, intent: Intent) -> Envelope:
         payload = intent.payload
-        if self._speaker.protocol == 1:
+        if self._connection.protocol == 1:
             return protocol1.NotifyState(
                 timestamp=time.time(),
                 payload=protocol1.StatePayload(
@@ -189,7 +197,7 @@ class Intents:
             )
         return protocol2.StateUpdate(
             version=2,
-            session=self._speaker.session_id,
+            session=self._connection.session_id,
             frame_id=new_id(),
             timestamp=time.time(),
             intent_id=intent.id,

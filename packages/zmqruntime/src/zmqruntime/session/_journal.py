@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Journal", "JournalError", "Stored"]
+__all__ = ["ANSWERS_KEPT_S", "Journal", "JournalError", "Stored"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS answers (
     answer BLOB NOT NULL, expires REAL NOT NULL,
     PRIMARY KEY (kind, client, key)) WITHOUT ROWID;
 """
+ANSWERS_KEPT_S = 600.0
+"""How long a repeat of an intent or of an idempotency key gets the answer of the first."""
+
 _FORMAT = 1
 _PRUNE_EVERY = 256  # writes between two looks at what is too old
 
@@ -55,7 +58,7 @@ class Stored:
     Attributes
     ----------
     kind
-        ``state`` or ``command``.
+        ``state``, or ``command`` with the name of the command.
     client
         Whose it was.
     key
@@ -159,12 +162,16 @@ class Journal:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Commit what the block writes, all or nothing; a failure is reported, not raised."""
+        """Commit what the block writes, all or nothing; a failure to is reported, not raised."""
         if self.failed:
             yield
             return
         self._try(lambda: self._db.execute("BEGIN IMMEDIATE"))
-        yield
+        try:
+            yield
+        except BaseException:
+            self._try(lambda: self._db.execute("ROLLBACK"))
+            raise
         self._writes += 1
         if self._writes % _PRUNE_EVERY == 0:
             now = self._wall()

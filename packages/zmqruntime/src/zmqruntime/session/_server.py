@@ -9,26 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from zmqruntime._errors import BusyError, RequestError
 from zmqruntime._workers import WorkerPool
 from zmqruntime.session import protocol1, protocol2
-from zmqruntime.session._application import (
-    Applied,
-    Baseline,
-    Grant,
-    envelope_of,
-)
+from zmqruntime.session._admission import Admission, token_authenticator
+from zmqruntime.session._application import Applied, check_applied, check_notice
 from zmqruntime.session._broadcast import Broadcast
 from zmqruntime.session._changes import Changes
-from zmqruntime.session._commands import Command, CommandTable, Outcome
+from zmqruntime.session._commands import CommandTable
 from zmqruntime.session._diversion import Diversion
-from zmqruntime.session._envelopes import type_of
-from zmqruntime.session._errors import (
-    CommandError,
-    EnvelopeError,
-    SessionRejectedError,
-    StateRejectedError,
-)
+from zmqruntime.session._envelopes import check_plain
+from zmqruntime.session._errors import SessionRejectedError
+from zmqruntime.session._greeter import Greeter
 from zmqruntime.session._journal import Journal
 from zmqruntime.session._legacy import LegacyNames
 from zmqruntime.session._machine import (
@@ -46,78 +37,29 @@ from zmqruntime.session._machine import (
     Welcomed,
 )
 from zmqruntime.session._parser import EnvelopeLimits
+from zmqruntime.session._requests import Requests
 from zmqruntime.session._resume import Retention
 from zmqruntime.session._session import ServerSession, SessionRecord
 from zmqruntime.session._state import Change, Ledger
-from zmqruntime.session._welcome import (
-    choose_places,
-    choose_protocol,
-    features_of,
-    limits_of,
-    welcome1,
-    welcome2,
-)
-from zmqruntime.session._writer import new_id, reject
+from zmqruntime.session._writer import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Self
 
     from zmqruntime._server import ZMQServer
-    from zmqruntime.session._application import Authenticator, Reducer
+    from zmqruntime.session._application import Authenticator, Baseline, Reducer
     from zmqruntime.session._commands import Handler
-    from zmqruntime.session._links import Link, LinkPeer
+    from zmqruntime.session._links import Link
     from zmqruntime.session._parser import Hello
-    from zmqruntime.session._shapes import Body, Envelope
+    from zmqruntime.session._shapes import Body
 
-__all__ = ["SessionServer", "token_authenticator"]
+__all__ = ["SessionServer"]
 
 logger = logging.getLogger(__name__)
 
-_ANSWERS_KEPT_S = 600.0
 _SERVER = "server"
-
-
-def token_authenticator(hello: Hello, peer: LinkPeer) -> Grant:
-    """Let in who the server's own control channel would let in.
-
-    Parameters
-    ----------
-    hello
-        Its ``auth.token`` is the token of the server, or one that its keys have signed.
-    peer
-        Connection.
-
-    Returns
-    -------
-    Grant
-        What the control channel grants.
-
-    Raises
-    ------
-    SessionRejectedError
-        With the code ``auth_failed``.
-    """
-    token = hello.auth.token if hello.auth is not None else UNSET
-    try:
-        known = peer.identify(token if token is not UNSET else None)
-    except RequestError as error:
-        code = "rate_limited" if isinstance(error, BusyError) else "auth_failed"
-        raise SessionRejectedError(code, str(error)) from error
-    if not known.permitted:
-        raise SessionRejectedError(
-            "auth_failed",
-            "show the token of this server in payload.auth.token"
-            if token is UNSET
-            else "the token is not one of this server, or not any more",
-        )
-    return Grant(
-        principal=known.source.key or known.name or ("owner" if known.owner else "anyone"),
-        may=known.may,
-        capabilities=("*",) if known.owner else tuple(sorted(known.grants)),
-        key=known.source.key,
-    )
 
 
 class SessionServer:
@@ -200,11 +142,7 @@ class SessionServer:
         self.legacy = LegacyNames() if legacy else None
         self.data_info: Callable[[ServerSession], protocol2.DataInfo] | None = None
         """Says, for a welcome of protocol 2, where pixels travel; set by a gateway."""
-        self._authenticate = authenticate
-        self._hello_s, self._heartbeat_s = hello_s, heartbeat_s
-        self._ack_timeout_ms = ack_timeout_ms
-        self._required = tuple(required)
-        self._most_sessions = most_sessions
+        self._hello_s, self._heartbeat_s, self._most_sessions = hello_s, heartbeat_s, most_sessions
         self._clock, self._wall = clock, wall
         self._sessions: dict[str, ServerSession] = {}
         self._opened: list[Callable[[SessionRecord], object]] = []
@@ -227,7 +165,20 @@ class SessionServer:
         )
         self._pool = WorkerPool(f"{server.app}-commands", threads=workers)
         self._commands = CommandTable(self.loop, self._pool, self._journal, wall=wall)
-        self._diversion = Diversion(server.control, self)
+        self._requests = Requests(
+            self.loop, self._changes, self._commands, legacy=self.legacy, counters=self.counters
+        )
+        self._admission = Admission(authenticate, required=required, most_sessions=most_sessions)
+        self._greeter = Greeter(
+            server,
+            self._broadcast,
+            self._commands,
+            limits=self.limits,
+            heartbeat_s=heartbeat_s,
+            ack_timeout_ms=ack_timeout_ms,
+            wall=wall,
+        )
+        self._diversion = Diversion(server.control, self, say_again=self._broadcast.say_again)
         self._attached = self._stopped = False
 
     def __enter__(self) -> Self:
@@ -268,11 +219,7 @@ class SessionServer:
     @property
     def sessions(self) -> tuple[SessionRecord, ...]:
         """The sessions that are open."""
-        return tuple(
-            each.record
-            for each in tuple(self._sessions.values())
-            if each.machine.state is State.OPEN
-        )
+        return tuple(each.record for each in self._broadcast.open_sessions())
 
     def value(self, scope: str, target: str, key: str, default: Any = None) -> Any:
         """Return what a property was set to last, also before a restart; any thread.
@@ -338,9 +285,17 @@ class SessionServer:
             What is so.
         applied
             What to tell clients of each protocol; see `Applied`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If something of it is not plain, so that no client could be told.
         """
+        applied = applied or Applied(value=value)
+        check_plain([scope, target, key, value])
+        check_applied(applied)
         change = Change(scope=scope, target=target, key=key, value=value, client=_SERVER)
-        self._on_loop(self._changes.record, change, applied or Applied(value=value))
+        self._on_loop(self._changes.record, change, applied)
 
     def notify(self, payload: Body) -> None:
         """Tell every client that wants it; any thread.
@@ -353,10 +308,10 @@ class SessionServer:
 
         Raises
         ------
-        TypeError
-            If the payload is not that of a notification.
+        TypeError, ValueError
+            If the payload is not that of a notification, or something in it is not plain.
         """
-        envelope_of(payload)
+        check_notice(payload)
         self._on_loop(self._broadcast.notify, payload)
 
     def configure_stream(
@@ -428,6 +383,8 @@ class SessionServer:
         )
         self._sessions[session.id] = session
         self.counters["accepted"] += 1
+        if len(self._sessions) >= self._most_sessions:
+            self._diversion.make_room()
         return session
 
     def gone(self, session: ServerSession, reason: str) -> None:
@@ -459,9 +416,9 @@ class SessionServer:
             case Greet(hello):
                 self._greet(session, hello)
             case Deliver(envelope):
-                self._act(session, envelope)
+                self._requests.take(session, envelope)
             case Malformed(error):
-                self._answer_malformed(session, error)
+                self._requests.refuse(session, error)
             case Heard(frame_id):
                 session.send(session.writer.heard(frame_id))
             case Pulse():
@@ -471,163 +428,36 @@ class SessionServer:
             case Welcomed():
                 raise AssertionError("only clients are welcomed")
 
-    def _part(self, session: ServerSession, close: Close) -> None:
-        if not close.silent:
-            farewell = (
-                reject(None, close.word, close.message, wall=self._wall)
-                if close.hello
-                else session.writer.goodbye(close.word, close.message)
-            )
-            session.send(farewell)
+    def _part(
+        self,
+        session: ServerSession,
+        close: Close,
+        *,
+        hello: Hello | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         if close.hello:
             self.counters[f"rejected.{close.word}"] += 1
-        logger.info("session %s ends: %s", session.id, close.message)
-        session.end(close.code, close.word)
+        address = session.link.peer.address
+        logger.info("session %s of %s ends: %s", session.id, address, close.message)
+        session.part(close, hello=hello, details=details)
         self.gone(session, close.word)
-
-    def _reject(self, session: ServerSession, hello: Hello, error: SessionRejectedError) -> None:
-        self.counters[f"rejected.{error.code}"] += 1
-        logger.info("%s is not let in: %s", session.link.peer.address, error)
-        session.send(
-            reject(hello, error.code, error.message, details=error.details, wall=self._wall)
-        )
-        session.end(POLICY, error.code)
-        self.gone(session, error.code)
 
     def _greet(self, session: ServerSession, hello: Hello) -> None:
         try:
-            protocol, grant = self._admit(hello, session.link.peer)
+            peer = session.link.peer
+            admitted = self._admission.judge(hello, peer, sessions=len(self._sessions))
+            lanes = self.data_info if admitted.protocol == 2 else None
+            data = lanes(session) if lanes is not None else UNSET
+            resumed = self._greeter.welcome(session, hello, admitted, data=data)
         except SessionRejectedError as error:
-            self._reject(session, hello, error)
+            close = Close(POLICY, error.code, error.message, hello=True)
+            self._part(session, close, hello=hello, details=error.details)
             return
-        session.client, session.grant = hello.client, grant
-        wanted = protocol1.CAPABILITIES[:3] if protocol == 1 else protocol2.TOPICS
-        session.topics = frozenset(
-            topic
-            for topic in wanted
-            if (protocol == 1 or hello.features.get(topic))
-            and grant.may(f"topic:subscribe:{topic}")
-        )
-        session.open(protocol)
-        baseline = self._broadcast.baseline()
-        if protocol == 1:
-            session.send(welcome1(session, hello, self._wall()))
-            self._broadcast.begin(session, baseline)
-        else:
-            self._begin2(session, hello, baseline)
         self.counters["opened"] += 1
+        self.counters["resumed"] += resumed
         for callback in self._opened:
             self.loop.call_soon(callback, session.record)
-
-    def _admit(self, hello: Hello, peer: LinkPeer) -> tuple[int, Grant]:
-        """Choose a protocol and say what the client may do, or refuse it."""
-        protocol, required = choose_protocol(hello, self._required)
-        if len(self._sessions) > self._most_sessions:
-            raise SessionRejectedError(
-                "rate_limited", f"{self._most_sessions} sessions are open: try again later"
-            )
-        grant = self._authenticate(hello, peer)
-        denied = [topic for topic in required if not grant.may(f"topic:subscribe:{topic}")]
-        if denied:
-            raise SessionRejectedError(
-                "auth_failed", f"{grant.principal} may not subscribe to {', '.join(denied)}"
-            )
-        return protocol, grant
-
-    def _begin2(self, session: ServerSession, hello: Hello, baseline: Baseline) -> None:
-        """Welcome a client of protocol 2; then its baseline, or what it missed."""
-        broadcast = self._broadcast
-        plan = choose_places(
-            hello.resume_tokens,
-            session.topics,
-            broadcast.histories,
-            broadcast.tokens,
-            session.principal,
-        )
-        if plan.baseline:
-            session.rebase(broadcast.histories)
-        else:
-            session.places = {topic: each.place for topic, each in plan.topics.items()}
-        payload = protocol2.WelcomePayload(
-            protocol_version=2,
-            session=protocol2.SessionInfo(
-                id=session.id,
-                heartbeat_s=self._heartbeat_s,
-                ack_timeout_ms=self._ack_timeout_ms,
-            ),
-            features=features_of(session, plan, broadcast.tokens, self._commands.names),
-            server=protocol2.ServerId(
-                id=self.server.server_id, incarnation=self.server.incarnation, epoch=self.epoch
-            ),
-            capabilities=list(session.grant.capabilities) if session.grant is not None else [],
-            data=self.data_info(session) if self.data_info is not None else UNSET,
-            limits=limits_of(self.limits),
-        )
-        session.send(welcome2(session, hello, payload, self._wall()))
-        if plan.baseline:
-            broadcast.begin(session, baseline)
-            return
-        self.counters["resumed"] += 1
-        for topic, resumption in plan.topics.items():
-            for delta in resumption.deltas:
-                broadcast.deliver(session, topic, delta)
-        session.send_view(baseline)
-
-    def _answer_malformed(self, session: ServerSession, error: EnvelopeError) -> None:
-        self.counters[f"malformed.{error.code}"] += 1
-        logger.debug("session %s sent what is no envelope: %s", session.id, error)
-        if session.machine.state is State.HELLO or session.grant is None:
-            return  # the reject that follows says it
-        if self.legacy is not None and session.protocol == 1 and self.legacy.knows(error.type_):
-            self._act_legacy(session, error.raw)
-            return
-        if error.type_ == "state.update" and session.protocol == 2 and error.id:
-            intent = error.intent_id
-            if intent:
-                refused = StateRejectedError("state.invalid", error.message)
-                session.send(
-                    session.writer.state_rejected(refused, in_reply_to=error.id, intent_id=intent)
-                )
-                return
-        session.send(session.writer.malformed(error))
-
-    def _act_legacy(self, session: ServerSession, message: dict[str, Any]) -> None:
-        assert self.legacy is not None
-        try:
-            changes = self.legacy.read(message)
-        except EnvelopeError as error:
-            session.send(session.writer.malformed(error))
-            return
-        for payload in changes:
-            self._changes.ask_1(session, payload)
-
-    def _act(self, session: ServerSession, envelope: Envelope) -> None:
-        match envelope:
-            case protocol1.NotifyState(payload=payload):
-                self._changes.ask_1(session, payload)
-            case protocol2.StateUpdate():
-                self._changes.ask_2(session, envelope)
-            case protocol1.CallCommand(id=call_id, payload=call1):
-                self._call(session, call_id, call1.name, kwargs=call1.args)
-            case protocol2.CallCommand(frame_id=call_id, payload=call2):
-                self._call(
-                    session,
-                    call_id,
-                    call2.command,
-                    args=tuple(call2.args),
-                    kwargs=call2.kwargs,
-                    origin=call2.origin,
-                    key=call2.idempotency_key if call2.idempotency_key is not UNSET else None,
-                    timeout_ms=call2.timeout_ms if call2.timeout_ms is not UNSET else None,
-                )
-            case protocol2.CallCancel(payload=cancel, frame_id=frame_id):
-                accepted = self._commands.cancel(session.id, cancel.command_id)
-                result = protocol2.CancelResult(command_id=cancel.command_id, accepted=accepted)
-                session.send(session.writer.frame(protocol2.ReplyCancel, result, frame_id=frame_id))
-            case protocol2.NotifyTelemetry():
-                self.counters["telemetry"] += 1
-            case _:
-                raise AssertionError(f"{type_of(envelope)} was let through")
 
     def _catch_up(self, session: ServerSession) -> None:
         """Give a client that did not read for long a baseline, or up."""
@@ -635,63 +465,8 @@ class SessionServer:
             return
         if session.outbox.overrun:
             self._part(session, Close(POLICY, "slow", "it does not read what it asked for"))
-            return
-        places, missing = dict(session.places), dict(session.outbox.missing)
-        with session.outbox.attempt():
-            if session.protocol == 2:
-                self._broadcast.report_gaps(session, missing)
-            self._broadcast.send_baseline(session)
-        if session.outbox.lagging:
-            session.places = places
-            session.retry()
-        else:
+        elif self._broadcast.catch_up(session):
             self.counters["caught_up"] += 1
-
-    def _call(
-        self,
-        session: ServerSession,
-        call_id: str,
-        name: str,
-        *,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any],
-        origin: str = "",
-        key: str | None = None,
-        timeout_ms: int | None = None,
-    ) -> None:
-        def respond(outcome: Outcome) -> None:
-            if outcome.error is not None:
-                self.counters[f"commands.{outcome.error.code}"] += 1
-                session.send(session.writer.command_error(call_id, outcome.error, key=key))
-            else:
-                session.send(session.writer.command_reply(call_id, outcome.result, key=key))
-
-        def report(fraction: float | None, message: str | None) -> None:
-            progress = protocol2.ProgressPayload(
-                command_id=call_id,
-                fraction=fraction if fraction is not None else UNSET,
-                message=message if message is not None else UNSET,
-            )
-            self._on_loop(session.notify, progress)
-
-        self.counters["commands"] += 1
-        try:
-            self._commands.authorise(name, session.grant)
-        except CommandError as error:
-            respond(Outcome(error=error))
-            return
-        due = float("inf") if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        command = Command(
-            name=name,
-            args=args,
-            kwargs=kwargs,
-            session_id=session.id,
-            principal=session.principal,
-            origin=origin,
-            due=due,
-            report=report,
-        )
-        self._commands.begin(command, call_id, respond, key=key)
 
     def _end(self, session_id: str, code: str, message: str) -> None:
         session = self._sessions.get(session_id)

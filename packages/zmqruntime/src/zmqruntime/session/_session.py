@@ -16,16 +16,17 @@ from zmqruntime.session._envelopes import encode, type_of
 from zmqruntime.session._machine import State
 from zmqruntime.session._outbox import Outbox
 from zmqruntime.session._resume import Place
-from zmqruntime.session._writer import Writer, new_id
+from zmqruntime.session._writer import Writer, new_id, reject
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from zmqruntime._loop import IOThread, TimerHandle
     from zmqruntime.session._application import Baseline, Grant
     from zmqruntime.session._links import Link
-    from zmqruntime.session._machine import Instruction, ServerMachine
+    from zmqruntime.session._machine import Close, Instruction, ServerMachine
+    from zmqruntime.session._parser import Hello
     from zmqruntime.session._resume import Delta, History, Tokens
     from zmqruntime.session._shapes import Body, Client, Envelope
 
@@ -185,6 +186,28 @@ class ServerSession:
             if timer is not None:
                 timer.cancel()
         self.link.close(code, reason)
+
+    def part(
+        self,
+        close: Close,
+        *,
+        hello: Hello | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Say why the session ends, where the client is owed that, and close the connection.
+
+        Parameters
+        ----------
+        close
+            Why.
+        hello, details
+            What a reject answers, and what it says besides.
+        """
+        if close.hello:
+            self.send(reject(hello, close.word, close.message, details=details, wall=self._wall))
+        elif not close.silent:
+            self.send(self.writer.goodbye(close.word, close.message))
+        self.end(close.code, close.word)
 
     def send(
         self,

@@ -99,6 +99,7 @@ class Ledger:
         self._clock = clock
         self._entries: dict[PropertyKey, Entry] = {}
         self._locks: dict[PropertyKey, Lock] = {}
+        self._newest: PropertyKey | None = None
         self.version = version
 
     def entry(self, property_: PropertyKey) -> Entry | None:
@@ -109,9 +110,18 @@ class Ledger:
         """Go through everything that was ever changed."""
         yield from self._entries.items()
 
+    @property
+    def newest(self) -> tuple[PropertyKey, Entry] | None:
+        """The property that was changed last, or None if there was no change."""
+        if self._newest is None:
+            return None
+        return self._newest, self._entries[self._newest]
+
     def restore(self, property_: PropertyKey, entry: Entry) -> None:
         """Take in a record from a journal."""
         self._entries[property_] = entry
+        if entry.version >= self.version or self._newest is None:
+            self._newest = property_
         self.version = max(self.version, entry.version)
 
     def holder(self, property_: PropertyKey) -> Lock | None:
@@ -170,6 +180,7 @@ class Ledger:
         self.version += 1
         entry = Entry(value, self.version, change.client)
         self._entries[change.property] = entry
+        self._newest = change.property
         if change.interaction_id is not None:
             if change.phase in ("start", "update"):
                 self._locks[change.property] = Lock(

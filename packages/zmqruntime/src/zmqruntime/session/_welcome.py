@@ -1,4 +1,4 @@
-"""Welcome: which protocol, what a client takes, and from where it goes on."""
+"""Welcome: from where a client goes on, and the envelope that says so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from zmqruntime.session import protocol1, protocol2
-from zmqruntime.session._envelopes import PROTOCOLS
-from zmqruntime.session._errors import SessionRejectedError
 from zmqruntime.session._writer import new_id
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Plan",
     "choose_places",
-    "choose_protocol",
     "features_of",
     "limits_of",
     "welcome1",
@@ -134,45 +131,6 @@ def features_of(
 def limits_of(limits: EnvelopeLimits) -> dict[str, int]:
     """Say what a client may send."""
     return {"envelope_bytes": limits.nbytes, "depth": limits.depth, "items": limits.items}
-
-
-def choose_protocol(hello: Hello, required: Sequence[str]) -> tuple[int, Sequence[str]]:
-    """Choose the highest protocol that both sides speak, and see what the client takes.
-
-    Parameters
-    ----------
-    hello
-        What the client said.
-    required
-        Topics that it has to take in protocol 2; in protocol 1 they are fixed.
-
-    Returns
-    -------
-    tuple
-        The protocol, and the topics that are required in it.
-
-    Raises
-    ------
-    SessionRejectedError
-        With the code ``protocol_mismatch`` or ``unsupported_client``.
-    """
-    protocol = hello.choose()
-    if protocol is None:
-        raise SessionRejectedError(
-            "protocol_mismatch",
-            f"spoken here are the protocols {', '.join(map(str, PROTOCOLS))}",
-            {"protocols": list(PROTOCOLS)},
-        )
-    if protocol == 1:
-        required = protocol1.CAPABILITIES[:3]
-    missing = [topic for topic in required if not hello.features.get(topic)]
-    if missing:
-        raise SessionRejectedError(
-            "unsupported_client",
-            f"a client here takes {', '.join(missing)}: say so in its features",
-            {"missing": missing},
-        )
-    return protocol, required
 
 
 def welcome1(session: ServerSession, hello: Hello, now: float) -> Envelope:
