@@ -272,8 +272,8 @@ def test_a_client_that_does_not_read_delays_nobody(
         text = "x" * 20_000
         for number in range(1500):
             sessions.set("layer", "layer-0", f"note {number}", text)
-        for number in range(1500):
-            assert f"note {number}" in told.get(timeout=SOON).controls
+            if number >= 100:  # no further ahead, or the quick one would be behind as well
+                assert f"note {number - 100}" in told.get(timeout=SOON).controls
         record = next(each for each in sessions.sessions if each.client == "raw")
         assert record.counters["dropped"] > 0
         types = set()

@@ -531,6 +531,34 @@ def test_what_cannot_be_told_is_refused_where_it_is_said_and_breaks_nothing(
         assert client.update(*GAMMA, 1.5).result(SOON).version == 1
 
 
+def test_what_is_too_long_for_an_envelope_is_refused_before_a_client_waits_for_it(
+    place: tuple[SessionServer, ReferenceScene],
+) -> None:
+    sessions, _ = place
+    long = "x" * 1024 * 1024
+    sessions.reduce("odd", lambda _change: Applied(value=long))
+    with pytest.raises(ValueError, match="reference"):
+        sessions.set(*GAMMA, long)
+    with pytest.raises(ValueError, match=r"notify\.layers takes"):
+        sessions.notify(protocol2.LayersPayload(layer_id="layer-0", metadata={"note": long}))
+    with client_of(sessions.server.endpoint) as client:
+        with pytest.raises(StateRejectedError, match="reference"):
+            client.update("odd", "main", "mode", "mip").result(SOON)
+        assert client.update(*GAMMA, 1.5).result(SOON).version == 1
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_baseline_that_is_too_long_ends_the_session_and_says_why(protocol: int) -> None:
+    baseline = Baseline(layers=[{"layer_id": "a", "thumbnail": "x" * 1024 * 1024}])
+    with serve_in_thread() as server, SessionServer(server, lambda: baseline):
+        told: queue.SimpleQueue[str] = queue.SimpleQueue()
+        with SessionClient.over_zmq(server.endpoint, protocols=(protocol,)) as client:
+            client.on_lost(told.put)
+            client.on("error.session", lambda payload: told.put(payload.message))
+            client.connect(SOON)
+            assert "notify.scene takes" in told.get(timeout=SOON)
+
+
 @pytest.mark.req("F.29")
 def test_what_a_server_notifies_of_reaches_those_who_want_it(
     place: tuple[SessionServer, ReferenceScene],
@@ -907,10 +935,8 @@ def test_a_journal_that_cannot_be_written_stops_no_session(tmp_path: Path) -> No
         told: queue.SimpleQueue[Any] = queue.SimpleQueue()
         client.on("notify.error", told.put)
         sessions.loop.submit(sessions._journal._db.execute, "PRAGMA max_page_count = 1").result()
-        note = "x" * 100_000
-        for _ in range(20):
-            sessions.set("layer", "layer-0", "note", note)
-            note += "x" * 100_000
+        for number in range(20):
+            sessions.set("layer", "layer-0", f"note {number}", "x" * 100_000)
         assert told.get(timeout=SOON).code == "journal.failed"
         assert client.update(*GAMMA, 1.5).result(SOON).applied_value == 1.5
         assert sessions.counters["journal_failed"] == 1

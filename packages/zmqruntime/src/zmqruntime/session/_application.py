@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import UNSET
 
 from zmqruntime.session import protocol1, protocol2
-from zmqruntime.session._envelopes import check_plain, plain
+from zmqruntime.session._envelopes import check_fits, plain, type_of
 from zmqruntime.session._shapes import Body, Reference
 
 if TYPE_CHECKING:
@@ -202,10 +202,9 @@ def check_notice(payload: Body) -> None:
     Raises
     ------
     TypeError, ValueError
-        If it is not, or holds something that JSON cannot say.
+        If it is not, is too long, or holds something that JSON cannot say.
     """
-    envelope_of(payload)
-    plain(payload)
+    check_fits(plain(payload), type_of(envelope_of(payload)))
 
 
 def check_applied(applied: Applied) -> None:
@@ -214,10 +213,9 @@ def check_applied(applied: Applied) -> None:
     Raises
     ------
     TypeError, ValueError
-        If it holds something that JSON cannot say, or no notification.
+        If it is too long, or holds something that JSON cannot say, or no notification.
     """
-    check_plain(applied.value)
-    plain(dict(applied.fields))
+    check_fits(plain([applied.value, dict(applied.fields)]), "the value")
     for payload in applied.notices or ():
         check_notice(payload)
 

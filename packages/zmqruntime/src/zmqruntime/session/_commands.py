@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import ForbiddenError, InvalidRequestError, LoopStoppedError
-from zmqruntime.session._envelopes import check_plain
+from zmqruntime.session._envelopes import check_fits, check_plain
 from zmqruntime.session._errors import CommandError
 from zmqruntime.session._journal import ANSWERS_KEPT_S, Stored
-from zmqruntime.session._parser import EnvelopeLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 _REMEMBERED = 1024
 _MOST_WAITING = 64
-_MOST_RESULT_BYTES = EnvelopeLimits().nbytes - 1024  # the rest is for what is around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,15 +306,6 @@ class CommandTable:
         try:
             result = handler(command)
             check_plain(result)
-            nbytes = len(msgspec.json.encode(result))
-            if nbytes > _MOST_RESULT_BYTES:
-                return Outcome(
-                    error=CommandError(
-                        "command.too_large",
-                        f"the result of {command.name} takes {nbytes} bytes and at most "
-                        f"{_MOST_RESULT_BYTES} reach a client: return a reference to it instead",
-                    )
-                )
         except CommandError as error:
             return Outcome(error=error)
         except ForbiddenError as error:
@@ -327,6 +316,10 @@ class CommandTable:
             logger.exception("command %s failed", command.name)
             text = f"{type(error).__name__}: {error}"
             return Outcome(error=CommandError("command.error", text))
+        try:
+            check_fits(result, f"the result of {command.name}")
+        except ValueError as error:
+            return Outcome(error=CommandError("command.too_large", str(error)))
         return Outcome(result)
 
     def _expire(self, running: _Running) -> None:

@@ -16,10 +16,26 @@ from zmqruntime.session._errors import EnvelopeError
 if TYPE_CHECKING:
     from zmqruntime.session._shapes import Envelope
 
-__all__ = ["PROTOCOLS", "canonical", "check_plain", "encode", "plain", "type_of", "types", "union"]
+__all__ = [
+    "MOST_BYTES",
+    "PROTOCOLS",
+    "canonical",
+    "check_fits",
+    "check_plain",
+    "encode",
+    "plain",
+    "type_of",
+    "types",
+    "union",
+]
 
 PROTOCOLS = (1, 2)
 """Session protocols that this version speaks."""
+
+MOST_BYTES = 1024 * 1024
+"""Longest envelope of either protocol."""
+
+_AROUND_BYTES = 8 * 1024  # most that names, numbers and tokens around a payload take
 
 _BY_TYPE: dict[int, dict[str, type[Envelope]]] = {
     1: {str(each.__struct_config__.tag): each for each in protocol1.ENVELOPES},
@@ -94,6 +110,29 @@ def plain(value: object) -> Any:
     found = msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview))
     check_plain(found)
     return found
+
+
+def check_fits(value: object, what: str) -> None:
+    """Check that an envelope can hold a value.
+
+    Parameters
+    ----------
+    value
+        One that is plain.
+    what
+        What it is, for people.
+
+    Raises
+    ------
+    ValueError
+        If it is too long.
+    """
+    nbytes, most = len(msgspec.json.encode(value)), MOST_BYTES - _AROUND_BYTES
+    if nbytes > most:
+        raise ValueError(
+            f"{what} takes {nbytes} bytes and at most {most} reach a client: send a reference to "
+            "what is large instead"
+        )
 
 
 def canonical(text: bytes | str) -> bytes:

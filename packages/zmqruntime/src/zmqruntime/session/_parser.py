@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from zmqruntime.session import protocol1
-from zmqruntime.session._envelopes import PROTOCOLS, types
+from zmqruntime.session._envelopes import MOST_BYTES, PROTOCOLS, types
 from zmqruntime.session._errors import EnvelopeError
 from zmqruntime.session._shapes import Auth, Body, Client, Envelope, Id
 
@@ -41,7 +41,7 @@ class EnvelopeLimits:
     """
 
     stranger_bytes: int = 4 * 1024
-    nbytes: int = 1024 * 1024
+    nbytes: int = MOST_BYTES
     depth: int = 32
     items: int = 100_000
 

@@ -70,7 +70,7 @@ class SessionServer:
     server
         Service whose control socket and loop are used.
     baseline
-        Called, on the loop, for each client that begins: everything as it is now.
+        Called, on the loop, for each client that begins: all as it is now, below 1 MiB as JSON.
     journal
         SQLite file by which clients can resume after a restart; None remembers in memory only.
     authenticate

@@ -12,8 +12,8 @@ from msgspec import UNSET
 from zmqruntime._polling import Backoff
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._application import envelope_of
-from zmqruntime.session._envelopes import encode, type_of
-from zmqruntime.session._machine import State
+from zmqruntime.session._envelopes import MOST_BYTES, encode, type_of
+from zmqruntime.session._machine import TOO_BIG, Close, State
 from zmqruntime.session._outbox import Outbox
 from zmqruntime.session._resume import Place
 from zmqruntime.session._writer import Writer, new_id, reject
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zmqruntime._loop import IOThread, TimerHandle
     from zmqruntime.session._application import Baseline, Grant
     from zmqruntime.session._links import Link
-    from zmqruntime.session._machine import Close, Instruction, ServerMachine
+    from zmqruntime.session._machine import Instruction, ServerMachine
     from zmqruntime.session._parser import Hello
     from zmqruntime.session._resume import Delta, History, Tokens
     from zmqruntime.session._shapes import Body, Client, Envelope
@@ -232,7 +232,16 @@ class ServerSession:
         """
         if self.ended:
             return
-        self.outbox.put(encode(envelope), key=key, lossy=lossy, mark=mark)
+        data = encode(envelope)
+        if len(data) > MOST_BYTES:
+            text = (
+                f"{type_of(envelope)} takes {len(data)} bytes and an envelope has at most "
+                f"{MOST_BYTES}: refer to what is large instead"
+            )
+            logger.error("session %s cannot go on: %s", self.id, text)
+            self._loop.call_soon(self._obey, self, Close(TOO_BIG, "too_large", text))
+            return
+        self.outbox.put(data, key=key, lossy=lossy, mark=mark)
         if len(self.outbox):
             self._flush_later()
 
