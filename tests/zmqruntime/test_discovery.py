@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from zmqruntime import Endpoint, ServiceStopError, find_services, start_service, stop_service
 from zmqruntime._owner import runtime_dir, wait_for_exit
 from zmqruntime.testing import free_endpoint, serve_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROGRAM = str(Path(__file__).with_name("service_program.py"))
 SOON = 10.0  # seconds; far more than any of this takes
@@ -48,12 +52,14 @@ def test_a_service_is_asked_to_stop(tmp_path: Path) -> None:
         stop_service(record)
 
 
-def test_a_service_that_does_not_listen_is_told_and_not_killed(tmp_path: Path) -> None:
+def test_a_service_that_does_not_listen_is_told_and_not_killed(
+    tmp_path: Path, suspend: Callable[[int], None]
+) -> None:
     with start_service(
         command(free_endpoint(), "deaf"), log_path=tmp_path / "log", timeout=SOON
     ) as process:
         (record,) = find_services(timeout=SOON)
-        os.kill(process.pid, signal.SIGSTOP)  # deaf to everything, for certain
+        suspend(process.pid)
         (silent,) = find_services(timeout=0.05)
         assert (silent.alive, silent.answering, silent.ready) == (True, False, None)
         with pytest.raises(ServiceStopError, match=f"process {process.pid}"):

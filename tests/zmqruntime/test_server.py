@@ -8,7 +8,7 @@ import socket as stdlib_socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
@@ -33,6 +33,9 @@ from zmqruntime import (
 )
 from zmqruntime._handshake import choose_version
 from zmqruntime.testing import free_endpoint, serve_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROGRAM = str(Path(__file__).with_name("service_program.py"))
 SOON = 10.0  # seconds; far more than any of this takes
@@ -294,7 +297,9 @@ def test_a_killed_service_is_noticed_before_any_heartbeat(tmp_path: Path, behavi
 
 
 @pytest.mark.req("F.34")
-def test_a_stopped_service_is_not_a_lost_one(tmp_path: Path) -> None:
+def test_a_stopped_service_is_not_a_lost_one(
+    tmp_path: Path, suspend: Callable[[int], None]
+) -> None:
     endpoint = free_endpoint()
     words = [sys.executable, PROGRAM, "test", str(endpoint.port)]
     lost = threading.Event()
@@ -304,7 +309,7 @@ def test_a_stopped_service_is_not_a_lost_one(tmp_path: Path) -> None:
     ):
         client.connect()
         client.on_lost(lambda _: lost.set())
-        os.kill(process.pid, signal.SIGSTOP)
+        suspend(process.pid)
         with pytest.raises(ControlTimeout):
             client.control.request("pid", timeout=0.2)
         assert not lost.is_set()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from zmqruntime.security import KeyFolder
 from zmqruntime.testing import free_endpoint, serve_in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SOON = 10.0  # seconds; far more than any of this takes
@@ -137,12 +137,12 @@ def test_services_are_listed_with_what_they_do(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.req("B.7")
 def test_a_stopped_service_is_unresponsive_and_a_killed_one_lost(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, suspend: Callable[[int], None]
 ) -> None:
     endpoint = free_endpoint()
     words = [sys.executable, "-c", PROGRAM, str(endpoint.port)]
     with start_service(words, log_path=tmp_path / "log", timeout=SOON) as process:
-        os.kill(process.pid, signal.SIGSTOP)
+        suspend(process.pid)
         (stopped,) = as_json(capsys, "ps")
         assert (stopped["state"], stopped["answering"]) == ("unresponsive", False)
         assert "kill -CONT" in stopped["note"]
