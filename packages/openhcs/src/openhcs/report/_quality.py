@@ -297,5 +297,15 @@ def _keys(planes: Mapping[str, NDArray[Any]], *names: str) -> list[NDArray[Any]]
 
 
 def _array(column: pa.ChunkedArray[Any]) -> NDArray[Any]:
-    values = np.asarray(column.to_numpy())
-    return values.astype(np.str_) if values.dtype.kind == "O" else values
+    import pyarrow as pa
+
+    kind, whole = column.type, column.null_count == 0
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    # pyarrow's own conversion imports pandas wherever it is installed: most of a second
+    if number and whole:
+        numbers: NDArray[Any] = np.from_dlpack(column.combine_chunks())
+        return numbers
+    values = column.to_pylist()
+    if number:
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+    return np.array(values, np.bool_ if pa.types.is_boolean(kind) and whole else np.str_)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polystore._errors import LayoutError, MissingExtraError, NotStoredError, UnreadableError
-from polystore.backends._groups import read_group, valid_px
+from polystore.backends._groups import read_array, read_group, valid_px
 from polystore.backends._layout import well_path
 from polystore.backends._pyramid import halved
 
@@ -61,6 +61,7 @@ class ImageReader:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise UnreadableError(f"{self.path} is no OME-Zarr image: {error!r}") from error
         self._attributes = {name: value for name, value in attributes.items() if name != "ome"}
+        self._opened: dict[int, Any] = {}
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -76,17 +77,18 @@ class ImageReader:
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of each level, without what only fills it up to the size of other wells."""
         shapes = []
-        for level, array in enumerate(self._arrays):
-            sides = tuple(array.shape[-2:])
+        for level, path in enumerate(self._paths):
+            stored = self._stored_shape(self.path / path)
+            sides = stored[-2:]
             if self._valid is not None:
                 sides = tuple(map(min, sides, halved(self._valid, level)))
-            shapes.append((*array.shape[:-2], *sides))
+            shapes.append((*stored[:-2], *sides))
         return tuple(shapes)
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels."""
-        dtype: np.dtype[Any] = self._arrays[0].dtype
+        dtype: np.dtype[Any] = self._array(0).dtype
         return dtype
 
     @property
@@ -172,25 +174,30 @@ class ImageReader:
             for part, side in zip(region or (slice(None),) * 2, shape[-2:], strict=True)
         )
         with _readable(self.path / self._paths[level]):
-            plane: NDArray[Any] = np.asarray(self._arrays[level][(*leading, rows, columns)])
+            plane: NDArray[Any] = np.asarray(self._array(level)[(*leading, rows, columns)])
         return plane
 
-    @cached_property
-    def _arrays(self) -> list[Any]:
-        try:
-            import zarr
-        except ImportError as error:
-            raise MissingExtraError("OME-Zarr needs zarr: install polystore[zarr]") from error
-        arrays: list[Any] = []
-        for path in self._paths:
-            folder = self.path / path
+    def _stored_shape(self, folder: Path) -> tuple[int, ...]:
+        # from the file itself: zarr takes milliseconds to open an array, for each of many wells
+        shape = read_array(folder)["shape"]
+        if len(shape) != len(self._axes) or not all(isinstance(side, int) for side in shape):
+            raise UnreadableError(f"{folder} has the shape {shape}, which is not of {self._axes}")
+        return tuple(shape)
+
+    def _array(self, level: int) -> Any:  # an array of zarr, which has no types
+        if level not in self._opened:
+            try:
+                import zarr
+            except ImportError as error:
+                raise MissingExtraError("OME-Zarr needs zarr: install polystore[zarr]") from error
+            folder = self.path / self._paths[level]
             with _readable(folder):
-                arrays.append(zarr.open_array(folder, mode="r", zarr_format=3))
-        return arrays
+                self._opened[level] = zarr.open_array(folder, mode="r", zarr_format=3)
+        return self._opened[level]
 
     def _check_there(self, level: int, leading: tuple[int, ...]) -> None:
         # a shard that is gone reads as zeros; images of ours say which planes were never written
-        array = self._arrays[level]
+        array = self._array(level)
         if self._valid is None or array.shards is None or leading in self._missing:
             return
         at = [i // n for i, n in zip(leading, array.shards[:-2], strict=True)]
