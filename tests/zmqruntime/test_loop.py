@@ -264,6 +264,9 @@ def test_a_message_that_a_borrower_leaves_unread_is_heard_by_the_loop() -> None:
     told = threading.Event()
     with IOThread("loop") as loop, pair(loop, heard, told) as (socket, other):
         borrow(loop)
+        while loop.wait(socket, 0.0) is None:  # the loop may still be told of what came before
+            loop.give_back()
+            borrow(loop)
         other.send(b"first")
         other.send(b"second")
         assert loop.wait(socket, SOON) is True
@@ -276,9 +279,12 @@ def test_a_message_that_a_borrower_leaves_unread_is_heard_by_the_loop() -> None:
 
 def test_a_borrower_waits_no_longer_than_it_wants() -> None:
     with IOThread("loop") as loop, pair(loop, [], threading.Event()) as (socket, _):
-        borrow(loop)
-        assert loop.wait(socket, 0.01) is False
-        loop.give_back()
+        over = None
+        while over is None:  # the loop may still be told of what came before
+            borrow(loop)
+            over = loop.wait(socket, 0.01)
+            loop.give_back()
+        assert over is False
 
 
 def test_work_is_done_on_the_calling_thread_when_the_loop_sleeps_and_else_on_the_loop() -> None:
