@@ -184,7 +184,8 @@ class FeedRoll:
             offer, broadcast = book.retained, book.broadcast
         try:
             payload = offer.payload()
-        except Exception:  # noqa: BLE001 - it was logged when it was offered
+        except Exception:  # the application's; perhaps nobody has asked for it before
+            logger.exception("the value kept of %r could not be encoded", topic)
             return
         with self._changed:
             message = broadcast.message(payload, retained=True)
