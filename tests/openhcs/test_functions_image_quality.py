@@ -45,6 +45,13 @@ def test_levels_are_those_of_the_plane() -> None:
     assert record["constant"] is False
 
 
+@pytest.mark.parametrize("sigma", [2.5, 2.7, 2.9, 3.1, 3.3, 3.5])
+def test_noise_is_not_measured_in_steps_of_a_count(sigma: float) -> None:
+    pixels = np.random.default_rng(0).normal(300, sigma, (1536, 1536))
+    record = measure_image_quality(pixels.round().astype(np.uint16))
+    assert record["noise"] == pytest.approx(sigma, rel=0.04)
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_saturation_is_that_of_the_camera(bits: int) -> None:
     plane = noisy(scene()).clip(0, 200)
