@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import random
 import signal
 import socket as stdlib_socket
 import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -611,6 +613,78 @@ def test_a_handler_that_needs_a_capability_refuses_who_was_not_given_it() -> Non
         with ZMQClient(server.endpoint) as owner:
             owner.connect()
             assert owner.control.request("wipe") == {}
+
+
+@pytest.mark.parametrize("type_", ["on-loop", "on-worker"])
+def test_a_handler_may_promise_its_answer(
+    server: ControlServer, client: ControlClient, type_: str
+) -> None:
+    promises: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+
+    def promise(_request: Request, _peer: Peer) -> Future[Any]:
+        future: Future[Any] = Future()
+        promises.put(future)
+        return future
+
+    server.handle(type_, promise, on_loop=type_ == "on-loop")
+
+    def ask(outcome: object) -> Future[Reply]:
+        answer = client.request_nowait(type_, timeout=60)
+        future = promises.get(timeout=SOON)
+        assert client.request("echo", {"n": 1}) == {"n": 1}, "nobody waits for it"
+        assert not answer.done()
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+        return answer
+
+    assert ask({"n": 2}).result(SOON).body == {"n": 2}
+    assert ask(None).result(SOON).body == {}
+    assert ask(Reply({"id": "x"}, "accepted")).result(SOON).type == "accepted"
+    with pytest.raises(NotFoundError, match="no such thing"):
+        ask(NotFoundError("no such thing")).result(SOON)
+    with pytest.raises(InternalError, match="LookupError: odd"):
+        ask(LookupError("odd")).result(SOON)
+    done: Future[Any] = Future()
+    done.set_result({"n": 3})
+    server.handle("done", lambda *_: done, on_loop=True)
+    assert client.request("done") == {"n": 3}
+
+
+def test_a_promise_that_is_not_kept_in_time_is_answered_with_the_deadline(
+    server: ControlServer,
+) -> None:
+    promise: Future[Any] = Future()
+    server.handle("promise", lambda *_: promise, on_loop=True)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.connect(server.url)
+        message = {"v": 1, "id": "1", "type": "promise", "token": TOKEN, "deadline_ms": 20}
+        socket.send_multipart([b"", msgspec.msgpack.encode(message)])
+        assert socket.poll(20_000)
+        reply = msgspec.msgpack.decode(socket.recv_multipart()[1])
+        assert (reply["id"], reply["code"]) == ("1", "deadline")
+        promise.set_result({"too": "late"})
+        socket.send_multipart([b"", msgspec.msgpack.encode({**message, "id": "2"})])
+        assert socket.poll(20_000)
+        assert msgspec.msgpack.decode(socket.recv_multipart()[1])["id"] == "2", "one answer each"
+
+
+def test_a_promise_with_a_key_is_kept_for_everybody_who_asked(
+    server: ControlServer, client: ControlClient
+) -> None:
+    promises: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+
+    def promise(_request: Request, _peer: Peer) -> Future[Any]:
+        future: Future[Any] = Future()
+        promises.put(future)
+        return future
+
+    server.handle("promise", promise, on_loop=True)
+    answers = [client.request_nowait("promise", key="k", timeout=60) for _ in range(3)]
+    promises.get(timeout=SOON).set_result({"n": 1})
+    assert [answer.result(SOON).body for answer in answers] == [{"n": 1}] * 3
+    assert promises.empty()
 
 
 def test_a_thread_that_asks_alone_needs_no_other_thread(client: ControlClient) -> None:

@@ -6,8 +6,10 @@ import hmac
 import logging
 import time
 from collections import Counter
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
     from zmqruntime._peer import Source
     from zmqruntime.security._gate import Gate
 
-    Handler = Callable[[Request, Peer], Mapping[str, Any] | Reply | None]
+    Outcome = Reply | RequestError
+    Handler = Callable[[Request, Peer], Mapping[str, Any] | Reply | Future[Any] | None]
     Identify = Callable[[str | None], Peer]
     Diversion = Callable[[tuple[bytes, ...], Sequence[bytes], Identify], bool]
 
@@ -57,6 +60,7 @@ _MOST_PEERS = 1024
 _MOST_ENVELOPE = 8
 _HEARTBEAT_MS = 1000
 _GIVE_UP_MS = 1900  # after a heartbeat: silence is noticed before the third
+_LONGEST_S = 86_400.0  # that a promised answer is waited for
 _SETTLE_S = 0.02  # the monitor speaks a moment before the socket forgets the connection
 
 
@@ -107,7 +111,9 @@ class ControlServer:
     A handler runs on a worker thread unless it was registered for the loop, so requests of one
     peer may finish in another order than they came. It returns the body of an ``ok`` reply, a
     `Reply`, or None for an empty body; it refuses by raising a `RequestError`. Any other
-    exception is logged with its traceback and answered with ``internal``.
+    exception is logged with its traceback and answered with ``internal``. One that would have to
+    wait may return a `concurrent.futures.Future` of any of these instead, which takes no thread;
+    where it is not done by the deadline of the request, ``deadline`` is answered.
 
     Replies copy the envelope of the request up to its empty delimiter, so plain REQ sockets and
     proxies in between work. Requests of a peer that has not said hello carry the token each.
@@ -538,15 +544,14 @@ class ControlServer:
             if known is not True:
                 return
         if registered.on_loop:
-            self._finish(request, back, self._call(registered, request, peer))
+            self._call(registered, request, peer, partial(self._finish, request, back))
             return
 
-        def job() -> None:
-            outcome = self._call(registered, request, peer)
+        def tell(outcome: Outcome) -> None:
             with suppress(LoopStoppedError):  # the server stopped meanwhile
                 self.loop.call_here(self._finish, request, back, outcome)
 
-        if not self._pool.offer(job):
+        if not self._pool.offer(partial(self._call, registered, request, peer, tell)):
             self._finish(request, back, BusyError("too many requests wait", retryable=True))
 
     def _require_record(self, capability: str, request: Request, peer: Peer) -> None:
@@ -559,31 +564,65 @@ class ControlServer:
                 retryable=True,
             )
 
-    def _call(self, registered: _Registered, request: Request, peer: Peer) -> Reply | RequestError:
-        """Run a handler, and write down how it went if that takes a capability."""
-        if self.gate is None or (registered.capability is None and request.type != "hello"):
-            return self._run(registered.handler, request, peer)
+    def _call(
+        self,
+        registered: _Registered,
+        request: Request,
+        peer: Peer,
+        tell: Callable[[Outcome], object],
+    ) -> None:
+        """Run a handler, write down how it went if that takes a capability, and tell."""
         began = time.monotonic()
-        outcome = self._run(registered.handler, request, peer)
-        verdict = "ok" if isinstance(outcome, Reply) else f"failed:{outcome.code}"
-        ms = round(1000 * (time.monotonic() - began), 3)
-        self._note(request, peer, registered.capability or "", verdict, ms=ms)
-        return outcome
 
-    def _run(self, handler: Handler, request: Request, peer: Peer) -> Reply | RequestError:
-        """Run a handler; what it raises becomes an answer."""
+        def end(outcome: Outcome) -> None:
+            if self.gate is not None and (registered.capability or request.type == "hello"):
+                verdict = "ok" if isinstance(outcome, Reply) else f"failed:{outcome.code}"
+                ms = round(1000 * (time.monotonic() - began), 3)
+                self._note(request, peer, registered.capability or "", verdict, ms=ms)
+            tell(outcome)
+
         if request.expired:
-            return DeadlineError(f"{request.type!r} was not begun before its deadline")
+            end(DeadlineError(f"{request.type!r} was not begun before its deadline"))
+            return
+        self._run(registered.handler, request, peer, end)
+
+    def _run(
+        self, handler: Handler, request: Request, peer: Peer, end: Callable[[Outcome], object]
+    ) -> None:
+        """Run a handler; what it raises becomes an answer."""
         try:
             result = handler(request, peer)
         except RequestError as error:
-            return error
+            end(error)
         except Exception as error:
             logger.exception("handler of %r failed for %s", request.type, peer)
-            return request_error("internal", f"{type(error).__name__}: {error}")
-        return result if isinstance(result, Reply) else Reply(result or {})
+            end(request_error("internal", f"{type(error).__name__}: {error}"))
+        else:
+            if isinstance(result, Future):
+                self._await(result, request, peer, end)
+            else:
+                end(result if isinstance(result, Reply) else Reply(result or {}))
 
-    def _finish(self, request: Request, back: _Return, outcome: Reply | RequestError) -> None:
+    def _await(
+        self, future: Future[Any], request: Request, peer: Peer, end: Callable[[Outcome], object]
+    ) -> None:
+        """Go on, on the loop, when a future is done or the peer stops waiting."""
+        late = DeadlineError(f"{request.type!r} was not done before its deadline, and may be yet")
+        wait = min(request.due - time.monotonic(), _LONGEST_S)
+
+        def conclude() -> None:
+            if timer.take() is not None:  # else the deadline was first
+                self._run(lambda *_: future.result(), request, peer, end)
+
+        def hand_over(_: Future[Any]) -> None:
+            with suppress(LoopStoppedError):
+                self.loop.call_here(conclude)
+
+        with suppress(LoopStoppedError):
+            timer = self.loop.call_later(wait, lambda: end(late))
+            future.add_done_callback(hand_over)
+
+    def _finish(self, request: Request, back: _Return, outcome: Outcome) -> None:
         """Answer a request, and everybody who asked the same by its key; on the loop."""
         waiting: list[_Return] = []
         if request.key is not None:
