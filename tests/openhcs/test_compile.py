@@ -442,13 +442,17 @@ def test_compiling_384_wells_takes_far_less_than_384_times_one(index: PlateIndex
     large = PlateIndex(index.facts, columns)
     pipeline = default_pipeline(large)
     compile_pipeline(pipeline, index)
-    times = []
-    for plate in (index, large):
-        started = time.process_time()
-        compile_pipeline(pipeline, plate)
-        times.append(time.process_time() - started)
+
+    def seconds(plate: PlateIndex) -> float:
+        times = []
+        for _ in range(3):
+            started = time.process_time()
+            compile_pipeline(pipeline, plate)
+            times.append(time.process_time() - started)
+        return min(times)
+
     assert len(large.wells) == 384
-    assert times[1] < 384 / 4 * times[0]
+    assert seconds(large) < 384 / 4 * seconds(index)
 
 
 def test_projections_are_used_for_a_channel_that_has_nothing_else(index: PlateIndex) -> None:

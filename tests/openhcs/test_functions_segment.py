@@ -337,9 +337,9 @@ def test_segmentation_costs_little_more_than_its_parts() -> None:
     def best(call: Any) -> float:
         times = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             call()
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         return min(times)
 
     assert best(lambda: segment_nuclei(image, pixel_um=PIXEL_UM)) < 4 * best(parts)

@@ -338,11 +338,11 @@ def test_time_grows_with_the_payloads_and_not_with_their_square() -> None:
         best = float("inf")
         for _ in range(5):
             projector, _ = new()
-            start = time.perf_counter()
+            start = time.process_time()
             for payload in payloads:
                 projector.add(payload)
             assert sum(len(update.placements) for update in drain(projector)) == count
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert seconds(8000) <= 64 * seconds(500)  # by the square: 256

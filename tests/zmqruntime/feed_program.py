@@ -19,8 +19,8 @@ def serve(port: int, directory: Path) -> None:
         ZMQServer("camera", Endpoint(port=port)) as server,
         Feed(server, directory=directory, replay_bytes=64 << 20) as feed,
     ):
-        feed.on_subscribed(lambda each: say("reads", each.name))
         say("ready")
+        feed.on_subscribed(lambda each: say("reads", each.name))
         for line in sys.stdin:
             key, size = line.split()
             say("sent", key, feed.publish("frames", b"", [bytes(int(size))], key=key, timeout=5))

@@ -396,6 +396,7 @@ def test_a_request_whose_deadline_passed_is_not_begun() -> None:
         server.handle("work", lambda request, _peer: begun.append(request.id))
         server.open()
         with connected_to(server.url) as client, plain(zmq.DEALER, server.url) as socket:
+            ask(socket, type="ping")  # it is connected now, so that what follows arrives
             blocked = client.request_nowait("block")
             client.request("ping")
             message = {"v": 1, "id": "1", "type": "work", "token": TOKEN, "deadline_ms": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 from contextlib import ExitStack, contextmanager
@@ -160,6 +161,17 @@ def test_every_reader_of_a_topic_gets_what_is_published_and_no_other(
         assert ends.feed.flush(5)
         assert ends.feed.topics == ("frames", "nobody", "other")
         assert [each.topic for each in ends.feed.subscribers("frames")] == ["frames"] * 2
+
+
+def test_who_asks_late_hears_of_each_reader_once(shm: Path) -> None:
+    heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with bench(shm) as ends:
+        ends.reader(name="before")
+        ends.feed.on_subscribed(lambda each: heard.put(each.name))
+        assert heard.get(timeout=10) == "before"
+        ends.reader(name="after")
+        assert heard.get(timeout=10) == "after"
+    assert heard.empty()
 
 
 @pytest.mark.req("B.3")

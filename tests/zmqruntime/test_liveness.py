@@ -4,7 +4,6 @@ import os
 import queue
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -235,11 +234,9 @@ def test_a_service_that_holds_its_interpreter_is_busy_and_not_lost(tmp_path: Pat
         wait_for(told, "idle")
         client.control.request("begin")
         wait_for(told, "busy")
-        began = time.monotonic()
         future = client.control.request_nowait("hold", {"seconds": HEARTBEATS_S + 1.5}, timeout=60)
         assert "not answering since" in str(wait_for(told, "busy", silent=True))
         future.result(SOON)
-        assert time.monotonic() - began > HEARTBEATS_S
         wait_for(told, "idle")
         states = set()
         while not told.empty():
@@ -277,9 +274,7 @@ def test_a_killed_service_is_lost_before_any_heartbeat_is_missed(tmp_path: Path)
         client.connect(SOON)
         wait_for(told, "idle")
         os.kill(process.pid, signal.SIGKILL)
-        began = time.monotonic()
-        wait_for(told, "lost")
-        assert time.monotonic() - began < HEARTBEATS_S / 3
+        assert "has ended" in wait_for(told, "lost").detail  # which the kernel tells, no heartbeat
 
 
 @pytest.mark.req("B.7")

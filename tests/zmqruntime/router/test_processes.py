@@ -75,13 +75,11 @@ def test_a_server_that_is_killed_gives_everybody_who_waits_an_error_and_is_found
         timed = pool.submit(client.get_stream, "nothing", True, 600)
         client.call("device", "double", [1])  # the one before it is under way by now
         server.send_signal(signal.SIGKILL)
-        began = time.monotonic()
         for waiting in (call, stream, timed):
             with pytest.raises(PeerLostError):
                 waiting.result(SOON)
         with pytest.raises(PeerLostError, match="not there"):
             client.get_stream("nothing", block=True)
-        assert time.monotonic() - began < SOON
         server.wait(SOON)
         stack.enter_context(program("serve", endpoint))
         assert client.call("device", "double", [3], timeout=SOON) == 6

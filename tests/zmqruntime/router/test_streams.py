@@ -53,17 +53,18 @@ def test_a_stream_keeps_its_rate_although_its_function_takes_most_of_a_period(
     def work() -> None:
         times.append(time.monotonic())
         threading.Event().wait(0.02)
-        if len(times) == 40:
+        if len(times) == 60:
             done.set()
 
     server.add_stream_from_callable("frame", 30, work)
     assert done.wait(3 * SOON)
     server.disable_stream("frame")
-    periods = (times[39] - times[0]) * 30
+    periods = (times[-1] - times[0]) * 30
     missed = server.stream_counters("frame")["missed"]
-    # waiting a period after each call would take 39 * 1.6 periods and miss none
-    assert periods == pytest.approx(39 + missed, abs=1.5)
-    assert missed < 20
+    # A busy machine is late by half a second at most, and not by more and more; waiting a period
+    # after each call would be late by 0.6 periods more each time, 35 in all, and miss none.
+    assert periods == pytest.approx(len(times) - 1 + missed, abs=15)
+    assert missed < len(times)
 
 
 @pytest.mark.req("003.10")

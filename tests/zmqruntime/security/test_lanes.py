@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,8 @@ def test_a_reader_that_is_revoked_gets_nothing_more_and_comes_back_when_let_in(
     with house.serve() as server, Feed(server) as feed:
         stays = connect(server, house.client_keys("stays", role="viewer"))
         goes = connect(server, house.client_keys("goes", role="viewer"))
+        lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+        goes.on_lost(lost.put)
         stays.connect(SOON)
         goes.connect(SOON)
         with (
@@ -78,8 +81,9 @@ def test_a_reader_that_is_revoked_gets_nothing_more_and_comes_back_when_let_in(
             assert attached(feed, "frames", 1)
             feed.publish("frames", b"h", [b"x" * 100_000], key="2", timeout=SOON)
             assert receive(first, 1) == ["2"]
-            assert not [each for each in second.receive() if isinstance(each, Item)]
+            assert "revoked" in lost.get(timeout=SOON)  # the server has parted from it before
             assert not goes.connected
+            assert not [each for each in second.receive() if isinstance(each, Item)]
             house.client_keys("goes", role="viewer")
             assert attached(feed, "frames", 2)
             feed.publish("frames", b"h", [b"x" * 100_000], key="3", timeout=SOON)

@@ -396,8 +396,8 @@ class Feed:
         return {**{name: totals[name] for name in names}, "refused": self._door.refused}
 
     def on_subscribed(self, callback: Callable[[Subscription], object]) -> None:
-        """Call a function with each reader that begins to listen."""
-        self._roll.on_subscribed.append(callback)
+        """Call a function with each reader that listens already, or begins to."""
+        self._loop.call_soon(self._roll.greet, callback)
 
     def on_unsubscribed(self, callback: Callable[[Subscription], object]) -> None:
         """Call a function with each reader that has left or was lost."""

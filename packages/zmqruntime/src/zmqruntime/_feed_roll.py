@@ -65,7 +65,7 @@ class FeedRoll:
         self._replay_bytes = replay_bytes
         self.topics: dict[str, FeedTopic] = {}
         self.gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
-        self.on_subscribed: list[Callable[[Subscription], object]] = []
+        self._greeters: list[Callable[[Subscription], object]] = []
         self.on_unsubscribed: list[Callable[[Subscription], object]] = []
         self.on_ack: list[Callable[[Subscription, Ack], object]] = []
         self.on_gap: list[Callable[[Gap], object]] = []
@@ -95,6 +95,15 @@ class FeedRoll:
 
     # What follows runs on the loop.
 
+    def greet(self, callback: Callable[[Subscription], object]) -> None:
+        """Call a function with each reader that listens; some may have come before it was added."""
+        self._greeters.append(callback)
+        with self._changed:
+            there = [lane for book in self.topics.values() for lane in book.lanes]
+        for lane in there:
+            if lane.subscribed:
+                self._loop.call_soon(callback, lane.subscription)
+
     def agree(self, lane: FeedLane) -> bool:
         """Enter a reader that does not listen yet, and say whether it gets what it missed."""
         with self._changed:
@@ -116,7 +125,7 @@ class FeedRoll:
                 lane.wants_retained = True
             self._changed.notify_all()
         logger.info("%s reads %r: %s", lane.peer, lane.topic, lane.reason)
-        for callback in self.on_subscribed:
+        for callback in self._greeters:
             self._loop.call_soon(callback, lane.subscription)
         with self._changed:
             self.dispatch.tell_losses(lane)
