@@ -5,9 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 os.environ.setdefault("PYTEST_QT_API", "pyqt6")
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")  # without a screen, Qt would abort
@@ -36,6 +41,16 @@ ALLOWED_IN_CI = (
     "needs the specification's cases",
     "needs the right to mount",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Heed Ctrl-C, here and in programs that are started: a shell ignores it for its background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
