@@ -6,18 +6,16 @@ from typing import Any
 import pytest
 
 from zmqruntime.session import protocol1, protocol2
-from zmqruntime.session._machine import (
-    ClientMachine,
+from zmqruntime.session._instructions import (
     Close,
     Deliver,
     Greet,
     Heard,
     Malformed,
     Pulse,
-    ServerMachine,
-    State,
     Welcomed,
 )
+from zmqruntime.session._machine import ClientMachine, ServerMachine, State
 from zmqruntime.testing import FakeClock
 from zmqruntime.testing.conformance import golden_envelopes
 

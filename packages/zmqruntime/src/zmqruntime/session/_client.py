@@ -17,9 +17,9 @@ from zmqruntime.session._connection import Connection
 from zmqruntime.session._delivery import Delivery
 from zmqruntime.session._envelopes import PROTOCOLS
 from zmqruntime.session._errors import CommandError, SessionClosedError
+from zmqruntime.session._instructions import NORMAL
 from zmqruntime.session._intents import Intents, StateAck
 from zmqruntime.session._introduction import Introduction
-from zmqruntime.session._machine import NORMAL
 from zmqruntime.session._sequence import Sequences
 from zmqruntime.session._shapes import Client
 

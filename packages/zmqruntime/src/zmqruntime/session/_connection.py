@@ -11,19 +11,18 @@ from zmqruntime._polling import Backoff
 from zmqruntime.session import protocol2
 from zmqruntime.session._envelopes import encode
 from zmqruntime.session._errors import SessionClosedError
-from zmqruntime.session._machine import (
+from zmqruntime.session._instructions import (
     NORMAL,
     PROTOCOL_ERROR,
-    ClientMachine,
     Close,
     Deliver,
     Heard,
     Instruction,
     Malformed,
     Pulse,
-    State,
     Welcomed,
 )
+from zmqruntime.session._machine import ClientMachine, State
 from zmqruntime.session._writer import new_id
 
 if TYPE_CHECKING:

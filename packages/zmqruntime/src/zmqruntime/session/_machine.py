@@ -6,8 +6,8 @@ Both take in bytes and the passing of time, and give back what is to be done.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -17,36 +17,29 @@ from msgspec import UNSET
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._envelopes import type_of
 from zmqruntime.session._errors import EnvelopeError, SessionRejectedError
-from zmqruntime.session._parser import (
-    EnvelopeLimits,
-    Hello,
-    Parsed,
-    parse,
-    parse_hello,
-    read_json,
+from zmqruntime.session._instructions import (
+    INTERNAL,
+    NORMAL,
+    POLICY,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    Close,
+    Deliver,
+    Greet,
+    Heard,
+    Instruction,
+    Malformed,
+    Pulse,
+    Welcomed,
 )
+from zmqruntime.session._parser import EnvelopeLimits, Parsed, parse, parse_hello, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zmqruntime.session._shapes import Envelope
 
-__all__ = [
-    "ClientMachine",
-    "Close",
-    "Deliver",
-    "Greet",
-    "Heard",
-    "Instruction",
-    "Malformed",
-    "Pulse",
-    "ServerMachine",
-    "State",
-    "Welcomed",
-]
-
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, POLICY, TOO_BIG, INTERNAL = 1000, 1001, 1002, 1008, 1009, 1011
-"""Close codes of RFC 6455, section 7.4.1, on every carrier."""
+__all__ = ["ClientMachine", "ServerMachine", "State"]
 
 _FROM_CLIENT: dict[int, tuple[type[Envelope], ...]] = {
     1: (protocol1.NotifyState, protocol1.CallCommand),
@@ -65,75 +58,6 @@ class State(StrEnum):
     HELLO = "hello"
     OPEN = "open"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Greet:
-    """A hello came: welcome or reject it."""
-
-    hello: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class Welcomed:
-    """The server welcomed this client."""
-
-    envelope: protocol1.Welcome | protocol2.Welcome
-    protocol: int
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """An envelope came that the other parts are to act upon."""
-
-    envelope: Envelope
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A frame came that is no envelope, or none that the other side may send now."""
-
-    error: EnvelopeError
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A heartbeat came: acknowledge it by its name."""
-
-    frame_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """Nothing was heard for a while: send a heartbeat."""
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The connection is to be closed, after saying why where that is possible.
-
-    Attributes
-    ----------
-    code
-        Of RFC 6455.
-    word
-        Word of the protocol, for example ``timeout``.
-    message
-        Why, for people.
-    hello
-        Whether the other side is owed a reject rather than a goodbye.
-    silent
-        Whether it is owed neither, because it ended the session itself.
-    """
-
-    code: int
-    word: str
-    message: str
-    hello: bool = False
-    silent: bool = False
-
-
-Instruction = Greet | Welcomed | Deliver | Malformed | Heard | Pulse | Close
 
 
 class _Liveness:
@@ -166,7 +90,109 @@ class _Liveness:
         return Pulse()
 
 
-class ServerMachine:
+class _Machine(ABC):
+    """What both sides do alike: one wait for the other's first word, then frames and heartbeats."""
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        first_s: float,
+        limits: EnvelopeLimits | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.session_id = session_id
+        self.state = State.HELLO
+        self.protocol = 0
+        self.counters: Counter[str] = Counter()
+        self._limits = limits or EnvelopeLimits()
+        self._clock = clock
+        self._first_due = clock() + first_s
+        self._liveness: _Liveness | None = None
+
+    @property
+    def due(self) -> float | None:
+        """When `tick` is to be called next, or None."""
+        if self.state is State.HELLO:
+            return self._first_due
+        if self.state is State.OPEN and self._liveness is not None:
+            return self._liveness.due
+        return None
+
+    def received(self, data: bytes | str) -> list[Instruction]:
+        """Take in a frame.
+
+        Parameters
+        ----------
+        data
+            As it came.
+        """
+        if self.state is State.CLOSED:
+            return []
+        if self.state is State.HELLO:
+            return self._first(data)
+        if self._liveness is not None:
+            self._liveness.heard()
+        try:
+            parsed = parse(data, self.protocol, self._limits)
+            self._check(parsed)
+        except EnvelopeError as error:
+            self.counters[f"malformed.{error.code}"] += 1
+            return self._malformed(error)
+        self.counters["received"] += 1
+        if parsed.unknown:
+            self.counters["unknown_keys"] += len(parsed.unknown)
+        match parsed.envelope:
+            case protocol2.Heartbeat(frame_id=frame_id):
+                return [Heard(frame_id)]
+            case protocol2.Ack():
+                return []
+            case protocol2.Goodbye(payload=payload):
+                self.state = State.CLOSED
+                return [Close(NORMAL, payload.code, payload.message, silent=True)]
+            case envelope:
+                return [Deliver(envelope)]
+
+    def close(self) -> None:
+        """Take in that the session has ended."""
+        self.state = State.CLOSED
+
+    def tick(self) -> list[Instruction]:
+        """Take in that time has passed."""
+        if self.state is State.HELLO and self._clock() >= self._first_due:
+            self.state = State.CLOSED
+            return [self._too_late()]
+        if self.state is State.OPEN and self._liveness is not None:
+            found = self._liveness.tick()
+            if isinstance(found, Close):
+                self.state = State.CLOSED
+            return [found] if found is not None else []
+        return []
+
+    def _open(self, protocol: int, heartbeat_s: float | None) -> None:
+        """Open the session, with heartbeats where there are any."""
+        self.state, self.protocol = State.OPEN, protocol
+        if heartbeat_s is not None:
+            self._liveness = _Liveness(heartbeat_s, self._clock)
+
+    @abstractmethod
+    def _first(self, data: bytes | str) -> list[Instruction]:
+        """Take in the frame by which a session begins."""
+
+    @abstractmethod
+    def _too_late(self) -> Close:
+        """Say that it did not come."""
+
+    @abstractmethod
+    def _check(self, parsed: Parsed) -> None:
+        """Raise `EnvelopeError` for an envelope that the other side may not send now."""
+
+    @abstractmethod
+    def _malformed(self, error: EnvelopeError) -> list[Instruction]:
+        """Answer a frame that is none, or none that may come now; it is counted already."""
+
+
+class ServerMachine(_Machine):
     """The server's side of one session.
 
     Parameters
@@ -195,59 +221,10 @@ class ServerMachine:
         limits: EnvelopeLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.session_id = session_id
-        self.state = State.HELLO
-        self.protocol = 0
-        self.counters: Counter[str] = Counter()
-        self._limits = limits or EnvelopeLimits()
-        self._clock = clock
+        super().__init__(session_id, first_s=hello_s, limits=limits, clock=clock)
         self._hello_s = hello_s
-        self._hello_due = clock() + hello_s
         self._heartbeat_s = heartbeat_s
         self._most_malformed = most_malformed
-        self._liveness: _Liveness | None = None
-
-    @property
-    def due(self) -> float | None:
-        """When `tick` is to be called next, or None."""
-        if self.state is State.HELLO:
-            return self._hello_due
-        if self.state is State.OPEN and self._liveness is not None:
-            return self._liveness.due
-        return None
-
-    def received(self, data: bytes | str) -> list[Instruction]:
-        """Take in a frame.
-
-        Parameters
-        ----------
-        data
-            As it came.
-        """
-        if self.state is State.CLOSED:
-            return []
-        if self.state is State.HELLO:
-            return self._greeted(data)
-        if self._liveness is not None:
-            self._liveness.heard()
-        try:
-            parsed = parse(data, self.protocol, self._limits)
-            self._check(parsed)
-        except EnvelopeError as error:
-            return self._malformed(error)
-        self.counters["received"] += 1
-        if parsed.unknown:
-            self.counters["unknown_keys"] += len(parsed.unknown)
-        match parsed.envelope:
-            case protocol2.Heartbeat(frame_id=frame_id):
-                return [Heard(frame_id)]
-            case protocol2.Ack():
-                return []
-            case protocol2.Goodbye(payload=payload):
-                self.state = State.CLOSED
-                return [Close(NORMAL, payload.code, payload.message, silent=True)]
-            case envelope:
-                return [Deliver(envelope)]
 
     def welcome(self, protocol: int) -> None:
         """Open the session: a hello was accepted.
@@ -257,34 +234,18 @@ class ServerMachine:
         protocol
             What is spoken from now on.
         """
-        self.state, self.protocol = State.OPEN, protocol
-        if protocol >= 2:
-            self._liveness = _Liveness(self._heartbeat_s, self._clock)
+        self._open(protocol, self._heartbeat_s if protocol >= 2 else None)
 
-    def close(self) -> None:
-        """Take in that the session has ended."""
-        self.state = State.CLOSED
-
-    def tick(self) -> list[Instruction]:
-        """Take in that time has passed."""
-        if self.state is State.HELLO and self._clock() >= self._hello_due:
-            self.state = State.CLOSED
-            text = f"no session.hello within {self._hello_s:g} s"
-            return [Close(POLICY, "timeout", text, hello=True)]
-        if self.state is State.OPEN and self._liveness is not None:
-            found = self._liveness.tick()
-            if isinstance(found, Close):
-                self.state = State.CLOSED
-            return [found] if found is not None else []
-        return []
-
-    def _greeted(self, data: bytes | str) -> list[Instruction]:
+    def _first(self, data: bytes | str) -> list[Instruction]:
         try:
             return [Greet(parse_hello(data, self._limits))]
         except EnvelopeError as error:
             self.state = State.CLOSED
             code = TOO_BIG if error.code == "too_large" else PROTOCOL_ERROR
             return [Malformed(error), Close(code, error.code, error.message, hello=True)]
+
+    def _too_late(self) -> Close:
+        return Close(POLICY, "timeout", f"no session.hello within {self._hello_s:g} s", hello=True)
 
     def _check(self, parsed: Parsed) -> None:
         envelope = parsed.envelope
@@ -304,7 +265,6 @@ class ServerMachine:
             )
 
     def _malformed(self, error: EnvelopeError) -> list[Instruction]:
-        self.counters[f"malformed.{error.code}"] += 1
         bad = sum(n for name, n in self.counters.items() if name.startswith("malformed."))
         if bad < self._most_malformed:
             return [Malformed(error)]
@@ -313,7 +273,7 @@ class ServerMachine:
         return [Malformed(error), Close(POLICY, error.code, text)]
 
 
-class ClientMachine:
+class ClientMachine(_Machine):
     """The client's side of one connection.
 
     Parameters
@@ -322,12 +282,14 @@ class ClientMachine:
         `id` or `frame_id` of the hello that was sent; the answer echoes it.
     answer_s
         Longest wait for the answer.
-    heartbeat_s
-        As for `ServerMachine`; the welcome may say otherwise.
     limits
         Caps on envelopes.
     clock
         Monotonic seconds.
+
+    Notes
+    -----
+    Heartbeats are sent as the welcome says.
     """
 
     def __init__(
@@ -338,85 +300,12 @@ class ClientMachine:
         limits: EnvelopeLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.state = State.HELLO
-        self.protocol = 0
-        self.session_id = ""
-        self.counters: Counter[str] = Counter()
+        super().__init__("", first_s=answer_s, limits=limits, clock=clock)
         self.rejection: SessionRejectedError | None = None
         self._hello_id = hello_id
         self._answer_s = answer_s
-        self._answer_due = clock() + answer_s
-        self._limits = limits or EnvelopeLimits()
-        self._clock = clock
-        self._liveness: _Liveness | None = None
 
-    @property
-    def due(self) -> float | None:
-        """When `tick` is to be called next, or None."""
-        if self.state is State.HELLO:
-            return self._answer_due
-        if self.state is State.OPEN and self._liveness is not None:
-            return self._liveness.due
-        return None
-
-    def received(self, data: bytes | str) -> list[Instruction]:
-        """Take in a frame.
-
-        Parameters
-        ----------
-        data
-            As it came.
-        """
-        if self.state is State.CLOSED:
-            return []
-        if self.state is State.HELLO:
-            return self._answered(data)
-        if self._liveness is not None:
-            self._liveness.heard()
-        try:
-            parsed = parse(data, self.protocol, self._limits)
-            self._check(parsed)
-        except EnvelopeError as error:
-            self.counters[f"malformed.{error.code}"] += 1
-            if error.code == "unknown_type":
-                return []  # a newer server may notify of more
-            return [Malformed(error)]
-        self.counters["received"] += 1
-        if parsed.unknown:
-            self.counters["unknown_keys"] += len(parsed.unknown)
-        match parsed.envelope:
-            case protocol2.Heartbeat(frame_id=frame_id):
-                return [Heard(frame_id)]
-            case protocol2.Ack():
-                return []
-            case protocol2.Goodbye(payload=payload):
-                self.state = State.CLOSED
-                return [Close(NORMAL, payload.code, payload.message, silent=True)]
-            case envelope:
-                return [Deliver(envelope)]
-
-    def close(self) -> None:
-        """Take in that the session has ended."""
-        self.state = State.CLOSED
-
-    def tick(self) -> list[Instruction]:
-        """Take in that time has passed."""
-        if self.state is State.HELLO and self._clock() >= self._answer_due:
-            self.state = State.CLOSED
-            return [Close(POLICY, "timeout", f"no answer to hello within {self._answer_s:g} s")]
-        if self.state is State.OPEN and self._liveness is not None:
-            found = self._liveness.tick()
-            if isinstance(found, Close):
-                self.state = State.CLOSED
-            return [found] if found is not None else []
-        return []
-
-    def _check(self, parsed: Parsed) -> None:
-        own = getattr(parsed.envelope, "session", self.session_id)
-        if own != self.session_id:
-            raise EnvelopeError("unexpected_message", f"frame of another session, {own!r}")
-
-    def _answered(self, data: bytes | str) -> list[Instruction]:
+    def _first(self, data: bytes | str) -> list[Instruction]:
         try:
             envelope, protocol = self._read_answer(data)
         except EnvelopeError as error:
@@ -439,15 +328,28 @@ class ClientMachine:
             self.state = State.CLOSED
             text = f"expected the answer to hello, got {type_of(envelope)}"
             return [Close(PROTOCOL_ERROR, "unexpected_message", text, silent=True)]
-        self.state, self.protocol = State.OPEN, protocol
         if isinstance(envelope, protocol2.Welcome):
             self.session_id = envelope.session
-            self._liveness = _Liveness(envelope.payload.session.heartbeat_s, self._clock)
+            self._open(protocol, envelope.payload.session.heartbeat_s)
         else:
             self.session_id = envelope.payload.session.id
+            self._open(protocol, None)
         return [Welcomed(envelope, protocol)]
 
     def _read_answer(self, data: bytes | str) -> tuple[Envelope, int]:
         value: Any = read_json(data, self._limits)
         protocol = 2 if isinstance(value, dict) and value.get("version") == 2 else 1
         return parse(data, protocol, self._limits).envelope, protocol
+
+    def _too_late(self) -> Close:
+        return Close(POLICY, "timeout", f"no answer to hello within {self._answer_s:g} s")
+
+    def _check(self, parsed: Parsed) -> None:
+        own = getattr(parsed.envelope, "session", self.session_id)
+        if own != self.session_id:
+            raise EnvelopeError("unexpected_message", f"frame of another session, {own!r}")
+
+    def _malformed(self, error: EnvelopeError) -> list[Instruction]:
+        if error.code == "unknown_type":
+            return []  # a newer server may notify of more
+        return [Malformed(error)]

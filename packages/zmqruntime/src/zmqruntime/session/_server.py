@@ -20,9 +20,7 @@ from zmqruntime.session._diversion import Diversion
 from zmqruntime.session._envelopes import check_plain
 from zmqruntime.session._errors import SessionRejectedError
 from zmqruntime.session._greeter import Greeter
-from zmqruntime.session._journal import Journal
-from zmqruntime.session._legacy import LegacyNames
-from zmqruntime.session._machine import (
+from zmqruntime.session._instructions import (
     GOING_AWAY,
     POLICY,
     Close,
@@ -32,10 +30,11 @@ from zmqruntime.session._machine import (
     Instruction,
     Malformed,
     Pulse,
-    ServerMachine,
-    State,
     Welcomed,
 )
+from zmqruntime.session._journal import Journal
+from zmqruntime.session._legacy import LegacyNames
+from zmqruntime.session._machine import ServerMachine, State
 from zmqruntime.session._parser import EnvelopeLimits
 from zmqruntime.session._requests import Requests
 from zmqruntime.session._resume import Retention

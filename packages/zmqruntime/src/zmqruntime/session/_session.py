@@ -13,7 +13,8 @@ from zmqruntime._polling import Backoff
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._application import envelope_of
 from zmqruntime.session._envelopes import MOST_BYTES, encode, type_of
-from zmqruntime.session._machine import TOO_BIG, Close, State
+from zmqruntime.session._instructions import TOO_BIG, Close
+from zmqruntime.session._machine import State
 from zmqruntime.session._outbox import Outbox
 from zmqruntime.session._resume import Place
 from zmqruntime.session._writer import Writer, new_id, reject
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
     from zmqruntime._loop import IOThread, TimerHandle
     from zmqruntime.session._application import Baseline, Grant
+    from zmqruntime.session._instructions import Instruction
     from zmqruntime.session._links import Link
-    from zmqruntime.session._machine import Instruction, ServerMachine
+    from zmqruntime.session._machine import ServerMachine
     from zmqruntime.session._parser import Hello
     from zmqruntime.session._resume import Delta, History, Tokens
     from zmqruntime.session._shapes import Body, Client, Envelope
