@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from zmqruntime._client import ZMQClient
 from zmqruntime._endpoints import Endpoint
-from zmqruntime._errors import PeerLostError, RequestError
-from zmqruntime.router._buffers import pack
-from zmqruntime.router._calls import attachments
+from zmqruntime.router._caller import Caller
 from zmqruntime.router._describe import choose_ports
-from zmqruntime.router._errors import RPCException
 from zmqruntime.router._inbox import Storage
 from zmqruntime.router._receiver import StreamReceiver
-from zmqruntime.router._results import choose_encoding, read_result, remote_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +24,6 @@ if TYPE_CHECKING:
     from zmqruntime.security import ClientKeys, KeyFolder
 
 __all__ = ["RouterClient"]
-
-_HEADROOM = 64 * 1024  # for the message itself
 
 
 class RouterClient:
@@ -82,6 +74,7 @@ class RouterClient:
         else:
             endpoint = choose_ports(where or Endpoint(), rpc_port, broadcast_port)
             self.connection = ZMQClient(endpoint, app=app, version=version, keys=keys)
+        self._caller = Caller(self.connection)
         self._receiver = StreamReceiver(self.connection)
 
     def __enter__(self) -> Self:
@@ -166,7 +159,7 @@ class RouterClient:
             If the answer cannot be read.
         """
         body = {"obj": obj_name, "attr": attr_name}
-        return self._call(
+        return self._caller.call(
             "call",
             body,
             list(args),
@@ -210,7 +203,7 @@ class RouterClient:
             As `call`; `InvalidRequestError` also if an index leaves a hole.
         """
         given = {str(i): args[i] for i in args} if isinstance(args, Mapping) else list(args)
-        return self._call(
+        return self._caller.call(
             "call_named",
             {"name": name},
             given,
@@ -476,40 +469,3 @@ class RouterClient:
 
     def _ask(self, type_: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
         return self.connection.control.request(type_, body, timeout=timeout, idempotent=True)
-
-    def _call(
-        self,
-        type_: str,
-        body: dict[str, Any],
-        args: list[Any] | dict[str, Any],
-        kwargs: Mapping[str, Any] | None,
-        *,
-        get_timestamp: bool,
-        deserializer: str | Deserializer | None,
-        timeout: float,
-    ) -> Any:
-        encoding, function = choose_encoding(deserializer)
-        packed = pack({"args": args, "kwargs": dict(kwargs or {})})
-        body |= packed.plain
-        body["buffers"] = msgspec.to_builtins(packed.table)
-        body["encoding"] = encoding
-        try:
-            reply = self.connection.control.call(
-                type_,
-                body,
-                attachments=attachments(packed.views, limit=self._most_bytes()),
-                timeout=timeout,
-            )
-        except RequestError as error:
-            if error.code != RPCException.code:
-                raise
-            raise remote_error(error) from None
-        at, value = read_result(reply, function)
-        return (at, value) if get_timestamp else value
-
-    def _most_bytes(self) -> int:
-        try:
-            limits = self.connection.welcome.limits
-        except PeerLostError:  # the call waits for the server, or fails by itself
-            limits = {}
-        return limits.get("request_bytes", 16 << 20) - _HEADROOM
