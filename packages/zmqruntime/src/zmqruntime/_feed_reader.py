@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,8 @@ import msgspec
 
 from zmqruntime._credits import DEFAULT_CREDIT, Credit
 from zmqruntime._feed_orders import LEAVE_S, FeedOrder, FeedOrders
-from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._inbox import Inbox
+from zmqruntime._gaps import GapReason
+from zmqruntime._receiving_end import ReceivingEnd
 from zmqruntime._stream_messages import AckStatus, Mode, Resend, check_topic
 from zmqruntime._sweeping import Sweeping
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
@@ -22,17 +21,15 @@ from zmqruntime.carriers._negotiate import shared_memory_available
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Self
 
     from zmqruntime._client import ZMQClient
     from zmqruntime._errors import RequestError
-    from zmqruntime._item import Item
-    from zmqruntime._lane_state import LaneState
+    from zmqruntime._gaps import Gap
 
 __all__ = ["FeedReader"]
 
 
-class FeedReader:
+class FeedReader(ReceivingEnd):
     """Reads topics of the feed of a service.
 
     Parameters
@@ -76,12 +73,12 @@ class FeedReader:
         limits: InlineLimits = DEFAULT_LIMITS,
     ) -> None:
         _check_credit(credit)
+        super().__init__()
         self.name = secrets.token_hex(16) if name is None else name
         self._loop = client.loop
         self._control = client.control
         self._credit = credit
         shared_memory = use_shared_memory and shared_memory_available(directory)
-        self._inbox = Inbox()
         self._orders = FeedOrders(
             client,
             self._inbox,
@@ -90,6 +87,7 @@ class FeedReader:
             directory=directory,
             limits=limits,
         )
+        self._intake = self._orders.intake
         self._sweeping = Sweeping(client.loop, directory) if shared_memory else None
         self._orders.start()
 
@@ -185,51 +183,6 @@ class FeedReader:
         """What is read, or will be as soon as the service is there; in the order of asking."""
         return tuple(order.topic for order in self._orders.all())
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while something can be received.
-
-        Returns
-        -------
-        int
-            To be watched, not read; valid until `close`.
-
-        Raises
-        ------
-        ValueError
-            If the reader is closed.
-        """
-        return self._inbox.fileno()
-
-    def receive(self, limit: int | None = None) -> list[Item | Gap]:
-        """Take what has arrived, without waiting.
-
-        Parameters
-        ----------
-        limit
-            At most so many, None for all.
-
-        Returns
-        -------
-        list[Item | Gap]
-            Items to be released, and gaps where items are missing, in the order of each topic.
-        """
-        return self._inbox.take(limit)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until something can be received.
-
-        Parameters
-        ----------
-        timeout
-            Longest wait in seconds, None for ever.
-
-        Returns
-        -------
-        bool
-            Whether there is something.
-        """
-        return self._inbox.wait(timeout)
-
     def resend(self, gap: Gap, timeout: float = 5.0) -> tuple[int, ...]:
         """Ask the feed for what is missing, if it keeps that (``replay_bytes``).
 
@@ -256,18 +209,6 @@ class FeedReader:
         body = self._control.request("resend", msgspec.to_builtins(wanted), timeout=timeout)
         return tuple(body["sequences"])
 
-    @property
-    def lanes(self) -> tuple[LaneState, ...]:
-        """The topics that are received now, as they stand."""
-        now = time.monotonic()
-        receptions = self._orders.intake.receptions
-        return tuple(reception.state(now=now) for reception in receptions if not reception.closed)
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """Totals since the start, runs that are over included; as of `Subscriber`."""
-        return self._orders.intake.counters
-
     def close(self) -> None:
         """Stop reading; a second call does nothing. Items that were handed out stay valid."""
         if not self._inbox.shut():
@@ -279,14 +220,8 @@ class FeedReader:
             left = [self._loop.submit(self._orders.leave, order).result() for order in orders]
             if not self._loop.on_loop:
                 wait([future for future in left if future is not None], LEAVE_S)
-            self._loop.submit(self._orders.intake.close, GapReason.RECEIVER_LEFT).result()
+            self._loop.submit(self._intake.close, GapReason.RECEIVER_LEFT).result()
         self._inbox.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _check_credit(credit: Credit) -> None:

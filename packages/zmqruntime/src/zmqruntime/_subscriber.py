@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,10 +18,10 @@ from zmqruntime._errors import (
     NotFoundError,
     UnavailableError,
 )
-from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._inbox import Inbox
+from zmqruntime._gaps import GapReason
 from zmqruntime._intake import Intake
 from zmqruntime._process_watch import ProcessWatch
+from zmqruntime._receiving_end import ReceivingEnd
 from zmqruntime._reception import Reception
 from zmqruntime._stream_messages import Announce, Attach, Attached, Detach, Resend, stream_topic
 from zmqruntime._sweeping import Sweeping
@@ -38,10 +37,10 @@ from zmqruntime.carriers._negotiate import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any, Self
+    from typing import Any
 
-    from zmqruntime._item import Item, ProducerStatus
-    from zmqruntime._lane_state import LaneState
+    from zmqruntime._gaps import Gap
+    from zmqruntime._item import ProducerStatus
     from zmqruntime._messages import Request
     from zmqruntime._peer import Peer
     from zmqruntime._server import ZMQServer
@@ -54,7 +53,7 @@ logger = logging.getLogger(__name__)
 _MOST_PRODUCERS = 256
 
 
-class Subscriber:
+class Subscriber(ReceivingEnd):
     """Receives what producers publish to this server.
 
     Producers connect to the server's data port; each asks on the control channel to take part and
@@ -98,6 +97,7 @@ class Subscriber:
     ) -> None:
         if credit.messages < 1 or credit.nbytes < 1:
             raise ValueError(f"a producer needs room for at least one message, not {credit}")
+        super().__init__()
         self.subscriber_id = secrets.token_hex(8)
         self._loop = server.loop
         self._control = server.control
@@ -111,7 +111,6 @@ class Subscriber:
         self._peers: dict[str, bytes] = {}  # epoch -> peer on the control channel
         self._processes = ProcessWatch(self._loop, self._host)
         self._attached = 0
-        self._inbox = Inbox()
         self._intake = Intake(
             self._loop,
             self._inbox,
@@ -130,72 +129,11 @@ class Subscriber:
         self._control.handle("lanes", self._on_lanes, on_loop=True, capability="service:inspect")
         self._control.on_peer_lost(self._on_peer_lost)
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while something can be received.
-
-        Returns
-        -------
-        int
-            To be watched, not read; valid until `close`.
-
-        Raises
-        ------
-        ValueError
-            If the subscriber is closed.
-        """
-        return self._inbox.fileno()
-
-    def receive(self, limit: int | None = None) -> list[Item | Gap]:
-        """Take what has arrived, without waiting.
-
-        Parameters
-        ----------
-        limit
-            At most so many, None for all.
-
-        Returns
-        -------
-        list[Item | Gap]
-            Items to be released, and gaps where items are missing, in the order of each stream.
-        """
-        return self._inbox.take(limit)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until something can be received.
-
-        Parameters
-        ----------
-        timeout
-            Longest wait in seconds, None for ever.
-
-        Returns
-        -------
-        bool
-            Whether there is something.
-        """
-        return self._inbox.wait(timeout)
-
     @property
     def producers(self) -> tuple[ProducerStatus, ...]:
         """The producers that take part now."""
         receptions = self._intake.receptions
         return tuple(reception.status for reception in receptions if not reception.closed)
-
-    @property
-    def lanes(self) -> tuple[LaneState, ...]:
-        """The streams that are received now, as they stand."""
-        now = time.monotonic()
-        receptions = self._intake.receptions
-        return tuple(reception.state(now=now) for reception in receptions if not reception.closed)
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """Totals since the start, producers that have left included.
-
-        ``items``, ``bytes``, ``bytes_copied``, ``gaps`` (payloads missing), ``dropped`` (messages
-        refused or repeated) and ``foreign`` (messages that belong to no stream).
-        """
-        return self._intake.counters
 
     def resend(self, gap: Gap) -> None:
         """Ask the producer for what is missing, if it keeps that (``replay_bytes``).
@@ -217,12 +155,6 @@ class Subscriber:
         if self._loop.running:
             self._loop.submit(self._intake.close, GapReason.RECEIVER_LOST).result()
         self._inbox.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # What follows runs on the loop.
 
