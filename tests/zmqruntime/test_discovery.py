@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from zmqruntime import Endpoint, ServiceStopError, find_services, start_service, stop_service
-from zmqruntime._owner import runtime_dir, wait_for_exit
+from zmqruntime._identity import wait_for_exit
+from zmqruntime._runtime_dir import runtime_dir
 from zmqruntime.testing import free_endpoint, serve_in_thread
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zmqruntime import ServiceStartError, ZMQClient, find_services, launch_service, start_service
-from zmqruntime._owner import Identity, identity_of, signal_process, wait_for_exit
+from zmqruntime._identity import Identity, identity_of, signal_process, wait_for_exit
 from zmqruntime._spawn import log_tail
 from zmqruntime.testing import free_endpoint
 

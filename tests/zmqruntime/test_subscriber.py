@@ -30,7 +30,7 @@ from zmqruntime import (
     ZMQClient,
     ZMQServer,
 )
-from zmqruntime._owner import read_token
+from zmqruntime._lock_record import read_token
 from zmqruntime._stream_messages import (
     Announce,
     Attach,

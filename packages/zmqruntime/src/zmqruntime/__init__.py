@@ -58,13 +58,13 @@ if TYPE_CHECKING:
     from zmqruntime._feed_reader import FeedReader
     from zmqruntime._gaps import Gap, GapReason, Recovery
     from zmqruntime._handshake import App, Hello, Ports, ProcessInfo, ServerInfo, Welcome, Work
+    from zmqruntime._identity import Identity
     from zmqruntime._item import Item, ProducerStatus
     from zmqruntime._lane_state import LaneState
     from zmqruntime._liveness import Liveness, LivenessState
     from zmqruntime._loop import IOThread, TimerHandle
     from zmqruntime._messages import Reply, Request
     from zmqruntime._outbox import Ack
-    from zmqruntime._owner import Identity
     from zmqruntime._peer import Peer
     from zmqruntime._polling import Backoff, Deadline
     from zmqruntime._publisher import Publisher
@@ -204,7 +204,7 @@ _PLACES = {
     "HandshakeError": "zmqruntime._errors",
     "Hello": "zmqruntime._handshake",
     "IOThread": "zmqruntime._loop",
-    "Identity": "zmqruntime._owner",
+    "Identity": "zmqruntime._identity",
     "InlineLimits": "zmqruntime.carriers",
     "InsecureBindError": "zmqruntime._errors",
     "InternalError": "zmqruntime._errors",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from zmqruntime import _owner
 from zmqruntime._control_client import ControlClient
 from zmqruntime._endpoints import Transport
 from zmqruntime._errors import (
@@ -22,7 +21,9 @@ from zmqruntime._errors import (
     RequestError,
 )
 from zmqruntime._handshake import App, Hello, Welcome
+from zmqruntime._identity import host_digest, identity_of, process_info
 from zmqruntime._liveness_watch import LivenessWatch
+from zmqruntime._lock_record import has_server_key, live_records, read_token
 from zmqruntime._loop import IOThread
 from zmqruntime._messages import V_MAX, V_MIN
 from zmqruntime._polling import Deadline
@@ -51,7 +52,7 @@ def _find_app(endpoint: Endpoint) -> Endpoint:
     """Name the application of a socket file, if the endpoint does not."""
     if endpoint.transport != Transport.IPC or endpoint.app:
         return endpoint
-    for record, _ in _owner.live_records(endpoint.port):
+    for record, _ in live_records(endpoint.port):
         if record.transport == Transport.IPC:
             return replace(endpoint, app=record.app)
     raise InvalidEndpointError(
@@ -68,7 +69,7 @@ def _find_keys(
     """Find our pair and the service's key: as given, or as the user's own service left them."""
     if keys is None:
         # the lock files are looked at first: without keys nothing of security is imported
-        if not endpoint.is_loopback or not _owner.has_server_key(endpoint.port):
+        if not endpoint.is_loopback or not has_server_key(endpoint.port):
             return None
         from zmqruntime.security._local import local_client_keys
 
@@ -165,7 +166,7 @@ class ZMQClient:
         self._liveness = LivenessWatch(self.control)
         self._given_token = token
         self._hello_extras = hello_extras
-        self._process = _owner.process_info()
+        self._process = process_info()
         self._welcome: Welcome | None = None
         self._failure: Exception | None = None
         self._changed = threading.Condition()
@@ -325,7 +326,7 @@ class ZMQClient:
 
     def _compose_hello(self) -> Hello:
         if self._given_token is None and not self._keys_given and self.endpoint.is_loopback:
-            self.control.token = _owner.read_token(self.endpoint.port, self.endpoint.app)
+            self.control.token = read_token(self.endpoint.port, self.endpoint.app)
         return Hello(
             v_min=V_MIN,
             v_max=V_MAX,
@@ -334,7 +335,7 @@ class ZMQClient:
             peer_id=self.peer_id,
             incarnation=self.incarnation,
             process=self._process,
-            host_digest=_owner.host_digest(),
+            host_digest=host_digest(),
             extras=dict(self._hello_extras() if self._hello_extras is not None else {}),
         )
 
@@ -419,14 +420,14 @@ class ZMQClient:
         A worker that the service forked may keep the connection open after it was killed.
         """
         self._forget_process()
-        if welcome.host_digest != _owner.host_digest() or not hasattr(os, "pidfd_open"):
+        if welcome.host_digest != host_digest() or not hasattr(os, "pidfd_open"):
             return
         pid = welcome.process.pid
         try:
             descriptor = os.pidfd_open(pid)
         except OSError:
             return  # in another container, or gone already, which the connection will show
-        identity = _owner.identity_of(pid)
+        identity = identity_of(pid)
         if identity is None or identity.start_time != welcome.process.start_time:
             os.close(descriptor)
             return

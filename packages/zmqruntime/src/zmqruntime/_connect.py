@@ -7,10 +7,12 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from zmqruntime import _owner
 from zmqruntime._client import ZMQClient
 from zmqruntime._errors import HandshakeError, ServiceStartError, ZmqRuntimeError
+from zmqruntime._identity import is_alive
+from zmqruntime._lock_record import read_lock
 from zmqruntime._polling import Deadline
+from zmqruntime._runtime_dir import runtime_dir
 from zmqruntime._spawn import ServiceProcess, launch_service, log_tail
 
 if TYPE_CHECKING:
@@ -215,10 +217,8 @@ class ZMQServiceManager(ServiceManager):
         """Say whether the service's lock is held; another computer's is taken to be."""
         if self.command is None:
             return True
-        record = _owner.read_lock(_owner.runtime_dir() / f"{self.app}-{self.endpoint.port}.lock")
-        return (
-            record is not None and record.identity is not None and _owner.is_alive(record.identity)
-        )
+        record = read_lock(runtime_dir() / f"{self.app}-{self.endpoint.port}.lock")
+        return record is not None and record.identity is not None and is_alive(record.identity)
 
     def close(self) -> None:
         """Disconnect, and stop the service if we started it and it is not persistent.

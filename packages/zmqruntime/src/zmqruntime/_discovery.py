@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import zmq
 
-from zmqruntime import _codec, _owner
+from zmqruntime import _codec
 from zmqruntime._control_client import ControlClient
 from zmqruntime._endpoints import Endpoint, Transport
 from zmqruntime._errors import FrameError, PeerError, RequestError, ServiceStopError
 from zmqruntime._handshake import Work
+from zmqruntime._identity import Identity, boot_id, is_alive, signal_process, wait_for_exit
+from zmqruntime._lock_record import LockRecord, read_lock, read_token
 from zmqruntime._loop import IOThread
 from zmqruntime._messages import V_MAX, RequestMessage
 from zmqruntime._polling import Deadline
+from zmqruntime._runtime_dir import runtime_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +81,7 @@ class ServiceRecord:
     server_id: str
     server_key: str = ""
     transport: str = "tcp"
-    identity: _owner.Identity
+    identity: Identity
 
     @property
     def endpoint(self) -> Endpoint:
@@ -111,13 +114,13 @@ def find_services(*, timeout: float = 0.5) -> list[ServiceRecord]:
     ServiceError
         If the folder of lock files belongs to another user or others can enter it.
     """
-    boot = _owner.boot_id()
-    found: list[tuple[Path, _owner.LockRecord, _owner.Identity]] = []
-    for path in sorted(_owner.runtime_dir().glob("*.lock")):
-        record = _owner.read_lock(path)
+    boot = boot_id()
+    found: list[tuple[Path, LockRecord, Identity]] = []
+    for path in sorted(runtime_dir().glob("*.lock")):
+        record = read_lock(path)
         if record is not None and record.identity is not None and record.identity.boot_id == boot:
             found.append((path, record, record.identity))
-    living = {path: record for path, record, who in found if _owner.is_alive(who)}
+    living = {path: record for path, record, who in found if is_alive(who)}
     pongs = _ping(living.items(), timeout)
     records = [
         ServiceRecord(
@@ -162,13 +165,13 @@ def stop_service(record: ServiceRecord, *, timeout: float = 5.0) -> None:
         raise ServiceStopError(
             f"{record.app} on port {record.port} is served by this process: call its stop()"
         )
-    if not _owner.is_alive(identity):
+    if not is_alive(identity):
         return
-    if _ask_to_stop(record, timeout) and _owner.wait_for_exit(identity, timeout):
+    if _ask_to_stop(record, timeout) and wait_for_exit(identity, timeout):
         return
-    if not _owner.signal_process(identity, signal.SIGTERM):
+    if not signal_process(identity, signal.SIGTERM):
         return
-    if not _owner.wait_for_exit(identity, timeout):
+    if not wait_for_exit(identity, timeout):
         raise ServiceStopError(
             f"{record.app} on port {record.port} (process {record.pid}) was asked to stop and "
             f"sent SIGTERM, and is still there after {timeout:g} s; its work may be lost if you "
@@ -178,7 +181,7 @@ def stop_service(record: ServiceRecord, *, timeout: float = 5.0) -> None:
 
 def _ask_to_stop(record: ServiceRecord, timeout: float) -> bool:
     """Send the shutdown request with the owner token, and say whether it was accepted."""
-    token = _owner.read_token(record.port, record.app)
+    token = read_token(record.port, record.app)
     with IOThread(f"stop-{record.port}") as loop:
         keys = _local_keys(record.port, record.server_key)
         client = ControlClient(
@@ -198,7 +201,7 @@ def _ask_to_stop(record: ServiceRecord, timeout: float) -> bool:
     return True
 
 
-def _ping(services: Iterable[tuple[Path, _owner.LockRecord]], timeout: float) -> dict[Path, _Pong]:
+def _ping(services: Iterable[tuple[Path, LockRecord]], timeout: float) -> dict[Path, _Pong]:
     """Ask all of them at once, and return the answers that came in time."""
     waiting: dict[zmq.Socket[bytes], Path] = {}
     pongs: dict[Path, _Pong] = {}
@@ -206,7 +209,7 @@ def _ping(services: Iterable[tuple[Path, _owner.LockRecord]], timeout: float) ->
     poller = zmq.Poller()
     try:
         for path, record in services:
-            token = _owner.read_token(record.port, record.app)
+            token = read_token(record.port, record.app)
             ping = RequestMessage(v=V_MAX, type="ping", id="discovery", token=token)
             socket = context.socket(zmq.DEALER)
             socket.setsockopt(zmq.IPV6, 1 if ":" in record.host else 0)
@@ -231,7 +234,7 @@ def _ping(services: Iterable[tuple[Path, _owner.LockRecord]], timeout: float) ->
     return pongs
 
 
-def _endpoint_of(record: ServiceRecord | _owner.LockRecord) -> Endpoint:
+def _endpoint_of(record: ServiceRecord | LockRecord) -> Endpoint:
     return Endpoint(
         record.host,
         record.port,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from zmqruntime import _owner
 from zmqruntime._errors import (
     EndpointInUse,
     InsecureBindError,
@@ -21,6 +20,7 @@ from zmqruntime._errors import (
     ServiceError,
 )
 from zmqruntime._holder import holder_of
+from zmqruntime._runtime_dir import is_app, remove_socket_file, runtime_dir
 
 if TYPE_CHECKING:
     from typing import Self
@@ -89,7 +89,7 @@ class Endpoint:
             )
         if self.transport == Transport.IPC and not is_loopback(self.host):
             raise InvalidEndpointError(f"{self.host} cannot be reached by ipc: use tcp")
-        if self.app and not _owner.is_app(self.app):
+        if self.app and not is_app(self.app):
             raise InvalidEndpointError(
                 f"app {self.app!r} names files: use lower-case letters, digits, '-' and '_' only"
             )
@@ -179,7 +179,7 @@ class Endpoint:
             raise InvalidEndpointError(
                 f"ipc port {self.port} is the socket file of an application: name it, app='...'"
             )
-        path = _owner.runtime_dir() / f"{self.app}-{self.port}{kind}.sock"
+        path = runtime_dir() / f"{self.app}-{self.port}{kind}.sock"
         length = len(os.fsencode(path))
         if length > _LONGEST_PATH:
             raise InvalidEndpointError(
@@ -278,7 +278,7 @@ def bind_socket(socket: zmq.Socket[bytes], url: str) -> None:
     path = Path(url.removeprefix("ipc://")) if url.startswith("ipc://") else None
     if path is not None:
         try:
-            _owner.remove_socket_file(path)
+            remove_socket_file(path)
         except ServiceError as error:  # libzmq would remove whatever is there
             raise InvalidEndpointError(str(error)) from error
     socket.setsockopt(zmq.IPV6, 1 if "[" in url else 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zmqruntime._credits import Credit
 from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._owner import identity_of
+from zmqruntime._identity import identity_of
 from zmqruntime._replay import QueuedLoss
 from zmqruntime.carriers._inline import part_sizes
 from zmqruntime.carriers._negotiate import ARENA_FROM_BYTES, Carrier

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from zmqruntime import _owner
 from zmqruntime._control_server import ControlServer
+from zmqruntime._endpoint_lock import EndpointLock
 from zmqruntime._endpoints import Transport, bind_host, bind_socket, is_loopback
 from zmqruntime._errors import (
     EndpointInUse,
@@ -26,6 +26,8 @@ from zmqruntime._errors import (
     UnavailableError,
 )
 from zmqruntime._handshake import Hello, Ports, ServerInfo, Welcome, Work, choose_version
+from zmqruntime._identity import host_digest, process_info
+from zmqruntime._lock_record import live_records
 from zmqruntime._loop import IOThread
 from zmqruntime._messages import V_MAX, V_MIN, Reply
 from zmqruntime._spawn import Inherited, Readiness
@@ -143,14 +145,14 @@ class ZMQServer:
         self.ports = Ports(control=endpoint.port, data=endpoint.data_port)
         self.incarnation = os.urandom(8).hex()
         self.server_id = ""
-        self._process = _owner.process_info()
+        self._process = process_info()
         self.ready = False
         self._work = Work()
         self._telling = False
         self.hello_hooks: list[HelloHook] = list(hello_hooks)
         self.loop = IOThread(f"{app}-{endpoint.port}")
         self._token = secrets.token_urlsafe(24)
-        self._lock = _owner.EndpointLock(app, endpoint.port)
+        self._lock = EndpointLock(app, endpoint.port)
         self._inherited: Inherited | None = None
         self._started_at = 0.0
         self._state = threading.Lock()  # guards the two flags
@@ -359,7 +361,7 @@ class ZMQServer:
 
     def _bind(self) -> None:
         """Open the control channel, or say who is in the way."""
-        others = _owner.live_records(self.ports.control)
+        others = live_records(self.ports.control)
         try:
             self.control.open()
         except EndpointInUse as error:
@@ -584,7 +586,7 @@ class ZMQServer:
                 "request_bytes": limits.request_bytes,
                 "frames": limits.frames,
             },
-            host_digest=_owner.host_digest(),
+            host_digest=host_digest(),
             work=self.work,
             ticket=self._issue_ticket(peer),
             extras=extras,

@@ -14,9 +14,10 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from zmqruntime import _owner
 from zmqruntime._errors import ServiceStartError
+from zmqruntime._forks import close_in_forked_children
 from zmqruntime._handshake import Ports
+from zmqruntime._identity import identity_of, wait_for_exit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,10 +130,10 @@ class ServiceProcess:
         self._owner_pipe = owner_pipe
         self.command = command
         # a child that was not waited for keeps its entry, so it can be read even if it ended
-        self.identity = _owner.identity_of(process.pid)
+        self.identity = identity_of(process.pid)
         self.readiness: Readiness | None = None
         self.log_path = log_path
-        _owner.close_in_forked_children(self)
+        close_in_forked_children(self)
 
     @property
     def pid(self) -> int:
@@ -200,7 +201,7 @@ class ServiceProcess:
 
     def _last_words(self) -> str:
         # the pipe closes just before the process is gone; only then its status is known
-        if self.identity is None or _owner.wait_for_exit(self.identity, 2.0):
+        if self.identity is None or wait_for_exit(self.identity, 2.0):
             return f"ended with exit status {self._process.wait()} before it was ready"
         return "closed its readiness pipe without being ready"
 
@@ -219,7 +220,7 @@ class ServiceProcess:
         """
         if self.alive:
             self._process.terminate()
-            if self.identity is not None and not _owner.wait_for_exit(self.identity, timeout):
+            if self.identity is not None and not wait_for_exit(self.identity, timeout):
                 logger.warning("%s ignores SIGTERM: it is killed", self.command[0])
         return self.kill()
 

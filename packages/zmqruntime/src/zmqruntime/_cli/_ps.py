@@ -6,10 +6,10 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from zmqruntime import _owner
 from zmqruntime._cli._commands import ExitStatus
 from zmqruntime._cli._table import ago, table
 from zmqruntime._discovery import find_services
+from zmqruntime._identity import is_stopped
 from zmqruntime._liveness import LivenessState
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _judge(record: ServiceRecord) -> tuple[LivenessState, str]:
         busy = work is not None and work.state == "busy"
         note = "" if record.ready else "not ready yet"
         return LivenessState.BUSY if busy else LivenessState.IDLE, note
-    if _owner.is_stopped(record.identity):
+    if is_stopped(record.identity):
         return LivenessState.UNRESPONSIVE, "stopped: kill -CONT lets it go on"
     # it runs, and its thread that answers does not get to it
     return LivenessState.BUSY, "does not answer"

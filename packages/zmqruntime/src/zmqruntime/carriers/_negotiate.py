@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zmqruntime._errors import DescriptorError
-from zmqruntime._owner import current_identity, host_digest
+from zmqruntime._identity import current_identity, host_digest
 from zmqruntime.carriers._arena import create_segment, open_segment, own_pid_namespace
 from zmqruntime.carriers._names import SHARED_MEMORY
 

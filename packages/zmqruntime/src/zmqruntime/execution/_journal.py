@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zmqruntime import _owner
-from zmqruntime._owner import Identity
+from zmqruntime._identity import Identity, current_identity, is_alive
 from zmqruntime.execution import _journal_file
 from zmqruntime.execution._errors import JournalInUseError
 from zmqruntime.execution._journal_reader import FIELDS, record_of
@@ -146,7 +145,7 @@ class Journal:
             _journal_file.migrate(self._connection, server_id=secrets.token_hex(8))
             (owner,) = run("SELECT owner FROM meta").fetchone()
             self._refuse_if_alive(owner)
-            mine = msgspec.json.encode(_owner.current_identity()).decode()
+            mine = msgspec.json.encode(current_identity()).decode()
             run("UPDATE meta SET owner = ?, epoch = epoch + 1", (mine,))
             self.server_id, self.epoch, self._next_seq = run(
                 "SELECT server_id, epoch, next_seq FROM meta"
@@ -161,7 +160,7 @@ class Journal:
         if not owner:
             return
         identity = msgspec.json.decode(owner, type=Identity)
-        if _owner.is_alive(identity):
+        if is_alive(identity):
             raise JournalInUseError(
                 f"the journal {self.path} belongs to process {identity.pid}, which is alive: "
                 "stop it, or name another file",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from zmqruntime._owner import Identity
+    from zmqruntime._identity import Identity
     from zmqruntime.execution._errors import JournalError
     from zmqruntime.execution._lifecycle import Instruction
     from zmqruntime.execution._live import LiveJob

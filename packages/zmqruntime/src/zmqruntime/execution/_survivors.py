@@ -7,13 +7,13 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zmqruntime import _owner
+from zmqruntime._identity import identity_of, is_alive, signal_process, wait_for_exit
 from zmqruntime.execution._worker import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zmqruntime._owner import Identity
+    from zmqruntime._identity import Identity
 
 __all__ = ["stop_survivors"]
 
@@ -42,11 +42,11 @@ def stop_survivors(noted: Sequence[Identity], *, mark: str) -> list[Identity]:
     that a job has started for good is left alone. A server that is alive holds its journal, so
     these are nobody's.
     """
-    found = [identity for identity in noted if _owner.is_alive(identity)]
+    found = [identity for identity in noted if is_alive(identity)]
     found += [identity for identity in _marked(mark) if identity not in found]
-    ended = [each for each in found if _owner.signal_process(each, signal.SIGKILL)]
+    ended = [each for each in found if signal_process(each, signal.SIGKILL)]
     for identity in ended:
-        _owner.wait_for_exit(identity, _PATIENCE_S)
+        wait_for_exit(identity, _PATIENCE_S)
     return ended
 
 
@@ -66,6 +66,6 @@ def _marked(mark: str) -> list[Identity]:
         except OSError:
             continue  # it has ended, or is not ours to look at
         ours = wanted in variables or f"{wanted}:{session}" in variables
-        if ours and (identity := _owner.identity_of(pid)) is not None:
+        if ours and (identity := identity_of(pid)) is not None:
             found.append(identity)
     return found

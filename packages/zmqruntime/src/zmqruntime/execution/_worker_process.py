@@ -10,8 +10,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from zmqruntime import _owner
 from zmqruntime._errors import FrameError
+from zmqruntime._forks import close_in_forked_children
+from zmqruntime._identity import identity_of
 from zmqruntime.execution._pipe import MessageReader, PipeWriter, framed
 from zmqruntime.execution._worker import COMMAND, MARK
 from zmqruntime.execution._worker_messages import Exit, FromWorker, Ready, Setup
@@ -100,8 +101,8 @@ class WorkerProcess:
                 os.close(descriptor)
         self._writer = PipeWriter(commands, name=f"worker-{self.pid}-commands")
         # a child that was not waited for keeps its entry, so it can be read even if it ended
-        self.identity = _owner.identity_of(self.pid)
-        _owner.close_in_forked_children(self)
+        self.identity = identity_of(self.pid)
+        close_in_forked_children(self)
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         for descriptor in (self._replies, self._output):
             os.set_blocking(descriptor, False)

@@ -13,8 +13,8 @@ from zmqruntime.execution._worker_process import WorkerProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from zmqruntime._identity import Identity
     from zmqruntime._loop import IOThread
-    from zmqruntime._owner import Identity
     from zmqruntime.execution._worker_messages import FromWorker
 
 __all__ = ["Workers"]

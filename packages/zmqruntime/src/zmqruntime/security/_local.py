@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from zmqruntime import _owner
 from zmqruntime._errors import KeyFileError
+from zmqruntime._lock_record import live_records
+from zmqruntime._runtime_dir import runtime_dir
 from zmqruntime.security._curve import ClientKeys, KeyPair
 from zmqruntime.security._private import read_private, write_file
 
@@ -35,7 +36,7 @@ def local_pair(*, make: bool) -> KeyPair | None:
     It lies beside the lock files, in a folder that nobody else can enter. A server lets it in
     from loopback only, and lets it do everything, as the user can who runs the server.
     """
-    path = _owner.runtime_dir() / "local.key"
+    path = runtime_dir() / "local.key"
     for _ in range(2):
         try:
             return KeyPair.from_secret(LOCAL_NAME, read_private(path).decode("ascii").strip())
@@ -64,7 +65,7 @@ def local_client_keys(port: int) -> ClientKeys | None:
     ClientKeys or None
         None when the service there has no keys, or there is none.
     """
-    for record, _ in _owner.live_records(port):
+    for record, _ in live_records(port):
         if record.server_key:
             pair = local_pair(make=False)
             return None if pair is None else ClientKeys(pair, record.server_key)

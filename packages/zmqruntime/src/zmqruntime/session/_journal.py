@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zmqruntime import _owner
 from zmqruntime._errors import ZmqRuntimeError
+from zmqruntime._identity import host_digest
 from zmqruntime.session._resume import Delta
 from zmqruntime.session._state import Entry, PropertyKey
 
@@ -140,7 +140,7 @@ class Journal:
         meta = dict(self._db.execute("SELECT name, value FROM meta"))
         if int(meta.get("format", _FORMAT)) != _FORMAT:
             raise ValueError(f"its format is {int(meta['format'])}, expected {_FORMAT}")
-        boot = _owner.host_digest()
+        boot = host_digest()
         self.key = bytes(meta.get("key") or secrets.token_bytes(32))
         self.epoch = int(meta.get("epoch", secrets.randbelow(2**20) + 1))
         self.version = int(meta.get("version", 0))
