@@ -96,15 +96,15 @@ def _in_turn(
 
 def _bare_parts(plane: NDArray[np.uint16]) -> None:
     smoothed = ndimage.gaussian_filter(plane.astype(np.float32), 0.7 / PIXEL_UM[0])
-    mask = smoothed > threshold_otsu(smoothed)
+    mask = smoothed > threshold_otsu(smoothed)  # type: ignore[no-untyped-call]  # skimage's
     ndimage.label(mask)
     ndimage.distance_transform_edt(mask)
 
 
 def _by_regionprops(labels: NDArray[Any], plane: NDArray[Any]) -> list[tuple[object, ...]]:
     """Measure what `measure_objects` measures, but for the local background."""
-    found = []
-    for region in regionprops(labels, plane):
+    found: list[tuple[object, ...]] = []
+    for region in regionprops(labels, plane):  # type: ignore[no-untyped-call]  # skimage's
         values = region.image_intensity[region.image]
         found.append(
             (

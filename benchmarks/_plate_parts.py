@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
@@ -42,6 +43,7 @@ def _estimate_s(index) -> float:  # type: ignore[no-untyped-def]  # a script
     from openhcs.functions import correct_illumination, spec_of
 
     preparation = spec_of(correct_illumination).preparation
+    assert preparation is not None
     began = time.perf_counter()
     for channel in index.channels:
         planes = list(index.select(channels=[channel]))
@@ -85,11 +87,9 @@ def _one_well(index, well: str, folder: Path) -> None:  # type: ignore[no-untype
         pixels = index.read(plane)
         measure_image_quality(pixels)
         image = correct_illumination(pixels, prepared=prepared).image
-        tiles[plane.channel_name].append(
-            Tile(
-                field=plane.field, x_um=plane.x_um, y_um=plane.y_um, load=lambda image=image: image
-            )
-        )
+        load = partial(np.asarray, image)
+        tile = Tile(field=plane.field, x_um=plane.x_um, y_um=plane.y_um, load=load)
+        tiles[plane.channel_name].append(tile)
     stitched = stitch(tiles, pixel_um=index.pixel_um, reference=names[0]).image
     nuclei = segment_nuclei(stitched[names[0]], pixel_um=index.pixel_um)
     objects = measure_objects(stitched, labels=nuclei, pixel_um=index.pixel_um)

@@ -111,7 +111,9 @@ def _parts_s(plate: Path, wells: int) -> float:
         )
         for n in range(WORKERS)
     ]
-    seconds = [json.loads(process.communicate()[0])["seconds_per_well"] for process in with_parts]
+    seconds = [
+        float(json.loads(process.communicate()[0])["seconds_per_well"]) for process in with_parts
+    ]
     return statistics.mean(seconds) * wells / WORKERS
 
 

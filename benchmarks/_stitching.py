@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,7 +139,7 @@ def _costs(well: Well, repeats: int) -> tuple[float, float, float]:
     shape = (SIDE, SIDE)
     positions = np.round(well.true_px - well.true_px.min(axis=0), 2)
     canvas = mosaic_shape(positions, shape)
-    loads = [lambda tile=tile: tile for tile in well.tiles]  # type: ignore[misc]
+    loads = [partial(np.asarray, tile) for tile in well.tiles]
     pixels = [tile.astype(np.float32) for tile in well.tiles]
     times = np.empty((repeats, 3))
     for turn in range(repeats):

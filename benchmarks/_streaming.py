@@ -76,7 +76,7 @@ def rows(repeats: int = 5) -> list[Row]:
 def make_planes(side: int) -> list[memoryview]:
     random = np.random.default_rng(2)
     made = [random.integers(0, 1 << 16, (side, side), dtype=np.uint16) for _ in range(3)]
-    return [memoryview(plane).cast("B") for plane in made]
+    return [plane.data.cast("B") for plane in made]
 
 
 class _Receiver:

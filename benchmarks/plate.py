@@ -7,11 +7,17 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from _plate_run import plate_rows
 from _rows import print_rows
 from _stitching import rows as stitching_rows
 from _streaming import rows as streaming_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _rows import Row
 
 
 def main() -> int:
@@ -28,7 +34,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder in which plate and results stay")
     arguments = parser.parse_args()
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="openhcs-bench-"))
-    parts = {
+    parts: dict[str, Callable[[], list[Row]]] = {
         "streaming": lambda: streaming_rows(repeats=arguments.repeats),
         "stitching": stitching_rows,
         "plate": lambda: plate_rows(folder, wells=arguments.wells, repeats=arguments.repeats),

@@ -120,7 +120,7 @@ def bare() -> Iterator[Road]:
 
         def send(count: int) -> None:
             for _ in range(count):
-                ask(memoryview(IMAGE).cast("B"))
+                ask(IMAGE.data.cast("B"))
 
         yield partial(ask, b"x" * 100), send
 
@@ -136,7 +136,7 @@ def ours() -> Iterator[Road]:
 
             def send(count: int) -> None:
                 for number in range(count):
-                    publisher.publish(b"", [IMAGE], key=str(number), timeout=PATIENCE_S)
+                    publisher.publish(b"", [IMAGE.data], key=str(number), timeout=PATIENCE_S)
                 left = publisher.flush(PATIENCE_S)
                 assert not left, left
 
@@ -271,7 +271,7 @@ def serve_rpyc() -> None:
     import rpyc
     from rpyc.utils.server import ThreadedServer
 
-    class Target(rpyc.Service):
+    class Target(rpyc.Service):  # type: ignore[misc]  # rpyc has no types
         def exposed_echo(self, body: str) -> str:
             return body
 
