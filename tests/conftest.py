@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A machine that is busy for a moment is no failure: by default an example may take 0.2 s.
+settings.register_profile(
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 os.environ.setdefault("PYTEST_QT_API", "pyqt6")
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")  # without a screen, Qt would abort
