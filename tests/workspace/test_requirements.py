@@ -50,6 +50,12 @@ def test_every_promise_has_a_test_or_is_said_to_be_open() -> None:
     assert not sorted({*promises} - {*_named()} - {*open_})
 
 
+def test_what_a_test_names_is_not_open() -> None:
+    _, open_ = _page()
+    named = _named()
+    assert not {id_: named[id_] for id_ in open_ if id_ in named}
+
+
 def test_what_is_open_is_a_promise_and_said_once() -> None:
     promises, open_ = _page()
     assert len(open_) == len({*open_})

@@ -5,6 +5,7 @@ Needs the extra ``websocket``: ``pip install 'zmqruntime[websocket]'``.
 
 from __future__ import annotations
 
+from zmqruntime.gateway import _extra  # noqa: F401 - says what is missing before it is missed
 from zmqruntime.gateway._carrier import WebSocketCarrier
 from zmqruntime.gateway._lanes import LaneFrame, LaneReader, LaneRecord, pack_frame
 from zmqruntime.gateway._pixels import PixelLanes, PixelReceiver

@@ -13,7 +13,6 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from zmqruntime._errors import InvalidEndpointError
 from zmqruntime._loop import IOThread
 from zmqruntime._polling import Backoff
-from zmqruntime.gateway import _extra  # noqa: F401 - says what is missing before it is missed
 from zmqruntime.gateway._connection import Outgoing, quietly
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from zmqruntime._errors import (
     InvalidEndpointError,
     LoopStoppedError,
 )
-from zmqruntime.gateway import _extra  # noqa: F401 - says what is missing before it is missed
 from zmqruntime.gateway._connection import Outgoing, WebSocketLink, quietly, set_most_bytes
 from zmqruntime.gateway._pixels import PixelLanes
 from zmqruntime.gateway._tickets import TicketOffice
