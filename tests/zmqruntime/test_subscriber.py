@@ -367,6 +367,7 @@ HEADERS = st.builds(
         st.builds(LossNote, st.integers(1, 9), st.integers(1, 9), st.sampled_from(GapReason)),
         max_size=3,
     ).map(tuple),
+    state_version=st.none() | st.integers(0, (1 << 63) - 1),
 )
 
 
@@ -374,6 +375,29 @@ HEADERS = st.builds(
 @settings(max_examples=100, deadline=None)
 def test_headers_come_back_as_they_were(header: TransportHeader) -> None:
     assert decode_header(msgspec.msgpack.encode(header)) == header
+
+
+class OlderHeader(msgspec.Struct, kw_only=True):
+    """What a reader knows of a header that was made before frames named their state."""
+
+    v: int
+    epoch: str
+    seq: int
+    target: str
+    key: str = ""
+
+
+@pytest.mark.req("B.1")
+def test_a_reader_that_knows_no_states_and_a_sender_that_names_none_are_understood() -> None:
+    header = TransportHeader(v=1, epoch="e", seq=3, target="t", key="k", state_version=7)
+    older = msgspec.msgpack.decode(msgspec.msgpack.encode(header), type=OlderHeader)
+    assert (older.seq, older.key) == (3, "k")
+    assert decode_header(msgspec.msgpack.encode(older)).state_version is None
+    for version in (-1, 1 << 63, 1 << 64, "7", 7.5, True):
+        frame = msgspec.msgpack.encode({"v": 1, "epoch": "", "seq": 1, "target": ""})
+        forged = msgspec.msgpack.decode(frame) | {"state_version": version}
+        with pytest.raises((DescriptorError, OverflowError)):
+            decode_header(msgspec.msgpack.encode(forged))
 
 
 @given(st.lists(st.tuples(HEADERS, st.lists(st.binary(max_size=9), max_size=3)), max_size=12))

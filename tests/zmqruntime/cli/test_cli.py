@@ -12,6 +12,7 @@ from zmqruntime import (
     Deadline,
     Feed,
     FeedReader,
+    Item,
     Subscriber,
     Work,
     ZMQClient,
@@ -230,6 +231,14 @@ def test_streams_are_shown_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> N
             (lane,) = as_json(capsys, "trace", target, "--once")["lanes"]
             assert (lane["topic"], lane["direction"]) == ("frames", "out")
             assert lane["sent"] >= 1
+            assert lane["link"]["payloads"] == 0
+            assert out.splitlines()[1].split().count("-") == 4  # of the link nothing is known yet
+            for item in reader.receive():
+                assert isinstance(item, Item)
+                item.lease.release()
+            assert feed.flush(SOON)
+            status, out, _ = run(capsys, "trace", target, "--once")
+            assert out.splitlines()[1].split().count("-") == 2
             command = ["trace", target, "--json", "--every", "0.1"]
             words = [sys.executable, "-m", "zmqruntime", *command]
             with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as traced:

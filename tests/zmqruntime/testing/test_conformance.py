@@ -249,10 +249,11 @@ def test_the_command_fails_where_a_case_does(subjects: dict[str, Subject]) -> No
 
 @pytest.mark.req("B.11")
 def test_the_command_writes_the_schemas(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "zmqruntime.testing", "schema", str(tmp_path)]
+    folder = tmp_path / "of" / "mine"  # which need not be there
+    command = [sys.executable, "-m", "zmqruntime.testing", "schema", str(folder)]
     subprocess.run(command, check=True)
     for protocol in (1, 2):
-        text = (tmp_path / f"schema-protocol{protocol}.json").read_text(encoding="utf-8")
+        text = (folder / f"schema-protocol{protocol}.json").read_text(encoding="utf-8")
         assert json.loads(text) == golden_schema(protocol)
 
 

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from zmqruntime._spawn import Readiness, ServiceProcess, launch_service, start_service
     from zmqruntime._stream_messages import AckStatus, Mode
     from zmqruntime._subscriber import Subscriber
-    from zmqruntime.carriers import Carrier, CarrierReason, InlineLimits, Lease
+    from zmqruntime.carriers import Carrier, CarrierReason, InlineLimits, Lease, LinkStats
 
 __all__ = [
     "Ack",
@@ -122,6 +122,7 @@ __all__ = [
     "LeaseReleasedError",
     "Limits",
     "LinkState",
+    "LinkStats",
     "Liveness",
     "LivenessState",
     "LoopStoppedError",
@@ -218,6 +219,7 @@ _PLACES = {
     "LeaseReleasedError": "zmqruntime._errors",
     "Limits": "zmqruntime._codec",
     "LinkState": "zmqruntime._publisher_state",
+    "LinkStats": "zmqruntime.carriers",
     "Liveness": "zmqruntime._liveness",
     "LivenessState": "zmqruntime._liveness",
     "LoopStoppedError": "zmqruntime._errors",

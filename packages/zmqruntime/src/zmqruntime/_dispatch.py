@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zmqruntime._sharing import Sharing
     from zmqruntime.carriers._arena import SlotReference
     from zmqruntime.carriers._inline import InlineLimits
-    from zmqruntime.carriers._lender import SlotLender
+    from zmqruntime.carriers._lender import LentSlot, SlotLender
 
     Frames = list[bytes | memoryview]
 
@@ -234,7 +234,7 @@ class Dispatch:
             self._lanes.undo(admission, payload)
             return 0
         number = lane.outbox.number() if sequence is None else sequence
-        lane.outbox.sent(number, payload.key, admission.lent, at=self._lanes.clock())
+        self._note(lane, number, payload, admission.lent)
         again, retained = _marks(entry)
         message = payload.message(lane, number, ref=reference, again=again, retained=retained)
         self._hand_over(lane, message)
@@ -257,7 +257,7 @@ class Dispatch:
     ) -> None:
         """Send every part of a payload, for which there is room; under the lock."""
         number = lane.outbox.number() if sequence is None else sequence
-        lane.outbox.sent(number, payload.key, at=self._lanes.clock())
+        self._note(lane, number, payload)
         again, retained = _marks(entry)
         for index, chunks in enumerate(parts):
             part = Part(index, len(parts))
@@ -294,7 +294,7 @@ class Dispatch:
                     return 0
                 if not index:
                     number = number or lane.outbox.number()
-                    lane.outbox.sent(number, payload.key, at=self._lanes.clock())
+                    self._note(lane, number, payload)
                 part = Part(index, len(sizes))
                 message = payload.message(lane, number, part=part, chunks=frames)
                 self._hand_over(lane, message)
@@ -304,6 +304,19 @@ class Dispatch:
             self._lanes.count(lane, payload, Carrier.INLINE)
             self._keep(lane, number, payload)
         return number
+
+    def _note(
+        self, lane: Lane, number: int, payload: Outgoing, lent: LentSlot | None = None
+    ) -> None:
+        """Note that a payload is under way; under the lock."""
+        lane.outbox.sent(
+            number,
+            payload.key,
+            lent,
+            at=self._lanes.clock(),
+            nbytes=payload.total,
+            state_version=payload.state_version,
+        )
 
     def _keep(self, lane: Lane, sequence: int, payload: Outgoing) -> None:
         """Keep a payload until it is acknowledged, if that was asked for; under the lock.

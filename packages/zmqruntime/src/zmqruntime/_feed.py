@@ -18,13 +18,14 @@ from zmqruntime._feed_lane import FeedLane, Offer, Subscription
 from zmqruntime._feed_pump import FeedPump
 from zmqruntime._feed_roll import FeedRoll
 from zmqruntime._lanes import Lanes
-from zmqruntime._outgoing import Outgoing, check_key
+from zmqruntime._outgoing import Outgoing, check_key, check_state_version
 from zmqruntime._polling import Deadline
 from zmqruntime._sharing import Sharing
 from zmqruntime._stream_messages import Mode
 from zmqruntime._sweeping import Sweeping
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
 from zmqruntime.carriers._lender import SlotLender
+from zmqruntime.carriers._link import LinkStats
 from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._negotiate import HostIdentity, shared_memory_available
 
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from zmqruntime._feed_lane import Encode
     from zmqruntime._gaps import Gap
     from zmqruntime._lane import Lane
     from zmqruntime._lane_state import LaneState
     from zmqruntime._outbox import Ack
+    from zmqruntime._outgoing import Encode
     from zmqruntime._server import ZMQServer
 
 __all__ = ["Feed"]
@@ -204,6 +205,7 @@ class Feed:
         *,
         key: str = "",
         timeout: float = 0.0,
+        state_version: int | None = None,
     ) -> int:
         """Send a payload to every reader of a topic.
 
@@ -221,6 +223,9 @@ class Feed:
         timeout
             Longest wait, in seconds, for reliable readers whose queue is full. The others are
             served before that.
+        state_version
+            Number of the state that the payload shows, at least 0, where there is one: receivers
+            know by it which values belong to the picture (`Item.state_version`).
 
         Returns
         -------
@@ -234,14 +239,16 @@ class Feed:
         PayloadTooLargeError
             If header, key or payload are too large.
         ValueError
-            If the topic is no word, or a buffer is not contiguous.
+            If the topic is no word, a buffer is not contiguous, or a version is negative.
         RuntimeError
             If called with a timeout on the server's I/O thread, which must not wait.
         """
         if timeout > 0 and self._loop.on_loop:
             raise RuntimeError("publish() would make the loop wait for itself: use timeout=0 there")
         self._require_own_process()
-        payload = Outgoing.of(header, buffers, key, limits=self._limits)
+        payload = Outgoing.of(
+            header, buffers, key, limits=self._limits, state_version=state_version
+        )
         with self._changed:
             self._require_open()
             book = self._roll.book(topic)
@@ -256,7 +263,9 @@ class Feed:
             count += self._pump.wait_for_queues(book, waiting, payload, Deadline(timeout))
         return count
 
-    def offer(self, topic: str, encode: Encode, *, key: str = "") -> int:
+    def offer(
+        self, topic: str, encode: Encode, *, key: str = "", state_version: int | None = None
+    ) -> int:
         """Hand over a payload that is encoded when somebody has room for it.
 
         Parameters
@@ -267,9 +276,12 @@ class Feed:
             Returns header and buffers, which nobody changes after; called at most once, on the I/O
             thread, and not at all if a newer payload came before anybody had room. It should take a
             few milliseconds at most. Reliable readers, and plain subscribers of a broadcast topic,
-            have it encoded at once.
+            have it encoded at once. A picture that is drawn only here shows the state of this
+            moment: a third value says its version.
         key
             The application's name for the payload.
+        state_version
+            As for `publish`; a version that `encode` returns counts before it.
 
         Returns
         -------
@@ -283,11 +295,12 @@ class Feed:
         PayloadTooLargeError
             If the key is too long.
         ValueError
-            If the topic is no word.
+            If the topic is no word, or the version is negative.
         """
         check_key(key)
+        check_state_version(state_version)
         self._require_own_process()
-        offer = Offer(key, encode, limits=self._limits)
+        offer = Offer(key, encode, limits=self._limits, state_version=state_version)
         with self._changed:
             self._require_open()
             book = self._roll.book(topic)
@@ -369,6 +382,27 @@ class Feed:
         with self._changed:
             book = self._roll.topics.get(topic)
             return () if book is None else tuple(lane.subscription for lane in book.ready)
+
+    def link(self, subscription: Subscription) -> LinkStats:
+        """Say what was measured of the way to a reader.
+
+        Parameters
+        ----------
+        subscription
+            Who, as `subscribers` and callbacks say.
+
+        Returns
+        -------
+        LinkStats
+            An application chooses by it what this reader is sent: how large, how compressed, how
+            often. Nothing is known of one that has left, or acknowledged nothing yet.
+        """
+        with self._changed:
+            book = self._roll.topics.get(subscription.topic)
+            for lane in () if book is None else book.ready:
+                if lane.subscription is subscription:
+                    return lane.outbox.link.stats
+        return LinkStats()
 
     @property
     def lanes(self) -> tuple[LaneState, ...]:

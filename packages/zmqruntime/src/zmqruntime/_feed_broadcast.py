@@ -86,6 +86,7 @@ class Broadcast:
             mono_ns=time.monotonic_ns(),
             sizes=payload.sizes,
             retained=retained,
+            state_version=payload.state_version,
         )
         chunks = [frozen(view) for view in payload.buffers if view.nbytes]
         return [self._frame, msgspec.msgpack.encode(transport), payload.header, *chunks]

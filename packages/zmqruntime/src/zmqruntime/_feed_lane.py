@@ -13,18 +13,13 @@ from zmqruntime._lane import Lane
 from zmqruntime._outgoing import Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from typing_extensions import Buffer
-
     from zmqruntime._feed_broadcast import Broadcast
+    from zmqruntime._outgoing import Encode
     from zmqruntime._peer import Peer
     from zmqruntime._replay import Carried
     from zmqruntime._stream_messages import Mode
     from zmqruntime.carriers._inline import InlineLimits
     from zmqruntime.carriers._negotiate import Probe
-
-    Encode = Callable[[], tuple[bytes, Sequence[Buffer]]]
 
 __all__ = ["FeedLane", "FeedTopic", "Offer", "Subscription"]
 
@@ -60,13 +55,24 @@ class Offer:
     key
         The application's name for it.
     encode
-        Returns header and buffers, which nobody changes after.
+        Returns header and buffers, which nobody changes after, and perhaps the version of the
+        state that they show.
     limits
         What is permitted.
+    state_version
+        Number of the state that it shows, unless `encode` says another.
     """
 
-    def __init__(self, key: str, encode: Encode, *, limits: InlineLimits) -> None:
+    def __init__(
+        self,
+        key: str,
+        encode: Encode,
+        *,
+        limits: InlineLimits,
+        state_version: int | None = None,
+    ) -> None:
         self.key = key
+        self._state_version = state_version
         self._encode: Encode | None = encode
         self._limits = limits
         self._payload: Outgoing | None = None
@@ -92,8 +98,9 @@ class Offer:
         if self._payload is None and self._encode is not None:
             encode, self._encode = self._encode, None
             try:
-                header, buffers = encode()
-                self._payload = Outgoing.of(header, buffers, self.key, limits=self._limits)
+                self._payload = Outgoing.encoded(
+                    encode, self.key, limits=self._limits, state_version=self._state_version
+                )
             except Exception as error:
                 self._failure = error
                 raise

@@ -74,6 +74,10 @@ class Item:
         Number under which it was sent before, in this run or the one before; 0 the first time.
     retained
         Whether it was published before this receiver took part, and kept for it.
+    state_version
+        Number of the state that it shows, as its producer said; None if it said none. What is sent
+        again or was kept is older than what came before it: show no picture over one with a higher
+        number.
     """
 
     __slots__ = (
@@ -87,6 +91,7 @@ class Item:
         "retained",
         "sent_ns",
         "sequence",
+        "state_version",
         "topic",
     )
 
@@ -104,6 +109,7 @@ class Item:
         self.sent_ns = transport.t_ns
         self.again = transport.again
         self.retained = transport.retained
+        self.state_version = transport.state_version
 
     @property
     def epoch(self) -> str:

@@ -149,4 +149,5 @@ class Lane:
             superseded=self.traffic["superseded"],
             lost=self.traffic["lost"] + sum(losses),
             queued=len(self.queue) - len(losses),
+            link=self.outbox.link.stats,
         )

@@ -8,6 +8,7 @@ import msgspec
 
 from zmqruntime._credits import Credit
 from zmqruntime._stream_messages import Mode
+from zmqruntime.carriers._link import LinkStats
 from zmqruntime.carriers._negotiate import Carrier, CarrierReason
 
 __all__ = ["LaneState"]
@@ -41,6 +42,8 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
         Payloads that gave way to newer ones, and payloads that were lost for another reason.
     queued
         Payloads that wait for room.
+    link
+        What the producer has measured of the way to its receiver; nothing at the receiver itself.
     """
 
     topic: str
@@ -59,3 +62,4 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     superseded: int = 0
     lost: int = 0
     queued: int = 0
+    link: LinkStats = LinkStats()

@@ -349,7 +349,7 @@ class Lanes:
         if lane is None:
             return []
         self._lender.renew(lane.epoch, now=self.clock())
-        news, slots = lane.outbox.heard(acks)
+        news, slots = lane.outbox.heard(acks, now=self.clock())
         # what a peer counts is shown to others, and must stay a number that can be written
         copied = lane.traffic["peer_copied"] + acks.copied
         lane.traffic["peer_copied"] = min(copied, _MOST_COUNTED)

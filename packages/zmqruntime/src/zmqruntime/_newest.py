@@ -13,19 +13,16 @@ from zmqruntime._outgoing import Outgoing
 from zmqruntime._polling import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from threading import Condition
-
-    from typing_extensions import Buffer
 
     from zmqruntime._dispatch import Dispatch
     from zmqruntime._lane import Lane
     from zmqruntime._lanes import Lanes
+    from zmqruntime._outgoing import Encode
     from zmqruntime._room import Room
     from zmqruntime._sharing import Sharing
     from zmqruntime.carriers._inline import InlineLimits
-
-    Encode = Callable[[], tuple[bytes, Sequence[Buffer]]]
 
 __all__ = ["Newest"]
 
@@ -38,6 +35,7 @@ class _Waiting:
     sequence: int
     encode: Encode
     key: str
+    state_version: int | None
 
 
 class Newest:
@@ -80,12 +78,12 @@ class Newest:
     def __bool__(self) -> bool:
         return self._waiting is not None
 
-    def replace(self, encode: Encode, key: str) -> int:
+    def replace(self, encode: Encode, key: str, state_version: int | None) -> int:
         """Let a payload wait in the place of an older one, and return its number, 0 for none."""
         lane = self._lanes.current
         self.supersede()
         sequence = 0 if lane is None else lane.outbox.number()
-        self._waiting = _Waiting(lane, sequence, encode, key)
+        self._waiting = _Waiting(lane, sequence, encode, key, state_version)
         return sequence
 
     def supersede(self) -> None:
@@ -113,8 +111,12 @@ class Newest:
             self._waiting = None
             sequence = waiting.sequence if waiting.lane is lane else lane.outbox.number()
         try:
-            header, buffers = waiting.encode()
-            payload = Outgoing.of(header, buffers, waiting.key, limits=self._limits)
+            payload = Outgoing.encoded(
+                waiting.encode,
+                waiting.key,
+                limits=self._limits,
+                state_version=waiting.state_version,
+            )
         except Exception:
             logger.exception("%r could not be encoded for %s", waiting.key, lane.peer)
             with self._changed:
@@ -125,7 +127,9 @@ class Newest:
             grow = admission is None and self._lanes.needs_arena(payload)
             if admission is None:  # it waits on, encoded, unless a newer one came meanwhile
                 newer, encoded = self._waiting, (payload.header, payload.buffers)
-                self._waiting = _Waiting(lane, sequence, lambda: encoded, waiting.key)
+                self._waiting = _Waiting(
+                    lane, sequence, lambda: encoded, waiting.key, payload.state_version
+                )
                 if newer is not None:
                     self.supersede()
                     self._waiting = newer

@@ -6,11 +6,13 @@ Sans-IO: numbers, room, and acknowledgements of one run of a stream. The publish
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from zmqruntime._credits import Credit, CreditWindow
 from zmqruntime._gaps import Gap, GapReason, LossBook, Recovery
 from zmqruntime._stream_messages import Acks, AckStatus, Failure, LossNote
+from zmqruntime.carriers._link import LinkMeter
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,6 +38,8 @@ class Ack:
         Received, displayed or failed.
     code, text
         Of a failure: a word for programs, a sentence for people. Empty otherwise.
+    state_version
+        Number of the state that the payload shows; None when it shows none.
     """
 
     key: str
@@ -43,6 +47,7 @@ class Ack:
     status: AckStatus
     code: str = ""
     text: str = ""
+    state_version: int | None = None
 
 
 @dataclass(slots=True)
@@ -57,14 +62,18 @@ class Sent:
         The slot it lies in, until the receiver has released it; None inline.
     status
         The last word about it, or None.
-    at
-        When it was handed over, in seconds.
+    at, nbytes
+        When it was handed over, in seconds, and its bytes.
+    state_version
+        Number of the state that it shows, or None.
     """
 
     key: str
     lent: LentSlot | None = None
     status: AckStatus | None = None
     at: float = 0.0
+    nbytes: int = 0
+    state_version: int | None = None
 
 
 class Outbox:
@@ -93,6 +102,7 @@ class Outbox:
         self._settled: dict[int, Sent] = {}
         self.slots = 0
         """How many slots the receiver has not released."""
+        self.link = LinkMeter()
 
     @property
     def last(self) -> int:
@@ -110,10 +120,17 @@ class Outbox:
         return next((sent.at for sent in self._sent.values() if self._waits(sent)), None)
 
     def sent(
-        self, sequence: int, key: str, lent: LentSlot | None = None, *, at: float = 0.0
+        self,
+        sequence: int,
+        key: str,
+        lent: LentSlot | None = None,
+        *,
+        at: float = 0.0,
+        nbytes: int = 0,
+        state_version: int | None = None,
     ) -> None:
-        """Note a payload that is under way, and since when, in seconds."""
-        self._sent[sequence] = Sent(key, lent, at=at)
+        """Note a payload that is under way, since when, in seconds, and what state it shows."""
+        self._sent[sequence] = Sent(key, lent, at=at, nbytes=nbytes, state_version=state_version)
         self.slots += lent is not None
 
     def find(self, lent: LentSlot) -> int | None:
@@ -205,13 +222,15 @@ class Outbox:
                 runs.append((sequence, sequence))
         return [self.gap(first, last, reason, Recovery.REPLAY) for first, last in runs]
 
-    def heard(self, acks: Acks) -> tuple[list[Ack], list[LentSlot]]:
+    def heard(self, acks: Acks, *, now: float = 0.0) -> tuple[list[Ack], list[LentSlot]]:
         """Book a receiver's news; numbers that were never sent are ignored.
 
         Parameters
         ----------
         acks
             The news.
+        now
+            When it came, in seconds.
 
         Returns
         -------
@@ -220,8 +239,11 @@ class Outbox:
         """
         self.window.give_back(Credit(acks.messages, acks.nbytes))
         slots = []
-        for sequence in acks.released:
-            sent = self._sent.get(sequence)
+        for sequence, held in zip_longest(acks.released, acks.held[: len(acks.released)]):
+            sent = self._sent.get(sequence) or self._settled.get(sequence)
+            if sent is not None:
+                waited = (held or 0) / 1e6  # an older receiver does not say
+                self.link.arrived(sequence, sent.nbytes, sent=sent.at, heard=now, held=waited)
             if sent is not None and sent.lent is not None:
                 slots.append(sent.lent)
                 sent.lent = None
@@ -246,6 +268,7 @@ class Outbox:
             status=status,
             code="" if failure is None else failure.code,
             text="" if failure is None else failure.text,
+            state_version=sent.state_version,
         )
 
     def _settle(self, sequence: int) -> None:

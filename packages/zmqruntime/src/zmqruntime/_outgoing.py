@@ -13,6 +13,7 @@ from zmqruntime._stream_messages import (
     DATA_VERSION,
     MAX_HEADER_BYTES,
     MAX_KEY_CHARS,
+    MOST_STATE_VERSION,
     Part,
     TransportHeader,
 )
@@ -20,7 +21,7 @@ from zmqruntime.carriers._arena import as_bytes
 from zmqruntime.carriers._inline import check_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from typing_extensions import Buffer
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from zmqruntime.carriers._arena import SlotReference
     from zmqruntime.carriers._inline import InlineLimits
 
-__all__ = ["Outgoing", "check_key", "frozen", "loss_message"]
+    Encoded = tuple[bytes, Sequence[Buffer]] | tuple[bytes, Sequence[Buffer], int | None]
+    Encode = Callable[[], Encoded]
+
+__all__ = ["Outgoing", "check_key", "check_state_version", "frozen", "loss_message"]
 
 _WHOLE = Part(0, 1)
 
@@ -48,6 +52,8 @@ class Outgoing:
         The application's name for it.
     sizes, total
         Bytes of each buffer, and together.
+    state_version
+        Number of the state that it shows; None when it shows none.
     """
 
     header: bytes
@@ -55,16 +61,23 @@ class Outgoing:
     key: str
     sizes: tuple[int, ...]
     total: int
+    state_version: int | None = None
 
     @classmethod
     def of(
-        cls, header: bytes, buffers: Sequence[Buffer], key: str, *, limits: InlineLimits
+        cls,
+        header: bytes,
+        buffers: Sequence[Buffer],
+        key: str,
+        *,
+        limits: InlineLimits,
+        state_version: int | None = None,
     ) -> Self:
         """Check a payload.
 
         Parameters
         ----------
-        header, buffers, key
+        header, buffers, key, state_version
             As `Publisher.publish` takes them.
         limits
             What is permitted.
@@ -79,9 +92,10 @@ class Outgoing:
         PayloadTooLargeError
             If header, key or payload are too large.
         ValueError
-            If a buffer is not contiguous.
+            If a buffer is not contiguous, or the version is negative.
         """
         check_key(key)
+        check_state_version(state_version)
         if len(header) > MAX_HEADER_BYTES:
             raise PayloadTooLargeError(
                 f"the header of {key!r} has {len(header)} bytes, at most {MAX_HEADER_BYTES} go"
@@ -89,7 +103,37 @@ class Outgoing:
         views = tuple(as_bytes(buffer) for buffer in buffers)
         sizes = tuple(view.nbytes for view in views)
         total = check_sizes(sizes, limits=limits)
-        return cls(header=bytes(header), buffers=views, key=key, sizes=sizes, total=total)
+        return cls(
+            header=bytes(header),
+            buffers=views,
+            key=key,
+            sizes=sizes,
+            total=total,
+            state_version=state_version,
+        )
+
+    @classmethod
+    def encoded(
+        cls, encode: Encode, key: str, *, limits: InlineLimits, state_version: int | None = None
+    ) -> Self:
+        """Encode a payload that was offered, and check it.
+
+        Parameters
+        ----------
+        encode, key, state_version
+            As `Publisher.offer` takes them; a version that is encoded counts before one that is
+            given.
+        limits
+            What is permitted.
+
+        Raises
+        ------
+        Exception
+            Whatever the application's function raises, and as `of` does.
+        """
+        header, buffers, *drawn = encode()
+        version = drawn[0] if drawn else state_version
+        return cls.of(header, buffers, key, limits=limits, state_version=version)
 
     def owned(self) -> Self:
         """Return the payload in bytes that nobody changes: itself if they are that already."""
@@ -143,6 +187,7 @@ class Outgoing:
             lost=lane.outbox.notes(),
             again=again,
             retained=retained,
+            state_version=self.state_version,
         )
         header = b"" if part.index else self.header
         return [lane.filter, msgspec.msgpack.encode(transport), header, *chunks]
@@ -170,6 +215,18 @@ def check_key(key: str) -> None:
     """
     if len(key) > MAX_KEY_CHARS:
         raise PayloadTooLargeError(f"a key has at most {MAX_KEY_CHARS} characters, not {len(key)}")
+
+
+def check_state_version(version: int | None) -> None:
+    """Make sure that a number can name a state.
+
+    Raises
+    ------
+    ValueError
+        If it is negative, or needs more than 63 bits.
+    """
+    if version is not None and not 0 <= version <= MOST_STATE_VERSION:
+        raise ValueError(f"a state has a number from 0 to 2**63 - 1, not {version}")
 
 
 def frozen(chunk: memoryview) -> bytes | memoryview:

@@ -17,7 +17,7 @@ from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import Gap, GapReason
 from zmqruntime._lanes import Lanes
 from zmqruntime._newest import Newest
-from zmqruntime._outgoing import Outgoing, check_key
+from zmqruntime._outgoing import Outgoing, check_key, check_state_version
 from zmqruntime._polling import Deadline
 from zmqruntime._publisher_state import LinkState, PublisherState, Standing
 from zmqruntime._replay import Carried
@@ -27,6 +27,7 @@ from zmqruntime._stream_messages import Acks, AckStatus, Announce, Mode, Resend,
 from zmqruntime._sweeping import Sweeping
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
 from zmqruntime.carriers._lender import SlotLender
+from zmqruntime.carriers._link import LinkStats
 from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._negotiate import (
     HostIdentity,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from zmqruntime._client import ZMQClient
     from zmqruntime._lane import Lane
     from zmqruntime._lane_state import LaneState
-    from zmqruntime._newest import Encode
     from zmqruntime._outbox import Ack
+    from zmqruntime._outgoing import Encode
 
 
 __all__ = ["Publisher"]
@@ -203,7 +204,13 @@ class Publisher:
     # What an application calls.
 
     def publish(
-        self, header: bytes, buffers: Sequence[Buffer], *, key: str, timeout: float = 30.0
+        self,
+        header: bytes,
+        buffers: Sequence[Buffer],
+        *,
+        key: str,
+        timeout: float = 30.0,
+        state_version: int | None = None,
     ) -> int:
         """Send a payload.
 
@@ -218,6 +225,9 @@ class Publisher:
             The application's name for the payload, at most 1024 characters.
         timeout
             Longest wait for a receiver and for room, in seconds. Mode latest never waits.
+        state_version
+            Number of the state that the payload shows, at least 0, where there is one: receivers
+            know by it which values belong to the picture (`Item.state_version`).
 
         Returns
         -------
@@ -234,7 +244,7 @@ class Publisher:
         PayloadTooLargeError
             If header, key or payload are too large.
         ValueError
-            If a buffer is not contiguous.
+            If a buffer is not contiguous, or a version is negative.
         RuntimeError
             If called on the client's I/O thread, which must not wait.
 
@@ -244,11 +254,13 @@ class Publisher:
         break off, which the receiver sees as a gap.
         """
         if self.mode is Mode.LATEST:
-            return self.offer(lambda: (header, buffers), key=key)
+            return self.offer(lambda: (header, buffers), key=key, state_version=state_version)
         self._require_own_process()
         if self._loop.on_loop:
             raise RuntimeError("publish() would make the loop wait for itself: use another thread")
-        payload = Outgoing.of(header, buffers, key, limits=self._limits)
+        payload = Outgoing.of(
+            header, buffers, key, limits=self._limits, state_version=state_version
+        )
         if self._replay_bytes:
             payload = payload.owned()
         deadline = Deadline(timeout)
@@ -266,16 +278,19 @@ class Publisher:
         finally:
             self._turn.release()
 
-    def offer(self, encode: Encode, *, key: str) -> int:
+    def offer(self, encode: Encode, *, key: str, state_version: int | None = None) -> int:
         """Hand over the newest payload of mode latest, to be encoded when there is room.
 
         Parameters
         ----------
         encode
             Returns header and buffers; called at most once, on the I/O thread, for a payload that
-            will be sent. It should take a few milliseconds at most.
+            will be sent. It should take a few milliseconds at most. A picture that is drawn only
+            here shows the state of this moment: a third value says its version.
         key
             The application's name for the payload.
+        state_version
+            As for `publish`; a version that `encode` returns counts before it.
 
         Returns
         -------
@@ -289,16 +304,17 @@ class Publisher:
         PayloadTooLargeError
             If the key is too long.
         ValueError
-            If the mode is not latest.
+            If the mode is not latest, or the version is negative.
         """
         if self.mode is not Mode.LATEST:
             raise ValueError("offer() is for mode 'latest'; publish() waits for room")
         check_key(key)
+        check_state_version(state_version)
         self._require_own_process()
         with self._changed:
             if self._standing.closed:
                 raise NotAttachedError(f"the publisher to {self.peer} is closed")
-            sequence = self._newest.replace(encode, key)
+            sequence = self._newest.replace(encode, key, state_version)
         self._loop.call_soon(self._pump)
         return sequence
 
@@ -354,6 +370,16 @@ class Publisher:
         with self._changed:
             now = time.monotonic()
             return tuple(lane.state(now=now) for lane in self._lanes.live.values())
+
+    @property
+    def link(self) -> LinkStats:
+        """What was measured of the way to the receiver; nothing without one, or before.
+
+        An application chooses by it what it sends: how large, how compressed, how often.
+        """
+        with self._changed:
+            lane = self._lanes.ready
+            return LinkStats() if lane is None else lane.outbox.link.stats
 
     @property
     def unacknowledged(self) -> tuple[str, ...]:

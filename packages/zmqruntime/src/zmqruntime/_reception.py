@@ -299,11 +299,13 @@ class Reception:
         def of(kind: str) -> tuple[int, ...]:
             return tuple(sequence for what, sequence, _ in news if what == kind)
 
+        released = [(number, held) for what, number, held in news if what == "released"]
         return Acks(
             epoch=self.epoch,
             messages=len(room),
             nbytes=sum(room),
-            released=of("released"),
+            released=tuple(number for number, _ in released),
+            held=tuple(held for _, held in released if isinstance(held, int)),
             received=of("received"),
             displayed=of("displayed"),
             failed=tuple(value for _, _, value in news if isinstance(value, Failure)),
@@ -389,11 +391,12 @@ class Reception:
         return Item(self, transport, header, lease)
 
     def _release(self, sequence: int, charged: int) -> None:
+        now = time.monotonic()
         with self._lock:
-            self._leased.pop(sequence, None)
+            _, since = self._leased.pop(sequence, (0, now))
             self._news += [
                 ("received", sequence, 0),
-                ("released", sequence, 0),
+                ("released", sequence, round(1e6 * (now - since))),
                 ("credit", sequence, charged),
             ]
         self._on_news(self)

@@ -49,12 +49,14 @@ __all__ = [
 DATA_VERSION = 1
 MAX_HEADER_BYTES = 64 << 10
 MAX_KEY_CHARS = 1024
+MOST_STATE_VERSION = (1 << 63) - 1
 
 _Topic = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
 _Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _Label = Annotated[str, msgspec.Meta(max_length=256)]
 _Natural = Annotated[int, msgspec.Meta(ge=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
+StateVersion = Annotated[int, msgspec.Meta(ge=0, le=MOST_STATE_VERSION)]
 
 
 class Mode(StrEnum):
@@ -206,14 +208,16 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 class Acks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A subscriber's news to one producer: room, released payloads, what became of them.
 
-    Without any news it is a sign of life, which prolongs leases. ``copied`` counts bytes that were
-    copied at the receiver since the message before.
+    Without any news it is a sign of life, which prolongs leases. ``held`` says of each payload in
+    ``released`` for how many microseconds it lay here; ``copied`` counts bytes that were copied at
+    the receiver since the message before.
     """
 
     epoch: str
     messages: _Natural = 0
     nbytes: _Natural = 0
     released: tuple[int, ...] = ()
+    held: tuple[_Natural, ...] = ()
     received: tuple[int, ...] = ()
     displayed: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
@@ -265,6 +269,8 @@ class TransportHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         time.
     retained
         Whether it was published before the receiver asked, and kept for it.
+    state_version
+        Number of the state that the payload shows; None when it shows none.
     """
 
     v: int
@@ -280,6 +286,7 @@ class TransportHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     lost: tuple[LossNote, ...] = ()
     again: _Natural = 0
     retained: bool = False
+    state_version: StateVersion | None = None
 
 
 _HEADER = msgspec.msgpack.Decoder(TransportHeader)

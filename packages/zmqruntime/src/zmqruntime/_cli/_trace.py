@@ -23,7 +23,7 @@ __all__ = ["add_to"]
 
 _HEAD = (
     "TOPIC", "PEER", "DIR", "MODE", "CARRIER", "CREDIT", "MIB USED", "LAG MS", "PER S", "MIB/S",
-    "COPIED MIB", "WAIT", "SKIPPED", "LOST",
+    "LINK MIB/S", "LATENCY MS", "COPIED MIB", "WAIT", "SKIPPED", "LOST",
 )  # fmt: skip
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -113,11 +113,22 @@ def _row(lane: dict[str, Any], then: dict[str, Any] | None, seconds: float) -> t
         f"{1000 * _number(lane, 'lag_s'):.0f}",
         flow,
         volume,
+        *_link(lane),
         mib(copied),
         f"{_number(lane, 'queued'):.0f}",
         f"{_number(lane, 'superseded'):.0f}",
         f"{_number(lane, 'lost'):.0f}",
     )
+
+
+def _link(lane: dict[str, Any]) -> tuple[str, str]:
+    """Say what the producer has measured of the way: how wide, and how long of how long at best."""
+    link = lane.get("link")
+    if not isinstance(link, dict) or link.get("delay_s") is None:
+        return "-", "-"
+    width = mib(_number(link, "bytes_per_s")) if link.get("bytes_per_s") is not None else "-"
+    delay, latency = (f"{1000 * _number(link, name):.1f}" for name in ("delay_s", "latency_s"))
+    return width, f"{latency}/{delay}"
 
 
 def _number(lane: dict[str, Any], name: str) -> float:

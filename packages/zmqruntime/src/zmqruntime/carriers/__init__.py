@@ -6,6 +6,7 @@ from zmqruntime.carriers._arena import Arena, ArenaView, SlotReference
 from zmqruntime.carriers._inline import Assembly, InlineLimits
 from zmqruntime.carriers._lease import Lease
 from zmqruntime.carriers._lender import SlotLender
+from zmqruntime.carriers._link import LinkMeter, LinkStats
 from zmqruntime.carriers._names import SHARED_MEMORY, SegmentName
 from zmqruntime.carriers._negotiate import Carrier, CarrierReason, HostIdentity, Probe
 from zmqruntime.carriers._slots import SlotBook
@@ -21,6 +22,8 @@ __all__ = [
     "HostIdentity",
     "InlineLimits",
     "Lease",
+    "LinkMeter",
+    "LinkStats",
     "Probe",
     "SegmentName",
     "SlotBook",

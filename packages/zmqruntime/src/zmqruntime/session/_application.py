@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 from msgspec import UNSET
 
 from zmqruntime.session import protocol1, protocol2
@@ -28,6 +29,7 @@ __all__ = [
     "check_applied",
     "check_notice",
     "envelope_of",
+    "numbered",
     "plain_notices",
 ]
 
@@ -218,6 +220,13 @@ def check_applied(applied: Applied) -> None:
     check_fits(plain([applied.value, dict(applied.fields)]), "the value")
     for payload in applied.notices or ():
         check_notice(payload)
+
+
+def numbered(payload: Body, version: int) -> Body:
+    """Return a notification that names the state which it makes, unless it does or cannot."""
+    if getattr(payload, "state_version", None) is not UNSET:
+        return payload
+    return msgspec.structs.replace(payload, state_version=version)
 
 
 def plain_notices(change: Change, value: Any) -> Sequence[Body]:

@@ -80,6 +80,11 @@ class Broadcast:
         """Numbering of the deltas."""
         return self.histories["notify.layers"].epoch
 
+    @property
+    def version(self) -> int:
+        """Version of the state that a baseline made now shows."""
+        return self._ledger.version
+
     def open_sessions(
         self, protocol: int | None = None, *, first: ServerSession | None = None
     ) -> list[ServerSession]:

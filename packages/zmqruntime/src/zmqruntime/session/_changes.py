@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
 
 from zmqruntime.session import protocol1, protocol2
-from zmqruntime.session._application import Applied, check_applied, plain_notices
+from zmqruntime.session._application import Applied, check_applied, numbered, plain_notices
 from zmqruntime.session._errors import StateRejectedError
 from zmqruntime.session._journal import ANSWERS_KEPT_S, Stored
 from zmqruntime.session._state import Change
@@ -127,12 +128,13 @@ class Changes:
         sender: ServerSession | None = None,
         mark: ClientMark | None = None,
         intent: tuple[str, str] | None = None,
-    ) -> None:
+    ) -> int:
         """Give a change that was made its number; write it down, acknowledge it, tell others."""
         entry = self._ledger.commit(change, applied.value)
         notices = applied.notices
         if notices is None:
             notices = plain_notices(change, applied.value)
+        notices = [numbered(notice, entry.version) for notice in notices]
         intent_id = intent[0] if intent is not None else None
         ack = None
         with self._journal.writing():
@@ -146,6 +148,7 @@ class Changes:
         self._broadcast.state_changed(change, entry, applied, sender=sender, mark=mark)
         for notice, delta in zip(notices, deltas, strict=True):
             self._broadcast.tell(notice, delta, intent_id)
+        return entry.version
 
     def _apply(self, session: ServerSession, change: Change) -> Applied:
         """Let the application make a change, or say why not."""
@@ -161,7 +164,7 @@ class Changes:
             )
         self._ledger.check(change)
         try:
-            applied = reducer(change)
+            applied = reducer(replace(change, version=self._ledger.version + 1))
             check_applied(applied)
         except StateRejectedError:
             raise

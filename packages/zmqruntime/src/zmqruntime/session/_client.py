@@ -266,6 +266,32 @@ class SessionClient:
         """Return the version of a property, for `expected_version`; 0 if it is not known."""
         return self._intents.replica.version((scope, target, key))
 
+    @property
+    def state_version(self) -> int:
+        """Version of the newest state that the server has told this client of, 0 if none."""
+        return self._intents.replica.state_version
+
+    def is_shown(self, state_version: int | None, scope: str, target: str, key: str) -> bool:
+        """Say whether a frame shows a property as it is to this client.
+
+        Parameters
+        ----------
+        state_version
+            As the frame says (`Item.state_version`, `LaneFrame.state_version`); None for one that
+            names no state, of which nothing is known.
+        scope, target, key
+            Which property.
+
+        Returns
+        -------
+        bool
+            False while the picture is older than the value that `value` returns, or a change of
+            this client waits for its acknowledgement: then the value is marked as pending. In
+            protocol 1 nothing says in which state a value of the scene was so, and it counts as
+            shown.
+        """
+        return self._intents.replica.is_shown((scope, target, key), state_version)
+
     def update(
         self,
         scope: str,

@@ -16,6 +16,8 @@ from zmqruntime.session._sequence import Arrival
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from msgspec import UnsetType
+
     from zmqruntime.session._calls import Calls
     from zmqruntime.session._connection import Connection
     from zmqruntime.session._intents import Intents
@@ -98,14 +100,18 @@ class Delivery:
                 self._confirm_layers(scene1.scene.get("layers"))
             case protocol2.NotifyScene(payload=scene2):
                 self._sequences.restart()
-                replica.baseline()
+                replica.baseline(_or_none(scene2.state_version) or 0)
                 self._confirm_layers(scene2.layers)
             case protocol1.NotifyState(payload=state):
                 self._intents.echoed(state)
             case protocol2.NotifyLayers(payload=layer):
-                if layer.controls is not UNSET:
-                    for key, value in layer.controls.items():
-                        replica.confirm(("layer", layer.layer_id, key), value)
+                self._confirm_controls(layer)
+            case (
+                protocol2.NotifyDims(payload=notice)
+                | protocol2.NotifyCamera(payload=notice)
+                | protocol2.NotifySceneLevel(payload=notice)
+            ):
+                replica.heard(_or_none(notice.state_version) or 0)
             case protocol2.AckState(payload=ack):
                 self._intents.acknowledged(ack)
             case protocol1.ErrorState(payload=failure):
@@ -127,6 +133,15 @@ class Delivery:
             case _:
                 pass
 
+    def _confirm_controls(self, layer: protocol2.LayersPayload) -> None:
+        replica, version = self._intents.replica, _or_none(layer.state_version)
+        replica.heard(version or 0)
+        controls = layer.controls if layer.controls is not UNSET else {}
+        # one control alone is what was changed; of several, some may be as old as before
+        own = version if len(controls) == 1 else None
+        for key, value in controls.items():
+            replica.confirm(("layer", layer.layer_id, key), value, own, at_latest=version)
+
     def _confirm_layers(self, layers: Any) -> None:
         for layer in layers if isinstance(layers, list) else ():
             if not isinstance(layer, dict) or not isinstance(layer.get("layer_id"), str):
@@ -134,3 +149,7 @@ class Delivery:
             controls = layer.get("controls")
             for key, value in controls.items() if isinstance(controls, dict) else ():
                 self._intents.replica.confirm(("layer", layer["layer_id"], key), value)
+
+
+def _or_none(version: int | UnsetType) -> int | None:
+    return None if version is UNSET else version

@@ -155,5 +155,5 @@ class Greeter:
         for topic, resumption in plan.topics.items():
             for delta in resumption.deltas:
                 broadcast.deliver(session, topic, delta)
-        session.send_view(baseline)
+        session.send_view(baseline, broadcast.version)
         return True

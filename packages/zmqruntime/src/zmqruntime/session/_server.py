@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -212,7 +213,7 @@ class SessionServer:
 
     @property
     def version(self) -> int:
-        """Version of the state: the number of its last change."""
+        """Version of the state: the number of its last change, which frames that show it name."""
         return self._ledger.version
 
     @property
@@ -275,7 +276,7 @@ class SessionServer:
         value: Any,
         *,
         applied: Applied | None = None,
-    ) -> None:
+    ) -> Future[int]:
         """Say that the application itself changed a property; any thread.
 
         Parameters
@@ -284,6 +285,11 @@ class SessionServer:
             What is so.
         applied
             What to tell clients of each protocol; see `Applied`.
+
+        Returns
+        -------
+        Future
+            Will hold the version that the change has made, for the frames that show it.
 
         Raises
         ------
@@ -294,7 +300,9 @@ class SessionServer:
         check_plain([scope, target, key, value])
         check_applied(applied)
         change = Change(scope=scope, target=target, key=key, value=value, client=_SERVER)
-        self._on_loop(self._changes.record, change, applied)
+        made: Future[int] = Future()
+        self._on_loop(self._record, change, applied, made)
+        return made
 
     def notify(self, payload: Body) -> None:
         """Tell every client that wants it; any thread.
@@ -409,6 +417,13 @@ class SessionServer:
             function(*values)
         else:
             self.loop.call_soon(function, *values)
+
+    def _record(self, change: Change, applied: Applied, made: Future[int]) -> None:
+        try:
+            made.set_result(self._changes.record(change, applied))
+        except BaseException as error:
+            made.set_exception(error)
+            raise  # for the log: nobody may look into the future
 
     def _obey(self, session: ServerSession, instruction: Instruction) -> None:
         match instruction:

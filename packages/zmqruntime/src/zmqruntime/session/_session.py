@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from zmqruntime._polling import Backoff
 from zmqruntime.session import protocol1, protocol2
-from zmqruntime.session._application import envelope_of
+from zmqruntime.session._application import envelope_of, numbered
 from zmqruntime.session._envelopes import MOST_BYTES, encode, type_of
 from zmqruntime.session._instructions import TOO_BIG, Close
 from zmqruntime.session._machine import State
@@ -311,17 +311,17 @@ class ServerSession:
             payload=baseline.scene2(version),
         )
         self.send(scene2)
-        self.send_view(baseline)
+        self.send_view(baseline, version)
         newest = histories["notify.stream"].newest()
         if newest is not None:
             payload = msgspec.json.decode(newest.payload, type=protocol2.StreamPayload)
             self.deliver("notify.stream", payload, newest, tokens)
 
-    def send_view(self, baseline: Baseline) -> None:
-        """Say where the view stands now, in protocol 2."""
+    def send_view(self, baseline: Baseline, version: int) -> None:
+        """Say where the view stands in the state of a version, in protocol 2."""
         for part in (baseline.view, baseline.pose):
             if part is not None:
-                self.notify(part)
+                self.notify(numbered(part, version))
 
     def rebase(self, histories: dict[str, History]) -> None:
         """Take the client to have what a baseline made now says."""

@@ -34,6 +34,9 @@ class Change:
         Version that the client has seen, or None to change it whatever it is.
     interaction_id, phase
         Drag that the change belongs to, and whether it starts, updates or commits it.
+    version
+        Number that the state has with this change, for the frames that show it. The reducer is
+        told; it is 0 before.
     """
 
     scope: str
@@ -44,6 +47,7 @@ class Change:
     expected_version: int | None = None
     interaction_id: str | None = None
     phase: str | None = None
+    version: int = 0
 
     @property
     def property(self) -> PropertyKey:
@@ -246,6 +250,10 @@ class Replica:
     def __init__(self) -> None:
         self._confirmed: dict[PropertyKey, tuple[Any, int]] = {}
         self._pending: OrderedDict[str, _Intent] = OrderedDict()
+        self._since: dict[PropertyKey, int] = {}
+        self._base = 0
+        self.state_version = 0
+        """Version of the newest state that the server has told of."""
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -266,6 +274,22 @@ class Replica:
     def version(self, property_: PropertyKey) -> int:
         """Return the version that the server has said last, 0 if none."""
         return self._confirmed.get(property_, (None, 0))[1]
+
+    def is_shown(self, property_: PropertyKey, state_version: int | None) -> bool:
+        """Say whether a picture shows a property as it is to this client.
+
+        Parameters
+        ----------
+        property_
+            Which one.
+        state_version
+            Of the state that the picture shows; None when nobody knows.
+        """
+        if state_version is None:
+            return False
+        if any(intent.property == property_ for intent in tuple(self._pending.values())):
+            return False
+        return state_version >= self._since.get(property_, self._base)
 
     def propose(self, intent_id: str, property_: PropertyKey, value: Any) -> None:
         """Make a change that is not confirmed yet."""
@@ -289,7 +313,14 @@ class Replica:
         if intent is not None and accepted:
             self.confirm(intent.property, value, version)
 
-    def confirm(self, property_: PropertyKey, value: Any, version: int | None = None) -> None:
+    def confirm(
+        self,
+        property_: PropertyKey,
+        value: Any,
+        version: int | None = None,
+        *,
+        at_latest: int | None = None,
+    ) -> None:
         """Take in what the server says of a property; what is older than known is ignored.
 
         Parameters
@@ -298,11 +329,23 @@ class Replica:
             What is so.
         version
             Since when, or None when the message does not say.
+        at_latest
+            In which state it is so in any case; None takes `version`.
         """
         known = self.version(property_)
         if version is None or version >= known:
             self._confirmed[property_] = (value, known if version is None else version)
+            since = version if at_latest is None else at_latest
+            if since is not None:
+                self._since[property_] = since
+                self.heard(since)
 
-    def baseline(self) -> None:
-        """Forget what was confirmed, because a baseline replaces it."""
+    def heard(self, version: int) -> None:
+        """Take in that the server has told of a state."""
+        self.state_version = max(self.state_version, version)
+
+    def baseline(self, version: int = 0) -> None:
+        """Forget what was confirmed, because a baseline of this version replaces it."""
         self._confirmed.clear()
+        self._since.clear()
+        self._base = self.state_version = version

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     schema.add_argument("folder", type=Path, help="where to write schema-protocolN.json")
     options = parser.parse_args(arguments)
     if options.command == "schema":
+        options.folder.mkdir(parents=True, exist_ok=True)
         for protocol in PROTOCOLS:
             text = schema_text(json_schema(protocol))
             path = options.folder / f"schema-protocol{protocol}.json"

@@ -54,6 +54,7 @@ class LevelPayload(Body, frozen=True, kw_only=True):
     layer_id: Id | UnsetType = UNSET
     levels: list[dict[str, Any]] | UnsetType = UNSET
     downgraded: bool | UnsetType = UNSET
+    state_version: Seq | UnsetType = UNSET
 
 
 class NotifySceneLevel(Delta, frozen=True, kw_only=True, tag="notify.scene.level"):
@@ -73,6 +74,7 @@ class LayersPayload(Body, frozen=True, kw_only=True):
     thumbnail: dict[str, Any] | UnsetType = UNSET
     layer: dict[str, Any] | UnsetType = UNSET
     removed: bool | UnsetType = UNSET
+    state_version: Seq | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         parts = ("controls", "metadata", "data", "thumbnail", "layer", "removed")

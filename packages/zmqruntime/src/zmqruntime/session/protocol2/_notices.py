@@ -44,6 +44,7 @@ class DimsPayload(Body, frozen=True, kw_only=True):
     order: list[Any] | UnsetType = UNSET
     displayed: list[int] | UnsetType = UNSET
     labels: list[str] | UnsetType = UNSET
+    state_version: Seq | UnsetType = UNSET
 
 
 class NotifyDims(View, frozen=True, kw_only=True, tag="notify.dims"):
@@ -59,6 +60,7 @@ class CameraPayload(Body, frozen=True, kw_only=True):
     origin: Name
     delta: dict[str, Any] | UnsetType = UNSET
     state: dict[str, Any] | UnsetType = UNSET
+    state_version: Seq | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if (self.delta is UNSET) == (self.state is UNSET):
