@@ -237,6 +237,49 @@ def test_history_is_bounded_by_age(tmp_path: Path) -> None:
         assert journal.known("me", "plate 7") is None
 
 
+@pytest.mark.req("B.8")
+def test_a_key_is_answered_for_as_long_after_the_end_of_its_job_as_a_job_is_kept(
+    tmp_path: Path,
+) -> None:
+    now = [100 * 86_400.0]
+    history = History(jobs=1, days=30)
+    with Journal(tmp_path / "jobs.db", history=history, clock=lambda: now[0]) as journal:
+
+        def later(days: float) -> bool:
+            now[0] += days * 86_400
+            with journal.transaction(durable=True):
+                journal.prune()
+            return journal.known("me", "plate 7") is not None
+
+        (keyed,) = accept(journal, key="plate 7", client="me")
+        assert later(40), "its job is not over"
+        finish(journal, keyed, ended=now[0])
+        assert later(1)
+        for other in accept(journal, 2):
+            finish(journal, other, ended=now[0])
+        assert later(28)
+        assert journal.record(keyed.seq) is None, "others have taken its place"
+        assert later(0.9)
+        assert not later(0.2)
+
+
+def test_after_a_crash_no_number_is_given_twice(tmp_path: Path) -> None:
+    with Journal(tmp_path / "jobs.db") as journal:
+        before = accept(journal, 3)
+        for name in ("jobs.db", "jobs.db-wal"):  # as a killed server leaves them
+            (tmp_path / f"left.{name}").write_bytes((tmp_path / name).read_bytes())
+    for name in ("jobs.db", "jobs.db-wal"):
+        (tmp_path / f"left.{name}").rename(tmp_path / name)
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as file, file:
+        file.execute("UPDATE meta SET owner = ''")  # its process has ended
+    with Journal(tmp_path / "jobs.db") as journal:
+        after = accept(journal, 3)
+        assert [record.seq for record in journal.unfinished()] == [
+            record.seq for record in (*before, *after)
+        ]
+        assert after[0].seq > before[-1].seq
+
+
 def test_a_clock_that_is_set_back_breaks_no_order_and_forgets_nothing(tmp_path: Path) -> None:
     now = [2e9]
     with Journal(tmp_path / "jobs.db", clock=lambda: now[0]) as journal:

@@ -14,6 +14,8 @@ import zmq
 from zmqruntime import (
     BusyError,
     ConflictError,
+    ControlTimeout,
+    DeadlineError,
     Endpoint,
     ForbiddenError,
     InvalidRequestError,
@@ -415,6 +417,23 @@ def test_waiting_has_an_end_of_its_own(served: Served, fifo: Path) -> None:
     client.wait(job, SOON)
 
 
+def test_any_number_may_wait_and_none_holds_a_thread(served: Served, fifo: Path) -> None:
+    client = served()
+    job = hold(client, fifo)
+    short = client.client.control.request_nowait("wait", {"id": job}, timeout=0.05)
+    with pytest.raises((ControlTimeout, DeadlineError)):
+        short.result(SOON)
+    waiting = [
+        client.client.control.request_nowait("wait", {"id": job}, timeout=SOON) for _ in range(50)
+    ]
+    assert [record.id for record in client.jobs(timeout=SOON)] == [job], "others are answered"
+    assert client.status(job).record.state is S.RUNNING
+    assert not any(future.done() for future in waiting)
+    fifo.write_text("go")
+    assert {future.result(SOON).body["record"]["state"] for future in waiting} == {"completed"}
+    assert client.wait(job, 0.0).state is S.COMPLETED, "what is over is told without waiting"
+
+
 @pytest.mark.req("G.11")
 def test_a_status_takes_as_long_among_twenty_thousand_jobs_as_among_none(tmp_path: Path) -> None:
     medians = []
@@ -497,8 +516,8 @@ def test_a_plain_req_socket_can_submit_and_ask_in_json(tmp_path: Path) -> None:
         reply = ask("submit", {"kind": "echo", "payload": {"well": "A01"}}, key="k")
         assert reply["type"] == "accepted"
         job = reply["body"]["id"]
-        while ask("status", {"id": job})["body"]["record"]["state"] != "completed":
-            pass
+        over = ask("wait", {"id": job}, deadline_ms=20_000)
+        assert over["body"]["record"]["state"] == "completed"
         assert ask("result", {"id": job})["body"]["value"]["payload"] == {"well": "A01"}
         again = ask("submit", {"kind": "echo", "payload": {"well": "A01"}}, key="k")
         assert again["body"]["id"] == job

@@ -113,7 +113,8 @@ class ControlServer:
     `Reply`, or None for an empty body; it refuses by raising a `RequestError`. Any other
     exception is logged with its traceback and answered with ``internal``. One that would have to
     wait may return a `concurrent.futures.Future` of any of these instead, which takes no thread;
-    where it is not done by the deadline of the request, ``deadline`` is answered.
+    where it is not done by the deadline of the request, ``deadline`` is answered, and the future
+    is cancelled.
 
     Replies copy the envelope of the request up to its empty delimiter, so plain REQ sockets and
     proxies in between work. Requests of a peer that has not said hello carry the token each.
@@ -610,6 +611,10 @@ class ControlServer:
         late = DeadlineError(f"{request.type!r} was not done before its deadline, and may be yet")
         wait = min(request.due - time.monotonic(), _LONGEST_S)
 
+        def give_up() -> None:
+            end(late)
+            future.cancel()  # whoever made the promise may forget it
+
         def conclude() -> None:
             if timer.take() is not None:  # else the deadline was first
                 self._run(lambda *_: future.result(), request, peer, end)
@@ -619,7 +624,7 @@ class ControlServer:
                 self.loop.call_here(conclude)
 
         with suppress(LoopStoppedError):
-            timer = self.loop.call_later(wait, lambda: end(late))
+            timer = self.loop.call_later(wait, give_up)
             future.add_done_callback(hand_over)
 
     def _finish(self, request: Request, back: _Return, outcome: Outcome) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from zmqruntime._errors import BusyError, ConflictError, InvalidRequestError
+from zmqruntime._messages import Reply
 from zmqruntime.execution._journal import digest_of
 from zmqruntime.execution._live import LiveJob
 from zmqruntime.execution._record import JobRecord
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from zmqruntime.execution._record import NewJob
     from zmqruntime.execution._step import Step
 
-    Answer = Future[dict[str, Any]]
+    Answer = Future[Reply]
 
 __all__ = ["Admission"]
 
@@ -101,7 +102,7 @@ class Admission:
         step.accept(Accepted(new=new, live=live, futures=[answer]))
 
     def reply(self, record: JobRecord, *, repeated: bool) -> dict[str, Any]:
-        """Make the ``accepted`` reply."""
+        """Make the body of the ``accepted`` reply."""
         return {
             "id": record.id,
             "seq": record.seq,
@@ -126,10 +127,10 @@ class Admission:
         live = self._board.live.get(known.id)
         record = live.record if live is not None else self._journal.record(known.seq)
         if record is None:  # its record was forgotten, its key was not
-            reply = {"id": known.id, "seq": known.seq, "state": "", "repeated": True}
+            body = {"id": known.id, "seq": known.seq, "state": "", "repeated": True}
         else:
-            reply = self.reply(record, repeated=True)
-        step.answers.append(partial(complete, answer, reply))
+            body = self.reply(record, repeated=True)
+        step.answers.append(partial(complete, answer, Reply(body, "accepted")))
         return True
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zmqruntime._errors import PeerError
 from zmqruntime._handshake import Work
 from zmqruntime._polling import Deadline
 from zmqruntime.execution._errors import (
     JobCancelledError,
     JobFailedError,
     JobLostError,
-    ServerLost,
 )
-from zmqruntime.execution._following import Following
+from zmqruntime.execution._following import Following, unfinished
 from zmqruntime.execution._record import JobEvent, JobRecord, UnitOutcome
 from zmqruntime.execution._reviving import RevivingManager
 from zmqruntime.execution._status import ExecutionStatus
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from zmqruntime.security import ClientKeys, KeyFolder
 
 __all__ = ["JobStatus", "ZMQExecutionClient"]
+
+_LAST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ class ZMQExecutionClient(RevivingManager):
             server_key=server_key,
             patience=patience,
         )
-        self._following = Following(self._changed, lambda: self._client, self._left)
+        self._following = Following(self._changed, lambda: self._client, self._is_away)
 
     def submit(
         self,
@@ -315,22 +317,19 @@ class ZMQExecutionClient(RevivingManager):
         NotFoundError
             If the server does not know the job.
         """
-        deadline = Deadline(timeout) if timeout is not None else None
-        patience = self.patience if patience is None else patience
-        with self._changed:
-            followed = self._following.want(job)
-            followed.waiting += 1
-        try:
-            self._following.ask(job)
-            self._wait_for(
-                lambda: followed.over, job, followed, deadline=deadline, patience=patience
-            )
-        finally:
-            with self._changed:
-                followed.waiting -= 1
-                self._following.drop_if_unwanted(job)
-        assert followed.record is not None
-        return followed.record
+        answer = self._ask_for_long(
+            "wait",
+            {"id": job},
+            f"job {job}",
+            deadline=_deadline(timeout),
+            patience=self.patience if patience is None else patience,
+        )
+        if answer is None:
+            record = self._last_known(job)
+            if record is None or not record.state.terminal:
+                raise unfinished(job, record)
+            return record
+        return _record_of(answer["record"])
 
     def result(self, job: str, timeout: float | None = None) -> Any:
         """Wait until a job is over, and return what its function returned.
@@ -493,13 +492,7 @@ class ZMQExecutionClient(RevivingManager):
         try:
             self._following.ask(job)
             while True:
-                self._wait_for(
-                    lambda: mailbox.ready,
-                    job,
-                    followed,
-                    deadline=None if timeout is None else Deadline(timeout),
-                    patience=self.patience,
-                )
+                self._wait_for_news(mailbox, job, followed, _deadline(timeout))
                 events = mailbox.take()
                 if events is None:
                     return
@@ -525,32 +518,22 @@ class ZMQExecutionClient(RevivingManager):
         client.control.on_push("execution", lambda body: self._following.hear(client, body))
         self._following.welcomed()  # what was told before that was not heard
 
-    def _wait_for(
-        self,
-        ready: Callable[[], bool],
-        job: str,
-        followed: Followed,
-        *,
-        deadline: Deadline | None,
-        patience: float,
+    def _wait_for_news(
+        self, mailbox: Mailbox, job: str, followed: Followed, deadline: Deadline
     ) -> None:
-        """Wait for news of a job, and bring the server back meanwhile where we can."""
-        stay = self.command is None
-        while not self._following.wait_until(
-            ready, job, followed, deadline=deadline, patience=patience, stay=stay
-        ):
-            left = self._left(patience)
-            if left is None:
-                continue
-            if left <= 0:
-                raise ServerLost(
-                    f"{self.app} at {self.endpoint} is gone ({self._lost_reason}) and did not "
-                    f"come back; what became of job {job} is in its journal, and is told when it "
-                    "is started again"
-                )
-            if deadline is not None:
-                left = min(left, deadline.remaining())
-            self._bring_back(Deadline(left))
+        while not self._following.wait_for_news(mailbox, job, followed, deadline):
+            self._await_service(deadline, self.patience, f"job {job}")
+
+    def _last_known(self, job: str) -> JobRecord | None:
+        """Ask once more how a job is, for whoever waits for it no longer."""
+        try:
+            return self.status(job, timeout=_LAST_S).record
+        except PeerError:
+            return None
+
+
+def _deadline(timeout: float | None) -> Deadline:
+    return Deadline(float("inf") if timeout is None else timeout)
 
 
 def _record_of(body: object) -> JobRecord:

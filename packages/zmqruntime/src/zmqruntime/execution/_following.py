@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from zmqruntime.execution._record import JobEvent, JobRecord
 from zmqruntime.execution._status import ExecutionStatus
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
     from concurrent.futures import Future
 
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from zmqruntime._polling import Deadline
     from zmqruntime.execution._watch import Mailbox, Watch
 
-__all__ = ["Followed", "Following"]
+__all__ = ["Followed", "Following", "unfinished"]
 
 logger = logging.getLogger(__name__)
 
-_NO_EVENTS = 2**53
 _FOLLOW_S = 30.0
 _AGAIN_S = 0.1
 
@@ -44,15 +43,12 @@ class Followed:
         Why nothing can be heard, or None.
     watches, mailboxes
         Who wants its events.
-    waiting
-        How many wait for its end.
     """
 
     record: JobRecord | None = None
     error: RequestError | None = None
     watches: list[Watch] = field(default_factory=list)
     mailboxes: list[Mailbox] = field(default_factory=list)
-    waiting: int = 0
 
     @property
     def over(self) -> bool:
@@ -62,7 +58,7 @@ class Followed:
     @property
     def wanted(self) -> bool:
         """Whether anybody here still wants to hear of it."""
-        return bool(self.waiting or self.watches or self.mailboxes)
+        return bool(self.watches or self.mailboxes)
 
     @property
     def boxes(self) -> list[Mailbox]:
@@ -72,7 +68,7 @@ class Followed:
     @property
     def after(self) -> int:
         """Number of the last event that everybody here has."""
-        return min((box.seen for box in self.boxes), default=_NO_EVENTS)
+        return min((box.seen for box in self.boxes), default=0)
 
 
 class Following:
@@ -84,22 +80,21 @@ class Following:
         Lock of all of this, notified whenever something was heard.
     connection
         Returns the present connection, or None.
-    left
-        Says how long a server that is away may still be, given how long it may be; None while it
-        is there.
+    away
+        Says whether the server is away.
     """
 
     def __init__(
         self,
         changed: threading.Condition,
         connection: Callable[[], ZMQClient | None],
-        left: Callable[[float], float | None],
+        away: Callable[[], bool],
     ) -> None:
         self._changed = changed
         self._connection = connection
         self._jobs: dict[str, Followed] = {}
         self._seen = 0
-        self._left = left
+        self._away = away
 
     def want(self, job: str) -> Followed:
         """Begin to want to hear of a job; under the lock, and followed by `ask`."""
@@ -178,8 +173,7 @@ class Following:
             followed = self._jobs.get(job)
             if followed is None or followed.over:
                 return
-            # the events before the end are still to come; who only waits needs none of them
-            if not (record.state.terminal and followed.boxes):
+            if not record.state.terminal:  # else the events before the end are still to come
                 followed.record = record
             self._changed.notify_all()
 
@@ -221,35 +215,22 @@ class Following:
             followed.watches.clear()
             self.drop_if_unwanted(record.id)
 
-    def wait_until(
-        self,
-        ready: Callable[[], bool],
-        job: str,
-        followed: Followed,
-        *,
-        deadline: Deadline | None,
-        patience: float,
-        stay: bool,
+    def wait_for_news(
+        self, mailbox: Mailbox, job: str, followed: Followed, deadline: Deadline
     ) -> bool:
-        """Wait for news of a job.
+        """Wait until there is something in a mailbox.
 
         Parameters
         ----------
-        ready
-            Whether what is waited for is there; called under the lock.
-        job, followed
-            The job.
+        mailbox, job, followed
+            Of which job.
         deadline
             Until when to wait.
-        patience
-            Seconds for which the server may be away.
-        stay
-            Wait also while the server is away; else return then.
 
         Returns
         -------
         bool
-            False when the server is away: for too long, or at all unless `stay`.
+            False when the server is away.
 
         Raises
         ------
@@ -259,24 +240,19 @@ class Following:
             If the job cannot be followed.
         """
         with self._changed:
-            while not ready():
+            while not mailbox.ready:
                 if followed.error is not None:
                     raise followed.error
-                waits = []
-                if deadline is not None:
-                    if deadline.expired:
-                        raise _unfinished(job, followed.record)
-                    waits.append(deadline.remaining())
-                left = self._left(patience)
-                if left is not None:
-                    if left <= 0 or not stay:
-                        return False
-                    waits.append(left)
-                self._changed.wait(min(waits, default=None))
+                if deadline.expired:
+                    raise unfinished(job, followed.record)
+                if self._away():
+                    return False
+                self._changed.wait(min(deadline.remaining(), threading.TIMEOUT_MAX))
         return True
 
 
-def _unfinished(job: str, record: JobRecord | None) -> JobUnfinishedError:
+def unfinished(job: str, record: JobRecord | None) -> JobUnfinishedError:
+    """Make the error of who waits for a job no longer."""
     known = record or JobRecord(id=job, seq=0, kind="", state=ExecutionStatus.QUEUED)
     what = "nothing is known of it yet" if record is None else f"it is {record.state}"
     return JobUnfinishedError(f"job {job} is not over: {what}", record=known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import secrets
 import sqlite3
 import time
@@ -18,7 +19,7 @@ from zmqruntime.execution._errors import JournalInUseError
 from zmqruntime.execution._journal_reader import FIELDS, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -29,6 +30,23 @@ __all__ = ["History", "Journal", "Known", "digest_of"]
 _TERMINAL = "('completed', 'failed', 'cancelled', 'lost')"
 _DAY_S = 86_400.0
 _MOST_KEYS = 100_000
+_RESERVED = 100
+
+_CHANGING = (
+    "state", "attempt", "retryable", "started", "ended", "reported", "bad", "events", "stopping",
+    "code", "message", "traceback",
+)  # fmt: skip
+"""Columns of a record that change; writing the others again would write their indexes again."""
+
+_ACCEPT = (
+    f"INSERT INTO executions ({', '.join(FIELDS)}, units, payload) "
+    f"VALUES ({', '.join('?' * (len(FIELDS) + 2))})"
+)
+_UPDATE = f"UPDATE executions SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE seq = ?"
+_UPDATE_WITH_RESULT = _UPDATE.replace(" WHERE", ", result = ? WHERE")
+
+_record_values = operator.attrgetter(*FIELDS)
+_changing_values = operator.attrgetter(*_CHANGING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +132,8 @@ class Journal:
         """Name of the server that has this journal, the same after every start."""
         self.epoch = 0
         """How often it has been opened, this time included."""
-        self._next_seq = self._saved_seq = 1
+        self._next_seq = self._reserved_seq = 1
+        self._durable = True
         _journal_file.inspect(path)
         with _journal_file.explained(path):
             try:
@@ -150,7 +169,7 @@ class Journal:
             self.server_id, self.epoch, self._next_seq = run(
                 "SELECT server_id, epoch, next_seq FROM meta"
             ).fetchone()
-            self._saved_seq = self._next_seq
+            self._reserved_seq = self._next_seq
             run("COMMIT")
         except BaseException:
             self._roll_back()
@@ -170,7 +189,7 @@ class Journal:
     def close(self) -> None:
         """Close the file and let others have it; twice is harmless."""
         with suppress(sqlite3.Error):  # closed already, or the disk is full: the owner ends anyway
-            self._connection.execute("UPDATE meta SET owner = ''")
+            self._connection.execute("UPDATE meta SET owner = '', next_seq = ?", (self._next_seq,))
         self._connection.close()
 
     @contextmanager
@@ -190,18 +209,23 @@ class Journal:
             If it failed otherwise; nothing was written.
         """
         run = self._connection.execute
+        reserved = self._reserved_seq
         with _journal_file.explained(self.path):
             try:
-                run(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                if durable is not self._durable:
+                    run(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    self._durable = durable
                 run("BEGIN IMMEDIATE")
                 yield
-                if self._next_seq != self._saved_seq:
-                    run("UPDATE meta SET next_seq = ?", (self._next_seq,))
+                if self._next_seq > reserved:
+                    # ahead, so that not every job has to write it; a crash leaves the rest unused
+                    reserved = self._next_seq + _RESERVED
+                    run("UPDATE meta SET next_seq = ?", (reserved,))
                 run("COMMIT")
             except BaseException:
                 self._roll_back()
                 raise
-        self._saved_seq = self._next_seq
+        self._reserved_seq = reserved
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):  # some failures have rolled back already
@@ -214,12 +238,8 @@ class Journal:
 
     def accept(self, record: JobRecord, new: NewJob) -> None:
         """Take a new job in; inside a transaction."""
-        values = [*_values(record), *(_packed(new.units), msgspec.msgpack.encode(new.payload))]
-        marks = ", ".join("?" * len(values))
-        self._connection.execute(
-            f"INSERT INTO executions ({', '.join(FIELDS)}, units, payload) VALUES ({marks})",
-            values,
-        )
+        payload = msgspec.msgpack.encode(new.payload)
+        self._connection.execute(_ACCEPT, (*_record_values(record), _packed(new.units), payload))
         if record.key is not None:
             known = Known(id=record.id, seq=record.seq, digest=digest_of(new))
             self._connection.execute(
@@ -229,26 +249,17 @@ class Journal:
                     record.key,
                     known.digest,
                     msgspec.msgpack.encode(known),
-                    self._clock() + self.history.days * _DAY_S,
+                    self._clock() + self._kept_s,
                 ),
             )
 
     def update(self, record: JobRecord, *, result: bytes | None = None) -> None:
         """Write what has become of a job; inside a transaction."""
-        settings = ", ".join(f"{name} = ?" for name in FIELDS)
-        self._connection.execute(
-            f"UPDATE executions SET {settings} WHERE seq = ?", (*_values(record), record.seq)
-        )
-        if result is not None:
-            self._connection.execute(
-                "UPDATE executions SET result = ? WHERE seq = ?", (result, record.seq)
-            )
-        if record.state.terminal and record.key is not None:
-            # a key is answered for as long after the end of its job as after its beginning
-            self._connection.execute(
-                "UPDATE results SET expires = ? WHERE client = ? AND key = ?",
-                (self._clock() + self.history.days * _DAY_S, record.client, record.key),
-            )
+        values = _changing_values(record)
+        if result is None:
+            self._connection.execute(_UPDATE, (*values, record.seq))
+        else:
+            self._connection.execute(_UPDATE_WITH_RESULT, (*values, result, record.seq))
 
     def add_events(self, seq: int, events: Sequence[JobEvent]) -> None:
         """Keep events of a job; inside a transaction."""
@@ -257,6 +268,8 @@ class Journal:
             "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)",
             [(seq, e.seq, e.time, e.kind, msgspec.json.encode(e).decode()) for e in events],
         )
+        if max(e.seq for e in events) <= self.history.events:
+            return  # they are numbered, so there cannot be more
         (count,) = run.execute("SELECT count(*) FROM events WHERE execution = ?", (seq,)).fetchone()
         if count > self.history.events:
             run.execute(
@@ -368,21 +381,20 @@ class Journal:
         dict[str, int]
             How many jobs in each state were forgotten.
         """
-        oldest = self._clock() - self.history.days * _DAY_S
+        oldest = self._clock() - self._kept_s
         run = self._connection.execute
         (count,) = run(f"SELECT count(*) FROM executions WHERE state IN {_TERMINAL}").fetchone()
+        wanted = "SELECT seq, state, ended, client, key FROM executions WHERE state IN"
         gone = run(
-            f"SELECT seq, state FROM executions WHERE state IN {_TERMINAL} ORDER BY seq LIMIT ?",
-            (max(0, count - self.history.jobs),),
+            f"{wanted} {_TERMINAL} ORDER BY seq LIMIT ?", (max(0, count - self.history.jobs),)
         ).fetchall()
-        gone += run(
-            f"SELECT seq, state FROM executions WHERE state IN {_TERMINAL} AND ended < ?",
-            (oldest,),
-        ).fetchall()
-        forgotten = dict(gone)
+        gone += run(f"{wanted} {_TERMINAL} AND ended < ?", (oldest,)).fetchall()
+        forgotten = {seq: state for seq, state, *_ in gone}
+        self._prolong_keys((row[2] or self._clock(), row[3], row[4]) for row in gone)
         self._connection.executemany(
             "DELETE FROM executions WHERE seq = ?", [(seq,) for seq in forgotten]
         )
+        self._prolong_keys(self._keys_of_jobs())
         run("DELETE FROM results WHERE expires < ?", (self._clock(),))
         run(
             "DELETE FROM results WHERE (client, key) IN (SELECT client, key FROM results "
@@ -394,15 +406,37 @@ class Journal:
             counts[state] = counts.get(state, 0) + 1
         return counts
 
+    @property
+    def _kept_s(self) -> float:
+        return self.history.days * _DAY_S
+
+    def _keys_of_jobs(self) -> Iterator[tuple[float, str, str]]:
+        """Go through the keys whose time is over but whose job is still there."""
+        run = self._connection.execute
+        rows = run(
+            "SELECT client, key, reply FROM results WHERE expires < ?", (self._clock(),)
+        ).fetchall()
+        for client, key, reply in rows:
+            seq = msgspec.msgpack.decode(reply, type=Known).seq
+            row = run("SELECT ended FROM executions WHERE seq = ?", (seq,)).fetchone()
+            if row is not None:
+                yield row[0] or self._clock(), client, key
+
+    def _prolong_keys(self, ends: Iterable[tuple[float, str, str | None]]) -> None:
+        """See to it that a key is answered for as long after the end of its job as a job is kept.
+
+        Done before they are forgotten, which is rare, and not at the end of each job.
+        """
+        self._connection.executemany(
+            "UPDATE results SET expires = max(expires, ?) WHERE client = ? AND key = ?",
+            ((ended + self._kept_s, client, key) for ended, client, key in ends),
+        )
+
 
 def digest_of(new: NewJob) -> bytes:
     """Return a fingerprint of what is to be done, by which a reused key is noticed."""
     what = msgspec.msgpack.encode([new.kind, new.payload, new.units], order="deterministic")
     return hashlib.blake2b(what, digest_size=16).digest()
-
-
-def _values(record: JobRecord) -> list[object]:
-    return [getattr(record, name) for name in FIELDS]
 
 
 def _packed(value: object) -> bytes | None:

@@ -16,10 +16,12 @@ from msgspec.structs import replace
 from zmqruntime._errors import LoopStoppedError, NotFoundError, RequestError, UnavailableError
 from zmqruntime._handshake import Work
 from zmqruntime._loop import IOThread
+from zmqruntime._messages import Reply
 from zmqruntime._polling import Backoff
 from zmqruntime.execution import _lifecycle
 from zmqruntime.execution._admission import Admission
 from zmqruntime.execution._board import Board
+from zmqruntime.execution._ends import Ends
 from zmqruntime.execution._errors import JournalError
 from zmqruntime.execution._lifecycle import Instruction, advance
 from zmqruntime.execution._live import LiveJob
@@ -103,6 +105,7 @@ class ExecutionQueue:
         self._settings = settings
         self._on_work = on_work
         self.loop = IOThread("execution-queue")
+        self._lock = threading.Lock()  # guards the next two
         self._inbox: list[Callable[[Step], object]] = []
         self._scheduled = False
         self._stuck: Step | None = None
@@ -113,6 +116,7 @@ class ExecutionQueue:
         self._admission = Admission(
             journal, self._board, kinds=self._functions, most=settings.waiting
         )
+        self._ends = Ends()
         self._telling = Telling(self.loop, self._board, reader, push=push, on_news=on_news)
         self._saving = False
         self._stopping = False
@@ -158,7 +162,7 @@ class ExecutionQueue:
         self.loop.submit(self._finish).result()
         self.loop.stop()
 
-    def submit(self, new: NewJob, *, client: str) -> Future[dict[str, Any]]:
+    def submit(self, new: NewJob, *, client: str) -> Future[Reply]:
         """Take a job; any thread.
 
         Parameters
@@ -173,20 +177,35 @@ class ExecutionQueue:
         Future
             Holds the ``accepted`` reply once the job is on the disk, or the reason why not.
         """
-        future: Future[dict[str, Any]] = Future()
-        self._hand_over(partial(self._on_submit, new, client, future))
+        future: Future[Reply] = Future()
+        self._take(partial(self._on_submit, new, client, future))
         return future
 
-    def cancel(self, id_: str, *, by: str) -> Future[JobRecord]:
+    def cancel(self, id_: str, *, by: str) -> Future[Reply]:
         """Cancel a job; any thread.
 
         Returns
         -------
         Future
-            Holds the record once the wish is on the disk; one that is over stays as it is.
+            Holds the answer once the wish is on the disk; a job that is over stays as it is.
         """
-        future: Future[JobRecord] = Future()
-        self._hand_over(partial(self._on_cancel, id_, by, future))
+        future: Future[Reply] = Future()
+        self._take(partial(self._on_cancel, id_, by, future))
+        return future
+
+    def end_of(self, id_: str) -> Future[Reply]:
+        """Wait for the end of a job that was not over a moment ago; any thread.
+
+        Returns
+        -------
+        Future
+            Holds the answer once the end is on the disk. Who cancels it is forgotten.
+        """
+        future = self._ends.expect(id_)
+        if id_ not in self._board.live:  # it ended in between, and may have been told already
+            record = self._reader.record(id_)
+            if record is not None:
+                self._ends.tell(record)
         return future
 
     def follow(self, peer: bytes, id_: str, *, after: int) -> None:
@@ -212,9 +231,14 @@ class ExecutionQueue:
         job = self._board.live.get(id_)
         return None if job is None else job.record
 
-    def position(self, record: JobRecord) -> int | None:
-        """Say whose turn it is after how many others, from 1; any thread, so perhaps outdated."""
-        return self._board.line.position(priority=record.priority, seq=record.seq)
+    def described(self, record: JobRecord) -> dict[str, Any]:
+        """Say how a job is, and whose turn it is after how many others; any thread."""
+        position = self._board.line.position(priority=record.priority, seq=record.seq)
+        return {
+            "record": msgspec.to_builtins(record),
+            "position": position,  # as of a moment ago
+            "work": msgspec.to_builtins(self._work),
+        }
 
     @property
     def work(self) -> Work:
@@ -232,23 +256,19 @@ class ExecutionQueue:
         stuck = self._stuck
         return str(stuck.error) if stuck is not None else self._workers.trouble
 
+    def _take(self, *items: Callable[[Step], object]) -> None:
+        """Take in something that happened, to be dealt with in the next turn; any thread."""
+        with self._lock:
+            self._inbox.extend(items)
+            scheduled, self._scheduled = self._scheduled, True
+        if not scheduled:
+            self.loop.call_soon(self._turn)
+
     # -- on the loop ------------------------------------------------------------------------
 
-    def _hand_over(self, item: Callable[[Step], object]) -> None:
-        if self.loop.on_loop:
-            self._take(item)
-        else:
-            self.loop.call_soon(self._take, item)
-
-    def _take(self, item: Callable[[Step], object]) -> None:
-        """Take in something that happened, to be dealt with in the next turn."""
-        self._inbox.append(item)
-        self._schedule()
-
     def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self.loop.call_soon(self._turn)
+        """Have a turn even if nothing happened."""
+        self._take()
 
     def _begin(self) -> None:
         noted = self._journal.workers()
@@ -292,17 +312,18 @@ class ExecutionQueue:
 
     def _turn(self) -> None:
         """Deal with everything that happened since the last turn."""
-        self._scheduled = False
+        with self._lock:
+            self._scheduled = False
+            inbox, self._inbox = self._inbox, []
         step = self._stuck
         if step is None:
             step = Step()
-            inbox, self._inbox = self._inbox, []
             for item in inbox:
-                item(step)
+                self._take_in(item, step)
             if not self._stopping:
                 self._assign(step)
         else:
-            self._refuse_new(step)
+            self._refuse_new(inbox, step)
         try:
             self._commit(step)
         except JournalError as error:
@@ -319,6 +340,12 @@ class ExecutionQueue:
             self._telling.silent = False
             self._schedule()
         self._publish(step)
+
+    def _take_in(self, item: Callable[[Step], object], step: Step) -> None:
+        try:
+            item(step)
+        except Exception:  # as when the journal cannot be read; the others must not go with it
+            logger.exception("an event of the queue could not be dealt with")
 
     def _give_up_what_can_be(self, step: Step, error: JournalError) -> None:
         """Refuse new jobs and begin none; what has happened cannot be given up."""
@@ -350,15 +377,16 @@ class ExecutionQueue:
             logger.error("the next try is in %g s", wait)
             self._trying = self.loop.call_later(wait, self._schedule)
 
-    def _refuse_new(self, step: Step) -> None:
+    def _refuse_new(self, inbox: list[Callable[[Step], object]], step: Step) -> None:
         """Answer submissions while nothing can be written; the rest of the inbox waits."""
         waiting = []
-        for item in self._inbox:
+        for item in inbox:
             if isinstance(item, partial) and item.func == self._on_submit:
                 fail(item.args[2], UnavailableError(f"the job was not accepted: {step.error}"))
             else:
                 waiting.append(item)
-        self._inbox = waiting
+        with self._lock:
+            self._inbox[:0] = waiting
 
     def _assign(self, step: Step) -> None:
         """Give those whose turn it is to the workers that are free."""
@@ -439,15 +467,20 @@ class ExecutionQueue:
             live.record = record
             if record.state.terminal:
                 self._board.forget(live)
+        # first what somebody waits for
         for worker, id_ in step.started:
             self._run(worker, changed[id_], step.accepted.get(id_))
+        for accepted in step.accepted.values():
+            accepted.answer(self._admission.reply(accepted.live.record, repeated=False))
+        for record in step.records.values():
+            if record.state.terminal:
+                self._ends.tell(record)
+        for answer in step.answers:
+            answer()
         for instruction, id_ in step.instructions:
             self._obey(instruction, id_)
         for accepted in step.accepted.values():
             self._watch_deadline(accepted.live)
-            accepted.answer(self._admission.reply(accepted.live.record, repeated=False))
-        for answer in step.answers:
-            answer()
         self._describe_work()
         for live in changed.values():
             self._telling.changed(live)
@@ -498,9 +531,7 @@ class ExecutionQueue:
 
     # -- what happens ------------------------------------------------------------------------
 
-    def _on_submit(
-        self, new: NewJob, client: str, future: Future[dict[str, Any]], step: Step
-    ) -> None:
+    def _on_submit(self, new: NewJob, client: str, future: Future[Reply], step: Step) -> None:
         try:
             if self._stopping:
                 raise UnavailableError("the server is about to stop", retryable=True)
@@ -508,19 +539,19 @@ class ExecutionQueue:
         except RequestError as error:
             fail(future, error)
 
-    def _on_cancel(self, id_: str, by: str, future: Future[JobRecord], step: Step) -> None:
+    def _on_cancel(self, id_: str, by: str, future: Future[Reply], step: Step) -> None:
         live = self._board.live.get(id_)
         if live is None:
             record = self._reader.record(id_)
             if record is None:
                 fail(future, NotFoundError(f"there is no job {id_!r}"))
             else:
-                step.answers.append(partial(complete, future, record))
+                step.answers.append(lambda: complete(future, Reply(self.described(record))))
             return
         if step.records.get(id_, live.record).state is _S.QUEUED:
             self._board.leave(live)
         self._advance(step, live, _lifecycle.CancelAsked(by))
-        step.answers.append(lambda: complete(future, live.record))
+        step.answers.append(lambda: complete(future, Reply(self.described(live.record))))
 
     def _on_event(self, id_: str, event: Event, step: Step) -> None:
         live = self._board.live.get(id_)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from zmqruntime._connect import ZMQServiceManager
 from zmqruntime._errors import (
     ControlTimeout,
+    DeadlineError,
     ForbiddenError,
     LoopStoppedError,
     PeerLostError,
+    RequestError,
     ServiceStartError,
 )
 from zmqruntime._polling import Backoff, Deadline
+from zmqruntime.execution._errors import ServerLost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from zmqruntime._client import ZMQClient
     from zmqruntime._endpoints import Endpoint
+    from zmqruntime._errors import ZmqRuntimeError
     from zmqruntime.security import ClientKeys, KeyFolder
 
 __all__ = ["RevivingManager"]
@@ -31,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _ATTACH_S = 2.0
 _NOTICE_S = 0.05
+_RENEWED_S = 60.0  # after which a request that waits is made again, should it have been forgotten
 
 
 class RevivingManager(ZMQServiceManager):
@@ -146,6 +151,10 @@ class RevivingManager(ZMQServiceManager):
             self._lost_since = time.monotonic()
             self._lost_reason = reason
 
+    def _is_away(self) -> bool:
+        """Say whether the service was lost and has not come back yet."""
+        return self._lost_since is not None
+
     def _left(self, patience: float) -> float | None:
         """Say how long a server that is away may still be; None while it is there."""
         since = self._lost_since
@@ -184,6 +193,50 @@ class RevivingManager(ZMQServiceManager):
             )
         return client
 
+    def _await_service(self, deadline: Deadline, patience: float, what: str) -> ZMQClient | None:
+        """Wait while the service is away, and bring it back meanwhile where we can.
+
+        Parameters
+        ----------
+        deadline
+            Until when.
+        patience
+            Seconds for which it may be away.
+        what
+            What is asked of it, for the error.
+
+        Returns
+        -------
+        ZMQClient or None
+            None when the deadline was first.
+
+        Raises
+        ------
+        ServerLost
+            If it was away for too long.
+        ServiceStartError
+            If this object is not connected to any.
+        """
+        with self._changed:
+            if not self.is_connected():
+                self._note_loss("the connection broke")
+        while (left := self._left(patience)) is not None and self._used:
+            if left <= 0:
+                raise ServerLost(
+                    f"{self.app} at {self.endpoint} is gone ({self._lost_reason}) and did not "
+                    f"come back; what became of {what} is in its journal, and is told when it is "
+                    "started again"
+                )
+            if deadline.expired:
+                return None
+            until = Deadline(min(left, deadline.remaining()))
+            self._bring_back(until)
+            with self._changed:
+                # a welcome is noted a moment after it has come
+                left = until.remaining() if self.command is None else _NOTICE_S
+                self._changed.wait_for(lambda: not self._is_away(), left)
+        return self.client
+
     def _ask(self, type_: str, body: dict[str, Any], *, timeout: float) -> dict[str, Any]:
         """Ask, and again when the server was lost meanwhile; for what does no harm twice."""
         deadline = Deadline(timeout)
@@ -195,18 +248,59 @@ class RevivingManager(ZMQServiceManager):
                 left = max(0.001, deadline.remaining())
                 try:
                     return client.control.request(type_, body, timeout=left, idempotent=True)
-                except PeerLostError:
+                except (PeerLostError, LoopStoppedError, ForbiddenError) as error:
                     if deadline.expired:
                         raise
-                except LoopStoppedError:
-                    if client is self._client or not self._used or deadline.expired:
-                        raise  # closed here, and not to be replaced by another connection
-                except ForbiddenError as error:
-                    # a server that was started again has a new token, which the next hello shows
-                    if error.code != "unauthenticated" or deadline.expired:
-                        raise
-                    with self._changed:
-                        self._changed.wait(min(_NOTICE_S, deadline.remaining()))
+                    self._get_over(error, client, deadline)
         finally:
             with self._changed:
                 self._asking -= 1
+
+    def _ask_for_long(
+        self, type_: str, body: dict[str, Any], what: str, *, deadline: Deadline, patience: float
+    ) -> dict[str, Any] | None:
+        """Ask what is answered once something has happened; None if it has not in time.
+
+        Parameters
+        ----------
+        type_, body
+            The request; asking it twice does no harm.
+        what
+            What is asked for, for the error.
+        deadline
+            Until when to wait.
+        patience
+            Seconds for which the service may be away.
+
+        Raises
+        ------
+        ServerLost
+            If it was away for too long.
+        RequestError
+            If it refused.
+        """
+        while (client := self._await_service(deadline, patience, what)) is not None:
+            # not idempotent: who asks wants to know of a loss, because it may have to end it
+            left = max(0.001, min(deadline.remaining(), max(1.0, patience), _RENEWED_S))
+            try:
+                return client.control.request(type_, body, timeout=left)
+            except (ControlTimeout, DeadlineError):
+                pass
+            except (PeerLostError, LoopStoppedError, RequestError) as error:
+                self._get_over(error, client, deadline)
+            if deadline.expired:
+                break
+        return None
+
+    def _get_over(self, error: ZmqRuntimeError, client: ZMQClient, deadline: Deadline) -> None:
+        """Return when it makes sense to ask again after an error, else raise it."""
+        if isinstance(error, PeerLostError):
+            return
+        if isinstance(error, LoopStoppedError) and client is not self._client and self._used:
+            return  # another connection has taken its place
+        # a server that was started again has a new token, which the next hello shows
+        if isinstance(error, RequestError) and (error.retryable or error.code == "unauthenticated"):
+            with self._changed:
+                self._changed.wait(min(_NOTICE_S, deadline.remaining()))
+            return
+        raise error

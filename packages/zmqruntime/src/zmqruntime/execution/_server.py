@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from zmqruntime._errors import (
-    DeadlineError,
     ForbiddenError,
     InvalidRequestError,
     LoopStoppedError,
@@ -20,6 +18,7 @@ from zmqruntime._errors import (
 )
 from zmqruntime._messages import Reply
 from zmqruntime.execution._broadcast import JobBroadcast
+from zmqruntime.execution._ends import end_reply
 from zmqruntime.execution._journal import Journal
 from zmqruntime.execution._journal_reader import JournalReader
 from zmqruntime.execution._messages import About, Acknowledged, ListJobs, Piece
@@ -50,9 +49,6 @@ _NEEDED = "pipeline:submit"
 _SEE_ALL = "jobs:see"
 _CANCEL_ALL = "jobs:cancel"
 _PUSHED = "execution"
-_LONGEST_S = 60.0
-
-T = TypeVar("T")
 
 
 class ExecutionServer:
@@ -136,8 +132,9 @@ class ExecutionServer:
         self._reader: JournalReader | None = None
         self._queue: ExecutionQueue | None = None
         control = server.control
-        control.handle("submit", self._on_submit, capability=_NEEDED)
-        control.handle("cancel", self._on_cancel, capability=_NEEDED)
+        control.handle("submit", self._on_submit, on_loop=True, capability=_NEEDED)
+        control.handle("cancel", self._on_cancel, on_loop=True, capability=_NEEDED)
+        control.handle("wait", self._on_wait, on_loop=True, capability=_NEEDED)
         control.handle("status", self._on_status, on_loop=True, capability=_NEEDED)
         control.handle("list", self._on_list, capability=_NEEDED)
         control.handle("result", self._on_result, capability=_NEEDED)
@@ -278,7 +275,7 @@ class ExecutionServer:
 
     # -- requests -----------------------------------------------------------------------------
 
-    def _on_submit(self, request: Request, peer: Peer) -> Reply:
+    def _on_submit(self, request: Request, peer: Peer) -> Future[Reply]:
         body = request.body
         if request.key is not None and "key" not in body:
             body = {**body, "key": request.key}
@@ -288,11 +285,9 @@ class ExecutionServer:
             raise InvalidRequestError(f"this is no job: {error}") from error
         if new.units is not None and len(set(new.units)) != len(new.units):
             raise InvalidRequestError("a unit is named twice")
-        future = self._running().submit(new, client=_client_of(peer))
-        accepted = _answer(future, request)
-        return Reply(accepted, "accepted")
+        return self._running().submit(new, client=_client_of(peer))
 
-    def _on_cancel(self, request: Request, peer: Peer) -> dict[str, Any]:
+    def _on_cancel(self, request: Request, peer: Peer) -> Future[Reply]:
         record = self._visible(request.parse(About).id, peer)
         if record.client != _client_of(peer) and not peer.may(_CANCEL_ALL):
             raise ForbiddenError(
@@ -300,14 +295,19 @@ class ExecutionServer:
                 f"capability {_CANCEL_ALL!r}",
                 details={"capability": _CANCEL_ALL},
             )
-        future = self._running().cancel(record.id, by=peer.name or _client_of(peer) or str(peer))
-        return self._described(_answer(future, request))
+        return self._running().cancel(record.id, by=peer.name or _client_of(peer) or str(peer))
+
+    def _on_wait(self, request: Request, peer: Peer) -> Reply | Future[Reply]:
+        record = self._visible(request.parse(About).id, peer)
+        if record.state.terminal:
+            return end_reply(record)
+        return self._running().end_of(record.id)
 
     def _on_status(self, request: Request, peer: Peer) -> dict[str, Any]:
         about = request.parse(About)
         if not about.id:
             return self.status()
-        return self._described(self._visible(about.id, peer))
+        return self._running().described(self._visible(about.id, peer))
 
     def _on_list(self, request: Request, peer: Peer) -> dict[str, Any]:
         wanted = request.parse(ListJobs)
@@ -371,7 +371,7 @@ class ExecutionServer:
             return self.status()
         record = self._visible(about.id, peer)
         self._running().follow(peer.id, about.id, after=about.after)
-        return self._described(record)
+        return self._running().described(record)
 
     def _on_unfollow(self, request: Request, peer: Peer) -> None:
         self._running().unfollow(peer.id, request.parse(About).id or None)
@@ -411,14 +411,6 @@ class ExecutionServer:
             )
         return record
 
-    def _described(self, record: JobRecord) -> dict[str, Any]:
-        queue = self._running()
-        return {
-            "record": msgspec.to_builtins(record),
-            "position": queue.position(record),
-            "work": msgspec.to_builtins(queue.work),
-        }
-
 
 def _client_of(peer: Peer) -> str:
     """Say who a peer is, as the socket knows it.
@@ -427,17 +419,6 @@ def _client_of(peer: Peer) -> str:
     keys, all others are one too.
     """
     return "owner" if peer.owner else peer.source.key
-
-
-def _answer(future: Future[T], request: Request) -> T:
-    """Wait for what the queue answers, no longer than the peer does."""
-    try:
-        return future.result(max(0.1, min(request.due - time.monotonic(), _LONGEST_S)))
-    except TimeoutError as error:
-        raise DeadlineError(
-            f"{request.type!r} was not written down before its deadline, and may be yet: "
-            "ask again with the same key"
-        ) from error
 
 
 def _whole_characters(text: bytes) -> bytes:

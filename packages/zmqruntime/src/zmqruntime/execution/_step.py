@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zmqruntime._errors import UnavailableError
+from zmqruntime._messages import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +28,12 @@ class Accepted:
 
     new: NewJob
     live: LiveJob
-    futures: list[Future[dict[str, Any]]]
+    futures: list[Future[Reply]]
 
     def answer(self, reply: dict[str, Any]) -> None:
         """Tell them that it was; all but the first that they repeated it."""
         for number, future in enumerate(self.futures):
-            complete(future, {**reply, "repeated": number > 0})
+            complete(future, Reply({**reply, "repeated": number > 0}, "accepted"))
 
     def refuse(self, error: JournalError) -> None:
         """Tell them that it was not."""
