@@ -7,6 +7,7 @@ input says which reader it is for, the rest are frames, each after its length in
 
 from __future__ import annotations
 
+import json
 import logging
 import struct
 import sys
@@ -19,6 +20,7 @@ import atheris
 with atheris.instrument_imports(include=["zmqruntime"]):
     import zmqruntime
     from zmqruntime import _codec, _control_client, _control_server
+    from zmqruntime._credits import Credit
     from zmqruntime._errors import (
         DescriptorError,
         FrameError,
@@ -26,9 +28,29 @@ with atheris.instrument_imports(include=["zmqruntime"]):
         InvalidRequestError,
     )
     from zmqruntime._handshake import Hello, Welcome
-    from zmqruntime._stream_messages import decode_header
+    from zmqruntime._item import Item
+    from zmqruntime._outbox import Outbox
+    from zmqruntime._reception import Reception
+    from zmqruntime._stream_messages import Acks, Mode, decode_header
+    from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity
+    from zmqruntime.session._envelopes import encode
+    from zmqruntime.session._machine import (
+        ClientMachine,
+        Close,
+        Deliver,
+        Greet,
+        Heard,
+        Malformed,
+        ServerMachine,
+        State,
+        Welcomed,
+    )
+    from zmqruntime.session._writer import Writer
+
+import msgspec
 
 from zmqruntime.testing import Mutator
+from zmqruntime.testing.conformance import golden_envelopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +60,10 @@ if TYPE_CHECKING:
 
 TOKEN = "t" * 32
 ME = b"\0me!!"
+SESSION = "srv-aa9d41c07be2f318"  # as in the golden examples
+FILTER = b"\0t\0s\0"
+HEADER = {"v": 1, "epoch": "e", "seq": 1, "target": "t", "sizes": [4]}
+ACKS = {"epoch": "e", "messages": 1, "nbytes": 4, "released": [1], "received": [1, 2]}
 
 
 def frames_of(data: bytes) -> list[bytes]:
@@ -55,7 +81,7 @@ def joined(frames: Sequence[bytes]) -> bytes:
 
 
 class Readers:
-    """The three ends that read what strangers send."""
+    """The ends that read what strangers send."""
 
     def __init__(self) -> None:
         self.loop = zmqruntime.IOThread("fuzz")
@@ -97,6 +123,72 @@ class Readers:
             except (FrameError, HandshakeError):
                 continue
 
+    def session(self, frames: list[bytes]) -> None:
+        """A session server: a hello of its own in each run, then whatever comes."""
+        machine = ServerMachine(SESSION, clock=lambda: 0.0)
+        writer = Writer(1, SESSION, lambda: 0.0)
+        for frame in frames:
+            was = machine.state
+            for instruction in machine.received(frame):
+                assert was is not State.CLOSED, "something came of a session that is over"
+                if isinstance(instruction, Greet):
+                    protocol = instruction.hello.choose() or 1
+                    machine.welcome(protocol)
+                    writer = Writer(protocol, SESSION, lambda: 0.0)
+                elif isinstance(instruction, Malformed) and was is State.OPEN:
+                    encode(writer.malformed(instruction.error))
+                else:
+                    assert isinstance(instruction, (Deliver, Heard, Close, Malformed))
+
+    def session_client(self, frames: list[bytes]) -> None:
+        machine = ClientMachine("c1", clock=lambda: 0.0)
+        for frame in frames:
+            for instruction in machine.received(frame):
+                assert isinstance(instruction, (Welcomed, Deliver, Heard, Close, Malformed))
+
+    def stream(self, frames: list[bytes]) -> None:
+        """A receiver: four frames are a message; what it hands out is released."""
+        news: list[object] = []
+        reception = Reception(
+            topic="t",
+            producer="p",
+            mode=Mode.RELIABLE,
+            host=HostIdentity.mine(),
+            epoch="e",
+            topic_frame=FILTER,
+            incarnation="t",
+            reason=CarrierReason.DISABLED,
+            credit=Credit(4, 1 << 20),
+            directory=Path("/nowhere"),
+            on_news=news.append,
+            on_gap=news.append,
+        )
+        for at in range(0, len(frames), 4):
+            topic, header, payload, *chunks = (*frames[at : at + 4], b"", b"", b"")[:4]
+            try:
+                transport = decode_header(header)
+            except DescriptorError:
+                continue
+            for entry in reception.take(topic, transport, payload, chunks):
+                if isinstance(entry, Item):
+                    entry.lease.release()
+        reception.take_news()
+
+    def acks(self, frames: list[bytes]) -> None:
+        """A sender that hears of what it sent."""
+        outbox = Outbox(topic="t", epoch="e", credit=Credit(4, 100))
+        for _ in range(4):
+            outbox.window.take(10)
+            outbox.sent(outbox.number(), "key")
+        for frame in frames:
+            try:
+                acks = msgspec.msgpack.decode(frame, type=Acks)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue
+            outbox.heard(acks)
+            used = outbox.window.used
+            assert 0 <= used.messages <= 4, "room that was never granted"
+
 
 def seeds(folder: Path) -> None:
     """Leave some right messages, and some that are nearly right, to begin with."""
@@ -106,12 +198,26 @@ def seeds(folder: Path) -> None:
         {"v": 1, "id": "a", "type": "echo", "token": TOKEN, "key": "k", "body": {"n": [1]}},
         {"v": 1, "id": "a", "type": "hello", "token": TOKEN, "body": body},
         {"v": 1, "id": "a", "type": "error", "code": "busy", "message": "m", "retryable": True},
-        {"v": 1, "epoch": "e", "seq": 1, "target": "t", "sizes": [4], "lost": [[1, 1, "hwm"]]},
+        {**HEADER, "lost": [[1, 1, "hwm"]]},
     ]
     mutator = Mutator(0)
     for number in range(400):
         frames = [b"", mutator.message(mutator.choice(right))]
         (folder / str(number)).write_bytes(bytes([number % 4]) + joined(frames))
+    for protocol in (1, 2):
+        golden = {name: json.loads(text) for name, text in golden_envelopes(protocol).items()}
+        for number, (name, envelope) in enumerate(golden.items()):
+            for target, first in ((4, "session.hello"), (5, "session.welcome")):
+                wrong = json.dumps(mutator.value(envelope), default=str)
+                frames = [json.dumps(each).encode() for each in (golden[first], envelope)]
+                place = folder / f"session-{protocol}-{number}-{target}-{name}"
+                place.write_bytes(bytes([target]) + joined([*frames, wrong.encode()]))
+    for number in range(100):
+        stream = [FILTER, msgspec.msgpack.encode(HEADER), b"header", b"data"]
+        stream += [FILTER, mutator.message({**HEADER, "seq": 2}), b"header", b"data"]
+        (folder / f"stream-{number}").write_bytes(b"\x06" + joined(stream))
+        acks = [mutator.message(ACKS), msgspec.msgpack.encode(ACKS)]
+        (folder / f"acks-{number}").write_bytes(b"\x07" + joined(acks))
 
 
 def main() -> None:
@@ -122,6 +228,10 @@ def main() -> None:
         readers.reply,
         readers.header,
         readers.welcome,
+        readers.session,
+        readers.session_client,
+        readers.stream,
+        readers.acks,
     ]
 
     def one(data: bytes) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 __all__ = ["LEAVE_S", "FeedOrder", "FeedOrders"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LEAVE_S = 1.0
 """How long a feed is given to hear that its reader leaves."""
@@ -383,17 +385,19 @@ class FeedOrders:
             return  # the next welcome asks again
 
     def _on_began(self, body: dict[str, Any]) -> None:
-        epoch = msgspec.convert(body, Began).epoch
+        began = self._read(body, Began)
+        if began is None:
+            return
         for order in self.all():
-            if order.epoch == epoch:
+            if order.epoch == began.epoch:
                 with self._changed:
                     order.listens = True
                     self._changed.notify_all()
 
     def _on_arena(self, body: dict[str, Any]) -> None:
-        announce = msgspec.convert(body, Announce)
-        reception = self.intake.get(announce.epoch)
-        if reception is None:
+        announce = self._read(body, Announce)
+        reception = None if announce is None else self.intake.get(announce.epoch)
+        if announce is None or reception is None:
             return
         error = ""
         try:
@@ -404,11 +408,22 @@ class FeedOrders:
         self._control.notify("arena_opened", msgspec.to_builtins(opened))
 
     def _on_ended(self, body: dict[str, Any]) -> None:
-        ended = msgspec.convert(body, Ended)
+        ended = self._read(body, Ended)
+        if ended is None:
+            return
         for order in self.all():
             if order.epoch == ended.epoch:
                 self._lose(order, ended.reason)
                 self._ask_later(order)
+
+    def _read(self, body: dict[str, Any], shape: type[T]) -> T | None:
+        """Read what the feed says unasked; what cannot be read changes nothing, and is counted."""
+        try:
+            return msgspec.convert(body, shape)
+        except msgspec.ValidationError as error:
+            self._control.counters["bad_frame"] += 1
+            logger.warning("%s said what cannot be read: %s", self._client.endpoint, error)
+            return None
 
     def _tell(self, epoch: str, acks: Acks) -> None:  # noqa: ARG002 - the acks name it
         self._control.notify("ack", msgspec.to_builtins(acks))

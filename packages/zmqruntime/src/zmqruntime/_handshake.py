@@ -39,7 +39,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Which process a peer is; pid and start time name it for ever within one boot."""
 
-    pid: Annotated[int, msgspec.Meta(ge=1)]
+    pid: Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)]
     start_time: int
     uid: int
 

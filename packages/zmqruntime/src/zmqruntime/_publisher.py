@@ -520,7 +520,12 @@ class Publisher:
         self._pump()
 
     def _on_resend(self, body: dict[str, object]) -> None:
-        wanted = msgspec.convert(body, Resend)
+        try:
+            wanted = msgspec.convert(body, Resend)
+        except msgspec.ValidationError as error:
+            self._client.control.counters["bad_frame"] += 1
+            logger.warning("%s wants what cannot be read: %s", self.peer, error)
+            return
         with self._changed:
             lane = self._lanes.live.get(wanted.epoch)
             if lane is not None:

@@ -19,7 +19,12 @@ from zmqruntime._item import Item, ProducerStatus
 from zmqruntime._lane_state import LaneState
 from zmqruntime._stream_messages import Acks, AckStatus, Failure, Mode
 from zmqruntime.carriers._arena import ArenaView
-from zmqruntime.carriers._inline import DEFAULT_LIMITS, Assembly, InlineLimits
+from zmqruntime.carriers._inline import (
+    DEFAULT_LIMITS,
+    MAX_PAYLOAD_BYTES,
+    Assembly,
+    InlineLimits,
+)
 from zmqruntime.carriers._lease import Lease
 from zmqruntime.carriers._negotiate import CarrierReason
 
@@ -245,7 +250,7 @@ class Reception:
             size = (
                 sum(memoryview(chunk).nbytes for chunk in chunks)
                 if transport.ref is None
-                else sum(transport.sizes)
+                else min(sum(transport.sizes), MAX_PAYLOAD_BYTES)  # no more was ever granted
             )
             self._release(transport.seq, size)
             found.append(self._gap(transport.seq, transport.seq, reason, str(error)))

@@ -12,7 +12,7 @@ import secrets
 import sys
 from enum import StrEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -30,6 +30,7 @@ ARENA_FROM_BYTES = 64 << 10
 
 _PROBE_BYTES = 64
 _NONCE_BYTES = 32
+_MOST_PID = (1 << 31) - 1  # what a C int holds; the system refuses others by another error
 
 
 class Carrier(StrEnum):
@@ -73,7 +74,7 @@ class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
     digest: str
     uid: int
-    pid: int
+    pid: Annotated[int, msgspec.Meta(ge=0, le=_MOST_PID)]
     start_ticks: int
     pid_namespace: int
 
