@@ -125,3 +125,14 @@ def test_one_kernel_with_separate_shared_memory_falls_back_to_inline(
             assert isinstance(item, Item)
             assert item.lease.copy() == (b"x" * 100_000,)
             assert list(shm.iterdir()) == []
+
+
+@pytest.mark.req("S.9")
+@pytest.mark.parametrize("pid", [-1, 1 << 31, 1 << 70])
+def test_a_process_id_that_no_system_has_is_refused_before_anybody_asks_the_kernel(
+    pid: int,
+) -> None:
+    told = msgspec.to_builtins(HostIdentity.mine())
+    assert msgspec.convert(told, HostIdentity) == HostIdentity.mine()
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({**told, "pid": pid}, HostIdentity)

@@ -344,6 +344,26 @@ def test_any_header_is_read_or_refused(frame: bytes) -> None:
         decode_header(frame)
 
 
+@pytest.mark.req("S.9", "F.11")
+@pytest.mark.parametrize("changes", [{"seq": 1 << 63}, {"lost": [[1, 1 << 63, "link"]]}])
+def test_numbers_whose_count_could_not_be_written_are_refused(changes: dict[str, object]) -> None:
+    header = {"v": 1, "epoch": "e", "seq": 1, "target": "t"}
+    assert decode_header(msgspec.msgpack.encode(header)).seq == 1
+    with pytest.raises(DescriptorError):
+        decode_header(msgspec.msgpack.encode({**header, **changes}))
+
+
+def test_a_payload_of_any_size_is_refused_with_room_that_can_be_told(shm: Path) -> None:
+    with bench(shm) as ends:
+        producer = ends.producer
+        sizes = [1 << 63] * 3
+        producer.send(producer.header(1, sizes=sizes, ref=["zr-0-1-1-0", 0, 1, []]))
+        assert ends.shown(1) == [(1, 1, "refused")]
+        assert producer.wait_for_acks("failed", 1)
+        producer.say(2, b"two")
+        assert ends.shown(1) == [b"two"]
+
+
 HEADERS = st.builds(
     TransportHeader,
     v=st.just(1),
@@ -414,7 +434,7 @@ def test_no_message_of_a_producer_ends_the_subscriber(
                 header, epoch=producer.attached.epoch, target=producer.attached.incarnation
             )
             producer.send(mine, *chunks)
-        producer.say(1 << 63, b"still here")
+        producer.say((1 << 63) - 1, b"still here")
         found: list[object] = []
         while not found or found[-1] != b"still here":
             found += ends.shown(1)

@@ -34,17 +34,15 @@ with atheris.instrument_imports(include=["zmqruntime"]):
     from zmqruntime._stream_messages import Acks, Mode, decode_header
     from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity
     from zmqruntime.session._envelopes import encode
-    from zmqruntime.session._machine import (
-        ClientMachine,
+    from zmqruntime.session._instructions import (
         Close,
         Deliver,
         Greet,
         Heard,
         Malformed,
-        ServerMachine,
-        State,
         Welcomed,
     )
+    from zmqruntime.session._machine import ClientMachine, ServerMachine, State
     from zmqruntime.session._writer import Writer
 
 import msgspec

@@ -198,7 +198,8 @@ class Babbler:
         """Ask for an echo, and read on until it is there or the session is over."""
         self.calls += 1
         name = f"echo-{self.calls}"
-        call: dict[str, Any] = {"type": "call.command", "timestamp": 0, "payload": CALLS[self.protocol]}
+        call: dict[str, Any] = {"type": "call.command", "timestamp": 0}
+        call["payload"] = CALLS[self.protocol]
         if self.protocol == 1:
             call |= {"id": name}
         else:

@@ -422,12 +422,14 @@ class Feed:
         """Totals since the start, readers that have left included.
 
         ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost`` count a payload once
-        per reader; ``refused`` counts subscriptions on the data port that nobody may have.
+        per reader; ``refused`` counts subscriptions on the data port that nobody may have, and
+        ``cut`` connections there that were ended because they held too many.
         """
         names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
         with self._changed:
             totals = self._lanes.counters
-        return {**{name: totals[name] for name in names}, "refused": self._door.refused}
+        door = {"refused": self._door.refused, "cut": self._door.cut}
+        return {**{name: totals[name] for name in names}, **door}
 
     def on_subscribed(self, callback: Callable[[Subscription], object]) -> None:
         """Call a function with each reader that listens already, or begins to."""

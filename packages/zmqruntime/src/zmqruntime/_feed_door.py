@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -13,16 +14,21 @@ import msgspec
 import zmq
 
 from zmqruntime._credits import Credit
+from zmqruntime._descriptors import descriptor_of
+from zmqruntime._endpoints import bind_socket
 from zmqruntime._errors import (
     BusyError,
     ConflictError,
     DescriptorError,
     ForbiddenError,
     InvalidRequestError,
+    LoopStoppedError,
     NotFoundError,
     UnavailableError,
 )
 from zmqruntime._feed_lane import FeedLane, Subscription
+from zmqruntime._feed_listeners import Listeners
+from zmqruntime._flood_guard import FloodGuard, can_guard
 from zmqruntime._frames import send_frames
 from zmqruntime._gaps import GapReason
 from zmqruntime._peer import NOWHERE
@@ -69,7 +75,9 @@ _MOST_CREDIT = 512  # messages; below the high-water mark, so that libzmq decide
 _MOST_CREDIT_BYTES = 1 << 30  # what one that does not read can make this process keep
 _HIGH_WATER = 1024
 _LINGER_MS = 200
-_MOST_TOPIC_FRAME = 1024
+_MOST_TOPIC_FRAME = 1152  # 256 characters of 4 bytes each, a secret word, and what ZMTP adds
+_MOST_SUBSCRIPTIONS_UNREAD = 64  # of one connection, which sends nothing else
+_MOST_BYTES_UNREAD = 32 << 10
 _EPOCH_BYTES = 16
 
 
@@ -154,8 +162,15 @@ class FeedDoor:
         self._filters: dict[bytes, FeedLane] = {}
         self._opening: dict[tuple[str, str], Future[object]] = {}
         self._processes = ProcessWatch(self._loop, host)
+        self._listeners = Listeners("")
+        self._guard: FloodGuard | None = None
         self.refused = 0
         """Subscriptions on the data socket that nobody may have."""
+
+    @property
+    def cut(self) -> int:
+        """Connections to the data socket that were ended because they held too many names."""
+        return self._listeners.cut + (self._guard.cut if self._guard is not None else 0)
 
     def open(self, url: str) -> None:
         """Bind the data socket.
@@ -176,12 +191,16 @@ class FeedDoor:
             socket.setsockopt(zmq.XPUB_VERBOSER, 1)
             socket.setsockopt(zmq.XPUB_NODROP, 1)
             socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
+            socket.setsockopt(zmq.RCVHWM, _MOST_SUBSCRIPTIONS_UNREAD)
+            socket.setsockopt(zmq.RCVBUF, _MOST_BYTES_UNREAD)
             socket.setsockopt(zmq.MAXMSGSIZE, _MOST_TOPIC_FRAME)
-            self._monitor = self._server.bind(socket, url)
+            self._bind(socket, url)
         except BaseException:
+            self._close_monitors()
             socket.close(linger=0)
             raise
         self._socket = socket
+        self._listeners = Listeners(socket.getsockopt_string(zmq.LAST_ENDPOINT))
         self._loop.register(socket, self._on_subscriptions)
         for type_, handler in (
             ("subscribe", self._on_subscribe),
@@ -195,13 +214,35 @@ class FeedDoor:
         self._control.handle("lanes", self._on_lanes, on_loop=True, capability="service:inspect")
         self._control.on_peer_lost(self._on_peer_lost)
 
+    def _bind(self, socket: zmq.Socket[bytes], url: str) -> None:
+        """Bind the socket, and have somebody look after who connects to it."""
+        if not can_guard():
+            self._monitor = self._server.bind(socket, url)
+            return
+        if self._gate is not None:
+            self._gate.prepare(socket)
+        self._guard = FloodGuard(socket, on_event=self._pass_on)
+        bind_socket(socket, url)
+
+    def _pass_on(self, event: int, descriptor: int) -> None:
+        """Let the gate know of the connections too; on the guard's thread."""
+        if self._gate is not None:
+            with suppress(LoopStoppedError):
+                self._loop.call_soon(self._gate.on_event, event, descriptor)
+
+    def _close_monitors(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        if self._guard is not None:
+            self._guard.close()
+
     def close(self) -> None:
         """Send every reader away and close the socket."""
         for lane in tuple(self._lanes.values()):
             self.end(lane, GapReason.PRODUCER_LOST, "the feed was closed", tell=True)
-        if self._monitor is not None:
-            self._monitor.close()
         if self._socket is not None:
+            self._close_monitors()
             self._loop.unregister(self._socket)
             self._socket.close(linger=_LINGER_MS)
             self._socket = None
@@ -260,6 +301,7 @@ class FeedDoor:
         if self._lanes.pop(lane.epoch, None) is None:
             return
         self._filters.pop(lane.filter, None)
+        self._listeners.uninvite(lane.filter)
         self._processes.forget(lane.epoch)
         if lane.probe is not None:
             lane.probe.close()
@@ -425,21 +467,29 @@ class FeedDoor:
     # What the socket and the kernel say.
 
     def _on_subscriptions(self) -> None:
+        someone_left = False
         for _ in range(_MOST_READ):
             if self._socket is None:
                 return
             try:
                 read = self._socket.recv(_NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                if self._guard is not None:
+                    self._guard.turns += 1
+                break
             frame = read.bytes
+            source = NOWHERE if self._gate is None else self._gate.source_of(read)
+            descriptor = descriptor_of(read) if self._gate is None else source.descriptor
             if frame[:1] == b"\x01":
-                source = NOWHERE if self._gate is None else self._gate.source_of(read)
-                self._let_in(frame[1:], source)
+                self._let_in(frame[1:], source, descriptor)
             elif frame[:1] == b"\x00":
+                self._listeners.unsubscribed(descriptor, frame[1:])
                 self._let_out(frame[1:])
+                someone_left |= descriptor < 0  # of one that is gone, libzmq says so itself
+        if someone_left:
+            self._listeners.look()
 
-    def _let_in(self, wanted: bytes, source: Source) -> None:
+    def _let_in(self, wanted: bytes, source: Source, descriptor: int) -> None:
         """Let the subscription that was just read in, or not."""
         if self._socket is None:
             return
@@ -449,7 +499,9 @@ class FeedDoor:
             allowed = lane.subscription.peer.source.key == source.key
         else:
             allowed = name is not None
-        if not allowed or not self._admits(source, name):
+        invited = allowed and lane is not None
+        fresh = self._listeners.subscribed(descriptor, wanted, invited=invited)
+        if not fresh or not allowed or not self._admits(source, name):
             self.refused += 1
             return
         self._socket.setsockopt(zmq.SUBSCRIBE, wanted)

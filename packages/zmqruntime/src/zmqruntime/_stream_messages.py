@@ -57,6 +57,7 @@ _Label = Annotated[str, msgspec.Meta(max_length=256)]
 _Natural = Annotated[int, msgspec.Meta(ge=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 StateVersion = Annotated[int, msgspec.Meta(ge=0, le=MOST_STATE_VERSION)]
+_MOST_NUMBER = (1 << 63) - 1  # what is missing up to it can be counted, and the count be written
 
 
 class Mode(StrEnum):
@@ -227,8 +228,8 @@ class Acks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class LossNote(msgspec.Struct, frozen=True, array_like=True):
     """Numbers that will not come, and why."""
 
-    first: _Positive
-    last: _Positive
+    first: Annotated[int, msgspec.Meta(ge=1, le=_MOST_NUMBER)]
+    last: Annotated[int, msgspec.Meta(ge=1, le=_MOST_NUMBER)]
     reason: GapReason
 
 
@@ -275,7 +276,7 @@ class TransportHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     v: int
     epoch: str
-    seq: _Natural
+    seq: Annotated[int, msgspec.Meta(ge=0, le=_MOST_NUMBER)]
     target: str
     key: str = ""
     t_ns: int = 0

@@ -106,6 +106,8 @@ class Connections:
         name = _name_of(descriptor)
         if name is None:
             return  # it has ended already
+        if self._keys.get(descriptor, ("", None))[1] == name:
+            return  # its first message was quicker than this news
         address = _site(name[0])
         self._strangers.pop(descriptor, None)
         self._keys.pop(descriptor, None)

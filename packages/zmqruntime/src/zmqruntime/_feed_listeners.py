@@ -1,0 +1,197 @@
+"""Listeners: what each connection to a feed's data socket is subscribed to, within bounds."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from zmqruntime._descriptors import borrowed, end_connection, inode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Listeners"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_NAMES = 1024
+_MOST_BYTES = 64 << 10
+_MOST_BYTES_TOGETHER = 1 << 20
+
+Identity = tuple[int, object]
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    descriptor: int
+    identity: Identity
+    names: set[bytes] = field(default_factory=set)  # that nobody has asked it to listen to
+    nbytes: int = 0
+    cut: bool = False
+
+
+class Listeners:
+    """The connections to one listening data socket, and the names that each of them holds.
+
+    Parameters
+    ----------
+    endpoint
+        Where the socket listens, as libzmq says it (``LAST_ENDPOINT``).
+    most_names, most_bytes
+        What one connection may hold, names that it was invited to left out.
+    most_bytes_together
+        What all of them may hold; beyond it, the one that holds most is ended.
+
+    Notes
+    -----
+    libzmq keeps every name that a connection subscribes to for as long as the connection lasts,
+    whether or not the name is let in (``XPUB_MANUAL``), at some fifty times its length, and has no
+    cap. So the connection of whoever holds too many is ended here, which frees them.
+
+    A connection is known by its descriptor while it lasts. Since a number may be used again, it is
+    ended only if the descriptor still leads to the same connection of this socket.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        most_names: int = _MOST_NAMES,
+        most_bytes: int = _MOST_BYTES,
+        most_bytes_together: int = _MOST_BYTES_TOGETHER,
+    ) -> None:
+        self._port = endpoint.rpartition(":")[2] if endpoint.startswith("tcp://") else ""
+        self._path = endpoint.partition("://")[2]
+        self._most_names = most_names
+        self._most_bytes = most_bytes
+        self._most_together = most_bytes_together
+        self._connections: dict[int, _Connection] = {}
+        self._invited: dict[bytes, _Connection] = {}
+        self.nbytes = 0
+        """Bytes of all names that are held uninvited."""
+        self.cut = 0
+        """How many connections were ended because they held too many names."""
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def subscribed(self, descriptor: int, name: bytes, *, invited: bool) -> bool:
+        """Note a subscription.
+
+        Parameters
+        ----------
+        descriptor
+            Of the connection that it came from; one that is none of this socket's is not booked.
+        name
+            To what.
+        invited
+            Whether it is the secret word of a reader that takes part.
+
+        Returns
+        -------
+        bool
+            Whether to go on with it: the connection has not been ended, and did not hold the name.
+        """
+        connection = self._connection(descriptor)
+        if connection is None:
+            return True
+        if connection.cut:
+            return False
+        if invited and self._invited.setdefault(name, connection) is connection:
+            return True
+        if name in connection.names:
+            return False
+        self._hold(connection, name)
+        return not connection.cut
+
+    def unsubscribed(self, descriptor: int, name: bytes) -> None:
+        """Note that a connection holds a name no longer."""
+        connection = self._connection(descriptor)
+        if connection is None:
+            return
+        if self._invited.get(name) is connection:
+            del self._invited[name]
+        if name in connection.names:
+            connection.names.discard(name)
+            self._give_back(connection, len(name))
+
+    def uninvite(self, name: bytes) -> None:
+        """Note that the reader whose secret word this was takes part no longer."""
+        connection = self._invited.pop(name, None)
+        if connection is not None and not connection.cut:
+            self._hold(connection, name)  # until it says that it does so no more
+
+    def look(self) -> None:
+        """Forget the connections that have ended; libzmq says of none which it was."""
+        for connection in tuple(self._connections.values()):
+            if inode(connection.descriptor) != connection.identity[0]:
+                self._forget(connection)
+
+    def _connection(self, descriptor: int) -> _Connection | None:
+        known = self._connections.get(descriptor)
+        if known is not None and inode(descriptor) == known.identity[0]:
+            return known
+        if known is not None:
+            self._forget(known)
+        identity = self._identity(descriptor)
+        if identity is None:
+            return None
+        connection = self._connections[descriptor] = _Connection(descriptor, identity)
+        return connection
+
+    def _hold(self, connection: _Connection, name: bytes) -> None:
+        connection.names.add(name)
+        connection.nbytes += len(name)
+        self.nbytes += len(name)
+        if len(connection.names) > self._most_names or connection.nbytes > self._most_bytes:
+            self._cut(connection)
+        if self.nbytes > self._most_together:
+            self.look()
+        while self.nbytes > self._most_together:
+            self._cut(max(self._connections.values(), key=lambda each: each.nbytes))
+
+    def _cut(self, connection: _Connection) -> None:
+        """End a connection; what is still to come of it is not heeded."""
+        logger.warning(
+            "a subscriber of a feed holds %d names of %d bytes together that nobody sends to it, "
+            "and is cut off (%s)",
+            len(connection.names),
+            connection.nbytes,
+            connection.identity[1] or "on this computer",
+        )
+        self.cut += 1
+        self._release(connection)
+        connection.cut = True
+        end_connection(connection.descriptor, connection.identity[0])
+
+    def _forget(self, connection: _Connection) -> None:
+        self._release(connection)
+        self._connections.pop(connection.descriptor, None)
+
+    def _release(self, connection: _Connection) -> None:
+        self._give_back(connection, connection.nbytes)
+        connection.names.clear()
+        for name in self._held_invited(connection):
+            del self._invited[name]
+
+    def _held_invited(self, connection: _Connection) -> Iterable[bytes]:
+        return [name for name, holder in self._invited.items() if holder is connection]
+
+    def _give_back(self, connection: _Connection, nbytes: int) -> None:
+        connection.nbytes -= nbytes
+        self.nbytes -= nbytes
+
+    def _identity(self, descriptor: int) -> Identity | None:
+        """Say which connection of this socket a descriptor is; None if it is none."""
+        try:
+            with borrowed(descriptor) as ours:
+                here, there = ours.getsockname(), ours.getpeername()
+        except (OSError, ValueError):
+            return None
+        if isinstance(here, tuple):
+            of_ours = str(here[1]) == self._port
+        else:
+            of_ours = os.fsdecode(here) == self._path
+        return (inode(descriptor), there) if of_ours else None

@@ -1,0 +1,317 @@
+"""Who holds more names on a feed's data socket than anybody needs is cut off, and nobody else."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import socket
+import threading
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import zmq
+
+from zmqruntime import Credit, Feed, FeedReader, Item, ZMQClient
+from zmqruntime._feed_listeners import Listeners
+from zmqruntime._flood_guard import FloodGuard, can_guard
+from zmqruntime.testing import serve_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOON = 20.0  # seconds; far more than any of this takes
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
+READY = b"\x05READY\x0bSocket-Type\0\0\0\x03SUB"
+tells = pytest.mark.skipif(not can_guard(), reason="the system does not tell what was sent")
+
+
+class Lobby:
+    """A listening socket, and connections to it as libzmq would have accepted them."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._listening = self._open.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.endpoint = f"tcp://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def accept(self) -> tuple[int, socket.socket, socket.socket]:
+        """Return the descriptor here, its socket, and the peer's end."""
+        peer = self._open.enter_context(
+            socket.create_connection(self._listening.getsockname(), SOON)
+        )
+        here = self._open.enter_context(self._listening.accept()[0])
+        return here.fileno(), here, peer
+
+    def close(self) -> None:
+        self._open.close()
+
+
+@pytest.fixture
+def lobby() -> Iterator[Lobby]:
+    with closing(Lobby()) as lobby:
+        yield lobby
+
+
+def is_open(peer: socket.socket) -> bool:
+    peer.setblocking(False)
+    try:
+        return peer.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
+
+
+@pytest.mark.req("S.9", "F.37")
+def test_who_holds_too_many_names_is_cut_off_and_the_next_one_is_not(lobby: Lobby) -> None:
+    listeners = Listeners(lobby.endpoint, most_names=3)
+    (one, _, theirs), (other, _, others) = lobby.accept(), lobby.accept()
+    for name in (b"a", b"b", b"c"):
+        assert listeners.subscribed(one, name, invited=False)
+        assert listeners.subscribed(other, name, invited=False)
+    assert not listeners.subscribed(one, b"d", invited=False)
+    assert listeners.cut == 1
+    assert not is_open(theirs)
+    assert not listeners.subscribed(one, b"e", invited=False), "it was still listened to"
+    assert is_open(others)
+    assert listeners.nbytes == 3
+
+
+@pytest.mark.req("S.9")
+def test_names_that_are_given_up_or_said_twice_do_not_count(lobby: Lobby) -> None:
+    listeners = Listeners(lobby.endpoint, most_names=3, most_bytes=30)
+    descriptor, _, peer = lobby.accept()
+    for number in range(100):
+        name = b"name %d" % number
+        assert listeners.subscribed(descriptor, name, invited=False)
+        assert not listeners.subscribed(descriptor, name, invited=False)
+        listeners.unsubscribed(descriptor, name)
+        listeners.unsubscribed(descriptor, name)
+    assert listeners.nbytes == listeners.cut == 0
+    assert is_open(peer)
+
+
+@pytest.mark.req("S.9")
+def test_secret_words_of_readers_count_when_their_reader_is_gone(lobby: Lobby) -> None:
+    listeners = Listeners(lobby.endpoint, most_names=3)
+    descriptor, _, peer = lobby.accept()
+    words = [b"word %d" % number for number in range(10)]
+    for word in words:
+        assert listeners.subscribed(descriptor, word, invited=True)
+    listeners.unsubscribed(descriptor, words.pop())
+    assert listeners.nbytes == 0
+    for word in words[:3]:
+        listeners.uninvite(word)
+    assert is_open(peer)
+    listeners.uninvite(words[3])
+    assert not is_open(peer)
+
+
+@pytest.mark.req("S.9")
+def test_of_many_connections_the_one_that_holds_most_is_ended(lobby: Lobby) -> None:
+    listeners = Listeners(lobby.endpoint, most_bytes=100, most_bytes_together=200)
+    connections = [lobby.accept() for _ in range(4)]
+    for (descriptor, _, _), size in zip(connections, (20, 90, 60, 40), strict=True):
+        listeners.subscribed(descriptor, bytes(size), invited=False)
+    assert [is_open(peer) for *_, peer in connections] == [True, False, True, True]
+    assert listeners.nbytes == 120
+
+
+@pytest.mark.req("S.9")
+def test_a_descriptor_that_is_used_again_begins_anew(lobby: Lobby) -> None:
+    listeners = Listeners(lobby.endpoint, most_names=3)
+    (descriptor, here, _), (other, _, peer) = lobby.accept(), lobby.accept()
+    for name in (b"a", b"b", b"c"):
+        listeners.subscribed(descriptor, name, invited=False)
+    here.close()
+    listeners.look()
+    assert len(listeners) == listeners.nbytes == 0
+    os.dup2(other, descriptor)
+    try:
+        assert listeners.subscribed(descriptor, b"a", invited=False)
+        assert listeners.nbytes == 1
+        assert is_open(peer)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.req("S.9", "S.15")
+def test_a_descriptor_of_something_else_is_left_alone(lobby: Lobby, tmp_path: Path) -> None:
+    listeners = Listeners(lobby.endpoint, most_names=1)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, (tmp_path / "file").open("wb") as file, closing(Lobby()) as elsewhere:
+        descriptor, _, peer = elsewhere.accept()
+        for each in (ours.fileno(), file.fileno(), descriptor, -1, 10**6):
+            for name in (b"a", b"b", b"c"):
+                assert listeners.subscribed(each, name, invited=False)
+        assert len(listeners) == listeners.cut == 0
+        assert is_open(peer)
+        assert is_open(theirs)
+
+
+def memory() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def frame_of(name: bytes) -> bytes:
+    body = b"\x01" + name
+    head = b"\0" + bytes([len(body)]) if len(body) < 256 else b"\2" + len(body).to_bytes(8, "big")
+    return head + body
+
+
+def visit(port: int) -> socket.socket:
+    """Connect as a SUB socket does."""
+    visitor = socket.create_connection(("127.0.0.1", port), SOON)
+    visitor.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
+    heard = b""
+    while b"READY" not in heard:
+        heard += visitor.recv(4096)
+    return visitor
+
+
+def flood(port: int, names: bytes) -> int:
+    """Subscribe to names on one connection, as fast as it takes them, until it is ended."""
+    with visit(port) as visitor:
+        sent, view = 0, memoryview(names)
+        try:
+            while view:
+                sent += (taken := visitor.send(view[: 1 << 16]))
+                view = view[taken:]
+            while visitor.recv(4096):
+                pass
+        except ConnectionError:
+            return sent
+        return sent
+
+
+@contextmanager
+def reading(shm: Path) -> Iterator[tuple[Feed, int]]:
+    """A feed whose reader gets every payload while the test runs, and is asked in the end."""
+    with (
+        serve_in_thread() as server,
+        Feed(server, directory=shm) as feed,
+        ZMQClient(server.endpoint) as client,
+        FeedReader(client, directory=shm, credit=Credit(64, 1 << 24)) as reader,
+    ):
+        left: list[object] = []
+        feed.on_unsubscribed(left.append)
+        client.connect(SOON)
+        reader.subscribe("frames")
+        assert reader.wait_subscribed("frames", SOON)
+        over = threading.Event()
+        sent: list[int] = []
+
+        def publish() -> None:
+            for number in itertools.count(1):
+                feed.publish("frames", b"", [b"whole"], key=str(number), timeout=SOON)
+                sent.append(number)
+                if over.wait(0.002):
+                    return
+
+        publishing = threading.Thread(target=publish)
+        publishing.start()
+        try:
+            yield feed, server.endpoint.data_port
+        finally:
+            over.set()
+            publishing.join(SOON)
+        keys: list[int] = []
+        while not keys or keys[-1] < sent[-1]:
+            assert reader.wait(SOON), "the reader gets no more"
+            for entry in reader.receive():
+                assert isinstance(entry, Item), entry
+                keys.append(int(entry.key))
+                entry.lease.release()
+        assert keys == sent
+        assert left == []
+
+
+@tells
+@pytest.mark.req("S.9", "F.12", "F.37", "G.8")
+@pytest.mark.parametrize("length", [100, 1000])
+def test_a_flood_of_names_takes_less_memory_than_was_sent_and_disturbs_no_reader(
+    shm: Path, length: int
+) -> None:
+    names = b"".join(frame_of(secrets.token_bytes(length)) for _ in range(6_000_000 // length))
+    with reading(shm) as (feed, port):
+        flood(port, names[: 1 << 20])  # what libzmq and Python take once
+        before = memory()
+        offered = 0
+        for _ in range(5):
+            assert flood(port, names) < len(names), "it was let say everything"
+            offered += len(names)
+        growth = memory() - before
+        assert feed.counters["cut"] >= 6
+        # what libzmq keeps of names that nobody cuts off is some fifty times their length
+        assert growth < offered, f"{growth / offered:.2f} bytes for each that was sent"
+
+
+@pytest.mark.req("S.9", "G.8")
+def test_a_plain_subscriber_with_too_many_names_is_cut_off_and_one_with_many_is_not(
+    shm: Path,
+) -> None:
+    with reading(shm) as (feed, port), zmq.Context() as context:
+        feed.broadcast("told")
+        url = f"tcp://127.0.0.1:{port}"
+        modest, greedy = context.socket(zmq.SUB), context.socket(zmq.SUB)
+        events = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        for each in (modest, greedy):
+            each.setsockopt(zmq.SNDHWM, 0)
+            each.setsockopt(zmq.LINGER, 0)
+            each.setsockopt(zmq.RECONNECT_IVL, -1)
+            each.setsockopt(zmq.RCVTIMEO, int(SOON * 1000))
+            each.connect(url)
+        for number in range(1000):
+            modest.subscribe(b"%d\0" % number)
+        for number in range(1200):
+            greedy.subscribe(b"%d\0" % number)
+        assert events.poll(int(SOON * 1000)), "it was not cut off"
+        modest.subscribe(b"told\0")
+        heard = threading.Event()
+
+        def tell() -> None:
+            while not heard.wait(0.02):
+                feed.publish("told", b"", [b"all"], key="k")
+
+        telling = threading.Thread(target=tell)
+        telling.start()
+        try:
+            assert modest.recv_multipart()[0] == b"told\0"
+        finally:
+            heard.set()
+            telling.join(SOON)
+        assert feed.counters["cut"] == 1
+        for each in (modest, greedy, events):
+            each.close(linger=0)
+
+
+@tells
+@pytest.mark.req("S.9")
+def test_a_guard_ends_who_is_far_ahead_and_nobody_who_was_read() -> None:
+    with zmq.Context() as context, context.socket(zmq.XPUB) as watched:
+        heard: list[int] = []
+        guard = FloodGuard(
+            watched, most_ahead=64 << 10, on_event=lambda event, _: heard.append(event)
+        )
+        try:
+            port = watched.bind_to_random_port("tcp://127.0.0.1")
+            watched.setsockopt(zmq.RCVTIMEO, int(SOON * 1000))
+            with visit(port) as modest:
+                for _ in range(8):  # together twice as much as is allowed unread
+                    for _ in range(16):
+                        modest.sendall(frame_of(secrets.token_bytes(1000)))
+                    for _ in range(16):
+                        assert len(watched.recv()) == 1001
+                    guard.turns += 1
+                assert is_open(modest)
+                names = b"".join(frame_of(secrets.token_bytes(1000)) for _ in range(5000))
+                assert flood(port, names) < len(names)
+                assert guard.cut == 1
+                assert is_open(modest)
+            assert zmq.EVENT_ACCEPTED in heard
+        finally:
+            guard.close()
+        assert guard.cut == 1
