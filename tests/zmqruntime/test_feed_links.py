@@ -7,9 +7,11 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from zmqruntime import (
+    ConflictError,
     Credit,
     Deadline,
     Feed,
@@ -20,6 +22,7 @@ from zmqruntime import (
     StaleSlotError,
     ZMQClient,
 )
+from zmqruntime.carriers import HostIdentity
 from zmqruntime.testing import proxy_endpoint, serve_in_thread
 
 if TYPE_CHECKING:
@@ -249,3 +252,47 @@ def test_a_burst_of_progress_loses_nothing_in_silence(shm: Path) -> None:
         assert came + missing == 20_001
         assert missing > 0  # a queue of 4 MB does not hold them
         assert feed.counters["lost"] == missing
+
+
+def order_of(reader: FeedReader, client: ZMQClient, **more: object) -> dict[str, object]:
+    """Say what a subscription of that reader looks like, in the hand of another program."""
+    return {
+        "topic": "frames",
+        "mode": "reliable",
+        "reader": "another",
+        "name": reader.name,
+        "incarnation": client.incarnation,
+        "host": msgspec.to_builtins(HostIdentity.mine()),
+        "messages": 8,
+        "nbytes": 1 << 20,
+        **more,
+    }
+
+
+@pytest.mark.req("S.8", "S.10")
+def test_who_knows_the_name_and_start_of_a_reader_does_not_get_its_place(shm: Path) -> None:
+    with (
+        serve_in_thread() as server,
+        Feed(server, directory=shm, replay_bytes=1 << 20) as feed,
+        ZMQClient(server.endpoint) as client,
+        ZMQClient(server.endpoint) as other,
+        FeedReader(client, directory=shm) as reader,
+    ):
+        left: list[object] = []
+        feed.on_unsubscribed(left.append)
+        client.connect(10)
+        other.connect(10)
+        reader.subscribe("frames")
+        assert reader.wait_subscribed("frames", 10)
+        for guess in ("", "0" * 32, "e\u00e9"):
+            with pytest.raises(ConflictError):
+                other.control.request(
+                    "subscribe", order_of(reader, client, before=guess), timeout=0.2
+                )
+        assert left == []
+        feed.publish("frames", b"", [b"whole"], key="mine")
+        assert isinstance(read_until(reader, "mine")[-1], Item)
+        # who was told the name of the run is that reader, on another connection
+        (order,) = reader._orders.all()
+        body = other.control.request("subscribe", order_of(reader, client, before=order.epoch))
+        assert body["epoch"] != order.epoch

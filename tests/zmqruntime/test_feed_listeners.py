@@ -7,16 +7,19 @@ import os
 import secrets
 import socket
 import threading
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 import zmq
 
-from zmqruntime import Credit, Feed, FeedReader, Item, ZMQClient
+from zmqruntime import Credit, Feed, FeedReader, Item, NotFoundError, ZMQClient
 from zmqruntime._feed_listeners import Listeners
 from zmqruntime._flood_guard import FloodGuard, can_guard
+from zmqruntime._stream_messages import feed_topic
+from zmqruntime.carriers import HostIdentity
 from zmqruntime.testing import serve_in_thread
 
 if TYPE_CHECKING:
@@ -315,3 +318,103 @@ def test_a_guard_ends_who_is_far_ahead_and_nobody_who_was_read() -> None:
         finally:
             guard.close()
         assert guard.cut == 1
+
+
+class LyingReader:
+    """A reader that says it has received what it never reads."""
+
+    def __init__(self, client: ZMQClient, port: int, credit: Credit) -> None:
+        self.control = client.control
+        self.ended = threading.Event()
+        self.began = threading.Event()
+        self.control.on_push("began", lambda _: self.began.set())
+        self.control.on_push("ended", lambda _: self.ended.set())
+        order = {
+            "topic": "frames",
+            "mode": "reliable",
+            "reader": "liar",
+            "name": "liar",
+            "incarnation": "i",
+            "host": msgspec.to_builtins(HostIdentity.mine()),
+            "messages": credit.messages,
+            "nbytes": credit.nbytes,
+        }
+        agreed = self.control.request("subscribe", order, timeout=SOON)
+        self.epoch = agreed["epoch"]
+        self.data = visit(port)
+        self.data.sendall(frame_of(feed_topic("frames", agreed["subscriber"])))
+        self.control.request("host_proof", {"epoch": self.epoch}, timeout=SOON)
+        assert self.began.wait(SOON)
+
+    def acknowledge(self, sequence: int, messages: int, nbytes: int) -> None:
+        news = {"epoch": self.epoch, "messages": messages, "nbytes": nbytes}
+        with suppress(NotFoundError):  # its run is over by now
+            self.control.request("ack", {**news, "received": [sequence]}, timeout=SOON)
+
+    def close(self) -> None:
+        self.data.close()
+
+
+@tells
+@pytest.mark.req("S.9", "G.5", "F.37")
+@pytest.mark.parametrize("tells_bytes", [True, False], ids=["bytes", "messages"])
+def test_a_reader_that_acknowledges_what_it_does_not_read_pins_no_more_than_its_credit(
+    shm: Path, tells_bytes: bool
+) -> None:
+    size, credit = 1 << 20, Credit(4, 4 << 20)
+    with (
+        serve_in_thread() as server,
+        Feed(server, directory=shm, use_shared_memory=False) as feed,
+        ZMQClient(server.endpoint) as client,
+        ZMQClient(server.endpoint) as other,
+        FeedReader(other, directory=shm, credit=Credit(8, 64 << 20)) as reader,
+    ):
+        client.connect(SOON)
+        other.connect(SOON)
+        reader.subscribe("frames")
+        assert reader.wait_subscribed("frames", SOON)
+        liar = LyingReader(client, server.endpoint.data_port, credit)
+        payload, count = bytes(size), 0
+        while not liar.ended.is_set() and count < 200:
+            count += 1
+            assert feed.publish("frames", b"", [payload], key=str(count), timeout=SOON)
+            liar.acknowledge(count, 1, size if tells_bytes else 0)
+            (item,) = receive_one(reader)
+            assert item.key == str(count), "the other reader was disturbed"
+        # what the kernel of either side holds has reached it; beyond that its word is not taken
+        buffers = 2 * (16 << 20)
+        assert count * size < credit.nbytes + (16 << 20) + buffers
+        assert liar.ended.wait(SOON)
+        assert feed.counters["cut"] == 1
+        assert [each.name for each in feed.subscribers("frames")] == [reader.name]
+        liar.close()
+
+
+def receive_one(reader: FeedReader) -> list[Item]:
+    assert reader.wait(SOON)
+    found = []
+    for entry in reader.receive():
+        assert isinstance(entry, Item), entry
+        entry.lease.release()
+        found.append(entry)
+    return found
+
+
+@tells
+@pytest.mark.req("G.5")
+def test_a_reader_that_reads_is_believed_however_much_it_was_sent(shm: Path) -> None:
+    with (
+        serve_in_thread() as server,
+        Feed(server, directory=shm, use_shared_memory=False) as feed,
+        ZMQClient(server.endpoint) as client,
+        FeedReader(client, directory=shm, credit=Credit(8, 64 << 20)) as reader,
+    ):
+        client.connect(SOON)
+        reader.subscribe("frames")
+        assert reader.wait_subscribed("frames", SOON)
+        payload = bytes(8 << 20)
+        for number in range(12):
+            assert feed.publish("frames", b"", [payload], key=str(number), timeout=SOON)
+            assert [each.key for each in receive_one(reader)] == [str(number)]
+        assert feed.flush(SOON)
+        assert feed.counters["cut"] == 0

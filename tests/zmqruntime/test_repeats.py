@@ -38,3 +38,17 @@ def test_memory_is_bounded() -> None:
     repeats.finish("submit", "b", Reply())
     assert repeats.arrive("submit", "c", 0) is True
     assert repeats.finish("submit", "b", Reply()) == []
+
+
+@pytest.mark.req("S.8", "003.14")
+def test_a_key_that_another_client_guesses_is_another_one() -> None:
+    repeats: Repeats[str] = Repeats()
+    assert repeats.arrive("submit", "k", "mine", client="me") is True
+    assert repeats.arrive("submit", "k", "theirs", client="them") is True
+    assert repeats.arrive("submit", "k", "mine again", client="me") is False
+    reply = Reply({"secret": 1})
+    assert repeats.finish("submit", "k", reply, client="me") == ["mine again"]
+    assert repeats.arrive("submit", "k", "mine", client="me") is reply
+    assert repeats.arrive("submit", "k", "theirs again", client="them") is False
+    assert repeats.finish("submit", "k", NotFoundError("no"), client="them") == ["theirs again"]
+    assert repeats.arrive("submit", "k", "mine", client="me") is reply

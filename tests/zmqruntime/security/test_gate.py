@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import contextlib
 import json
 import logging
@@ -685,3 +686,21 @@ def test_who_is_denied_again_and_again_does_not_push_the_rest_out_of_the_log(
 )
 def test_who_has_many_addresses_is_one_site(address: str, site: str) -> None:
     assert _site(address) == site
+
+
+@pytest.mark.req("S.8", "003.14")
+def test_a_repeat_is_answered_to_whoever_asked_first_and_to_nobody_who_knows_the_key(
+    house: House, connect: Callable[..., ZMQClient]
+) -> None:
+    numbers = itertools.count(1)
+    with house.serve({"submit": lambda _request, _peer: {"run": next(numbers)}}) as server:
+        mine, theirs = (connect(server, house.client_keys(name)) for name in ("ada", "eve"))
+        assert mine.connect(10)
+        assert theirs.connect(10)
+        assert mine.control.request("submit", key="k") == {"run": 1}
+        assert theirs.control.request("submit", key="k") == {"run": 2}
+        assert mine.control.request("submit", key="k") == {"run": 1}
+        assert theirs.control.request("submit", key="k") == {"run": 2}
+        again = connect(server, house.client_keys("ada"))
+        assert again.connect(10)
+        assert again.control.request("submit", key="k") == {"run": 1}

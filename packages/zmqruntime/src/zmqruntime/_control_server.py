@@ -76,6 +76,7 @@ class _Return:
     id: str = ""
     trace: str | None = None
     wanted: bool = True
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,7 +540,8 @@ class ControlServer:
         if registered.capability is not None:
             self._require_record(registered.capability, request, peer)
         if request.key is not None:
-            known = self._repeats.arrive(request.type, request.key, back)
+            back.client = peer.client
+            known = self._repeats.arrive(request.type, request.key, back, client=back.client)
             if isinstance(known, Reply):
                 self._answer(back, known)
             if known is not True:
@@ -631,7 +633,8 @@ class ControlServer:
         """Answer a request, and everybody who asked the same by its key; on the loop."""
         waiting: list[_Return] = []
         if request.key is not None:
-            waiting = self._repeats.finish(request.type, request.key, outcome)
+            type_, key = request.type, request.key
+            waiting = self._repeats.finish(type_, key, outcome, client=back.client)
         for target in (back, *waiting):
             if isinstance(outcome, Reply):
                 self._answer(target, outcome)

@@ -115,9 +115,9 @@ class CreditWindow:
         ----------
         returned
             Messages and bytes. More than is under way (a peer that miscounts) empties the account
-            and never makes the window larger than it was granted.
+            and never makes the window larger than it was granted. With the last message all bytes
+            are back.
         """
-        self._used = Credit(
-            max(0, self._used.messages - returned.messages),
-            max(0, self._used.nbytes - returned.nbytes),
-        )
+        messages = max(0, self._used.messages - returned.messages)
+        nbytes = max(0, self._used.nbytes - returned.nbytes)
+        self._used = Credit(messages, nbytes if messages else 0)

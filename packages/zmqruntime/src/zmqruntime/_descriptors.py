@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 
 import zmq
 
-__all__ = ["borrowed", "descriptor_of", "end_connection", "inode"]
+__all__ = ["borrowed", "bytes_arrived", "bytes_delivered", "descriptor_of", "end_connection", "inode"]
+
+_BYTES_ACKED, _BYTES_RECEIVED = 120, 128  # offsets in struct tcp_info (linux/tcp.h), each a u64
 
 _AT_ONCE = struct.pack("ii", 1, 0)  # whoever still sends is told so, rather than left to wait
 
@@ -69,3 +72,24 @@ def end_connection(descriptor: int, its_inode: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def bytes_arrived(descriptor: int) -> int | None:
+    """Say how many bytes have come on a TCP connection, read or not; None where nobody tells."""
+    return _told(descriptor, _BYTES_RECEIVED)
+
+
+def bytes_delivered(descriptor: int) -> int | None:
+    """Say how many bytes have reached the system of the peer; None where nobody tells."""
+    return _told(descriptor, _BYTES_ACKED)
+
+
+def _told(descriptor: int, offset: int) -> int | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        with borrowed(descriptor) as ours:
+            told = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, offset + 8)
+    except OSError:
+        return None
+    return int.from_bytes(told[offset:], sys.byteorder) if len(told) == offset + 8 else None

@@ -423,7 +423,7 @@ class Feed:
 
         ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost`` count a payload once
         per reader; ``refused`` counts subscriptions on the data port that nobody may have, and
-        ``cut`` connections there that were ended because they held too many.
+        ``cut`` connections there that were ended because they were misused.
         """
         names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import secrets
 from concurrent.futures import Future
@@ -50,7 +51,7 @@ from zmqruntime._stream_messages import (
     check_topic,
     feed_topic,
 )
-from zmqruntime.carriers._negotiate import CarrierReason, Probe, judge
+from zmqruntime.carriers._negotiate import Carrier, CarrierReason, Probe, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -169,7 +170,7 @@ class FeedDoor:
 
     @property
     def cut(self) -> int:
-        """Connections to the data socket that were ended because they held too many names."""
+        """Connections to the data socket that were ended because they were misused."""
         return self._listeners.cut + (self._guard.cut if self._guard is not None else 0)
 
     def open(self, url: str) -> None:
@@ -366,7 +367,9 @@ class FeedDoor:
             theirs = (subscription.name, subscription.topic, subscription.peer.source.key)
             if theirs != (wanted.name, wanted.topic, peer.source.key):
                 continue
-            if subscription.peer.id != peer.id and lane.incarnation != wanted.incarnation:
+            # the epoch was told to that reader alone; its name and incarnation others may know
+            same = hmac.compare_digest(wanted.before.encode(), lane.epoch.encode())
+            if subscription.peer.id != peer.id and not same:
                 raise ConflictError(
                     f"a reader of {wanted.topic!r} named {wanted.name!r} takes part already "
                     f"({subscription.peer}); choose another name",
@@ -443,7 +446,25 @@ class FeedDoor:
         lane = self._lanes.get(acks.epoch)
         if lane is not None:
             lane = self._lane_of(acks.epoch, peer)
+            if not self._believes(lane, acks):
+                self._listeners.expel(lane.filter)
+                why = "it acknowledged more than has reached it"
+                self.end(lane, GapReason.HWM, why, tell=True)
+                return
         self._events.heard(lane, acks)
+
+    def _believes(self, lane: FeedLane, acks: Acks) -> bool:
+        """Say whether a reader can have received what it acknowledges.
+
+        Otherwise one that reads nothing, and says that it did, would get what it does not take
+        into this process's memory, as many messages as the socket lets wait.
+        """
+        if lane.reason.carrier is not Carrier.INLINE:
+            return True  # of the same user on the same computer, and its payloads wait elsewhere
+        used = lane.outbox.window.used
+        whole = acks.messages >= used.messages
+        freed = used.nbytes if whole else min(acks.nbytes, used.nbytes)
+        return self._listeners.believes(lane.filter, freed)
 
     def _on_resend(self, request: Request, peer: Peer) -> dict[str, Any]:
         wanted = request.parse(Resend)

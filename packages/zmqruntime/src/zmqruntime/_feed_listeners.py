@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zmqruntime._descriptors import borrowed, end_connection, inode
+from zmqruntime._descriptors import borrowed, bytes_delivered, end_connection, inode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 _MOST_NAMES = 1024
 _MOST_BYTES = 64 << 10
 _MOST_BYTES_TOGETHER = 1 << 20
+_MOST_UNPROVED = 16 << 20
 
 Identity = tuple[int, object]
 
@@ -29,6 +30,8 @@ class _Connection:
     identity: Identity
     names: set[bytes] = field(default_factory=set)  # that nobody has asked it to listen to
     nbytes: int = 0
+    claimed: int = 0  # payload bytes that its readers say they have received
+    delivered: int = 0  # bytes that have reached its system, when that was looked up last
     cut: bool = False
 
 
@@ -43,6 +46,8 @@ class Listeners:
         What one connection may hold, names that it was invited to left out.
     most_bytes_together
         What all of them may hold; beyond it, the one that holds most is ended.
+    most_unproved
+        Payload bytes that readers of one connection may acknowledge beyond what has reached them.
 
     Notes
     -----
@@ -61,18 +66,20 @@ class Listeners:
         most_names: int = _MOST_NAMES,
         most_bytes: int = _MOST_BYTES,
         most_bytes_together: int = _MOST_BYTES_TOGETHER,
+        most_unproved: int = _MOST_UNPROVED,
     ) -> None:
         self._port = endpoint.rpartition(":")[2] if endpoint.startswith("tcp://") else ""
         self._path = endpoint.partition("://")[2]
         self._most_names = most_names
         self._most_bytes = most_bytes
         self._most_together = most_bytes_together
+        self._most_unproved = most_unproved
         self._connections: dict[int, _Connection] = {}
         self._invited: dict[bytes, _Connection] = {}
         self.nbytes = 0
         """Bytes of all names that are held uninvited."""
         self.cut = 0
-        """How many connections were ended because they held too many names."""
+        """How many connections were ended."""
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -123,6 +130,37 @@ class Listeners:
         if connection is not None and not connection.cut:
             self._hold(connection, name)  # until it says that it does so no more
 
+    def believes(self, name: bytes, nbytes: int) -> bool:
+        """Say whether what a reader acknowledges can have reached it.
+
+        Parameters
+        ----------
+        name
+            The secret word of the reader.
+        nbytes
+            Payload bytes that it says it has received now.
+
+        Returns
+        -------
+        bool
+            False if its connection has carried so little that it lies; true where nobody tells.
+        """
+        connection = self._invited.get(name)
+        if connection is None:
+            return True
+        connection.claimed += nbytes
+        ahead = connection.claimed - self._most_unproved
+        if ahead > connection.delivered:
+            delivered = bytes_delivered(connection.descriptor)
+            connection.delivered = ahead if delivered is None else delivered
+        return ahead <= connection.delivered
+
+    def expel(self, name: bytes) -> None:
+        """End the connection of a reader, which frees what waits for it there."""
+        connection = self._invited.get(name)
+        if connection is not None:
+            self._cut(connection, "acknowledged what has not reached it")
+
     def look(self) -> None:
         """Forget the connections that have ended; libzmq says of none which it was."""
         for connection in tuple(self._connections.values()):
@@ -152,15 +190,11 @@ class Listeners:
         while self.nbytes > self._most_together:
             self._cut(max(self._connections.values(), key=lambda each: each.nbytes))
 
-    def _cut(self, connection: _Connection) -> None:
+    def _cut(self, connection: _Connection, why: str = "") -> None:
         """End a connection; what is still to come of it is not heeded."""
-        logger.warning(
-            "a subscriber of a feed holds %d names of %d bytes together that nobody sends to it, "
-            "and is cut off (%s)",
-            len(connection.names),
-            connection.nbytes,
-            connection.identity[1] or "on this computer",
-        )
+        why = why or f"holds {len(connection.names)} names that nobody sends to it"
+        whose = connection.identity[1] or "on this computer"
+        logger.warning("a subscriber of a feed (%s) %s, and is cut off", whose, why)
         self.cut += 1
         self._release(connection)
         connection.cut = True

@@ -79,6 +79,7 @@ class FeedOrder:
     credit: Credit
     attempt: int = 0
     epoch: str = ""
+    former: str = ""  # epoch of the run that was agreed on last
     listens: bool = False
     refused: RequestError | None = None
     before: tuple[str, int] | None = None  # epoch and last number of the run that was lost
@@ -270,6 +271,7 @@ class FeedOrders:
             nbytes=order.credit.nbytes,
             until=order.until,
             shared_memory=self._shared_memory,
+            before=order.former,
         )
         self._request(
             "subscribe", subscribe, lambda future: self._on_answer(order, attempt, future)
@@ -346,7 +348,7 @@ class FeedOrders:
             on_gap=self.intake.on_gap,
         )
         order.backoff.reset()
-        order.epoch = subscribed.epoch
+        order.epoch = order.former = subscribed.epoch
         self._say_what_is_missing(order, resumed=subscribed.resumed)
         self.intake.add(reception)
         proof = Proof(epoch=subscribed.epoch, answer=answer)

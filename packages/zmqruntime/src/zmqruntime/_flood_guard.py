@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
 import struct
 import sys
 import threading
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from zmqruntime._descriptors import borrowed, end_connection, inode
+from zmqruntime._descriptors import bytes_arrived, end_connection, inode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +26,6 @@ logger = logging.getLogger(__name__)
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _EVENT = struct.Struct("=HI")  # event and value, as zmq_socket_monitor(3) lays them out
 _MOST_AHEAD = 128 << 10
-_BYTES_RECEIVED = 128  # offset in the kernel's struct tcp_info (linux/tcp.h), a u64
 
 
 @dataclass(slots=True, eq=False)
@@ -117,7 +115,7 @@ class FloodGuard:
                 self._on_event(event, descriptor)
 
     def _add(self, descriptor: int) -> None:
-        received = _received(descriptor)
+        received = bytes_arrived(descriptor)
         if received is None:
             return
         self._connections[descriptor] = _Connection(inode(descriptor), self.turns, 0)
@@ -129,7 +127,7 @@ class FloodGuard:
         known = self._connections.get(descriptor)
         if known is None:
             return
-        received = _received(descriptor)
+        received = bytes_arrived(descriptor)
         if received is None or inode(descriptor) != known.inode:
             del self._connections[descriptor]
         elif known.turn != self.turns:  # everything was read meanwhile
@@ -147,14 +145,3 @@ class FloodGuard:
 def can_guard() -> bool:
     """Say whether the system tells what a guard needs to know."""
     return sys.platform == "linux"
-
-
-def _received(descriptor: int) -> int | None:
-    """Say how many bytes a connection has sent; None if it is none of TCP."""
-    size = _BYTES_RECEIVED + 8
-    try:
-        with borrowed(descriptor) as ours:
-            told = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
-    except OSError:
-        return None
-    return int.from_bytes(told[_BYTES_RECEIVED:], sys.byteorder) if len(told) == size else None

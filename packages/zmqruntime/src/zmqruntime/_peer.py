@@ -80,6 +80,15 @@ class Peer:
         default=None, repr=False, compare=False
     )
 
+    @property
+    def client(self) -> str:
+        """Who the peer is, as the socket knows it.
+
+        All who show the owner token are one; others are the key that they have proved to own.
+        Without keys, all others are one too.
+        """
+        return "owner" if self.owner else self.source.key
+
     def may(self, capability: str) -> bool:
         """Say whether the peer may do something; what was not granted is denied.
 

@@ -34,9 +34,9 @@ class Repeats(Generic[W]):
     def __init__(self, *, remembered: int = 256, waiting: int = 64) -> None:
         self._remembered = remembered
         self._most_waiting = waiting
-        self._entries: OrderedDict[tuple[str, str], _Entry[W]] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str, str], _Entry[W]] = OrderedDict()
 
-    def arrive(self, type_: str, key: str, who: W) -> Reply | bool:
+    def arrive(self, type_: str, key: str, who: W, *, client: str = "") -> Reply | bool:
         """Take in a request.
 
         Parameters
@@ -45,6 +45,8 @@ class Repeats(Generic[W]):
             Which request.
         who
             Who asks, to be given back by `finish`.
+        client
+            Whose key it is: another client's key of the same text is another one.
 
         Returns
         -------
@@ -59,10 +61,10 @@ class Repeats(Generic[W]):
         ConflictError
             If too many wait for this one.
         """
-        entry = self._entries.get((type_, key))
+        entry = self._entries.get((client, type_, key))
         if entry is None:
             self._make_room()
-            self._entries[type_, key] = _Entry()
+            self._entries[client, type_, key] = _Entry()
             return True
         if entry.reply is not None:
             return entry.reply
@@ -71,13 +73,15 @@ class Repeats(Generic[W]):
         entry.waiting.append(who)
         return False
 
-    def finish(self, type_: str, key: str, outcome: Reply | RequestError) -> list[W]:
+    def finish(
+        self, type_: str, key: str, outcome: Reply | RequestError, *, client: str = ""
+    ) -> list[W]:
         """Take in what became of a request; one that failed may be tried again.
 
         Parameters
         ----------
-        type_, key
-            Which request.
+        type_, key, client
+            Which request, and whose.
         outcome
             Its reply or refusal.
 
@@ -86,14 +90,14 @@ class Repeats(Generic[W]):
         list
             Everybody else who waits for it.
         """
-        entry = self._entries.get((type_, key))
+        entry = self._entries.get((client, type_, key))
         if entry is None:
             return []
         waiting, entry.waiting = entry.waiting, []
         if isinstance(outcome, Reply):
             entry.reply = outcome
         else:
-            del self._entries[type_, key]
+            del self._entries[client, type_, key]
         return waiting
 
     def _make_room(self) -> None:

@@ -120,6 +120,8 @@ class Subscribe(msgspec.Struct, frozen=True, kw_only=True):
     """A reader asks a feed for a topic: how, with how much room, and from where.
 
     ``name`` is the reader's own: who comes again under it gets what it had not acknowledged.
+    ``before`` is the epoch of the run that this one follows: who knows it may take that one's
+    place, before the feed has noticed that its connection broke.
     """
 
     topic: _Topic
@@ -132,6 +134,7 @@ class Subscribe(msgspec.Struct, frozen=True, kw_only=True):
     nbytes: _Positive
     until: AckStatus = AckStatus.RECEIVED
     shared_memory: bool = False
+    before: _Label = ""
 
 
 class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
