@@ -13,7 +13,14 @@ import sys
 
 import zmq
 
-__all__ = ["borrowed", "bytes_arrived", "bytes_delivered", "descriptor_of", "end_connection", "inode"]
+__all__ = [
+    "borrowed",
+    "bytes_arrived",
+    "bytes_delivered",
+    "descriptor_of",
+    "end_connection",
+    "inode",
+]
 
 _BYTES_ACKED, _BYTES_RECEIVED = 120, 128  # offsets in struct tcp_info (linux/tcp.h), each a u64
 
