@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from zmqruntime import DescriptorError, StaleSlotError
 from zmqruntime.carriers import Arena, ArenaView, SegmentName, SlotReference
-from zmqruntime.carriers._arena import as_bytes
+from zmqruntime.carriers._layout import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from zmqruntime._outgoing import Outgoing
     from zmqruntime._polling import Deadline
     from zmqruntime._sharing import Sharing
-    from zmqruntime.carriers._arena import SlotReference
     from zmqruntime.carriers._inline import InlineLimits
+    from zmqruntime.carriers._layout import SlotReference
     from zmqruntime.carriers._lender import LentSlot, SlotLender
 
     Frames = list[bytes | memoryview]

@@ -17,8 +17,8 @@ from zmqruntime._stream_messages import (
     Part,
     TransportHeader,
 )
-from zmqruntime.carriers._arena import as_bytes
 from zmqruntime.carriers._inline import check_sizes
+from zmqruntime.carriers._layout import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from zmqruntime._lane import Lane
-    from zmqruntime.carriers._arena import SlotReference
     from zmqruntime.carriers._inline import InlineLimits
+    from zmqruntime.carriers._layout import SlotReference
 
     Encoded = tuple[bytes, Sequence[Buffer]] | tuple[bytes, Sequence[Buffer], int | None]
     Encode = Callable[[], Encoded]

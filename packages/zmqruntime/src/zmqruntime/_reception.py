@@ -18,7 +18,7 @@ from zmqruntime._gaps import Gap, GapReason, Recovery, SequenceCheck
 from zmqruntime._item import Item, ProducerStatus
 from zmqruntime._lane_state import LaneState
 from zmqruntime._stream_messages import Acks, AckStatus, Failure, Mode
-from zmqruntime.carriers._arena import ArenaView
+from zmqruntime.carriers._arena_view import ArenaView
 from zmqruntime.carriers._inline import (
     DEFAULT_LIMITS,
     MAX_PAYLOAD_BYTES,

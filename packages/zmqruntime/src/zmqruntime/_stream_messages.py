@@ -13,8 +13,8 @@ import msgspec
 
 from zmqruntime._errors import DescriptorError
 from zmqruntime._gaps import GapReason
-from zmqruntime.carriers._arena import SlotReference
 from zmqruntime.carriers._inline import MAX_BUFFERS
+from zmqruntime.carriers._layout import SlotReference
 from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity
 
 __all__ = [

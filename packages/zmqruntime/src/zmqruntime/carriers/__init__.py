@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from zmqruntime.carriers._arena import Arena, ArenaView, SlotReference
+from zmqruntime.carriers._arena import Arena
+from zmqruntime.carriers._arena_view import ArenaView
 from zmqruntime.carriers._inline import Assembly, InlineLimits
+from zmqruntime.carriers._layout import SlotReference
 from zmqruntime.carriers._lease import Lease
 from zmqruntime.carriers._lender import SlotLender
 from zmqruntime.carriers._link import LinkMeter, LinkStats

@@ -6,7 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zmqruntime.carriers._arena import Arena, packed_bytes
+from zmqruntime.carriers._arena import Arena
+from zmqruntime.carriers._layout import packed_bytes
 from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._slots import SlotBook, SlotLease
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from zmqruntime.carriers._arena import SlotReference
+    from zmqruntime.carriers._layout import SlotReference
 
 _SLOTS = 8
 _LEAST_SLOT = 1 << 20

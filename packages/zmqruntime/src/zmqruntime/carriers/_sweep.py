@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from zmqruntime._errors import DescriptorError
-from zmqruntime.carriers._arena import own_pid_namespace, read_pid_namespace
+from zmqruntime.carriers._layout import own_pid_namespace, read_pid_namespace
 from zmqruntime.carriers._names import SHARED_MEMORY, SegmentName
 
 if TYPE_CHECKING:
