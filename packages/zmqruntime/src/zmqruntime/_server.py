@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import secrets
-import signal
 import threading
-import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from zmqruntime._control_server import ControlServer
 from zmqruntime._endpoint_lock import EndpointLock
 from zmqruntime._endpoints import Transport, bind_host, bind_socket, is_loopback
-from zmqruntime._errors import (
-    EndpointInUse,
-    ForbiddenError,
-    HandshakeError,
-    InvalidRequestError,
-    LoopStoppedError,
-    UnavailableError,
-)
-from zmqruntime._handshake import Hello, Ports, ServerInfo, Welcome, Work, choose_version
-from zmqruntime._identity import host_digest, process_info
+from zmqruntime._errors import EndpointInUse, UnavailableError
+from zmqruntime._greeter import Greeter
+from zmqruntime._handshake import Ports
 from zmqruntime._lock_record import live_records
 from zmqruntime._loop import IOThread
-from zmqruntime._messages import V_MAX, V_MIN, Reply
+from zmqruntime._messages import Reply
 from zmqruntime._spawn import Inherited, Readiness
+from zmqruntime._stop_request import StopRequest
+from zmqruntime._stop_signals import StopSignals
+from zmqruntime._work_news import WorkNews
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -41,25 +32,18 @@ if TYPE_CHECKING:
 
     from zmqruntime._codec import Limits
     from zmqruntime._endpoints import Endpoint
+    from zmqruntime._greeter import HelloHook
+    from zmqruntime._handshake import Work
     from zmqruntime._messages import Request
     from zmqruntime._monitor import Monitor
     from zmqruntime._peer import Peer
     from zmqruntime.security import KeyFolder, Rates
     from zmqruntime.security._gate import Gate
-
-    HelloHook = Callable[[Hello, Peer], Mapping[str, Any]]
+    from zmqruntime.security._lending import Lending
 
 __all__ = ["ZMQServer"]
 
 logger = logging.getLogger(__name__)
-
-_WORK_S = 0.05
-
-
-class _TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    key: Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
-    capabilities: Annotated[frozenset[str], msgspec.Meta(max_length=64)]
-    seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 600.0
 
 
 class ZMQServer:
@@ -145,24 +129,18 @@ class ZMQServer:
         self.ports = Ports(control=endpoint.port, data=endpoint.data_port)
         self.incarnation = os.urandom(8).hex()
         self.server_id = ""
-        self._process = process_info()
         self.ready = False
-        self._work = Work()
-        self._telling = False
         self.hello_hooks: list[HelloHook] = list(hello_hooks)
         self.loop = IOThread(f"{app}-{endpoint.port}")
         self._token = secrets.token_urlsafe(24)
         self._lock = EndpointLock(app, endpoint.port)
         self._inherited: Inherited | None = None
-        self._started_at = 0.0
         self._state = threading.Lock()  # guards the two flags
         self._started = self._stopped = False
-        self._asking = threading.Lock()  # guards the next two
-        self._stop_reason: str | None = None
-        self._stop_callbacks: list[Callable[[str], object]] = []
-        self._stop_requested = threading.Event()
-        self._signals_installed = False
+        self._stop_request = StopRequest(self.loop, f"{app} on port {endpoint.port}")
+        self._signals = StopSignals(self.loop, self.request_stop)
         self.gate: Gate | None = None
+        self._lending: Lending | None = None
         if keys is not None or audit is not None or not is_loopback(self.bound):
             try:
                 self.gate = self._make_gate(keys, audit, rates)
@@ -178,13 +156,15 @@ class ZMQServer:
             workers=workers,
             gate=self.gate,
         )
-        self.control.handle("ping", self._on_ping, on_loop=True)
-        self.control.handle("hello", self._on_hello, on_loop=True)
+        self._news = WorkNews(self.loop, self.control)
+        self._greeter = Greeter(self, self.control, self.gate)
         self.control.handle(
             "shutdown", self._on_shutdown, on_loop=True, capability="service:shutdown"
         )
-        if self.gate is not None and self.gate.keyed:
-            self.control.handle("token", self._on_token, on_loop=True, capability="token:lend")
+        if self._lending is not None:
+            self.control.handle(
+                "token", self._lending.answer, on_loop=True, capability="token:lend"
+            )
 
     def __enter__(self) -> Self:
         self.start()
@@ -225,7 +205,7 @@ class ZMQServer:
                 self.server_id = record.server_id
                 if self.gate is not None:
                     self.loop.submit(self.gate.open, self.server_id).result()
-                self._started_at = time.monotonic()
+                self._greeter.begin()
                 self._bind()
             except BaseException:
                 self._close_gate()
@@ -258,21 +238,11 @@ class ZMQServer:
         Pings and welcomes say it, and the peers that said hello are told, at most 20 times a
         second.
         """
-        return self._work
+        return self._news.work
 
     @work.setter
     def work(self, work: Work) -> None:
-        self._work = work
-        if not self._telling and self.loop.running and self.control.peers:
-            self._telling = True
-            with contextlib.suppress(LoopStoppedError):
-                self.loop.call_later(_WORK_S, self._tell_work)
-
-    def _tell_work(self) -> None:
-        self._telling = False
-        body = msgspec.to_builtins(self._work)
-        for peer in self.control.peers:
-            self.control.push(peer.id, "work", body)
+        self._news.tell(work)
 
     @property
     def server_key(self) -> str:
@@ -338,9 +308,9 @@ class ZMQServer:
         ValueError
             If the time or the capabilities are too many.
         """
-        if self.gate is None or self.gate.mint is None or not self.gate.keyed:
+        if self._lending is None:
             raise UnavailableError(f"{self.app} lends tokens once it serves, with keys")
-        return self.gate.mint.mint(key=key, capabilities=capabilities, seconds=seconds)
+        return self._lending.lend(key=key, capabilities=capabilities, seconds=seconds)
 
     def _make_gate(
         self, keys: KeyFolder | Path | str | None, audit: Path | None, rates: Rates | None
@@ -348,16 +318,20 @@ class ZMQServer:
         # who serves this computer alone needs none of it, nor the time to import it
         from zmqruntime.security import Audit, KeyFolder, audit_path
         from zmqruntime.security._gate import Gate
+        from zmqruntime.security._lending import Lending
 
         if audit is None and keys is not None:
             audit = audit_path(self.app, self.endpoint.port)
-        return Gate(
+        gate = Gate(
             self.loop,
             keys=None if keys is None else KeyFolder.of(keys),
             open_to_all=self.insecure,
             rates=rates,
             audit=None if audit is None else Audit(audit),
         )
+        if gate.keyed:
+            self._lending = Lending(gate, self.app)
+        return gate
 
     def _bind(self) -> None:
         """Open the control channel, or say who is in the way."""
@@ -406,11 +380,7 @@ class ZMQServer:
                 return
             self._stopped = True
             self.ready = False
-            if self._signals_installed and threading.current_thread() is threading.main_thread():
-                # an interpreter that ends gives signals their default action back, which kills;
-                # those that are ignored it leaves alone
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, signal.SIG_IGN)
+            self._signals.ignore()
             self.control.close()
             self._close_gate()
             self.loop.stop()  # the sockets are closed now, so the address is free
@@ -426,16 +396,7 @@ class ZMQServer:
         reason
             For the log.
         """
-        with self._asking:
-            if self._stop_reason is not None:
-                return
-            self._stop_reason = reason
-            callbacks = tuple(self._stop_callbacks)
-        logger.info("%s on port %d: %s", self.app, self.ports.control, reason)
-        if self.loop.running:
-            for callback in callbacks:
-                self.loop.call_soon(callback, reason)
-        self._stop_requested.set()
+        self._stop_request.ask(reason)
 
     def on_stop_request(self, callback: Callable[[str], object]) -> None:
         """Call a function, on the loop, with the reason, when the service should end.
@@ -446,11 +407,7 @@ class ZMQServer:
             Tells the program's own main loop, which then calls `stop`. Called soon if the
             service was asked already.
         """
-        with self._asking:
-            self._stop_callbacks.append(callback)
-            reason = self._stop_reason
-        if reason is not None and self.loop.running:
-            self.loop.call_soon(callback, reason)
+        self._stop_request.on_asked(callback)
 
     def wait_for_stop_request(self, timeout: float | None = None) -> bool:
         """Wait until a signal, the owner or a shutdown request asks the service to end.
@@ -465,7 +422,7 @@ class ZMQServer:
         bool
             Whether it was asked.
         """
-        return self._stop_requested.wait(timeout)
+        return self._stop_request.wait(timeout)
 
     def install_signal_handlers(self) -> None:
         """Turn SIGTERM and SIGINT into stop requests; main thread only.
@@ -481,22 +438,7 @@ class ZMQServer:
         ValueError
             If called outside the main thread.
         """
-        if self._signals_installed:
-            return
-        receive, send = os.pipe()
-        for descriptor in (receive, send):
-            os.set_blocking(descriptor, False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _leave_it_to_the_pipe)
-        signal.set_wakeup_fd(send, warn_on_full_buffer=False)
-        self._signals_installed = True
-
-        def on_signal() -> None:
-            for number in os.read(receive, 64):
-                if number in (signal.SIGTERM, signal.SIGINT):
-                    self.request_stop(f"received {signal.Signals(number).name}")
-
-        self.loop.submit(self.loop.register, receive, on_signal).result()
+        self._signals.install()
 
     def serve_until_signal(self) -> None:
         """Serve until a signal, the owner or a shutdown request ends it; main thread only.
@@ -514,104 +456,13 @@ class ZMQServer:
         try:
             self.install_signal_handlers()
             self.report_ready()
-            self._stop_requested.wait()
+            self._stop_request.wait()
         finally:
             self.stop()
 
     def describe(self) -> dict[str, Any]:
         """Return what a permitted ping is told; on the loop."""
-        return {
-            "ready": self.ready,
-            "v_min": V_MIN,
-            "v_max": V_MAX,
-            "app": self.app,
-            "version": self.version,
-            "server_id": self.server_id,
-            "incarnation": self.incarnation,
-            "pid": self._process.pid,
-            "start_time": self._process.start_time,
-            "ports": {"control": self.ports.control, "data": self.ports.data},
-            "bound": [self.bound],
-            "insecure": self.insecure,
-            "server_key": self.server_key,
-            "work": msgspec.to_builtins(self.work),
-            "uptime": time.monotonic() - self._started_at,
-            "counters": self._counters(),
-        }
-
-    def _counters(self) -> dict[str, int]:
-        counters = dict(self.control.counters)
-        if self.gate is not None:
-            counters |= {f"gate.{name}": count for name, count in self.gate.counters.items()}
-            counters["gate.audit_lost"] = self.gate.audit.lost if self.gate.audit else 0
-        return counters
-
-    def _on_ping(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
-        if peer.permitted:
-            return Reply(self.describe(), "pong")
-        return Reply({"ready": self.ready, "v_min": V_MIN, "v_max": V_MAX}, "pong")
-
-    def _on_hello(self, request: Request, peer: Peer) -> Reply:
-        if not peer.permitted:
-            raise ForbiddenError(
-                f"{self.app} on port {self.ports.control} welcomes only who shows its token; "
-                "its file is readable by the user who runs it",
-                code="unauthenticated",
-            )
-        try:
-            hello = Hello.from_body(request.body)
-        except HandshakeError as error:
-            raise InvalidRequestError(str(error)) from error
-        version = choose_version(hello.v_min, hello.v_max)
-        peer = self.control.admit(peer, hello)
-        extras: dict[str, Any] = {}
-        for hook in self.hello_hooks:
-            extras.update(hook(hello, peer))
-        limits = self.control.limits
-        welcome = Welcome(
-            v=version,
-            server=ServerInfo(
-                name=self.app,
-                version=self.version,
-                id=self.server_id,
-                incarnation=self.incarnation,
-            ),
-            ports=self.ports,
-            process=self._process,
-            bound=(self.bound,),
-            insecure=self.insecure,
-            capabilities=("*",) if peer.owner else tuple(sorted(peer.grants)),
-            limits={
-                "frame_bytes": limits.frame_bytes,
-                "request_bytes": limits.request_bytes,
-                "frames": limits.frames,
-            },
-            host_digest=host_digest(),
-            work=self.work,
-            ticket=self._issue_ticket(peer),
-            extras=extras,
-        )
-        return Reply(welcome.to_body(), "welcome")
-
-    def _issue_ticket(self, peer: Peer) -> str:
-        if self.gate is None:
-            return ""
-        return self.gate.tickets.issue(f"{peer.source.key}/{peer.id.hex()}")
-
-    def _on_token(self, request: Request, peer: Peer) -> dict[str, Any]:
-        """Lend a token: never for more than the asker may do."""
-        from zmqruntime.security._capabilities import covers
-
-        asked = request.parse(_TokenRequest)
-        if not peer.owner and not all(covers(peer.grants, each) for each in asked.capabilities):
-            raise ForbiddenError("what you may not do yourself you cannot lend")
-        try:
-            token = self.lend_token(
-                key=asked.key, capabilities=asked.capabilities, seconds=asked.seconds
-            )
-        except ValueError as error:
-            raise InvalidRequestError(str(error)) from error
-        return {"token": token, "seconds": asked.seconds}
+        return self._greeter.describe()
 
     def _on_shutdown(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
         self.loop.call_soon(self.request_stop, f"asked to stop by {peer}")
@@ -624,7 +475,3 @@ class ZMQServer:
                 self.request_stop("the process that started this service has ended")
 
         self.loop.register(descriptor, on_readable)
-
-
-def _leave_it_to_the_pipe(number: int, frame: object) -> None:
-    """Do nothing: the interpreter has written the number to the wake pipe."""
