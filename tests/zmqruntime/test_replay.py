@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmqruntime import Credit, GapReason, InlineLimits, Mode
+from zmqruntime._carried import Carried
 from zmqruntime._gaps import SequenceCheck
 from zmqruntime._lane import Lane
 from zmqruntime._outgoing import Outgoing
-from zmqruntime._replay import Carried, Queued, QueuedLoss, ReplayRing, cost
+from zmqruntime._replay import Queued, QueuedLoss, ReplayRing, cost
 from zmqruntime._stream_messages import Acks, AckStatus
 from zmqruntime.carriers import CarrierReason, HostIdentity
 

@@ -13,10 +13,10 @@ from zmqruntime._lane import Lane
 from zmqruntime._outgoing import Outgoing
 
 if TYPE_CHECKING:
+    from zmqruntime._carried import Carried
     from zmqruntime._feed_broadcast import Broadcast
     from zmqruntime._outgoing import Encode
     from zmqruntime._peer import Peer
-    from zmqruntime._replay import Carried
     from zmqruntime._stream_messages import Mode
     from zmqruntime.carriers._inline import InlineLimits
     from zmqruntime.carriers._negotiate import Probe

@@ -7,9 +7,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from zmqruntime._carried import Carried
 from zmqruntime._feed_lane import FeedTopic
 from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._replay import Carried
 from zmqruntime._stream_messages import Mode, check_topic
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from zmqruntime._attachment import Attachment, LaneEvents
+from zmqruntime._carried import Carried
 from zmqruntime._dispatch import Dispatch
 from zmqruntime._errors import NotAttachedError, PublishTimeoutError
 from zmqruntime._gaps import Gap, GapReason
@@ -20,7 +21,6 @@ from zmqruntime._newest import Newest
 from zmqruntime._outgoing import Outgoing, check_key, check_state_version
 from zmqruntime._polling import Deadline
 from zmqruntime._publisher_state import LinkState, PublisherState, Standing
-from zmqruntime._replay import Carried
 from zmqruntime._room import Room
 from zmqruntime._sharing import Sharing
 from zmqruntime._stream_messages import Acks, AckStatus, Announce, Mode, Resend, check_topic

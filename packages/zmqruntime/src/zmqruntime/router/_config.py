@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from zmqruntime.router._calls import NamedCall
     from zmqruntime.router._expose import Exposed
-    from zmqruntime.router._stream_desk import Relayed
     from zmqruntime.router._streams import ManualStream, PeriodicStream
 
 __all__ = ["RouterConfig", "read_config", "write_config"]
@@ -139,7 +138,7 @@ def write_config(
     named: Sequence[NamedCall],
     periodic: Sequence[PeriodicStream],
     manual: Sequence[ManualStream],
-    relays: Sequence[Relayed],
+    relays: Mapping[str, RelayConfig],
 ) -> dict[str, Any]:
     """Write a server as a map.
 
@@ -181,7 +180,7 @@ def write_config(
         },
         periodic_streams={stream.name: _periodic(stream) for stream in periodic},
         manual_streams={stream.name: ManualConfig(encoding=_encoding(stream)) for stream in manual},
-        zmq_streams={relay.name: relay.config() for relay in relays},
+        zmq_streams=dict(relays),
     )
     try:
         plain: dict[str, Any] = msgspec.to_builtins(whole)

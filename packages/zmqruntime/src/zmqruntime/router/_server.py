@@ -190,7 +190,7 @@ class RouterServer(StreamHost):
             named=self._calls.named,
             periodic=self._streams.periodic,
             manual=self._streams.manual,
-            relays=self._streams.relays,
+            relays={relay.name: relay.config() for relay in self._streams.relays},
         )
 
     def _fill(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,10 +15,26 @@ if TYPE_CHECKING:
 
     from zmqruntime._control_server import ControlServer
     from zmqruntime._peer import Peer
-    from zmqruntime.session._server import SessionServer
+    from zmqruntime.session._links import Link
+    from zmqruntime.session._parser import EnvelopeLimits
     from zmqruntime.session._session import ServerSession
 
 __all__ = ["Diversion"]
+
+
+class Sessions(Protocol):
+    """Who has the sessions."""
+
+    limits: EnvelopeLimits
+
+    def accept(self, link: Link) -> ServerSession:
+        """Take in a connection."""
+
+    def gone(self, session: ServerSession, reason: str) -> None:
+        """Take in that a connection has ended."""
+
+    def refuse_unnamed(self, session: ServerSession) -> None:
+        """Refuse a peer that gave its socket a name."""
 
 
 class _Glimpse(msgspec.Struct):
@@ -44,7 +60,7 @@ class Diversion:
     def __init__(
         self,
         control: ControlServer,
-        sessions: SessionServer,
+        sessions: Sessions,
         *,
         say_again: Callable[[ServerSession], object],
     ) -> None:
