@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from zmqruntime._stream_messages import AckStatus, Mode
 
 if TYPE_CHECKING:
-    from zmqruntime._reception import Reception
     from zmqruntime._stream_messages import TransportHeader
     from zmqruntime.carriers._lease import Lease
     from zmqruntime.carriers._negotiate import CarrierReason
@@ -53,6 +52,20 @@ class ProducerStatus:
     leased: int
 
 
+class Origin(Protocol):
+    """Whom a payload is from, and who is told what became of it."""
+
+    topic: str
+    producer: str
+    epoch: str
+
+    def acknowledge(self, sequence: int, status: AckStatus) -> None:
+        """Note what became of a payload, to be told."""
+
+    def refuse(self, sequence: int, code: str, text: str) -> None:
+        """Note that a payload could not be used, to be told."""
+
+
 class Item:
     """One payload that arrived.
 
@@ -81,7 +94,7 @@ class Item:
     """
 
     __slots__ = (
-        "_reception",
+        "_origin",
         "_status",
         "again",
         "header",
@@ -96,12 +109,12 @@ class Item:
     )
 
     def __init__(
-        self, reception: Reception, transport: TransportHeader, header: bytes, lease: Lease
+        self, origin: Origin, transport: TransportHeader, header: bytes, lease: Lease
     ) -> None:
-        self._reception = reception
+        self._origin = origin
         self._status: AckStatus | None = None
-        self.topic = reception.topic
-        self.producer = reception.producer
+        self.topic = origin.topic
+        self.producer = origin.producer
         self.sequence = transport.seq
         self.key = transport.key
         self.header = header
@@ -114,7 +127,7 @@ class Item:
     @property
     def epoch(self) -> str:
         """Which run of the stream it belongs to."""
-        return self._reception.epoch
+        return self._origin.epoch
 
     def ack(self, status: AckStatus | str) -> None:
         """Tell the producer what became of the payload.
@@ -134,7 +147,7 @@ class Item:
             raise ValueError("fail() says what failed; ack() takes 'received' or 'displayed'")
         if self._status in (None, AckStatus.RECEIVED) and self._status is not status:
             self._status = status
-            self._reception.acknowledge(self.sequence, status)
+            self._origin.acknowledge(self.sequence, status)
 
     def fail(self, code: str, text: str) -> None:
         """Tell the producer that the payload could not be used.
@@ -148,7 +161,7 @@ class Item:
         """
         if self._status in (None, AckStatus.RECEIVED):
             self._status = AckStatus.FAILED
-            self._reception.refuse(self.sequence, code, text)
+            self._origin.refuse(self.sequence, code, text)
 
     def __repr__(self) -> str:
         return f"<Item {self.topic} {self.sequence} {self.key!r} from {self.producer}>"

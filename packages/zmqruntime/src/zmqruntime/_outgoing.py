@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from zmqruntime._lane import Lane
+    from zmqruntime._outbox import Outbox
     from zmqruntime.carriers._inline import InlineLimits
     from zmqruntime.carriers._layout import SlotReference
 
@@ -36,6 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["Outgoing", "check_key", "check_state_version", "frozen", "loss_message"]
 
 _WHOLE = Part(0, 1)
+
+
+class Run(Protocol):
+    """The run of a stream to which a message belongs."""
+
+    epoch: str
+    incarnation: str
+    filter: bytes
+    outbox: Outbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +153,7 @@ class Outgoing:
 
     def message(
         self,
-        lane: Lane,
+        lane: Run,
         sequence: int,
         *,
         ref: SlotReference | None = None,
@@ -193,7 +202,7 @@ class Outgoing:
         return [lane.filter, msgspec.msgpack.encode(transport), header, *chunks]
 
 
-def loss_message(lane: Lane) -> list[bytes | memoryview]:
+def loss_message(lane: Run) -> list[bytes | memoryview]:
     """Make the frames of a message that only tells of losses; it needs no room."""
     transport = TransportHeader(
         v=DATA_VERSION,
