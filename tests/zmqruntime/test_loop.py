@@ -277,6 +277,20 @@ def test_a_message_that_a_borrower_leaves_unread_is_heard_by_the_loop() -> None:
     assert heard == [b"second"]
 
 
+def test_messages_are_heard_before_and_while_and_after_somebody_borrows() -> None:
+    heard: list[bytes] = []
+    told = threading.Event()
+    with IOThread("loop") as loop, pair(loop, heard, told) as (_, other):
+        for number in range(600):  # more than the loop lends after it was asked once
+            if number == 10:
+                borrow(loop)
+                loop.give_back()
+            other.send(b"%d" % number)
+            assert told.wait(SOON)
+            told.clear()
+    assert heard == [b"%d" % number for number in range(600)]
+
+
 def test_a_borrower_waits_no_longer_than_it_wants() -> None:
     with IOThread("loop") as loop, pair(loop, [], threading.Event()) as (socket, _):
         over = None

@@ -268,7 +268,7 @@ def check_counts(body: dict[str, object], limits: Limits) -> None:
 
 def _decode(frame: bytes, shape: type[M]) -> M:
     try:
-        if encoding_of(frame) is Encoding.JSON:
+        if frame[:1] == b"{":
             return msgspec.json.decode(frame, type=shape)
         return msgspec.msgpack.decode(frame, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -22,13 +22,16 @@ from zmqruntime._errors import LoopStoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
+    from typing import Any, Self, TypeAlias
+
+    _Ready: TypeAlias = list[tuple[Any, int]]
 
 __all__ = ["IOThread", "TimerHandle"]
 
 logger = logging.getLogger(__name__)
 
 _MOST_TIMERS = 256  # before those that were cancelled are looked for
+_LENT_SLEEPS = 256  # sleeps in which the sockets can be borrowed, after somebody wanted to
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,6 +97,7 @@ class IOThread:
         self._owner = 0
         self._pid = os.getpid()
         self._unclean = False  # a borrower was interrupted while it used them
+        self._lent_sleeps = 0
         self._interrupted_callbacks: list[Callable[[], object]] = []
         self._stopped_callbacks: list[Callable[[], object]] = []
         self._jobs: deque[Callable[[], object]] = deque()
@@ -281,6 +285,7 @@ class IOThread:
         block that gives them back, and they are given back unless it has returned False.
         """
         self._check_process()
+        self._lent_sleeps = _LENT_SLEEPS
         if self._bell is None or not self._turn.acquire(blocking=False):
             return False
         if self._jobs or self._unclean or self._stopping or not self._started:
@@ -478,40 +483,43 @@ class IOThread:
 
     def _run(self) -> None:
         self._take_turn()
+        ready = self._poller.poll(0)
         try:
-            while not self._turn_of_work():
-                self._sleep()
+            while not self._turn_of_work(ready):
+                ready = self._sleep()
         finally:
             self._close()
 
-    def _turn_of_work(self) -> bool:
-        """Do all there is to do, and say whether the loop is to end."""
-        ready = self._poller.poll(0)
-        while True:
-            for socket, _ in ready:
-                callback = self._on_readable.get(socket)
-                if callback is not None:  # else an earlier callback of this round closed it
-                    self._guard(callback)
+    def _turn_of_work(self, ready: _Ready) -> bool:
+        """Do what there is to do, and say whether the loop is to end."""
+        for socket, _ in ready:
+            callback = self._on_readable.get(socket)
+            if callback is not None:  # else an earlier callback of this round closed it
+                self._guard(callback)
+        if self._timers:
             self._run_timers()
-            if self._run_jobs():
-                return True
-            # Using a socket may swallow the news that its descriptor has, so the look at the
-            # sockets comes last before the sleep.
-            ready = self._poller.poll(0)
-            if not ready:
-                return False
+        return self._wake_pending and self._run_jobs()  # who hands over wakes
 
-    def _sleep(self) -> None:
-        """Wait for something to do, and leave the sockets to borrowers meanwhile."""
-        patience = self._patience_ms()
-        if self._bell is None:
-            self._poller.poll(patience)
-        else:
+    def _sleep(self) -> _Ready:
+        """Wait for something to do, and return which sockets have something to read.
+
+        The sockets are left to borrowers meanwhile, which takes longer, so only as long as
+        somebody has wanted them lately.
+        """
+        patience = self._patience_ms() if self._timers else None
+        lends = self._lent_sleeps > 0 and self._bell is not None
+        # Using a socket may swallow the news that its descriptor has: look before the sleep.
+        ready = self._poller.poll(0 if lends else patience)
+        if lends and not ready:
+            assert self._bell is not None
+            self._lent_sleeps -= 1
             self._owner = 0
             self._turn.release()
             self._bell.wait(patience)
             self._take_turn()
+            ready = self._poller.poll(0)
         self.wakeups += 1
+        return ready
 
     def _take_turn(self) -> None:
         if not self._turn.acquire(blocking=False):
@@ -546,8 +554,6 @@ class IOThread:
         self._most_timers = max(_MOST_TIMERS, 2 * len(self._timers))
 
     def _run_timers(self) -> None:
-        if not self._timers:
-            return
         now = time.monotonic()
         while True:
             with self._lock:
@@ -559,8 +565,6 @@ class IOThread:
 
     def _run_jobs(self) -> bool:
         """Do what was handed over, and say whether the loop is to end."""
-        if not self._wake_pending:  # who hands over wakes
-            return False
         with self._lock:
             if self._wake_pending:
                 self._wake_pending = False
