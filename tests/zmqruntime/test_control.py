@@ -806,8 +806,8 @@ def test_ctrl_c_in_the_middle_of_a_message_begins_a_new_connection(client: Contr
     client.on_lost(lambda _reason: lost.set())
     while not client.loop.borrow():
         client.loop.submit(int).result(SOON)
-    assert client._socket is not None
-    client._socket.send(b"", zmq.SNDMORE)  # and here comes the interrupt
+    assert client._link.socket is not None
+    client._link.socket.send(b"", zmq.SNDMORE)  # and here comes the interrupt
     client.loop.give_back(clean=False)
     assert lost.wait(SOON)
     assert client.request("echo", {"n": 1}) == {"n": 1}

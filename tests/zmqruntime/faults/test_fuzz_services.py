@@ -163,7 +163,7 @@ def test_ten_thousand_wrong_requests_leave_a_service_at_work(
     mutator = Mutator(21)
     with ExitStack() as stack:
         service = make(stack, shm, tmp_path)
-        assert {*service.requests} <= {*service.server.control._handlers}
+        assert {*service.requests} <= {*service.server.control.types}
         service.works()
         context = stack.enter_context(zmq.Context())
         socket = stack.enter_context(context.socket(zmq.DEALER))

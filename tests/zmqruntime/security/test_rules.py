@@ -149,7 +149,7 @@ def test_a_server_connects_to_no_address_that_a_message_names(house: House) -> N
 def test_a_server_has_no_requests_but_those_it_needs_and_two_sockets() -> None:
     before = listening()
     with serve_in_thread() as server:
-        assert set(server.control._handlers) == {"ping", "hello", "shutdown"}
+        assert set(server.control.types) == {"ping", "hello", "shutdown"}
         with Subscriber(server):
             assert listening() - before == {server.ports.control, server.ports.data}
     source = Path(__file__).parents[3] / "packages" / "zmqruntime" / "src"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-import threading
 from collections import Counter, defaultdict
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import zmq
-
 from zmqruntime import _codec
+from zmqruntime._control_link import ControlLink
 from zmqruntime._errors import (
     ControlTimeout,
     FrameError,
@@ -22,13 +19,15 @@ from zmqruntime._errors import (
     RequestError,
     request_error,
 )
-from zmqruntime._frames import receive_frames, send_frames
+from zmqruntime._frames import receive_frames
 from zmqruntime._messages import V_MAX, Reply, RequestMessage
-from zmqruntime._monitor import Monitor
+from zmqruntime._pending import Pending
 from zmqruntime._polling import Backoff, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import zmq
 
     from zmqruntime._loop import IOThread, TimerHandle
     from zmqruntime._messages import ReplyMessage
@@ -37,67 +36,8 @@ __all__ = ["ControlClient"]
 
 logger = logging.getLogger(__name__)
 
-_HEARTBEAT_MS = 1000
-_GIVE_UP_MS = 1900  # after a heartbeat: silence is noticed before the third
-_RECONNECT_MS = 50
-_RECONNECT_MOST_MS = 1000
-_REFUSED = (
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-)
 _FULL_RETRY_S = 0.01
 _BEFORE_WELCOME = frozenset({"hello", "ping"})
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A request that has no answer yet.
-
-    The thread that asked looks at `outcome` while it has the sockets, and else sleeps until the
-    loop opens `latch`. A future would do but for Ctrl-C, which could leave its lock taken, and
-    then the loop would wait for ever.
-    """
-
-    id: str
-    type: str
-    frames: tuple[bytes, ...]
-    deadline: Deadline
-    again: bool
-    timeout: float
-    future: Future[Reply] | None = None
-    latch: threading.Lock | None = None
-    outcome: Reply | Exception | None = None
-    sent: bool = False
-    backoff: Backoff | None = None
-    timer: TimerHandle | None = None
-
-    @property
-    def settled(self) -> bool:
-        return self.outcome is not None or (self.future is not None and self.future.done())
-
-    @property
-    def handed_over(self) -> bool:
-        """Whether the loop goes on with it, and not the thread that asked."""
-        return self.latch is not None or self.future is not None
-
-    def hand_over(self) -> None:
-        """Let the loop go on with it, and be woken by the outcome."""
-        latch = threading.Lock()
-        latch.acquire()
-        self.latch = latch
-
-    def settle(self, outcome: Reply | Exception) -> None:
-        """Say what came of it, unless whoever asked has turned away."""
-        self.outcome = outcome
-        if self.latch is not None:
-            self.latch.release()
-        if self.future is None or not self.future.set_running_or_notify_cancel():
-            return
-        if isinstance(outcome, Exception):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
 
 
 class ControlClient:
@@ -136,26 +76,33 @@ class ControlClient:
         self.loop = loop
         self.url = url
         self.token = token
-        self.secure = secure
         self.counters: Counter[str] = Counter()
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._pushes: defaultdict[str, list[Callable[[dict[str, Any]], object]]] = defaultdict(list)
         self._connected_callbacks: list[Callable[[], object]] = []
         self._lost_callbacks: list[Callable[[str], object]] = []
         self._refused_callbacks: list[Callable[[int], object]] = []
-        self._reopening: TimerHandle | None = None
-        self._reopen_backoff = Backoff()
         self._envelope_callbacks: list[Callable[[bytes], object]] = []
-        self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: Monitor | None = None
+        self._link = ControlLink(
+            loop,
+            url,
+            secure=secure,
+            on_readable=self._on_readable,
+            on_up=self._on_up,
+            on_down=self._on_down,
+            on_refused=self._on_refused,
+        )
         self._flushing: TimerHandle | None = None
         self._ids = itertools.count(1)
         self._prefix = secrets.token_hex(4)
-        self.connected = False
-        """Whether libzmq has a connection that completed its handshake."""
         self.closed = False
         self._opened = False
         self._holds = self._admitted = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that completed its handshake."""
+        return self._link.up
 
     def open(self) -> None:
         """Make the socket and begin to connect; does not wait for the server."""
@@ -163,7 +110,7 @@ class ControlClient:
         self._opened = True
         self.loop.on_interrupted(self._begin_anew)
         self.loop.on_stopped(self._give_up)
-        self.loop.submit(self._open).result()
+        self.loop.submit(self._link.open).result()
 
     def close(self) -> None:
         """Close the connection; what waits for an answer fails. Twice is harmless."""
@@ -357,7 +304,7 @@ class ControlClient:
         bool
             False when there is no connection, or the server does not read its messages.
         """
-        return self.connected and self._send((b"", frame))
+        return self.connected and self._link.send((b"", frame))
 
     def on_connected(self, callback: Callable[[], object]) -> None:
         """Call a function, on the loop, whenever a connection is there."""
@@ -373,11 +320,7 @@ class ControlClient:
 
     def reopen(self) -> None:
         """Connect with a new socket, because the old one's keys are not right; on the loop."""
-        if self._socket is None:
-            return
-        self.declare_lost("the connection is made anew")
-        self._close_socket()
-        self._open()
+        self._link.reopen("the connection is made anew")
 
     def hold_until_admitted(self) -> None:
         """Send nothing but hello and ping over a connection until `admit` is called for it.
@@ -403,23 +346,7 @@ class ControlClient:
         if not self.loop.on_loop:
             self.loop.call_soon(self.declare_lost, reason)
             return
-        if not self.connected:
-            return
-        self.connected = self._admitted = False
-        for pending in tuple(self._pending.values()):
-            if not pending.sent:
-                continue
-            pending.sent = False
-            if not pending.again:
-                self._settle(
-                    pending,
-                    PeerLostError(
-                        f"{self.url}: {reason} while {pending.type!r} was under way; "
-                        "it may or may not have been carried out"
-                    ),
-                )
-        for callback in self._lost_callbacks:
-            self.loop.call_soon(callback, reason)
+        self._link.declare_down(reason)
 
     def _encode(
         self,
@@ -450,7 +377,7 @@ class ControlClient:
         timeout: float,
         idempotent: bool,
         key: str | None,
-    ) -> _Pending:
+    ) -> Pending:
         if self.closed:
             raise self._closed_here()
         if not self._opened:
@@ -458,7 +385,7 @@ class ControlClient:
         _codec.check_attachments(attachments)
         id_ = f"{self._prefix}-{next(self._ids)}"
         frame = self._encode(type_, body, id_=id_, timeout=timeout, key=key)
-        return _Pending(
+        return Pending(
             id=id_,
             type=type_,
             frames=(b"", frame, *attachments),
@@ -470,52 +397,21 @@ class ControlClient:
     def _closed_here(self) -> LoopStoppedError:
         return LoopStoppedError(f"the connection to {self.url} was closed here")
 
-    def _open(self) -> None:
-        socket = self.loop.context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 200)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.IPV6, 1 if "[" in self.url else 0)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _GIVE_UP_MS)
-        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
-        if self.secure is not None:
-            self.secure(socket)
-        self._socket = socket
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _REFUSED
-        self._monitor = Monitor(self.loop, socket, events, self._on_events)
-        self.loop.register(socket, self._on_readable)
-        socket.connect(self.url)
-
     def _close(self) -> None:
         self._give_up()
-        if self._reopening is not None:
-            self._reopening.cancel()
-        self._close_socket()
+        self._link.close()
 
     def _give_up(self) -> None:
         """Tell whoever waits for an answer that there will be none."""
         for pending in tuple(self._pending.values()):
             self._settle(pending, self._closed_here())
 
-    def _close_socket(self) -> None:
-        if self._socket is None or self._monitor is None:
-            return
-        self.connected = False
-        self.loop.unregister(self._socket)
-        self._monitor.close()
-        self._socket.close()
-        self._socket = self._monitor = None
-
     def _begin_anew(self) -> None:
         """Make the socket again, because half a message may be in it."""
-        if self._socket is not None:
-            self.declare_lost("the program was interrupted while it used the connection")
-            self._socket.setsockopt(zmq.LINGER, 0)
-            self._close_socket()
-            self._open()
+        reason = "the program was interrupted while it used the connection"
+        self._link.reopen(reason, linger_ms=0)
 
-    def _ask_here(self, pending: _Pending) -> bool:
+    def _ask_here(self, pending: Pending) -> bool:
         """Send a request and wait for its answer on this thread, while the sockets are idle.
 
         Returns
@@ -531,11 +427,12 @@ class ControlClient:
                 return False
             clean = False
             self._transmit(pending)
-            if pending.sent and self._socket is not None:
+            socket = self._link.socket
+            if pending.sent and socket is not None:
                 self._pending[pending.id] = pending
                 while pending.outcome is None:
                     clean = True  # nothing is under way while we wait
-                    ready = self.loop.wait(self._socket, pending.deadline.remaining())
+                    ready = self.loop.wait(socket, pending.deadline.remaining())
                     clean = False
                     if pending.outcome is not None:
                         break  # a signal handler has closed the client meanwhile
@@ -559,11 +456,10 @@ class ControlClient:
                     raise
         return pending.sent
 
-    def _receive_mine(self, pending: _Pending) -> None:
+    def _receive_mine(self, pending: Pending) -> None:
         """Take one message; what is not the plain answer to a request is left to the loop."""
-        if self._socket is None or not (frames := receive_frames(self._socket)):
-            return
-        message = self._decode(frames)
+        frames = self._read()
+        message = self._decode(frames) if frames else None
         if message is None:
             return
         if message.id == pending.id and message.type not in ("error", "reject"):
@@ -571,14 +467,14 @@ class ControlClient:
         else:
             self.loop.call_soon(self._receive, message, frames)
 
-    def _adopt(self, pending: _Pending) -> None:
+    def _adopt(self, pending: Pending) -> None:
         """Go on with a request whose thread had to give the sockets back."""
         if not pending.settled:
             pending.timer = self.loop.call_later(
                 pending.deadline.remaining(), lambda: self._expire(pending)
             )
 
-    def _begin(self, pending: _Pending) -> None:
+    def _begin(self, pending: Pending) -> None:
         if self.closed:
             pending.settle(self._closed_here())
             return
@@ -586,11 +482,11 @@ class ControlClient:
         self._transmit(pending)
         self._adopt(pending)
 
-    def _transmit(self, pending: _Pending) -> None:
+    def _transmit(self, pending: Pending) -> None:
         """Send a request, if there is a connection; else the next connection sends it."""
         if pending.settled or pending.sent or not self._may_send(pending.type):
             return
-        if self._send(pending.frames):
+        if self._link.send(pending.frames):
             pending.sent = True
         elif not pending.handed_over:
             return  # its thread hands it to the loop
@@ -603,23 +499,14 @@ class ControlClient:
             self._transmit(pending)
 
     def _notify(self, frames: Sequence[bytes]) -> None:
-        if not (self._may_send("") and self._send(frames)):
+        if not (self._may_send("") and self._link.send(frames)):
             self.counters["dropped"] += 1
 
     def _may_send(self, type_: str) -> bool:
         held = self._holds and not self._admitted and type_ not in _BEFORE_WELCOME
         return self.connected and not held
 
-    def _send(self, frames: Sequence[bytes]) -> bool:
-        if self._socket is None:
-            return False
-        try:
-            send_frames(self._socket, frames)
-        except zmq.Again:
-            return False
-        return True
-
-    def _expire(self, pending: _Pending) -> None:
+    def _expire(self, pending: Pending) -> None:
         if pending.sent:
             what = f"{self.url} did not answer {pending.type!r} within {pending.timeout:g} s"
         else:
@@ -629,7 +516,7 @@ class ControlClient:
             )
         self._settle(pending, ControlTimeout(what))
 
-    def _settle(self, pending: _Pending, outcome: Reply | Exception) -> None:
+    def _settle(self, pending: Pending, outcome: Reply | Exception) -> None:
         """Forget a request, and tell whoever still waits for it."""
         self._pending.pop(pending.id, None)
         if pending.timer is not None:
@@ -637,50 +524,43 @@ class ControlClient:
         if not pending.settled:
             pending.settle(outcome)
 
-    def _on_events(self, events: list[int]) -> None:
-        for event in events:
-            if event == zmq.EVENT_DISCONNECTED:
-                self._drain()
-                self.declare_lost("the connection broke")
-            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._on_handshake()
-            elif event & _REFUSED:
-                self._on_refused_handshake(event)
-
-    def _on_refused_handshake(self, event: int) -> None:
-        """Try again by ourselves where libzmq does not: it takes some refusals for final."""
-        if event != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and self._reopening is None:
-
-            def again() -> None:
-                self._reopening = None
-                self.reopen()
-
-            self._reopening = self.loop.call_later(self._reopen_backoff.next(), again)
-        for callback in self._refused_callbacks:
-            self.loop.call_soon(callback, event)
-
-    def _on_handshake(self) -> None:
-        if self._socket is None or self.connected:
-            return
-        self._socket.getsockopt(zmq.EVENTS)  # makes the socket see its new connection
-        self.connected = True
-        self._reopen_backoff.reset()
+    def _on_up(self) -> None:
         for callback in self._connected_callbacks:
             self.loop.call_soon(callback)
         self._flush()
 
-    def _on_readable(self) -> None:
-        if self._socket is not None and (frames := receive_frames(self._socket)):
-            message = self._decode(frames)
-            if message is not None:
-                self._receive(message, frames)
+    def _on_down(self, reason: str) -> None:
+        self._admitted = False
+        for pending in tuple(self._pending.values()):
+            if not pending.sent:
+                continue
+            pending.sent = False
+            if not pending.again:
+                self._settle(
+                    pending,
+                    PeerLostError(
+                        f"{self.url}: {reason} while {pending.type!r} was under way; "
+                        "it may or may not have been carried out"
+                    ),
+                )
+        for callback in self._lost_callbacks:
+            self.loop.call_soon(callback, reason)
 
-    def _drain(self) -> None:
-        """Hear what came before the end of the connection."""
-        while self._socket is not None and (frames := receive_frames(self._socket)):
-            message = self._decode(frames)
-            if message is not None:
-                self._receive(message, frames)
+    def _on_refused(self, event: int) -> None:
+        for callback in self._refused_callbacks:
+            self.loop.call_soon(callback, event)
+
+    def _on_readable(self) -> bool:
+        """Take one message; False when there is none."""
+        frames = self._read()
+        message = self._decode(frames) if frames else None
+        if message is not None:
+            self._receive(message, frames)
+        return bool(frames)
+
+    def _read(self) -> list[bytes]:
+        socket = self._link.socket
+        return [] if socket is None else receive_frames(socket)
 
     def _tell_envelope(self, frame: bytes) -> None:
         for callback in self._envelope_callbacks:
@@ -727,7 +607,7 @@ class ControlClient:
             except Exception:
                 logger.exception("callback for push %r failed", message.type)
 
-    def _on_refusal(self, pending: _Pending, error: RequestError) -> None:
+    def _on_refusal(self, pending: Pending, error: RequestError) -> None:
         pending.backoff = pending.backoff or Backoff()
         wait = pending.backoff.next()
         if not (error.retryable and pending.again and wait < pending.deadline.remaining()):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import time
 from collections import Counter
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,37 +13,33 @@ import zmq
 
 from zmqruntime import _codec
 from zmqruntime._codec import Encoding, Limits
+from zmqruntime._doorkeeper import Doorkeeper
 from zmqruntime._endpoints import bind_socket
 from zmqruntime._errors import (
     BusyError,
-    DeadlineError,
     ForbiddenError,
     FrameError,
     FrameTooLargeError,
-    InvalidRequestError,
-    LoopStoppedError,
     PeerLostError,
     RequestError,
     UnavailableError,
     request_error,
 )
 from zmqruntime._frames import receive_frames, send_frames
+from zmqruntime._handlers import Handlers
 from zmqruntime._messages import V_MAX, V_MIN, PushMessage, Reply, ReplyMessage, Request
 from zmqruntime._monitor import Monitor
-from zmqruntime._peer import NOWHERE, OPEN_GRANTS, Peer
-from zmqruntime._repeats import Repeats
-from zmqruntime._workers import WorkerPool
+from zmqruntime._peer import NOWHERE, Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from zmqruntime._handlers import Handler
     from zmqruntime._handshake import Hello
     from zmqruntime._loop import IOThread
     from zmqruntime._peer import Source
     from zmqruntime.security._gate import Gate
 
-    Outcome = Reply | RequestError
-    Handler = Callable[[Request, Peer], Mapping[str, Any] | Reply | Future[Any] | None]
     Identify = Callable[[str | None], Peer]
     Diversion = Callable[[tuple[bytes, ...], Sequence[bytes], Identify], bool]
 
@@ -60,7 +52,6 @@ _MOST_PEERS = 1024
 _MOST_ENVELOPE = 8
 _HEARTBEAT_MS = 1000
 _GIVE_UP_MS = 1900  # after a heartbeat: silence is noticed before the third
-_LONGEST_S = 86_400.0  # that a promised answer is waited for
 _SETTLE_S = 0.02  # the monitor speaks a moment before the socket forgets the connection
 
 
@@ -76,14 +67,6 @@ class _Return:
     id: str = ""
     trace: str | None = None
     wanted: bool = True
-    client: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Registered:
-    handler: Handler
-    on_loop: bool
-    capability: str | None
 
 
 class ControlServer:
@@ -137,13 +120,12 @@ class ControlServer:
         self.gate = gate
         self.limits = limits or Limits()
         self.counters: Counter[str] = Counter()
-        self._token = token.encode()
-        self._open_to_all = open_to_all
-        self._handlers: dict[str, _Registered] = {}
+        self._door = Doorkeeper(token, open_to_all=open_to_all, gate=gate)
+        self._handlers: Handlers[_Return] = Handlers(
+            loop, self._door, self._conclude, workers=workers
+        )
         self._peers: dict[bytes, Peer] = {}
         self._lost: list[Callable[[Peer], object]] = []
-        self._repeats: Repeats[_Return] = Repeats()
-        self._pool = WorkerPool(f"{loop.name}-worker", threads=workers)
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: Monitor | None = None
         self._looking = False
@@ -168,7 +150,7 @@ class ControlServer:
 
     def close(self) -> None:
         """Answer no more; what was answered already is still delivered. Twice is harmless."""
-        self._pool.close()
+        self._handlers.close()
         if self.loop.running:
             self.loop.submit(self._close).result()
 
@@ -195,7 +177,12 @@ class ControlServer:
             What the peer needs, for example ``service:shutdown``; others are refused. None lets
             every permitted peer ask.
         """
-        self._handlers[type_] = _Registered(handler, on_loop, capability)
+        self._handlers.add(type_, handler, on_loop=on_loop, capability=capability)
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The types of request that are answered."""
+        return self._handlers.types
 
     def on_peer_lost(self, callback: Callable[[Peer], object]) -> None:
         """Call a function, on the loop, when a peer that said hello is gone.
@@ -375,14 +362,14 @@ class ControlServer:
         # one that a peer chose itself proves nothing.
         if peer_id[:1] != b"\0" or (known is not None and known.source.key != source.key):
             known = None
-        authenticated = self.gate is not None and self.gate.keyed
+        authenticated = self._door.keyed
         longest = max(map(len, content))
         if authenticated and longest > self.limits.stranger_bytes:
-            self._require_admission(source)
+            self._door.require_admission(source)
         if self._is_diverted(content, back, known, source):
             return
         if not authenticated and (known is None or not known.permitted):
-            if longest > self.limits.stranger_bytes and not self._permits(self._glimpse(content)):
+            if longest > self.limits.stranger_bytes and not self._permits(content):
                 raise FrameTooLargeError(
                     f"frame of {longest} bytes: at most {self.limits.stranger_bytes} are allowed "
                     "without a valid token"
@@ -392,7 +379,9 @@ class ControlServer:
         message = _codec.decode_request(content[0])
         back.id, back.trace, back.wanted = message.id, message.trace, bool(message.id)
         try:
-            peer = self._identify(message.token, back, known, source)
+            peer = self._door.identify(
+                peer_id, back.encoding, message.token, known=known, source=source
+            )
             _codec.check_lengths(content, type_=message.type, limits=self.limits)
             _codec.check_counts(message.body, self.limits)
             request = Request(
@@ -404,7 +393,8 @@ class ControlServer:
                 trace=message.trace,
                 due=time.monotonic() + message.deadline_ms / 1000,
             )
-            self._dispatch(request, peer, back, version=message.v)
+            self._require_leave(request, peer, version=message.v)
+            self._handlers.carry_out(request, peer, back)
         except (FrameError, RequestError) as error:
             self._refuse(back, error)
 
@@ -414,11 +404,13 @@ class ControlServer:
         """Show a JSON message to the other protocol on this socket, if there is one."""
         if self._diversion is None or back.encoding is not Encoding.JSON:
             return False
-        if self.gate is not None and self.gate.keyed:
-            self._require_admission(source)  # with each message: keys are revoked meanwhile
+        if self._door.keyed:
+            self._door.require_admission(source)  # with each message: keys are revoked meanwhile
 
         def identify(token: str | None) -> Peer:
-            return self._identify(token, back, known, source)
+            return self._door.identify(
+                back.envelope[0], back.encoding, token, known=known, source=source
+            )
 
         return self._diversion(tuple(back.envelope), content, identify)
 
@@ -436,83 +428,10 @@ class ControlServer:
         ForbiddenError
             If the token is not good.
         """
-        back = _Return(envelope=(b"",), encoding=Encoding.JSON)
-        if self.gate is None or not self.gate.keyed:
-            return self._identify(token, back, None, NOWHERE)
-        if self._is_owner(token):
-            return Peer(id=b"", owner=True, permitted=True, encoding=back.encoding)
-        claims = self.gate.bearer(token)
-        return Peer(
-            id=b"",
-            owner=False,
-            permitted=True,
-            encoding=back.encoding,
-            grants=claims.caps,
-            name=f"bearer {claims.jti}",
-            witness=self._witness,
-        )
+        return self._door.identify_bearer(token)
 
-    def _require_admission(self, source: Source) -> None:
-        """Refuse a long message before it is decoded, if its sender is not let in any more."""
-        if self.gate is not None and not self.gate.admits(source):
-            raise ForbiddenError("this key is not authorised here", code="unauthenticated")
-
-    def _identify(
-        self, token: str | None, back: _Return, known: Peer | None, source: Source
-    ) -> Peer:
-        """Say who asks, by its connection, its token and what is remembered of it."""
-        settled = self.gate is None and known is not None and known.permitted
-        if known is not None and settled and (known.owner or token is None):
-            same = known.encoding is back.encoding
-            return known if same else replace(known, encoding=back.encoding)
-        owner = self._is_owner(token)
-        permitted = self._open_to_all or owner or (known is not None and known.permitted)
-        grants, name, witness = OPEN_GRANTS if self._open_to_all else frozenset(), "", None
-        if self.gate is not None:
-            standing = self.gate.judge(source, token)
-            permitted = permitted or standing.permitted
-            grants, name, witness = standing.grants, standing.name, self._witness
-        return Peer(
-            id=back.envelope[0],
-            owner=owner or (known is not None and known.owner),
-            permitted=permitted,
-            encoding=back.encoding,
-            hello=known.hello if known is not None else None,
-            grants=grants,
-            source=source,
-            name=name,
-            witness=witness,
-        )
-
-    def _witness(self, peer: Peer, capability: str, allowed: bool) -> None:
-        """Write down that a capability was asked for; any thread."""
-        if self.gate is not None:
-            verdict = "allowed" if allowed else "denied"
-            self.gate.note(
-                peer.source, peer.name, what="may", capability=capability, verdict=verdict
-            )
-
-    def _note(
-        self,
-        request: Request,
-        peer: Peer,
-        capability: str,
-        verdict: str,
-        *,
-        ms: float | None = None,
-    ) -> bool:
-        """Write down what became of a request; False when that is wanted and cannot be done."""
-        return self.gate is None or self.gate.note(
-            peer.source,
-            peer.name,
-            what=request.type,
-            capability=capability,
-            verdict=verdict,
-            trace=request.trace or "",
-            ms=ms,
-        )
-
-    def _dispatch(self, request: Request, peer: Peer, back: _Return, *, version: int) -> None:
+    def _require_leave(self, request: Request, peer: Peer, *, version: int) -> None:
+        """Refuse who speaks another version, or has shown nothing yet, all but two requests."""
         if request.type not in _OPEN_TYPES and not V_MIN <= version <= V_MAX:
             raise UnavailableError(
                 f"protocol {version} is not spoken here: {V_MIN} to {V_MAX}",
@@ -524,137 +443,21 @@ class ControlServer:
                 "show the token of this server first: its file is readable by its owner only",
                 code="unauthenticated",
             )
-        registered = self._handlers.get(request.type)
-        if registered is None:
-            raise InvalidRequestError(
-                f"no request {request.type!r} here; known are {sorted(self._handlers)}",
-                code="unknown_type",
-            )
-        if registered.capability is not None and not peer.holds(registered.capability):
-            self._note(request, peer, registered.capability, "denied")
-            raise ForbiddenError(
-                f"{request.type!r} needs the capability {registered.capability!r}, which {peer} "
-                "was not given",
-                details={"capability": registered.capability},
-            )
-        if registered.capability is not None:
-            self._require_record(registered.capability, request, peer)
-        if request.key is not None:
-            back.client = peer.client
-            known = self._repeats.arrive(request.type, request.key, back, client=back.client)
-            if isinstance(known, Reply):
-                self._answer(back, known)
-            if known is not True:
-                return
-        if registered.on_loop:
-            self._call(registered, request, peer, partial(self._finish, request, back))
-            return
-
-        def tell(outcome: Outcome) -> None:
-            with suppress(LoopStoppedError):  # the server stopped meanwhile
-                self.loop.call_here(self._finish, request, back, outcome)
-
-        if not self._pool.offer(partial(self._call, registered, request, peer, tell)):
-            self._finish(request, back, BusyError("too many requests wait", retryable=True))
-
-    def _require_record(self, capability: str, request: Request, peer: Peer) -> None:
-        """Refuse what must not happen without a record, while there can be none."""
-        if self.gate is None or not self.gate.is_privileged(capability):
-            return
-        if not self._note(request, peer, capability, "begun"):
-            raise UnavailableError(
-                f"{request.type!r} is refused while the audit log of this server cannot be written",
-                retryable=True,
-            )
-
-    def _call(
-        self,
-        registered: _Registered,
-        request: Request,
-        peer: Peer,
-        tell: Callable[[Outcome], object],
-    ) -> None:
-        """Run a handler, write down how it went if that takes a capability, and tell."""
-        began = time.monotonic()
-
-        def end(outcome: Outcome) -> None:
-            if self.gate is not None and (registered.capability or request.type == "hello"):
-                verdict = "ok" if isinstance(outcome, Reply) else f"failed:{outcome.code}"
-                ms = round(1000 * (time.monotonic() - began), 3)
-                self._note(request, peer, registered.capability or "", verdict, ms=ms)
-            tell(outcome)
-
-        if request.expired:
-            end(DeadlineError(f"{request.type!r} was not begun before its deadline"))
-            return
-        self._run(registered.handler, request, peer, end)
-
-    def _run(
-        self, handler: Handler, request: Request, peer: Peer, end: Callable[[Outcome], object]
-    ) -> None:
-        """Run a handler; what it raises becomes an answer."""
-        try:
-            result = handler(request, peer)
-        except RequestError as error:
-            end(error)
-        except Exception as error:
-            logger.exception("handler of %r failed for %s", request.type, peer)
-            end(request_error("internal", f"{type(error).__name__}: {error}"))
-        else:
-            if isinstance(result, Future):
-                self._await(result, request, peer, end)
-            else:
-                end(result if isinstance(result, Reply) else Reply(result or {}))
-
-    def _await(
-        self, future: Future[Any], request: Request, peer: Peer, end: Callable[[Outcome], object]
-    ) -> None:
-        """Go on, on the loop, when a future is done or the peer stops waiting."""
-        late = DeadlineError(f"{request.type!r} was not done before its deadline, and may be yet")
-        wait = min(request.due - time.monotonic(), _LONGEST_S)
-
-        def give_up() -> None:
-            end(late)
-            future.cancel()  # whoever made the promise may forget it
-
-        def conclude() -> None:
-            if timer.take() is not None:  # else the deadline was first
-                self._run(lambda *_: future.result(), request, peer, end)
-
-        def hand_over(_: Future[Any]) -> None:
-            with suppress(LoopStoppedError):
-                self.loop.call_here(conclude)
-
-        with suppress(LoopStoppedError):
-            timer = self.loop.call_later(wait, give_up)
-            future.add_done_callback(hand_over)
-
-    def _finish(self, request: Request, back: _Return, outcome: Outcome) -> None:
-        """Answer a request, and everybody who asked the same by its key; on the loop."""
-        waiting: list[_Return] = []
-        if request.key is not None:
-            type_, key = request.type, request.key
-            waiting = self._repeats.finish(type_, key, outcome, client=back.client)
-        for target in (back, *waiting):
-            if isinstance(outcome, Reply):
-                self._answer(target, outcome)
-            else:
-                self._refuse(target, outcome)
 
     def _on_ping(self, request: Request, peer: Peer) -> Reply:  # noqa: ARG002 - a handler
         return Reply({"ready": True, "v_min": V_MIN, "v_max": V_MAX}, "pong")
 
-    def _glimpse(self, content: Sequence[bytes]) -> str | None:
-        """Read no more than the token of a long message."""
+    def _permits(self, content: Sequence[bytes]) -> bool:
+        """Read no more than the token of a long message, and say whether it is good."""
         if len(content[0]) > self.limits.request_bytes or len(content) > self.limits.frames:
-            return None
-        return _codec.decode_envelope(content[0]).token
+            return self._door.permits(None)
+        return self._door.permits(_codec.decode_envelope(content[0]).token)
 
-    def _is_owner(self, token: str | None) -> bool:
-        return token is not None and hmac.compare_digest(token.encode(), self._token)
-
-    def _permits(self, token: str | None) -> bool:
-        return self._open_to_all or self._is_owner(token)
+    def _conclude(self, back: _Return, outcome: Reply | RequestError) -> None:
+        if isinstance(outcome, Reply):
+            self._answer(back, outcome)
+        else:
+            self._refuse(back, outcome)
 
     def _answer(self, back: _Return, reply: Reply) -> None:
         if not back.wanted:
