@@ -771,15 +771,6 @@ def test_many_threads_share_one_connection(client: ControlClient) -> None:
     assert not client.counters
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let Ctrl-C interrupt, which a shell has its background jobs ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_waiting_leaves_the_connection_as_it_was(server: ControlServer) -> None:
     go_on = threading.Event()
 

@@ -76,6 +76,7 @@ class ControlClient:
         self.loop = loop
         self.url = url
         self.token = token
+        self.secure = secure
         self.counters: Counter[str] = Counter()
         self._pending: dict[str, Pending] = {}
         self._pushes: defaultdict[str, list[Callable[[dict[str, Any]], object]]] = defaultdict(list)
@@ -86,7 +87,7 @@ class ControlClient:
         self._link = ControlLink(
             loop,
             url,
-            secure=secure,
+            secure=self._secure,
             on_readable=self._on_readable,
             on_up=self._on_up,
             on_down=self._on_down,
@@ -405,6 +406,10 @@ class ControlClient:
         """Tell whoever waits for an answer that there will be none."""
         for pending in tuple(self._pending.values()):
             self._settle(pending, self._closed_here())
+
+    def _secure(self, socket: zmq.Socket[bytes]) -> None:
+        if self.secure is not None:
+            self.secure(socket)
 
     def _begin_anew(self) -> None:
         """Make the socket again, because half a message may be in it."""

@@ -38,7 +38,7 @@ class ControlLink:
     url
         Where the server listens.
     secure
-        Called with each socket before it connects, to give it its keys; None leaves it without.
+        Called with each socket before it connects, to give it its keys.
     on_readable
         Called when there may be a message.
     on_up
@@ -61,7 +61,7 @@ class ControlLink:
         loop: IOThread,
         url: str,
         *,
-        secure: Callable[[zmq.Socket[bytes]], object] | None,
+        secure: Callable[[zmq.Socket[bytes]], object],
         on_readable: Callable[[], bool],
         on_up: Callable[[], object],
         on_down: Callable[[str], object],
@@ -90,8 +90,7 @@ class ControlLink:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _GIVE_UP_MS)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
-        if self._secure is not None:
-            self._secure(socket)
+        self._secure(socket)
         self.socket = socket
         events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _REFUSED
         self._monitor = Monitor(self._loop, socket, events, self._on_events)
