@@ -200,8 +200,6 @@ class Handlers(Generic[W]):
         """Answer a request, and everybody who asked the same by its key; on the loop."""
         waiting: list[W] = []
         if request.key is not None:
-            waiting = self._repeats.finish(
-                request.type, request.key, outcome, client=peer.client
-            )
+            waiting = self._repeats.finish(request.type, request.key, outcome, client=peer.client)
         for each in (who, *waiting):
             self._answer(each, outcome)
