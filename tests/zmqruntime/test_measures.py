@@ -204,8 +204,9 @@ def test_of_a_payload_in_shared_memory_a_line_is_sent_and_nothing_is_copied_twic
 
 
 @pytest.mark.req("G.2")
-def test_of_an_inline_payload_nothing_is_copied_here_and_each_byte_once_there(
-    stack: ExitStack,
+@pytest.mark.parametrize(("mib", "copies"), [(16, 0), (24, 1)])  # one chunk, and two to be joined
+def test_of_an_inline_payload_nothing_is_copied_here_and_each_byte_once_there_at_most(
+    stack: ExitStack, mib: int, copies: int
 ) -> None:
     server = stack.enter_context(serve_in_thread())
     feed = stack.enter_context(Feed(server))
@@ -215,7 +216,7 @@ def test_of_an_inline_payload_nothing_is_copied_here_and_each_byte_once_there(
     reader = stack.enter_context(FeedReader(client, use_shared_memory=False))
     reader.subscribe("planes")
     assert reader.wait_subscribed("planes", SOON)
-    payload = bytes(16 * MIB)
+    payload = bytes(mib * MIB)
     said = proxy.data.counters["to_client"]
     for _ in range(4):
         feed.publish("planes", b"", [payload], timeout=SOON)
@@ -227,7 +228,7 @@ def test_of_an_inline_payload_nothing_is_copied_here_and_each_byte_once_there(
     assert feed.flush(SOON)
     (lane,) = feed.lanes
     assert lane.bytes_copied == 0
-    assert lane.peer_copied == 4 * len(payload)
+    assert lane.peer_copied == copies * 4 * len(payload)
     extra = proxy.data.counters["to_client"] - said - 4 * len(payload)
     assert 0 < extra < 4 * 1000
 
