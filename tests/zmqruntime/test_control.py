@@ -45,7 +45,7 @@ from zmqruntime.testing import free_endpoint, serve_in_thread
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOON = 5.0  # seconds; far more than any of this takes
+SOON = 15.0  # seconds; far more than any of this takes
 TOKEN = "token-of-the-tests"
 HELLO = Hello(
     v_min=1,

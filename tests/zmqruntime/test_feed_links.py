@@ -123,7 +123,7 @@ def test_a_reader_can_ask_for_what_it_misses(shm: Path) -> None:
         server.loop.submit(lambda: None).result()
         dispatch._transport = sent
         feed.publish("frames", b"", key="A02")
-        assert reader.wait(5)
+        assert reader.wait(15)
         gap, second = reader.receive()
         assert isinstance(gap, Gap)
         assert (gap.first, gap.last, gap.reason, gap.recover) == (1, 1, "link", "replay")
@@ -133,7 +133,7 @@ def test_a_reader_can_ask_for_what_it_misses(shm: Path) -> None:
         (again,) = read_until(reader, "A01")
         assert isinstance(again, Item)
         assert (again.sequence, again.again) == (3, 1)
-        assert feed.flush(5)
+        assert feed.flush(15)
         assert reader.resend(gap) == ()
         (lane,) = feed.lanes
         assert lane.used == Credit(0, 0)
@@ -145,7 +145,7 @@ def test_a_reader_can_ask_for_what_it_misses(shm: Path) -> None:
 def test_memory_of_a_silent_reader_is_used_again_and_that_is_a_gap_of_it_alone(shm: Path) -> None:
     with (
         serve_in_thread() as server,
-        Feed(server, directory=shm, lease_ttl=1.5, arena_bytes=1 << 20) as feed,
+        Feed(server, directory=shm, lease_ttl=3.0, arena_bytes=1 << 20) as feed,
         ZMQClient(server.endpoint) as one,
         ZMQClient(server.endpoint) as two,
         FeedReader(one, directory=shm) as silent,
@@ -201,7 +201,7 @@ def test_bytes_that_somebody_else_wrote_are_found_where_a_checksum_was_asked_for
         verified = False
         for number in range(50):  # the first ones go inline, until the arena is opened
             feed.publish("frames", b"", [bytes(LARGE), b"tail"], key=str(number))
-            assert reader.wait(5)
+            assert reader.wait(15)
             item = reader.receive()[0]
             assert isinstance(item, Item)
             verified = item.lease.verify()

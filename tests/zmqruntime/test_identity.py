@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAM = "import signal; print('up', flush=True); signal.pause()"
-SOON = 5.0  # seconds; far more than any of this takes
+SOON = 15.0  # seconds; far more than any of this takes
 
 
 @contextmanager

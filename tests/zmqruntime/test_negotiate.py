@@ -117,10 +117,10 @@ def test_one_kernel_with_separate_shared_memory_falls_back_to_inline(
     ):
         client.connect()
         with Publisher(client, "images", directory=shm) as publisher:
-            publisher.publish(b"", [b"x" * 100_000], key="A01", timeout=5)
+            publisher.publish(b"", [b"x" * 100_000], key="A01", timeout=15)
             assert publisher.state.carrier_reason is CarrierReason.PROBE_UNREADABLE
             assert publisher.counters["inline"] == 1
-            assert subscriber.wait(5)
+            assert subscriber.wait(15)
             (item,) = subscriber.receive()
             assert isinstance(item, Item)
             assert item.lease.copy() == (b"x" * 100_000,)

@@ -227,7 +227,7 @@ def _all_of(raw: ClientConnection) -> Iterator[str | bytes]:
 @pytest.mark.req("F.29")
 def test_a_silent_session_is_closed_with_1011_whatever_pings_say() -> None:
     with (
-        serving(heartbeat_s=0.1, ping_s=0.05) as (_, gateway, token),
+        serving(heartbeat_s=0.7, ping_s=1.0) as (_, gateway, token),
         connect(gateway.url) as raw,
     ):
         raw.send(hello_of(token, protocols=[2], features={"notify.scene": True}))

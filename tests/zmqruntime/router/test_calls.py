@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # a machine that is busy with others makes few inputs in a second
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-SOON = 5.0
+SOON = 15.0
 
 
 class OddError(Exception):

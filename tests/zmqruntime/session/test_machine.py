@@ -96,6 +96,20 @@ def test_two_missed_heartbeats_end_the_session(
 
 
 @pytest.mark.req("F.29")
+def test_who_slept_itself_asks_twice_before_it_gives_the_other_up(
+    open_server: ServerMachine, clock: FakeClock
+) -> None:
+    clock.advance(3600.0)
+    found = open_server.tick()
+    for _ in range(2):
+        clock.advance(14.9)
+        assert open_server.tick() == []
+        clock.advance(0.1)
+        found += open_server.tick()
+    assert [type(each) for each in found] == [Pulse, Pulse, Close]
+
+
+@pytest.mark.req("F.29")
 @pytest.mark.parametrize("name", ["ack", "heartbeat", "call.command", "notify.telemetry"])
 def test_any_frame_of_the_session_proves_its_life(
     open_server: ServerMachine, clock: FakeClock, name: str

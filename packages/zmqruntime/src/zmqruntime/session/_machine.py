@@ -66,27 +66,31 @@ class _Liveness:
     def __init__(self, every_s: float, clock: Callable[[], float]) -> None:
         self._every_s = every_s
         self._clock = clock
-        self._heard = clock()
+        self._heard = self._asked = clock()
         self._pulsed = 0
 
     def heard(self) -> None:
-        self._heard = self._clock()
+        self._heard = self._asked = self._clock()
         self._pulsed = 0
 
     @property
     def due(self) -> float:
-        return self._heard + (self._pulsed + 1) * self._every_s
+        return self._asked + self._every_s
 
     def tick(self) -> Pulse | Close | None:
+        """Ask twice, with an interval to answer each time, however late this is called.
+
+        Who was stopped for a minute itself has asked nobody meanwhile, and gives nobody up for it.
+        """
         if self._clock() < self.due:
             return None
-        # one heartbeat after each interval; the third interval without a frame is the end
-        self._pulsed = int((self._clock() - self._heard) / self._every_s)
-        if self._pulsed > 2:
+        if self._pulsed == 2:
             silent = self._clock() - self._heard
             return Close(
                 INTERNAL, "timeout", f"two heartbeats were missed: silent for {silent:g} s"
             )
+        self._pulsed += 1
+        self._asked = self._clock()
         return Pulse()
 
 
