@@ -428,8 +428,7 @@ class Feed:
         names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
         with self._changed:
             totals = self._lanes.counters
-        door = {"refused": self._door.refused, "cut": self._door.cut}
-        return {**{name: totals[name] for name in names}, **door}
+        return {**{name: totals[name] for name in names}, **self._door.counters}
 
     def on_subscribed(self, callback: Callable[[Subscription], object]) -> None:
         """Call a function with each reader that listens already, or begins to."""

@@ -1,4 +1,4 @@
-"""FeedDoor: the loop's half of a feed; who may read, and the socket they read from."""
+"""FeedDoor: the loop's half of a feed; which readers take part, and how each came in."""
 
 from __future__ import annotations
 
@@ -6,33 +6,24 @@ import hmac
 import logging
 import secrets
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import msgspec
-import zmq
 
 from zmqruntime._credits import Credit
-from zmqruntime._descriptors import descriptor_of
-from zmqruntime._endpoints import bind_socket
 from zmqruntime._errors import (
     BusyError,
     ConflictError,
     DescriptorError,
     ForbiddenError,
     InvalidRequestError,
-    LoopStoppedError,
     NotFoundError,
     UnavailableError,
 )
 from zmqruntime._feed_lane import FeedLane, Subscription
-from zmqruntime._feed_listeners import Listeners
-from zmqruntime._flood_guard import FloodGuard, can_guard
-from zmqruntime._frames import send_frames
+from zmqruntime._feed_socket import FeedSocket, SocketEvents
 from zmqruntime._gaps import GapReason
-from zmqruntime._peer import NOWHERE
 from zmqruntime._process_watch import ProcessWatch
 from zmqruntime._stream_messages import (
     Acks,
@@ -59,8 +50,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from zmqruntime._messages import Request
-    from zmqruntime._monitor import Monitor
-    from zmqruntime._peer import Peer, Source
+    from zmqruntime._peer import Peer
     from zmqruntime._server import ZMQServer
     from zmqruntime.carriers._negotiate import HostIdentity
 
@@ -68,17 +58,10 @@ __all__ = ["DoorEvents", "FeedDoor"]
 
 logger = logging.getLogger(__name__)
 
-_NOBLOCK = int(zmq.NOBLOCK)  # enum arithmetic costs more than the call
-_MOST_READ = 64
 _MOST_READERS = 1024
 _MOST_READERS_EACH = 256  # of one connection, which would leave no place for others
 _MOST_CREDIT = 512  # messages; below the high-water mark, so that libzmq decides nothing
 _MOST_CREDIT_BYTES = 1 << 30  # what one that does not read can make this process keep
-_HIGH_WATER = 1024
-_LINGER_MS = 200
-_MOST_TOPIC_FRAME = 1152  # 256 characters of 4 bytes each, a secret word, and what ZMTP adds
-_MOST_SUBSCRIPTIONS_UNREAD = 64  # of one connection, which sends nothing else
-_MOST_BYTES_UNREAD = 32 << 10
 _EPOCH_BYTES = 16
 
 
@@ -114,7 +97,7 @@ class DoorEvents:
 
 
 class FeedDoor:
-    """Lets readers in on the control channel and owns the data socket.
+    """Lets readers in on the control channel, and sends them what is theirs on the data socket.
 
     Parameters
     ----------
@@ -133,9 +116,7 @@ class FeedDoor:
 
     Notes
     -----
-    Every method runs on the loop. A subscription on the data socket is let in only if it is the
-    secret word of a reader that was let in here, or exactly a topic's name and a zero byte, where
-    nothing but broadcasts is sent: whoever subscribes to everything gets nothing.
+    Every method runs on the loop, except `announce`.
     """
 
     def __init__(
@@ -156,22 +137,21 @@ class FeedDoor:
         self._shared_memory = shared_memory
         self._directory = directory
         self._replay_bytes = replay_bytes
-        self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: Monitor | None = None
-        self._gate = server.gate
+        self._socket = FeedSocket(
+            server,
+            SocketEvents(
+                invited=self._invited, came=self._came, left=self._left, joined=events.joined
+            ),
+        )
         self._lanes: dict[str, FeedLane] = {}  # by epoch
         self._filters: dict[bytes, FeedLane] = {}
         self._opening: dict[tuple[str, str], Future[object]] = {}
         self._processes = ProcessWatch(self._loop, host)
-        self._listeners = Listeners("")
-        self._guard: FloodGuard | None = None
-        self.refused = 0
-        """Subscriptions on the data socket that nobody may have."""
 
     @property
-    def cut(self) -> int:
-        """Connections to the data socket that were ended because they were misused."""
-        return self._listeners.cut + (self._guard.cut if self._guard is not None else 0)
+    def counters(self) -> dict[str, int]:
+        """Subscriptions that were ``refused``, and connections that were ``cut`` for misuse."""
+        return {"refused": self._socket.refused, "cut": self._socket.cut}
 
     def open(self, url: str) -> None:
         """Bind the data socket.
@@ -186,23 +166,7 @@ class FeedDoor:
         EndpointInUse
             If something else listens there.
         """
-        socket = self._loop.context.socket(zmq.XPUB)
-        try:
-            socket.setsockopt(zmq.XPUB_MANUAL, 1)
-            socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-            socket.setsockopt(zmq.XPUB_NODROP, 1)
-            socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
-            socket.setsockopt(zmq.RCVHWM, _MOST_SUBSCRIPTIONS_UNREAD)
-            socket.setsockopt(zmq.RCVBUF, _MOST_BYTES_UNREAD)
-            socket.setsockopt(zmq.MAXMSGSIZE, _MOST_TOPIC_FRAME)
-            self._bind(socket, url)
-        except BaseException:
-            self._close_monitors()
-            socket.close(linger=0)
-            raise
-        self._socket = socket
-        self._listeners = Listeners(socket.getsockopt_string(zmq.LAST_ENDPOINT))
-        self._loop.register(socket, self._on_subscriptions)
+        self._socket.open(url)
         for type_, handler in (
             ("subscribe", self._on_subscribe),
             ("host_proof", self._on_proof),
@@ -215,57 +179,21 @@ class FeedDoor:
         self._control.handle("lanes", self._on_lanes, on_loop=True, capability="service:inspect")
         self._control.on_peer_lost(self._on_peer_lost)
 
-    def _bind(self, socket: zmq.Socket[bytes], url: str) -> None:
-        """Bind the socket, and have somebody look after who connects to it."""
-        if not can_guard():
-            self._monitor = self._server.bind(socket, url)
-            return
-        if self._gate is not None:
-            self._gate.prepare(socket)
-        self._guard = FloodGuard(socket, on_event=self._pass_on)
-        bind_socket(socket, url)
-
-    def _pass_on(self, event: int, descriptor: int) -> None:
-        """Let the gate know of the connections too; on the guard's thread."""
-        if self._gate is not None:
-            with suppress(LoopStoppedError):
-                self._loop.call_soon(self._gate.on_event, event, descriptor)
-
-    def _close_monitors(self) -> None:
-        if self._monitor is not None:
-            self._monitor.close()
-            self._monitor = None
-        if self._guard is not None:
-            self._guard.close()
-
     def close(self) -> None:
         """Send every reader away and close the socket."""
         for lane in tuple(self._lanes.values()):
             self.end(lane, GapReason.PRODUCER_LOST, "the feed was closed", tell=True)
-        if self._socket is not None:
-            self._close_monitors()
-            self._loop.unregister(self._socket)
-            self._socket.close(linger=_LINGER_MS)
-            self._socket = None
+        self._socket.close()
 
     def send(self, lane: FeedLane, frames: Sequence[bytes | memoryview]) -> None:
         """Send one message of a reader's run; once that is over nothing is sent."""
-        if self._socket is None or not lane.live:
-            return
-        try:
-            send_frames(self._socket, frames)
-        except zmq.Again:  # its credit is below the mark, so it takes part in something else too
+        # its credit is below the mark, so a socket that takes no more serves something else too
+        if lane.live and not self._socket.send(frames):
             self.end(lane, GapReason.HWM, "the data socket took no more messages", tell=True)
 
     def tell(self, frames: Sequence[bytes | memoryview]) -> None:
         """Send a broadcast; who does not read it misses it and delays nobody."""
-        if self._socket is None:
-            return
-        self._socket.setsockopt(zmq.XPUB_NODROP, 0)
-        try:
-            self._socket.send_multipart(frames, _NOBLOCK)
-        finally:
-            self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self._socket.tell(frames)
 
     def announce(self, lane: FeedLane, name: str) -> Future[object]:
         """Tell a reader the name of a segment; any thread.
@@ -302,7 +230,7 @@ class FeedDoor:
         if self._lanes.pop(lane.epoch, None) is None:
             return
         self._filters.pop(lane.filter, None)
-        self._listeners.uninvite(lane.filter)
+        self._socket.uninvite(lane.filter)
         self._processes.forget(lane.epoch)
         if lane.probe is not None:
             lane.probe.close()
@@ -328,7 +256,7 @@ class FeedDoor:
                 f"{peer} was not given the capability {capability!r}",
                 details={"capability": capability},
             )
-        if self._socket is None:
+        if not self._socket.is_open:
             raise UnavailableError("the feed has been closed")
         if peer.hello is None:
             raise InvalidRequestError("say hello first: acknowledgements need to know whose")
@@ -447,7 +375,7 @@ class FeedDoor:
         if lane is not None:
             lane = self._lane_of(acks.epoch, peer)
             if not self._believes(lane, acks):
-                self._listeners.expel(lane.filter)
+                self._socket.expel(lane.filter)
                 why = "it acknowledged more than has reached it"
                 self.end(lane, GapReason.HWM, why, tell=True)
                 return
@@ -464,7 +392,7 @@ class FeedDoor:
         used = lane.outbox.window.used
         whole = acks.messages >= used.messages
         freed = used.nbytes if whole else min(acks.nbytes, used.nbytes)
-        return self._listeners.believes(lane.filter, freed)
+        return self._socket.believes(lane.filter, freed)
 
     def _on_resend(self, request: Request, peer: Peer) -> dict[str, Any]:
         wanted = request.parse(Resend)
@@ -487,69 +415,18 @@ class FeedDoor:
 
     # What the socket and the kernel say.
 
-    def _on_subscriptions(self) -> None:
-        someone_left = False
-        for _ in range(_MOST_READ):
-            if self._socket is None:
-                return
-            try:
-                read = self._socket.recv(_NOBLOCK, copy=False)
-            except zmq.Again:
-                if self._guard is not None:
-                    self._guard.turns += 1
-                break
-            frame = read.bytes
-            source = NOWHERE if self._gate is None else self._gate.source_of(read)
-            descriptor = descriptor_of(read) if self._gate is None else source.descriptor
-            if frame[:1] == b"\x01":
-                self._let_in(frame[1:], source, descriptor)
-            elif frame[:1] == b"\x00":
-                self._listeners.unsubscribed(descriptor, frame[1:])
-                self._let_out(frame[1:])
-                someone_left |= descriptor < 0  # of one that is gone, libzmq says so itself
-        if someone_left:
-            self._listeners.look()
+    def _invited(self, word: bytes) -> str | None:
+        lane = self._filters.get(word)
+        return None if lane is None else lane.subscription.peer.source.key
 
-    def _let_in(self, wanted: bytes, source: Source, descriptor: int) -> None:
-        """Let the subscription that was just read in, or not."""
-        if self._socket is None:
-            return
-        lane = self._filters.get(wanted)
-        name = _broadcast_name(wanted)
-        if lane is not None:
-            allowed = lane.subscription.peer.source.key == source.key
-        else:
-            allowed = name is not None
-        invited = allowed and lane is not None
-        fresh = self._listeners.subscribed(descriptor, wanted, invited=invited)
-        if not fresh or not allowed or not self._admits(source, name):
-            self.refused += 1
-            return
-        self._socket.setsockopt(zmq.SUBSCRIBE, wanted)
+    def _came(self, word: bytes) -> None:
+        lane = self._filters.get(word)
         if lane is not None:
             lane.admitted = True
             self._look(lane)
-        elif name is not None:
-            self._events.joined(name)
 
-    def _admits(self, source: Source, broadcast: str | None) -> bool:
-        """Say whether who sends a subscription may be here, and hear what is broadcast."""
-        if self._gate is None:
-            return True
-        if not self._gate.admits(source):
-            return False
-        if broadcast is None or not self._gate.keyed:
-            return True
-        try:
-            grants = self._gate.judge(source, None).grants
-        except (BusyError, ForbiddenError):
-            return False
-        return any(fnmatchcase(f"topic:subscribe:{broadcast}", grant) for grant in grants)
-
-    def _let_out(self, wanted: bytes) -> None:
-        if self._socket is not None:
-            self._socket.setsockopt(zmq.UNSUBSCRIBE, wanted)
-        lane = self._filters.get(wanted)
+    def _left(self, word: bytes) -> None:
+        lane = self._filters.get(word)
         if lane is not None and lane.admitted:
             self.end(lane, GapReason.LINK, "the reader left the data channel", tell=True)
 
@@ -568,14 +445,3 @@ class FeedDoor:
         for lane in tuple(self._lanes.values()):
             if lane.subscription.peer.id == peer.id:
                 self.end(lane, GapReason.RECEIVER_LOST, "its connection was lost")
-
-
-def _broadcast_name(wanted: bytes) -> str | None:
-    """Return the topic whose broadcasts a subscription asks for; None for any other one."""
-    name, end, rest = wanted.partition(b"\0")
-    if not name or not end or rest:
-        return None
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        return None

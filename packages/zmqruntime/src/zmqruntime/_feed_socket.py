@@ -1,0 +1,260 @@
+"""FeedSocket: the data socket of a feed, and who may subscribe to what on it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import zmq
+
+from zmqruntime._descriptors import descriptor_of
+from zmqruntime._endpoints import bind_socket
+from zmqruntime._errors import BusyError, ForbiddenError, LoopStoppedError
+from zmqruntime._feed_listeners import Listeners
+from zmqruntime._flood_guard import FloodGuard, can_guard
+from zmqruntime._frames import send_frames
+from zmqruntime._peer import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from zmqruntime._monitor import Monitor
+    from zmqruntime._peer import Source
+    from zmqruntime._server import ZMQServer
+
+__all__ = ["FeedSocket", "SocketEvents"]
+
+_NOBLOCK = int(zmq.NOBLOCK)  # enum arithmetic costs more than the call
+_MOST_READ = 64
+_HIGH_WATER = 1024
+_LINGER_MS = 200
+_MOST_TOPIC_FRAME = 1152  # 256 characters of 4 bytes each, a secret word, and what ZMTP adds
+_MOST_SUBSCRIPTIONS_UNREAD = 64  # of one connection, which sends nothing else
+_MOST_BYTES_UNREAD = 32 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketEvents:
+    """What the owner of a feed's socket is asked and told, on the loop.
+
+    Attributes
+    ----------
+    invited
+        Says with which key a reader may subscribe to a secret word; None if it is nobody's.
+    came, left
+        The reader of a secret word has subscribed to it, or no longer does.
+    joined
+        A plain subscriber wants the broadcasts of a topic.
+    """
+
+    invited: Callable[[bytes], str | None]
+    came: Callable[[bytes], object]
+    left: Callable[[bytes], object]
+    joined: Callable[[str], object]
+
+
+class FeedSocket:
+    """Owns the data socket; every method runs on the loop.
+
+    Parameters
+    ----------
+    server
+        Whose loop and data port these are.
+    events
+        Who is asked and told.
+
+    Notes
+    -----
+    A subscription is let in only if it is the secret word of a reader that was invited, or exactly
+    a topic's name and a zero byte, where nothing but broadcasts is sent: whoever subscribes to
+    everything gets nothing.
+    """
+
+    def __init__(self, server: ZMQServer, events: SocketEvents) -> None:
+        self._server = server
+        self._loop = server.loop
+        self._gate = server.gate
+        self._events = events
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: Monitor | None = None
+        self._listeners = Listeners("")
+        self._guard: FloodGuard | None = None
+        self.refused = 0
+        """Subscriptions that nobody may have."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be sent on."""
+        return self._socket is not None
+
+    @property
+    def cut(self) -> int:
+        """Connections that were ended because they were misused."""
+        return self._listeners.cut + (self._guard.cut if self._guard is not None else 0)
+
+    def open(self, url: str) -> None:
+        """Bind it.
+
+        Parameters
+        ----------
+        url
+            From `Endpoint.data_bind_url`.
+
+        Raises
+        ------
+        EndpointInUse
+            If something else listens there.
+        """
+        socket = self._loop.context.socket(zmq.XPUB)
+        try:
+            socket.setsockopt(zmq.XPUB_MANUAL, 1)
+            socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+            socket.setsockopt(zmq.XPUB_NODROP, 1)
+            socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
+            socket.setsockopt(zmq.RCVHWM, _MOST_SUBSCRIPTIONS_UNREAD)
+            socket.setsockopt(zmq.RCVBUF, _MOST_BYTES_UNREAD)
+            socket.setsockopt(zmq.MAXMSGSIZE, _MOST_TOPIC_FRAME)
+            self._bind(socket, url)
+        except BaseException:
+            self._close_monitors()
+            socket.close(linger=0)
+            raise
+        self._socket = socket
+        self._listeners = Listeners(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+        self._loop.register(socket, self._on_subscriptions)
+
+    def _bind(self, socket: zmq.Socket[bytes], url: str) -> None:
+        """Bind the socket, and have somebody look after who connects to it."""
+        if not can_guard():
+            self._monitor = self._server.bind(socket, url)
+            return
+        if self._gate is not None:
+            self._gate.prepare(socket)
+        self._guard = FloodGuard(socket, on_event=self._pass_on)
+        bind_socket(socket, url)
+
+    def _pass_on(self, event: int, descriptor: int) -> None:
+        """Let the gate know of the connections too; on the guard's thread."""
+        if self._gate is not None:
+            with suppress(LoopStoppedError):
+                self._loop.call_soon(self._gate.on_event, event, descriptor)
+
+    def _close_monitors(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        if self._guard is not None:
+            self._guard.close()
+
+    def close(self) -> None:
+        """Close it, when what was sent is out."""
+        if self._socket is not None:
+            self._close_monitors()
+            self._loop.unregister(self._socket)
+            self._socket.close(linger=_LINGER_MS)
+            self._socket = None
+
+    def send(self, frames: Sequence[bytes | memoryview]) -> bool:
+        """Send one message to a reader, and say whether the socket took it."""
+        if self._socket is None:
+            return True
+        try:
+            send_frames(self._socket, frames)
+        except zmq.Again:
+            return False
+        return True
+
+    def tell(self, frames: Sequence[bytes | memoryview]) -> None:
+        """Send a broadcast; who does not read it misses it and delays nobody."""
+        if self._socket is None:
+            return
+        self._socket.setsockopt(zmq.XPUB_NODROP, 0)
+        try:
+            self._socket.send_multipart(frames, _NOBLOCK)
+        finally:
+            self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+
+    def uninvite(self, word: bytes) -> None:
+        """Expect a reader no longer under its secret word."""
+        self._listeners.uninvite(word)
+
+    def expel(self, word: bytes) -> None:
+        """End the connection that subscribed to a secret word."""
+        self._listeners.expel(word)
+
+    def believes(self, word: bytes, nbytes: int) -> bool:
+        """Say whether a reader can have received so many bytes beyond those it named before."""
+        return self._listeners.believes(word, nbytes)
+
+    def _on_subscriptions(self) -> None:
+        someone_left = False
+        for _ in range(_MOST_READ):
+            if self._socket is None:
+                return
+            try:
+                read = self._socket.recv(_NOBLOCK, copy=False)
+            except zmq.Again:
+                if self._guard is not None:
+                    self._guard.turns += 1
+                break
+            frame = read.bytes
+            source = NOWHERE if self._gate is None else self._gate.source_of(read)
+            descriptor = descriptor_of(read) if self._gate is None else source.descriptor
+            if frame[:1] == b"\x01":
+                self._let_in(frame[1:], source, descriptor)
+            elif frame[:1] == b"\x00":
+                self._listeners.unsubscribed(descriptor, frame[1:])
+                self._let_out(frame[1:])
+                someone_left |= descriptor < 0  # of one that is gone, libzmq says so itself
+        if someone_left:
+            self._listeners.look()
+
+    def _let_in(self, wanted: bytes, source: Source, descriptor: int) -> None:
+        """Let the subscription that was just read in, or not."""
+        if self._socket is None:
+            return
+        key = self._events.invited(wanted)
+        name = _broadcast_name(wanted)
+        allowed = name is not None if key is None else key == source.key
+        invited = allowed and key is not None
+        fresh = self._listeners.subscribed(descriptor, wanted, invited=invited)
+        if not fresh or not allowed or not self._admits(source, name):
+            self.refused += 1
+            return
+        self._socket.setsockopt(zmq.SUBSCRIBE, wanted)
+        if key is not None:
+            self._events.came(wanted)
+        elif name is not None:
+            self._events.joined(name)
+
+    def _admits(self, source: Source, broadcast: str | None) -> bool:
+        """Say whether who sends a subscription may be here, and hear what is broadcast."""
+        if self._gate is None:
+            return True
+        if not self._gate.admits(source):
+            return False
+        if broadcast is None or not self._gate.keyed:
+            return True
+        try:
+            grants = self._gate.judge(source, None).grants
+        except (BusyError, ForbiddenError):
+            return False
+        return any(fnmatchcase(f"topic:subscribe:{broadcast}", grant) for grant in grants)
+
+    def _let_out(self, wanted: bytes) -> None:
+        if self._socket is not None:
+            self._socket.setsockopt(zmq.UNSUBSCRIBE, wanted)
+        self._events.left(wanted)
+
+
+def _broadcast_name(wanted: bytes) -> str | None:
+    """Return the topic whose broadcasts a subscription asks for; None for any other one."""
+    name, end, rest = wanted.partition(b"\0")
+    if not name or not end or rest:
+        return None
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None
