@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from zmqruntime.execution._client import JobStatus, ZMQExecutionClient
+from zmqruntime.execution._client import ZMQExecutionClient
 from zmqruntime.execution._context import JobContext
+from zmqruntime.execution._enquiries import JobStatus
 from zmqruntime.execution._errors import (
     JobCancelledError,
     JobError,

@@ -23,7 +23,7 @@ class Board:
     live
         They, by name.
     dirty
-        Those of which something is not in the journal yet, by name.
+        Those of which something was reported that is not in the journal yet, by name.
     line
         Those that wait.
     counts
@@ -39,13 +39,11 @@ class Board:
         """Take in a new job, which waits and is not in the journal yet."""
         record = job.record
         self.live[record.id] = job
-        self.dirty[record.id] = job
         self.line.add(record.id, priority=record.priority, seq=record.seq)
 
     def withdraw(self, job: LiveJob) -> None:
         """Take out a job that could not be written down."""
         self.live.pop(job.record.id, None)
-        self.dirty.pop(job.record.id, None)
         self.leave(job)
 
     def leave(self, job: LiveJob) -> None:

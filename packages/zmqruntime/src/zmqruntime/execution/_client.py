@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from zmqruntime._errors import PeerError
-from zmqruntime._handshake import Work
 from zmqruntime._polling import Deadline
-from zmqruntime.execution._errors import (
-    JobCancelledError,
-    JobFailedError,
-    JobLostError,
-)
+from zmqruntime.execution._enquiries import JobEnquiries, record_of
+from zmqruntime.execution._errors import JobCancelledError, JobFailedError, JobLostError
 from zmqruntime.execution._following import Following, unfinished
-from zmqruntime.execution._record import JobEvent, JobRecord, UnitOutcome
-from zmqruntime.execution._reviving import RevivingManager
+from zmqruntime.execution._record import JobEvent, JobRecord
 from zmqruntime.execution._status import ExecutionStatus
 from zmqruntime.execution._watch import Mailbox, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
-    from zmqruntime._endpoints import Endpoint
-    from zmqruntime.execution._following import Followed
-    from zmqruntime.security import ClientKeys, KeyFolder
-
-__all__ = ["JobStatus", "ZMQExecutionClient"]
+__all__ = ["ZMQExecutionClient"]
 
 _LAST_S = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobStatus:
-    """How a job is.
-
-    Attributes
-    ----------
-    record
-        The job.
-    position
-        Whose turn it is after how many others, from 1; None when it does not wait.
-    work
-        What the server does at the moment.
-    """
-
-    record: JobRecord
-    position: int | None
-    work: Work
-
-
-class ZMQExecutionClient(RevivingManager):
+class ZMQExecutionClient(JobEnquiries):
     """Submits jobs to an `ExecutionServer`, and learns what becomes of them.
 
     Parameters
@@ -83,34 +53,9 @@ class ZMQExecutionClient(RevivingManager):
     False
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        app: str = "execution",
-        command: Sequence[str] | None = None,
-        log_path: Path | None = None,
-        persistent: bool = False,
-        env: Mapping[str, str] | None = None,
-        client_app: str = "zmqruntime",
-        token: str | None = None,
-        keys: ClientKeys | KeyFolder | Path | str | None = None,
-        server_key: str | None = None,
-        patience: float = 30.0,
-    ) -> None:
-        super().__init__(
-            app,
-            endpoint,
-            command=command,
-            log_path=log_path,
-            persistent=persistent,
-            env=env,
-            client_app=client_app,
-            token=token,
-            keys=keys,
-            server_key=server_key,
-            patience=patience,
-        )
+    _following: Following
+
+    def _prepare(self) -> None:
         self._following = Following(self._changed, lambda: self._client, self._is_away)
 
     def submit(
@@ -180,89 +125,6 @@ class ZMQExecutionClient(RevivingManager):
             body["units"] = list(units)
         return str(self._ask("submit", body, timeout=timeout)["id"])
 
-    def status(self, job: str, *, timeout: float = 10.0) -> JobStatus:
-        """Ask how a job is.
-
-        Parameters
-        ----------
-        job
-            Its name.
-        timeout
-            Longest wait in seconds.
-
-        Returns
-        -------
-        JobStatus
-            As it is now.
-
-        Raises
-        ------
-        NotFoundError
-            If the server does not know the job, or this client may not see it.
-        ControlTimeout
-            If no answer came in time.
-        """
-        return _status_of(self._ask("status", {"id": job}, timeout=timeout))
-
-    def server_status(self, *, timeout: float = 10.0) -> dict[str, Any]:
-        """Ask how the server is: jobs per state, its work, and what is wrong, if anything is.
-
-        Parameters
-        ----------
-        timeout
-            Longest wait in seconds.
-
-        Raises
-        ------
-        ControlTimeout
-            If no answer came in time.
-        """
-        return self._ask("status", {}, timeout=timeout)
-
-    def jobs(
-        self,
-        *,
-        state: ExecutionStatus | str | None = None,
-        mine: bool = False,
-        page: int = 100,
-        timeout: float = 10.0,
-    ) -> Iterator[JobRecord]:
-        """List jobs, the last accepted first, a page at a time.
-
-        Parameters
-        ----------
-        state
-            Only those in this state.
-        mine
-            Only those of this client, also where it may see others.
-        page
-            How many are asked for at once, at most 500.
-        timeout
-            Longest wait in seconds for a page.
-
-        Yields
-        ------
-        JobRecord
-            Without traceback.
-
-        Raises
-        ------
-        ControlTimeout
-            If no answer came in time.
-        """
-        before: int | None = None
-        while True:
-            body: dict[str, Any] = {"limit": page, "mine": mine}
-            if before is not None:
-                body["before"] = before
-            if state is not None:
-                body["state"] = ExecutionStatus(state).value
-            answer = self._ask("list", body, timeout=timeout)
-            yield from (_record_of(record) for record in answer["jobs"])
-            before = answer["next"]
-            if before is None:
-                return
-
     def cancel(self, job: str, *, timeout: float = 10.0) -> JobRecord:
         """Cancel a job, and no other; one that is over stays as it is.
 
@@ -287,7 +149,7 @@ class ZMQExecutionClient(RevivingManager):
         ControlTimeout
             If no answer came in time.
         """
-        return _record_of(self._ask("cancel", {"id": job}, timeout=timeout)["record"])
+        return record_of(self._ask("cancel", {"id": job}, timeout=timeout)["record"])
 
     def wait(
         self, job: str, timeout: float | None = None, *, patience: float | None = None
@@ -329,7 +191,7 @@ class ZMQExecutionClient(RevivingManager):
             if record is None or not record.state.terminal:
                 raise unfinished(job, record)
             return record
-        return _record_of(answer["record"])
+        return record_of(answer["record"])
 
     def result(self, job: str, timeout: float | None = None) -> Any:
         """Wait until a job is over, and return what its function returned.
@@ -364,66 +226,6 @@ class ZMQExecutionClient(RevivingManager):
                 f"job {job} ({record.kind}) is {record.state}: {record.message}", record=record
             )
         return self._ask("result", {"id": job, "limit": 1}, timeout=60.0).get("value")
-
-    def units(self, job: str, *, timeout: float = 10.0) -> dict[str, UnitOutcome]:
-        """Ask what was reported of the units of a job, however it ended, or has not yet.
-
-        Parameters
-        ----------
-        job
-            Its name.
-        timeout
-            Longest wait in seconds for each page.
-
-        Returns
-        -------
-        dict[str, UnitOutcome]
-            By name of the unit, in the order in which they were reported.
-
-        Raises
-        ------
-        NotFoundError, ControlTimeout
-            As `status`.
-        """
-        found: dict[str, UnitOutcome] = {}
-        after: int | None = 0
-        while after is not None:
-            answer = self._ask("result", {"id": job, "after": after}, timeout=timeout)
-            for unit in answer["units"]:
-                outcome = msgspec.convert(unit, UnitOutcome)
-                found[outcome.unit] = outcome
-            after = answer["next"]
-        return found
-
-    def logs(self, job: str, *, start: int = 0, timeout: float = 10.0) -> Iterator[str]:
-        """Read what a job has written until now, in pieces of at most 64 KiB.
-
-        Parameters
-        ----------
-        job
-            Its name.
-        start
-            First byte that is wanted; the beginning of a long log may be gone.
-        timeout
-            Longest wait in seconds for each piece.
-
-        Yields
-        ------
-        str
-            A piece.
-
-        Raises
-        ------
-        NotFoundError, ControlTimeout
-            As `status`.
-        """
-        while True:
-            answer = self._ask("logs", {"id": job, "after": start}, timeout=timeout)
-            if answer["text"]:
-                yield answer["text"]
-            start = answer["next"]
-            if start >= answer["size"]:
-                return
 
     def watch(self, job: str, callback: Callable[[JobEvent], object], *, after: int = 0) -> Watch:
         """Call a function with the events of a job, on a thread of its own, until it is over.
@@ -492,7 +294,9 @@ class ZMQExecutionClient(RevivingManager):
         try:
             self._following.ask(job)
             while True:
-                self._wait_for_news(mailbox, job, followed, _deadline(timeout))
+                deadline = _deadline(timeout)
+                while not self._following.wait_for_news(mailbox, job, followed, deadline):
+                    self._await_service(deadline, self.patience, f"job {job}")
                 events = mailbox.take()
                 if events is None:
                     return
@@ -518,12 +322,6 @@ class ZMQExecutionClient(RevivingManager):
         client.control.on_push("execution", lambda body: self._following.hear(client, body))
         self._following.welcomed()  # what was told before that was not heard
 
-    def _wait_for_news(
-        self, mailbox: Mailbox, job: str, followed: Followed, deadline: Deadline
-    ) -> None:
-        while not self._following.wait_for_news(mailbox, job, followed, deadline):
-            self._await_service(deadline, self.patience, f"job {job}")
-
     def _last_known(self, job: str) -> JobRecord | None:
         """Ask once more how a job is, for whoever waits for it no longer."""
         try:
@@ -534,15 +332,3 @@ class ZMQExecutionClient(RevivingManager):
 
 def _deadline(timeout: float | None) -> Deadline:
     return Deadline(float("inf") if timeout is None else timeout)
-
-
-def _record_of(body: object) -> JobRecord:
-    return msgspec.convert(body, JobRecord)
-
-
-def _status_of(body: Mapping[str, Any]) -> JobStatus:
-    return JobStatus(
-        record=_record_of(body["record"]),
-        position=body["position"],
-        work=msgspec.convert(body["work"], Work),
-    )

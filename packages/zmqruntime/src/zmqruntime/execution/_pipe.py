@@ -21,7 +21,7 @@ MOST_BYTES = 16 * 1024 * 1024 + 64 * 1024
 """Longest message: the largest payload that can be submitted, and what belongs to it."""
 
 _LENGTH = struct.Struct("<I")
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 16  # as much as a pipe holds
 
 M = TypeVar("M")
 
@@ -105,6 +105,8 @@ class MessageReader(Generic[M]):
             if not data:
                 return messages, True
             messages.extend(self.feed(data))
+            if len(data) < _READ_BYTES:  # it had no more
+                break
         return messages, False
 
 

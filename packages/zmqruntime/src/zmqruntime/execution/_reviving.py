@@ -46,7 +46,7 @@ class RevivingManager(ZMQServiceManager):
 
     Parameters
     ----------
-    app, endpoint, command, log_path, persistent, env, client_app, token, keys, server_key
+    endpoint, app, command, log_path, persistent, env, client_app, token, keys, server_key
         As for `ZMQServiceManager`.
     patience
         Seconds for which the service may be away.
@@ -54,18 +54,18 @@ class RevivingManager(ZMQServiceManager):
 
     def __init__(
         self,
-        app: str,
         endpoint: Endpoint,
         *,
-        command: Sequence[str] | None,
-        log_path: Path | None,
-        persistent: bool,
-        env: Mapping[str, str] | None,
-        client_app: str,
-        token: str | None,
-        keys: ClientKeys | KeyFolder | Path | str | None,
-        server_key: str | None,
-        patience: float,
+        app: str = "execution",
+        command: Sequence[str] | None = None,
+        log_path: Path | None = None,
+        persistent: bool = False,
+        env: Mapping[str, str] | None = None,
+        client_app: str = "zmqruntime",
+        token: str | None = None,
+        keys: ClientKeys | KeyFolder | Path | str | None = None,
+        server_key: str | None = None,
+        patience: float = 30.0,
     ) -> None:
         super().__init__(
             app,
@@ -85,6 +85,10 @@ class RevivingManager(ZMQServiceManager):
         self._lost_reason = ""
         self._asking = 0
         self._used = False  # between the first connect() and close()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what a subclass needs before it is used; called once, by the constructor."""
 
     def connect_or_raise(self, timeout: float = 30.0) -> None:
         """Connect, starting the service if it does not run; as `ServiceManager.connect_or_raise`.
@@ -229,7 +233,7 @@ class RevivingManager(ZMQServiceManager):
                 )
             if deadline.expired:
                 return None
-            until = Deadline(min(left, deadline.remaining()))
+            until = Deadline(min(left, deadline.remaining(), _RENEWED_S))
             self._bring_back(until)
             with self._changed:
                 # a welcome is noted a moment after it has come

@@ -33,6 +33,8 @@ class Telling:
         Called with a peer and what it is to be told.
     on_news
         Called with each job of which there is news.
+    silent
+        Says whether nothing is told, because it cannot be written down.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Telling:
         *,
         push: Callable[[bytes, dict[str, Any]], object],
         on_news: Callable[[LiveJob], object],
+        silent: Callable[[], bool],
     ) -> None:
         self._loop = loop
         self._board = board
@@ -50,9 +53,8 @@ class Telling:
         self._push = push
         self._on_news = on_news
         self._followers = Followers(clock=time.monotonic)
+        self._silent = silent
         self._timer: TimerHandle | None = None
-        self.silent = False
-        """Whether nothing is told, because it cannot be written down."""
 
     def follow(self, peer: bytes, id_: str, after: int) -> None:
         """Tell a peer of a job from now on, and at once what happened after an event."""
@@ -93,7 +95,7 @@ class Telling:
         urgent
             Jobs whose state has changed.
         """
-        if self.silent:
+        if self._silent():
             return
         for notice in self._followers.due(urgent=urgent):
             self._push(notice.peer, notice.body)
