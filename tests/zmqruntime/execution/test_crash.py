@@ -170,6 +170,35 @@ def test_a_server_that_does_not_come_back_is_lost_and_not_cancelled(
             assert client.wait(job, SOON, patience=SOON).state is S.LOST
 
 
+@pytest.mark.req("F.5")
+def test_a_loss_that_is_noticed_just_as_somebody_begins_to_wait_is_mended(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    with jobs() as client:
+        assert client.connect(), client.last_error
+        job = begun(client, "obedient", str(tmp_path / "pid"))
+        loop, pid = client.client.loop, server_pid(client)
+        held, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            held.set()
+            release.wait(SOON)
+
+        loop.call_soon(hold)
+        assert held.wait(SOON)
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until_gone(pid)
+        client.client.control.declare_lost("its process has ended")
+        records: list[JobRecord] = []
+        thread = threading.Thread(target=lambda: records.append(client.wait(job, SOON)))
+        thread.start()
+        while len(loop._jobs) < 2:  # the loss, and a request that was made before it was seen
+            threading.Event().wait(0.01)
+        release.set()
+        thread.join(SOON)
+        assert [record.state for record in records] == [S.LOST]
+
+
 @pytest.mark.req("B.8")
 def test_a_repeat_that_waits_for_a_restart_is_answered_with_the_first_job(jobs: Jobs) -> None:
     with jobs() as client:

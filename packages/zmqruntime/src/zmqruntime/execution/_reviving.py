@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from zmqruntime._connect import ZMQServiceManager
@@ -21,7 +22,7 @@ from zmqruntime._polling import Backoff, Deadline
 from zmqruntime.execution._errors import ServerLost
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from zmqruntime._client import ZMQClient
@@ -239,14 +240,14 @@ class RevivingManager(ZMQServiceManager):
                 # a welcome is noted a moment after it has come
                 left = until.remaining() if self.command is None else _NOTICE_S
                 self._changed.wait_for(lambda: not self._is_away(), left)
+            if self.is_connected():
+                break
         return self.client
 
     def _ask(self, type_: str, body: dict[str, Any], *, timeout: float) -> dict[str, Any]:
         """Ask, and again when the server was lost meanwhile; for what does no harm twice."""
         deadline = Deadline(timeout)
-        with self._changed:
-            self._asking += 1
-        try:
+        with self._wanted():
             while True:
                 client = self._await_connection(deadline)
                 left = max(0.001, deadline.remaining())
@@ -256,9 +257,6 @@ class RevivingManager(ZMQServiceManager):
                     if deadline.expired:
                         raise
                     self._get_over(error, client, deadline)
-        finally:
-            with self._changed:
-                self._asking -= 1
 
     def _ask_for_long(
         self, type_: str, body: dict[str, Any], what: str, *, deadline: Deadline, patience: float
@@ -283,18 +281,30 @@ class RevivingManager(ZMQServiceManager):
         RequestError
             If it refused.
         """
-        while (client := self._await_service(deadline, patience, what)) is not None:
-            # not idempotent: who asks wants to know of a loss, because it may have to end it
-            left = max(0.001, min(deadline.remaining(), max(1.0, patience), _RENEWED_S))
-            try:
-                return client.control.request(type_, body, timeout=left)
-            except (ControlTimeout, DeadlineError):
-                pass
-            except (PeerLostError, LoopStoppedError, RequestError) as error:
-                self._get_over(error, client, deadline)
-            if deadline.expired:
-                break
+        with self._wanted():
+            while (client := self._await_service(deadline, patience, what)) is not None:
+                left = max(0.001, min(deadline.remaining(), max(1.0, patience), _RENEWED_S))
+                try:
+                    # not as idempotent: who asks is to hear of a loss, whose end it may bring
+                    return client.control.request(type_, body, timeout=left)
+                except (ControlTimeout, DeadlineError):
+                    pass
+                except (PeerLostError, LoopStoppedError, RequestError) as error:
+                    self._get_over(error, client, deadline)
+                if deadline.expired:
+                    break
         return None
+
+    @contextmanager
+    def _wanted(self) -> Iterator[None]:
+        """See to it that a loss during the block is mended; what began before is seen by itself."""
+        with self._changed:
+            self._asking += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._asking -= 1
 
     def _get_over(self, error: ZmqRuntimeError, client: ZMQClient, deadline: Deadline) -> None:
         """Return when it makes sense to ask again after an error, else raise it."""
