@@ -32,9 +32,21 @@ from zmqruntime import (
     ZMQClient,
     ZMQServer,
 )
+from zmqruntime.gateway import WebSocketCarrier, WebSocketGateway
+from zmqruntime.session import (
+    Baseline,
+    Grant,
+    Retention,
+    SessionClient,
+    SessionRejectedError,
+    SessionServer,
+    ZMQCarrier,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from zmqruntime.session import Carrier, Hello, LinkPeer, SessionRecord
 
 
 class Voice:
@@ -217,9 +229,76 @@ def take_part(say: Voice, port: str, directory: str) -> None:
         say("total", asked, answered, len(keys) - 1, gaps, in_order)
 
 
+PASSWORD = "the same after each start"
+
+
+def let_in(hello: Hello, peer: LinkPeer) -> Grant:  # noqa: ARG001 - an Authenticator
+    """Know clients by something that outlives the server's own token."""
+    if hello.auth is None or hello.auth.token != PASSWORD:
+        raise SessionRejectedError("auth_failed", "say the password")
+    return Grant(principal="client", may=lambda _capability: True, capabilities=("*",))
+
+
+def count(say: Voice, port: str, gateway: str, journal: str, quiet: str) -> None:
+    """Count in a property of a scene, from where the journal says, until a signal."""
+    server = server_at(port)
+    number = 0
+    with (
+        SessionServer(
+            server,
+            lambda: Baseline(layers=[{"layer_id": "layer-0", "controls": {"n": number}}]),
+            journal=Path(journal),
+            authenticate=let_in,
+            retention=Retention(entries=1_000_000, seconds=1e9),
+        ) as sessions,
+    ):
+        number = sessions.value("layer", "layer-0", "n", 0)
+
+        def closed(_record: SessionRecord, reason: str) -> None:
+            say("closed", reason.replace(" ", "_"))
+
+        def one_more() -> None:
+            nonlocal number
+            number += 1
+            sessions.set("layer", "layer-0", "n", number)  # written down before anybody hears
+            server.loop.call_later(0.003, one_more)
+
+        sessions.on_closed(closed)
+        server.start(ready=False)
+        server.install_signal_handlers()
+        with WebSocketGateway(sessions, port=int(gateway)):
+            server.report_ready()
+            say("ready", number)
+            if quiet == "no":
+                server.loop.call_soon(one_more)
+            server.serve_until_signal()
+    say("ended")
+
+
+def follow(say: Voice, port: str, gateway: str) -> None:
+    """Say which number a baseline shows and which ones follow it, until a signal."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    if gateway == "none":
+        carrier: Carrier = ZMQCarrier.to(endpoint_at(port))
+    else:
+        carrier = WebSocketCarrier(f"ws://127.0.0.1:{gateway}/state")
+    with SessionClient(carrier, token=PASSWORD, protocols=(2,)) as client:
+        client.on("session.welcome", lambda _payload: say("welcomed"))
+        client.on("notify.scene", lambda payload: say("scene", payload.layers[0]["controls"]["n"]))
+        client.on("notify.layers", lambda payload: say("heard", payload.controls["n"]))
+        client.connect(20)
+        stop.wait()
+        for name, value in client.counters.items():
+            say("counted", f"{name}={value}")
+    say("ended")
+
+
 ROLES: dict[str, Callable[..., None]] = {
     "ask": ask,
     "broadcast": broadcast,
+    "count": count,
+    "follow": follow,
     "receive": receive,
     "send": send,
     "serve": serve,

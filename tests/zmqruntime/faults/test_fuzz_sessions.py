@@ -291,7 +291,7 @@ def bystander_of_pixels(
             yield client, lane
 
 
-@pytest.mark.req("F.1", "G.8", "S.9", "004.4")
+@pytest.mark.req("F.1", "G.8", "S.9", "004.10")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("protocol", [1, 2])
 @pytest.mark.parametrize("carrier", ["zmq", "websocket"])

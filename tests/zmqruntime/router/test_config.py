@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zmqruntime import InsecureBindError
@@ -169,6 +169,7 @@ plain = st.recursive(
         st.sampled_from(["objects", "periodic_streams", "zmq_streams", "named_calls", "app"]), plain
     )
 )
+@example({"app": ""})
 def test_any_other_map_is_refused_or_read(config: dict[str, Any]) -> None:
     try:
         server = RouterServer.from_config(config)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from zmqruntime._runtime_dir import is_app
 from zmqruntime.router._errors import ExposeError
 
 if TYPE_CHECKING:
@@ -119,6 +120,11 @@ def read_config(
         read = msgspec.convert(dict(config), RouterConfig)
     except msgspec.ValidationError as error:
         raise ExposeError(f"configuration of a router: {error}") from error
+    if not is_app(read.app):
+        raise ExposeError(
+            f"configuration of a router: app {read.app!r} names files: use lower-case letters, "
+            "digits, '-' and '_' only"
+        )
     for name in read.objects:
         if name not in objects:
             raise ExposeError(f"configuration of a router: the program knows no object {name!r}")
