@@ -633,3 +633,24 @@ def test_one_connection_cannot_take_the_places_of_all_readers(shm: Path) -> None
         other = ends.reader()
         ends.feed.publish("frames", b"", key="two")
         assert read(other, 1) == ["two"]
+
+
+def test_a_callback_for_acknowledgements_that_fails_keeps_nobody_waiting(
+    shm: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+
+    def broken(*_: object) -> None:
+        raise ArithmeticError("nobody counts like that")
+
+    with bench(shm) as ends:
+        reader = ends.reader(credit=Credit(1, 1 << 20))
+        ends.feed.on_ack(broken)
+        ends.feed.on_ack(lambda _subscription, ack: heard.append(ack.key))
+        for number in range(5):
+            ends.feed.publish("frames", b"", [b"x"], key=str(number))
+        assert read(reader, 5) == ["0", "1", "2", "3", "4"]
+        assert ends.feed.flush(5)
+        ends.server.loop.submit(list).result()  # what was called before has been called
+        assert heard == ["0", "1", "2", "3", "4"]
+        assert caplog.text.count("nobody counts like that") >= 5

@@ -677,3 +677,25 @@ def test_the_loop_does_not_wait_for_itself(shm: Path) -> None:
 def test_a_topic_is_a_word(topic: str) -> None:
     with ZMQClient(free_endpoint()) as client, pytest.raises(ValueError, match="a topic has"):
         Publisher(client, topic)
+
+
+def test_a_callback_for_acknowledgements_that_fails_keeps_nothing_waiting(
+    shm: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ArithmeticError("nobody counts like that")
+
+    with wire(shm, mode="latest", credit=Credit(1, 1 << 20)) as ends:
+        ends.publisher.on_ack(broken)
+        for number in range(3):
+            ends.publisher.publish(b"", [b"x"], key=str(number))
+            if not number:
+                (first,) = ends.items(1)
+        first.lease.release()
+        gap, last = ends.receive(2)
+        assert isinstance(gap, Gap)
+        assert isinstance(last, Item)
+        assert last.key == "2"
+        last.lease.release()
+        assert ends.publisher.flush(5) == ()
+    assert "nobody counts like that" in caplog.text

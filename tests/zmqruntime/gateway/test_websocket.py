@@ -310,6 +310,27 @@ def test_thirty_lines_of_websocket_get_one_correct_frame(
     assert frame[4 + length :] == b"128x128 uint8" + pixels
 
 
+def test_a_callback_for_a_lane_that_fails_leaves_it_open(
+    place: tuple[SessionServer, WebSocketGateway, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, gateway, token = place
+    opened: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def broken(_session: str) -> None:
+        raise ArithmeticError("no key frame today")
+
+    gateway.pixels.on_opened(broken)
+    gateway.pixels.on_opened(opened.put)
+    with SessionClient(WebSocketCarrier(gateway.url, token=token)) as client:
+        client.connect(SOON)
+        assert client.data is not None
+        with PixelReceiver(gateway.pixels_url, str(client.data.ticket)) as lane:
+            assert opened.get(timeout=SOON) == client.session_id
+            assert gateway.pixels.offer(client.session_id, lambda: [b"h", b"abc"], key="first")
+            assert lane.receive(SOON).key == "first"
+    assert "no key frame today" in caplog.text
+
+
 @pytest.mark.req("F.28")
 def test_a_ticket_opens_one_lane_once(place: tuple[SessionServer, WebSocketGateway, str]) -> None:
     _, gateway, token = place

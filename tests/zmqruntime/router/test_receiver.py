@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zmqruntime import DescriptorError, Feed
-from zmqruntime.router import RouterClient, RouterServer
+from zmqruntime.router import RouterClient, RouterServer, _receiver
 from zmqruntime.router._messages import MOST_HOPS, StreamHeader, Timestamp
 from zmqruntime.router._receiver import read_header
 from zmqruntime.testing import free_endpoint, serve_in_thread
 
 if TYPE_CHECKING:
+    from zmqruntime import Item
     from zmqruntime.router._errors import Raised
 
 # a machine that is busy with others makes few inputs in a second
@@ -69,6 +70,28 @@ def test_what_cannot_be_read_is_counted_and_the_next_data_come() -> None:
             end.get_stream("s", block=True, timeout=SOON)
         assert end.get_stream("s", block=True, timeout=SOON) == (Timestamp(1, 2, "s"), 7)
         assert end.stream_counters("s")["unreadable"] == 1
+
+
+def test_what_fails_while_it_is_taken_in_is_counted_and_gives_its_room_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 30  # more than there is room for
+    take_in = _receiver._take_in
+
+    def failing(followed: Any, item: Item) -> None:
+        if item.sequence <= count:
+            raise MemoryError("no room for a copy")
+        take_in(followed, item)
+
+    monkeypatch.setattr(_receiver, "_take_in", failing)
+    with serve_in_thread() as service, Feed(service) as feed, RouterClient(service.endpoint) as end:
+        end.configure_stream("s", "queue")
+        assert end.wait_for_stream("s")
+        for number in range(count + 1):
+            feed.publish("s", header(), [msgspec.msgpack.encode({"value": number})], timeout=SOON)
+        assert end.get_stream("s", block=True, timeout=SOON)[1] == count
+        assert end.stream_counters("s")["unreadable"] == count
+    assert "no room for a copy" in caplog.text
 
 
 def test_a_relay_passes_on_nothing_that_it_cannot_read() -> None:

@@ -325,6 +325,29 @@ def test_a_peer_that_does_not_go_when_told_is_cut_off(house: House) -> None:
 
 
 @pytest.mark.req("S.8")
+def test_who_is_told_of_a_revoked_key_and_fails_saves_nobody_from_being_cut_off(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def broken(_key: str, _why: str) -> None:
+        raise ArithmeticError("no time for that")
+
+    with house.serve(SNAP) as server:
+        gate_of(server).on_changed(broken)
+        gate_of(server).on_changed(lambda _key, why: told.put(why))
+        keys = house.client_keys("stubborn")
+        with raw_socket(zmq.DEALER, server.endpoint.control_url, keys) as (socket, monitor):
+            assert first_event(monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            socket.send_multipart([b"", json.dumps({"v": 1, "id": "1", "type": "snap"}).encode()])
+            assert socket.poll(int(SOON * 1000))
+            house.keys.revoke("stubborn")
+            assert first_event(monitor) == zmq.EVENT_DISCONNECTED
+            assert "revoked" in told.get(timeout=SOON)
+    assert "no time for that" in caplog.text
+
+
+@pytest.mark.req("S.8")
 def test_a_revoked_key_is_refused_by_the_very_next_message(house: House) -> None:
     """Even if nobody has told the server that the folder changed."""
     with house.serve(SNAP) as server:

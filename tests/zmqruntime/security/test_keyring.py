@@ -217,3 +217,24 @@ def test_a_file_is_there_whole_or_not_at_all(folder: Path) -> None:
     path.write_bytes(bytes(70_000))
     with pytest.raises(KeyFileError, match="too long"):
         read_private(path)
+
+
+def test_a_folder_that_cannot_be_read_lets_nobody_in_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = KeyFolder(tmp_path / "keys")
+    keys = AuthorizedKeys(folder.authorized_folder)
+    pair = KeyPair.make("desk")
+    assert keys.find(pair.public) is None
+    assert caplog.text == ""  # nobody was authorised yet
+    folder.authorize(pair.public, name="desk")
+    assert keys.find(pair.public) is not None
+    moved = folder.authorized_folder.rename(tmp_path / "away")
+    assert keys.find(pair.public) is None
+    assert caplog.text.count("cannot be read") == 1
+    folder.authorized_folder.symlink_to(folder.authorized_folder)  # a loop
+    assert keys.find(pair.public) is None
+    assert caplog.text.count("cannot be read") == 2
+    folder.authorized_folder.unlink()
+    moved.rename(folder.authorized_folder)
+    assert keys.find(pair.public) is not None

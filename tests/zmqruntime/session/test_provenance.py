@@ -222,6 +222,25 @@ def test_who_is_told_of_a_change_may_expect_its_version(stack: ExitStack) -> Non
     assert ack.version == 4
 
 
+def test_a_callback_that_fails_is_counted_and_the_next_is_called(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(stack)
+    client = stack.enter_context(SessionClient.over_zmq(engine.server.endpoint))
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def broken(_payload: object) -> None:
+        raise ArithmeticError("no such gamma")
+
+    client.on("notify.layers", broken)
+    client.on("notify.layers", told.put)
+    client.connect(SOON)
+    for number in range(1, 4):
+        client.update(*GAMMA, number)
+        assert told.get(timeout=SOON).controls == {"gamma": number}
+    assert client.counters["failed_callbacks"] == caplog.text.count("ArithmeticError: no such gamma") == 3
+
+
 @pytest.mark.req("B.1")
 def test_a_view_names_the_state_that_it_is_of(stack: ExitStack) -> None:
     engine = Engine(stack)

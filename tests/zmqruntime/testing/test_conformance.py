@@ -267,6 +267,15 @@ def test_cases_that_lack_what_they_need_are_left_out() -> None:
     assert all("nobody there" in f.message for f in findings if f.verdict == "failed")
 
 
+def test_a_case_that_stumbles_over_what_a_server_says_has_failed_and_the_others_are_tried() -> None:
+    def strange() -> Connection:
+        raise KeyError("payload")
+
+    findings = run_cases(Subject(connect=strange, profile=Profile()))
+    assert len(findings) == len(CASES)
+    assert {f.message for f in findings if f.verdict == "failed"} == {"KeyError: 'payload'"}
+
+
 def test_an_address_is_one_of_a_known_kind() -> None:
     with pytest.raises(ValueError, match="http"):
         connector("http://localhost")

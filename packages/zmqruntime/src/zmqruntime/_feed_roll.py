@@ -169,7 +169,7 @@ class FeedRoll:
             return
         for ack in news:
             for callback in self.on_ack:
-                callback(lane.subscription, ack)
+                self._loop.call_soon(callback, lane.subscription, ack)
         with self._changed:
             book = self.book(lane.topic)
         self.pump.run(book)

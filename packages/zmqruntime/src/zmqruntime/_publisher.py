@@ -516,7 +516,7 @@ class Publisher:
             self._changed.notify_all()
         for ack in news:
             for callback in self._ack_callbacks:
-                callback(ack.key, ack)
+                self._loop.call_soon(callback, ack.key, ack)
         self._pump()
 
     def _on_resend(self, body: dict[str, object]) -> None:

@@ -81,7 +81,7 @@ class WorkerPool:
             try:
                 if not self._closed:
                     job()
-            except Exception:
+            except BaseException:  # sys.exit() in a job must not end a thread that others need
                 logger.exception("job %r of %r failed", job, self._name)
             finally:
                 with self._lock:

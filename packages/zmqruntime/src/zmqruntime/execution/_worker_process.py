@@ -123,9 +123,14 @@ class WorkerProcess:
 
     def hear_output(self) -> None:
         """Take in what it has printed until now."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            while data := os.read(self._output, _OUTPUT_BYTES):
-                self._on_output(self, data)
+        while True:
+            try:
+                data = os.read(self._output, _OUTPUT_BYTES)
+            except OSError:  # nothing more for now, or for ever
+                return
+            if not data:
+                return
+            self._on_output(self, data)
 
     def kill(self) -> None:
         """End it by force, with its process group; `on_end` is called once it is gone."""
@@ -192,14 +197,17 @@ class WorkerProcess:
         if self._ended:
             return
         self._ended = True
-        with contextlib.suppress(FrameError, OSError):
-            closed = False
-            while not closed:
+        closed = False
+        while not closed:
+            try:
                 messages, closed = self._reader.drain(self._replies)
-                for message in messages:
-                    self._on_message(self, message)
-                if not messages:
-                    break  # a child of its own may hold the pipe open
+            except (FrameError, OSError) as error:  # cut off by its end, perhaps
+                logger.warning("the last words of worker %d cannot be read: %s", self.pid, error)
+                break
+            for message in messages:
+                self._on_message(self, message)
+            if not messages:
+                break  # a child of its own may hold the pipe open
         self.hear_output()
         self._kill()  # what it started
         code = self._process.wait()

@@ -180,7 +180,10 @@ class PixelLanes:
         self.close(session_id, reason="opened anew")
         self._lanes[session_id] = lane
         for callback in self._opened:
-            callback(session_id)
+            try:
+                callback(session_id)
+            except Exception:  # the application's; the lane is open all the same
+                logger.exception("callback for the lane of session %s failed", session_id)
         sending = asyncio.ensure_future(outgoing.send_to(connection))
         try:
             async for _ in connection:  # nothing is expected; what comes is let go

@@ -243,6 +243,15 @@ class StreamReceiver:
                     self._sort(entry)
                 except Exception:
                     logger.exception("stream %r: %r was lost", entry.topic, entry)
+                    self._count_lost(entry)
+
+    def _count_lost(self, entry: Item | Gap) -> None:
+        with self._lock:
+            followed = self._followed.get(entry.topic)
+        if followed is not None:
+            followed.inbox.unreadable += 1
+        if not isinstance(entry, Gap):  # or else it would keep its room for ever
+            end_lease(entry.lease)
 
     def _sort(self, entry: Item | Gap) -> None:
         with self._lock:

@@ -284,6 +284,7 @@ class Rate:
         except (LoopStoppedError, NotAttachedError):
             logger.debug("stream %r: the server has stopped", stream.name)
         except Exception:
+            stream.failed += 1
             logger.exception("stream %r cannot be sent", stream.name)
         finally:
             with self._changed:

@@ -78,7 +78,9 @@ class AuthorizedKeys:
         """Return what a key may do; None when it is not, or no longer, let in."""
         try:
             status = os.stat(self._folder)  # noqa: PTH116 - half the price of Path.stat
-        except OSError:
+        except OSError as error:
+            if self._keys or not isinstance(error, FileNotFoundError):  # no folder: nobody yet
+                logger.warning("nobody is let in: %s cannot be read: %s", self._folder, error)
             self._stamp, self._keys = None, {}
             return None
         if self._stamp != (status.st_mtime_ns, status.st_ino):

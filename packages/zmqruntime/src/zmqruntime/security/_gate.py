@@ -366,8 +366,6 @@ class Gate:
         self.note(Source(key=key), name, what="revoke", verdict="ok", text=why)
         leaving = self._connections.of(key)  # not those that come with what holds from now on
         self._going |= leaving
-        for callback in self._changed:
-            callback(key, why)
 
         def cut() -> None:
             for descriptor, name in leaving.items():
@@ -376,6 +374,8 @@ class Gate:
                 self.counters["cut"] += self._connections.end(descriptor, name)
 
         self._loop.call_later(_FAREWELL_S, cut)
+        for callback in self._changed:
+            self._loop.call_here(callback, key, why)  # one that fails keeps nobody else from it
 
     def _is_going(self, descriptor: int) -> bool:
         name = self._going.get(descriptor)

@@ -90,6 +90,7 @@ class Delivery:
             try:
                 callback(payload)
             except Exception:
+                self._connection.counters["failed_callbacks"] += 1
                 logger.exception("callback for %s failed", type_)
 
     def _apply(self, envelope: Envelope) -> None:

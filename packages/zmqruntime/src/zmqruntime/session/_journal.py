@@ -199,12 +199,12 @@ class Journal:
 
     def answer(self, kind: str, client: str, key: str) -> bytes | None:
         """Return what was answered, unless it is too long ago."""
-        found = None
-        with suppress(sqlite3.Error):
-            found = self._db.execute(
-                "SELECT answer FROM answers WHERE kind=? AND client=? AND key=? AND expires>=?",
-                (kind, client, key, self._wall()),
-            ).fetchone()
+        query = "SELECT answer FROM answers WHERE kind=? AND client=? AND key=? AND expires>=?"
+        try:  # also when nothing can be written any more
+            found = self._db.execute(query, (kind, client, key, self._wall())).fetchone()
+        except sqlite3.Error as error:  # what is asked again may then be done again: say so
+            self._fail(error)
+            return None
         return None if found is None else bytes(found[0])
 
     def write_delta(self, topic: str, delta: Delta, *, oldest: int) -> None:
@@ -252,8 +252,14 @@ class Journal:
         try:
             write()
         except sqlite3.Error as error:
-            self.failed = True
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            logger.error("the journal %s cannot be written: %s", self.path, error)  # noqa: TRY400
-            self.on_failure(str(error))
+            self._fail(error)
+
+    def _fail(self, error: sqlite3.Error) -> None:
+        """Go on without the file from now on, and say so once."""
+        if self.failed:
+            return
+        self.failed = True
+        with suppress(sqlite3.Error):
+            self._db.execute("ROLLBACK")
+        logger.error("the journal %s cannot be used: %s", self.path, error)
+        self.on_failure(str(error))
