@@ -115,26 +115,31 @@ print(importlib.metadata.version("zmqruntime"))
     assert version == project["version"]
 
 
-@pytest.mark.req("003.18")
-def test_the_examples_of_its_readme_run_and_print_what_it_says(place: Path, tmp_path: Path) -> None:
-    text = (PACKAGE / "README.md").read_text(encoding="utf-8")
-    program = tmp_path / "readme.py"
-    program.write_text("\n".join(FENCE.findall(text)), encoding="utf-8")
-    said = call(place / "env" / "bin" / "python", program, cwd=tmp_path, env=own(tmp_path))
-    lines = [re.sub(r"^\d+ frames", "N frames", line) for line in said.splitlines()]
-    assert lines == [
-        "{'text': 'Hello, plate 7'}",
-        "{'ready': True, 'v_min': 1, 'v_max': 1}",
-        "12.5",
-        "ValueError there is no 200 mm here",
-        "12.5",
-        "N frames were superseded",
-        "last shown: frame 100",
-        "all acknowledged: True",
+SAYS = (
+    ["{'text': 'Hello, plate 7'}"],
+    ["{'ready': True, 'v_min': 1, 'v_max': 1}"],
+    ["12.5", "ValueError there is no 200 mm here", "12.5"],
+    ["N frames were superseded", "last shown: frame 100", "all acknowledged: True"],
+    [
         "completed {'wells': 3}",
         "{'A01': {'cells': 0}, 'A02': {'cells': 10}, 'A03': {'cells': 20}}",
         "True",
-    ]
+    ],
+)
+
+
+@pytest.mark.req("003.18")
+@pytest.mark.parametrize("number", range(len(SAYS)))
+def test_each_example_of_its_readme_runs_and_prints_what_it_says(
+    place: Path, tmp_path: Path, number: int
+) -> None:
+    blocks = FENCE.findall((PACKAGE / "README.md").read_text(encoding="utf-8"))
+    assert len(blocks) == len(SAYS)
+    program = tmp_path / "readme.py"
+    program.write_text(blocks[number], encoding="utf-8")
+    said = call(place / "env" / "bin" / "python", program, cwd=tmp_path, env=own(tmp_path))
+    lines = [re.sub(r"^\d+ frames", "N frames", line) for line in said.splitlines()]
+    assert lines == SAYS[number]
 
 
 @pytest.mark.req("003.18")

@@ -137,7 +137,7 @@ def test_a_receiver_that_does_not_say_how_long_it_kept_a_payload_is_understood()
     box.heard(older, now=1.5)
     assert box.link.stats.delay_s == pytest.approx(0.5)
     box.sent(box.number(), "A02", at=2.0, nbytes=100_000)
-    newer = msgspec.convert({"epoch": "e", "released": [2], "held": [400_000, 7]}, Acks)
+    newer = msgspec.convert({"epoch": "e", "released": [2], "held_us": [400_000, 7]}, Acks)
     box.heard(newer, now=2.5)
     assert box.link.stats.delay_s == pytest.approx(0.1)
 

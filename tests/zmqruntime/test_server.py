@@ -16,6 +16,7 @@ import zmq
 from zmqruntime import (
     ControlTimeout,
     EndpointInUse,
+    Feed,
     ForbiddenError,
     HandshakeError,
     Hello,
@@ -23,6 +24,8 @@ from zmqruntime import (
     LoopStoppedError,
     Peer,
     PeerLostError,
+    ServiceError,
+    Subscriber,
     UnavailableError,
     Welcome,
     Work,
@@ -344,3 +347,14 @@ def test_whoever_asks_late_for_stop_requests_is_told_too() -> None:
         server.request_stop("again")
         server.on_stop_request(told.put)
         assert told.get(timeout=SOON) == "the plate is done"
+
+
+@pytest.mark.parametrize("end", [Feed, Subscriber])
+def test_what_publishes_or_receives_says_that_its_server_does_not_run_yet(end: type[Any]) -> None:
+    server = ZMQServer("camera", free_endpoint())
+    with pytest.raises(ServiceError, match=r"'camera' at .* does not run yet: call its start"):
+        end(server)
+    with server, end(server):
+        pass
+    with pytest.raises(LoopStoppedError):
+        end(server)

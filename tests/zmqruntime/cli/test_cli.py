@@ -78,7 +78,7 @@ def test_keys_are_made_listed_authorised_and_revoked(
         for more in ((), ("--json",)):
             assert secret not in run(capsys, *words, *more)[1]
     listed = as_json(capsys, "keys", "list")
-    assert listed["known"] == [{"server": "scope.lab_7777", "public": made["public"]}]
+    assert listed["known"] == [{"server": "scope.lab:7777", "public": made["public"]}]
     assert [pair["name"] for pair in listed["pairs"]] == ["desk"]
     assert run(capsys, "keys", "show", "desk")[1].strip() == entry["public"]
     assert run(capsys, "keys", "revoke", "desk", "--folder", server)[0] == 0

@@ -238,7 +238,8 @@ def test_a_callback_that_fails_is_counted_and_the_next_is_called(
     for number in range(1, 4):
         client.update(*GAMMA, number)
         assert told.get(timeout=SOON).controls == {"gamma": number}
-    assert client.counters["failed_callbacks"] == caplog.text.count("ArithmeticError: no such gamma") == 3
+    assert client.counters["failed_callbacks"] == 3
+    assert caplog.text.count("ArithmeticError: no such gamma") == 3
 
 
 @pytest.mark.req("B.1")

@@ -86,6 +86,8 @@ class Feed:
     ------
     EndpointInUse
         If the data port is taken, for example by a `Subscriber` of the same server.
+    ServiceError
+        If the server was not started.
 
     Notes
     -----
@@ -126,6 +128,7 @@ class Feed:
         checksums: bool = False,
         limits: InlineLimits = DEFAULT_LIMITS,
     ) -> None:
+        server.require_running()
         shared_memory = use_shared_memory and shared_memory_available(directory)
         host = HostIdentity.mine()
         self._server = server

@@ -239,7 +239,7 @@ class Outbox:
         """
         self.window.give_back(Credit(acks.messages, acks.nbytes))
         slots = []
-        for sequence, held in zip_longest(acks.released, acks.held[: len(acks.released)]):
+        for sequence, held in zip_longest(acks.released, acks.held_us[: len(acks.released)]):
             sent = self._sent.get(sequence) or self._settled.get(sequence)
             if sent is not None:
                 waited = (held or 0) / 1e6  # an older receiver does not say

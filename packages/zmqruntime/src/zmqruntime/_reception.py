@@ -310,7 +310,7 @@ class Reception:
             messages=len(room),
             nbytes=sum(room),
             released=tuple(number for number, _ in released),
-            held=tuple(held for _, held in released if isinstance(held, int)),
+            held_us=tuple(held for _, held in released if isinstance(held, int)),
             received=of("received"),
             displayed=of("displayed"),
             failed=tuple(value for _, _, value in news if isinstance(value, Failure)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zmqruntime._control_server import ControlServer
 from zmqruntime._endpoint_lock import EndpointLock
 from zmqruntime._endpoints import Transport, bind_host, bind_socket, is_loopback
-from zmqruntime._errors import EndpointInUse, UnavailableError
+from zmqruntime._errors import EndpointInUse, ServiceError, UnavailableError
 from zmqruntime._greeter import Greeter
 from zmqruntime._handshake import Ports
 from zmqruntime._lock_record import live_records
@@ -230,6 +230,20 @@ class ZMQServer:
             )
         if ready:
             self.report_ready()
+
+    def require_running(self) -> None:
+        """Make sure that the server was started, for what needs its thread and its lock.
+
+        Raises
+        ------
+        ServiceError
+            If it was not.
+        """
+        if not self._started and not self._stopped:
+            raise ServiceError(
+                f"the server of {self.app!r} at {self.endpoint} does not run yet: call its "
+                "start(), or enter its `with` block, before it publishes or receives"
+            )
 
     @property
     def work(self) -> Work:

@@ -212,16 +212,16 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 class Acks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A subscriber's news to one producer: room, released payloads, what became of them.
 
-    Without any news it is a sign of life, which prolongs leases. ``held`` says of each payload in
-    ``released`` for how many microseconds it lay here; ``copied`` counts bytes that were copied at
-    the receiver since the message before.
+    Without any news it is a sign of life, which prolongs leases. ``held_us`` says of each payload
+    in ``released`` for how many microseconds it lay here; ``copied`` counts bytes that were copied
+    at the receiver since the message before.
     """
 
     epoch: str
     messages: _Natural = 0
     nbytes: _Natural = 0
     released: tuple[int, ...] = ()
-    held: tuple[_Natural, ...] = ()
+    held_us: tuple[_Natural, ...] = ()
     received: tuple[int, ...] = ()
     displayed: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()

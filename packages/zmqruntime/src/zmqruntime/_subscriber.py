@@ -78,6 +78,8 @@ class Subscriber(ReceivingEnd):
         If another program listens on the data port.
     ValueError
         If there is no room for even one message.
+    ServiceError
+        If the server was not started.
 
     Notes
     -----
@@ -97,6 +99,7 @@ class Subscriber(ReceivingEnd):
     ) -> None:
         if credit.messages < 1 or credit.nbytes < 1:
             raise ValueError(f"a producer needs room for at least one message, not {credit}")
+        server.require_running()
         super().__init__()
         self.subscriber_id = secrets.token_hex(8)
         self._loop = server.loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from zmqruntime._cli._commands import ExitStatus
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from zmqruntime.security import AuthorizedKey, KeyFolder
 
 __all__ = ["add_to"]
+
+_PORT = re.compile(r"^([^_]+)_(\d+)$")  # as in the name of a file, which can hold no colon
 
 
 def add_to(commands: Commands) -> None:
@@ -135,7 +138,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     folder = folder_of(arguments)
     pairs = [(name, _public_of(folder, name)) for name in folder.names]
-    known = folder.known
+    known = [(_PORT.sub(r"\1:\2", name), public) for name, public in folder.known]
     if arguments.json:
         _print(
             {
