@@ -32,6 +32,9 @@ class _Connection:
     nbytes: int = 0
     claimed: int = 0  # payload bytes that its readers say they have received
     delivered: int = 0  # bytes that have reached its system, when that was looked up last
+    doubtful: bool = False  # whether what is read may still be of who had the descriptor before
+    doubtful_names: int = 0
+    doubtful_bytes: int = 0
     cut: bool = False
 
 
@@ -56,7 +59,9 @@ class Listeners:
     cap. So the connection of whoever holds too many is ended here, which frees them.
 
     A connection is known by its descriptor while it lasts. Since a number may be used again, it is
-    ended only if the descriptor still leads to the same connection of this socket.
+    ended only if the descriptor still leads to the same connection of this socket. What is read
+    after a number was used again, and before the socket was read to the end, may be of either; it
+    counts for all connections together, but nobody is ended for it alone.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class Listeners:
         self._most_unproved = most_unproved
         self._connections: dict[int, _Connection] = {}
         self._invited: dict[bytes, _Connection] = {}
+        self._gone: set[int] = set()  # descriptors of who left since the socket was read to the end
+        self._doubtful: list[_Connection] = []
         self.nbytes = 0
         """Bytes of all names that are held uninvited."""
         self.cut = 0
@@ -130,6 +137,13 @@ class Listeners:
         if connection is not None and not connection.cut:
             self._hold(connection, name)  # until it says that it does so no more
 
+    def read_to_the_end(self) -> None:
+        """Note that nothing of those who have left is still to be read."""
+        self._gone.clear()
+        for connection in self._doubtful:
+            connection.doubtful = False
+        self._doubtful.clear()
+
     def believes(self, name: bytes, nbytes: int) -> bool:
         """Say whether what a reader acknowledges can have reached it.
 
@@ -177,13 +191,21 @@ class Listeners:
         if identity is None:
             return None
         connection = self._connections[descriptor] = _Connection(descriptor, identity)
+        if descriptor in self._gone:
+            connection.doubtful = True
+            self._doubtful.append(connection)
         return connection
 
     def _hold(self, connection: _Connection, name: bytes) -> None:
         connection.names.add(name)
         connection.nbytes += len(name)
         self.nbytes += len(name)
-        if len(connection.names) > self._most_names or connection.nbytes > self._most_bytes:
+        if connection.doubtful:
+            connection.doubtful_names += 1
+            connection.doubtful_bytes += len(name)
+        names = len(connection.names) - connection.doubtful_names
+        nbytes = connection.nbytes - connection.doubtful_bytes
+        if names > self._most_names or nbytes > self._most_bytes:
             self._cut(connection)
         if self.nbytes > self._most_together:
             self.look()
@@ -203,6 +225,7 @@ class Listeners:
     def _forget(self, connection: _Connection) -> None:
         self._release(connection)
         self._connections.pop(connection.descriptor, None)
+        self._gone.add(connection.descriptor)
 
     def _release(self, connection: _Connection) -> None:
         self._give_back(connection, connection.nbytes)

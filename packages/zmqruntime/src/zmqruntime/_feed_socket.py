@@ -196,6 +196,7 @@ class FeedSocket:
             try:
                 read = self._socket.recv(_NOBLOCK, copy=False)
             except zmq.Again:
+                self._listeners.read_to_the_end()
                 if self._guard is not None:
                     self._guard.turns += 1
                 break

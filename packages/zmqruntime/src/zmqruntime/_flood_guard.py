@@ -137,9 +137,9 @@ class FloodGuard:
 
     def _end(self, descriptor: int, known: _Connection, ahead: int) -> None:
         del self._connections[descriptor]
-        if end_connection(descriptor, known.inode):
-            self.cut += 1
-            logger.warning("a connection sent %d bytes before any was read, and is cut off", ahead)
+        self.cut += 1  # first, so that whoever sees its end finds it counted
+        logger.warning("a connection sent %d bytes before any was read, and is cut off", ahead)
+        end_connection(descriptor, known.inode)
 
 
 def can_guard() -> bool:
