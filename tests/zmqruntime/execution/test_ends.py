@@ -3,6 +3,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
+from zmqruntime import BusyError
 from zmqruntime.execution._ends import Ends
 from zmqruntime.execution._record import JobRecord
 from zmqruntime.execution._status import ExecutionStatus
@@ -38,6 +41,19 @@ def test_who_waits_no_longer_is_forgotten() -> None:
     assert len(ends) == 0
     assert ends.expect("a").cancel()
     assert len(ends) == 0
+
+
+def test_too_many_are_refused_until_some_are_told() -> None:
+    ends = Ends(most=2)
+    first = ends.expect("a")
+    ends.expect("b")
+    with pytest.raises(BusyError, match="2 wait for jobs already") as caught:
+        ends.expect("a")
+    assert caught.value.retryable
+    ends.tell(over("a"))
+    assert first.done()
+    ends.expect("c").cancel()
+    ends.expect("c")
 
 
 def test_giving_up_while_the_end_is_told_disturbs_nobody() -> None:

@@ -182,6 +182,11 @@ class ExecutionQueue:
         -------
         Future
             Holds the answer once the end is on the disk. Who cancels it is forgotten.
+
+        Raises
+        ------
+        BusyError
+            If too many wait already.
         """
         future = self._ends.expect(id_)
         if id_ not in self._board.live:  # it ended in between, and may have been told already
