@@ -6,6 +6,7 @@ import queue
 import random
 import signal
 import socket as stdlib_socket
+import sys
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -771,10 +772,22 @@ def test_many_threads_share_one_connection(client: ControlClient) -> None:
     assert not client.counters
 
 
+def _wait_until_main_waits() -> None:
+    """Come back when the main thread has been at one place for twenty looks: it waits there."""
+    deadline, pause = Deadline(SOON), threading.Event()
+    place, looks = (0, 0), 0
+    while looks < 20 and not deadline.expired:
+        frame = sys._current_frames()[threading.main_thread().ident or 0]
+        before, place = place, (id(frame.f_code), frame.f_lasti)
+        looks = looks + 1 if place == before else 0
+        pause.wait(0.005)
+
+
 def test_ctrl_c_while_waiting_leaves_the_connection_as_it_was(server: ControlServer) -> None:
     go_on = threading.Event()
 
     def interrupt(_request: Request, _peer: Peer) -> None:
+        _wait_until_main_waits()  # it may be sending still
         os.kill(os.getpid(), signal.SIGINT)
         go_on.wait(SOON)
 

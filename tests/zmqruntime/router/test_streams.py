@@ -47,24 +47,23 @@ def next_of(client: RouterClient, name: str, timeout: float = SOON) -> Any:
 def test_a_stream_keeps_its_rate_although_its_function_takes_most_of_a_period(
     server: RouterServer,
 ) -> None:
-    times: list[float] = []
+    ticks: list[tuple[float, int]] = []  # when, and which one it is, those that were missed too
     done = threading.Event()
 
     def work() -> None:
-        times.append(time.monotonic())
+        ticks.append((time.monotonic(), len(ticks) + server.stream_counters("frame")["missed"]))
         threading.Event().wait(0.02)
-        if len(times) == 60:
+        if len(ticks) == 60:
             done.set()
 
     server.add_stream_from_callable("frame", 30, work)
     assert done.wait(3 * SOON)
     server.disable_stream("frame")
-    periods = (times[-1] - times[0]) * 30
-    missed = server.stream_counters("frame")["missed"]
-    # A busy machine is late by half a second at most, and not by more and more; waiting a period
-    # after each call would be late by 0.6 periods more each time, 35 in all, and miss none.
-    assert periods == pytest.approx(len(times) - 1 + missed, abs=15)
-    assert missed < len(times)
+    began, first = ticks[0]
+    late = [(at - began) * 30 - (number - first) for at, number in ticks]
+    # On a busy machine some are late, and none the later for it; waiting a period after each call
+    # would be late by 0.6 periods more each time, 24 after forty.
+    assert min(late[40:]) < 12
 
 
 @pytest.mark.req("003.10")
