@@ -393,7 +393,7 @@ class ControlServer:
                 trace=message.trace,
                 due=time.monotonic() + message.deadline_ms / 1000,
             )
-            self._require_leave(request, peer, version=message.v)
+            self._require_leave(request, peer, version=message.v, shown=message.token)
             self._handlers.carry_out(request, peer, back)
         except (FrameError, RequestError) as error:
             self._refuse(back, error)
@@ -430,7 +430,9 @@ class ControlServer:
         """
         return self._door.identify_bearer(token)
 
-    def _require_leave(self, request: Request, peer: Peer, *, version: int) -> None:
+    def _require_leave(
+        self, request: Request, peer: Peer, *, version: int, shown: str | None
+    ) -> None:
         """Refuse who speaks another version, or has shown nothing yet, all but two requests."""
         if request.type not in _OPEN_TYPES and not V_MIN <= version <= V_MAX:
             raise UnavailableError(
@@ -440,7 +442,9 @@ class ControlServer:
             )
         if request.type not in _OPEN_TYPES and not peer.permitted:
             raise ForbiddenError(
-                "show the token of this server first: its file is readable by its owner only",
+                "show the token of this server first: its file is readable by its owner only"
+                if shown is None
+                else "that is not the token of this server, which has a new one after each start",
                 code="unauthenticated",
             )
 

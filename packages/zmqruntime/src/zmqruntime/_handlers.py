@@ -164,7 +164,7 @@ class Handlers(Generic[W]):
             result = handler(request, peer)
         except RequestError as error:
             end(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whoever asked waits for an answer all the same
             logger.exception("handler of %r failed for %s", request.type, peer)
             end(request_error("internal", f"{type(error).__name__}: {error}"))
         else:

@@ -510,7 +510,9 @@ class IOThread:
         lends = self._lent_sleeps > 0 and self._bell is not None
         # Using a socket may swallow the news that its descriptor has: look before the sleep.
         ready = self._poller.poll(0 if lends else patience)
-        if lends and not ready:
+        if lends and ready:
+            return ready
+        if lends:
             assert self._bell is not None
             self._lent_sleeps -= 1
             self._owner = 0
