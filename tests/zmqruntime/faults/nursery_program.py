@@ -261,7 +261,9 @@ def count(say: Voice, port: str, gateway: str, journal: str, quiet: str) -> None
             nonlocal number
             number += 1
             sessions.set("layer", "layer-0", "n", number)  # written down before anybody hears
-            server.loop.call_later(0.003, one_more)
+            # Who comes back after a while finds fewer than the 512 that may wait for it: else it
+            # is sent a scene instead.
+            server.loop.call_later(0.02, one_more)
 
         sessions.on_closed(closed)
         server.start(ready=False)

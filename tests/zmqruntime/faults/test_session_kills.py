@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Rounds = Callable[[int, int], int]
 
-MOMENT = 0.15  # seconds; long enough for some tens of events
+MOMENT = 0.15  # seconds; long enough for some events
 CARRIERS = ("zmq", "websocket")
 
 
