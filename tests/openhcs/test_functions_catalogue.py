@@ -30,7 +30,7 @@ def test_importing_the_catalogue_loads_no_heavy_package() -> None:
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("spec", REGISTRY.values(), ids=str)
+@pytest.mark.parametrize("spec", REGISTRY.values(), ids=lambda spec: spec.name)
 def test_every_function_is_documented_to_the_last_parameter(spec: FunctionSpec) -> None:
     text = inspect.getdoc(spec.call) or ""
     assert spec.summary.endswith(".")

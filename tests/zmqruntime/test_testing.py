@@ -28,3 +28,14 @@ def test_waits_double_and_begin_again() -> None:
 
 def test_free_endpoints_differ() -> None:
     assert len({free_endpoint().port for _ in range(5)}) > 1
+
+
+def test_workers_of_one_run_look_for_endpoints_where_no_other_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[set[int]] = []
+    for worker in range(5):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
+        found = [free_endpoint() for _ in range(200)]
+        taken.append({port for each in found for port in (each.port, each.data_port)})
+    assert len(set.union(*taken)) == sum(map(len, taken))

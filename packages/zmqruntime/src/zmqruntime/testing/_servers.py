@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from contextlib import contextmanager
@@ -39,15 +40,17 @@ def free_endpoint() -> Endpoint:
 
     Notes
     -----
-    Another process may take the ports before they are used; guesses are spread over 11 000
-    ports, so tests that run side by side rarely meet.
+    Another process may take the ports before they are used, or while a server that is to come
+    back is away. Guesses are spread over thousands of ports, so runs side by side rarely meet;
+    the first five workers of one ``pytest -n`` never do.
     """
     guess = random.SystemRandom()
+    ports = _ports(os.environ.get("PYTEST_XDIST_WORKER", ""))
     for _ in range(100):
-        port = guess.randrange(_LOWEST, _HIGHEST)
+        port = guess.choice(ports)
         if _is_free(port) and _is_free(port + DATA_PORT_OFFSET):
             return Endpoint(port=port)
-    raise EndpointInUse(f"found no free pair of ports between {_LOWEST} and {_HIGHEST}")
+    raise EndpointInUse(f"found no free pair of ports among {ports[0]} to {ports[-1]}")
 
 
 @contextmanager
@@ -88,6 +91,16 @@ def serve_in_thread(
         server.control.handle(type_, handler)
     with server:
         yield server
+
+
+def _ports(worker: str) -> range:
+    """List a test worker's own control ports; its data ports lie between them and the next's."""
+    number = worker.removeprefix("gw")
+    if not number.isdigit():
+        return range(_LOWEST, _HIGHEST)
+    bands = range(_LOWEST, _HIGHEST - DATA_PORT_OFFSET, 2 * DATA_PORT_OFFSET)
+    first = bands[int(number) % len(bands)]
+    return range(first, first + DATA_PORT_OFFSET)
 
 
 def _is_free(port: int) -> bool:
