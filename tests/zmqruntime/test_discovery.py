@@ -83,8 +83,25 @@ def test_a_crashed_service_is_shown_and_whoever_has_its_pid_now_is_left_alone(
         assert wait_for_exit(record.identity, SOON)
         (crashed,) = find_services()
         assert (crashed.alive, crashed.answering) == (False, False)
-        stop_service(crashed)
     with start_service(command(endpoint), log_path=tmp_path / "log", timeout=SOON):
+        stop_service(crashed)
         (again,) = find_services(timeout=SOON)
         assert again.alive
+        assert again.server_id == crashed.server_id
+
+
+def test_what_a_crashed_service_left_is_cleared_when_it_is_stopped(tmp_path: Path) -> None:
+    endpoint = free_endpoint()
+    with start_service(command(endpoint), log_path=tmp_path / "log", timeout=SOON) as process:
+        (record,) = find_services(timeout=SOON)
+        os.kill(process.pid, signal.SIGKILL)
+        assert wait_for_exit(record.identity, SOON)
+    (crashed,) = find_services()
+    stop_service(crashed)
+    assert find_services() == []
+    lock = runtime_dir() / f"test-{endpoint.port}.lock"
+    assert [*runtime_dir().iterdir()] == [lock]  # it keeps the name of the server
+    stop_service(crashed)
+    with start_service(command(endpoint), log_path=tmp_path / "log", timeout=SOON):
+        (again,) = find_services(timeout=SOON)
         assert again.server_id == crashed.server_id

@@ -150,6 +150,9 @@ def test_a_stopped_service_is_unresponsive_and_a_killed_one_lost(
         process.kill()
         (lost,) = as_json(capsys, "ps")
         assert (lost["state"], lost["pid"]) == ("lost", stopped["pid"])
+    with serve_in_thread(app="engine"):
+        assert [each["app"] for each in as_json(capsys, "ps", "--forget")] == ["engine", "test"]
+        assert [each["app"] for each in as_json(capsys, "ps")] == ["engine"]
 
 
 def test_a_ping_says_what_a_service_is_and_how_long_it_took(

@@ -14,6 +14,7 @@ import zmq
 
 from zmqruntime import _codec
 from zmqruntime._control_client import ControlClient
+from zmqruntime._endpoint_lock import EndpointLock
 from zmqruntime._endpoints import Endpoint, Transport
 from zmqruntime._errors import FrameError, PeerError, RequestError, ServiceStopError
 from zmqruntime._handshake import Work
@@ -107,7 +108,8 @@ def find_services(*, timeout: float = 0.5) -> list[ServiceRecord]:
     Returns
     -------
     list of ServiceRecord
-        Sorted by application and port; crashed ones included until their port is used again.
+        Sorted by application and port. Crashed ones are included until `stop_service` clears
+        what they left, or their port is used again.
 
     Raises
     ------
@@ -150,8 +152,8 @@ def stop_service(record: ServiceRecord, *, timeout: float = 5.0) -> None:
     Parameters
     ----------
     record
-        From `find_services`. If its process has ended meanwhile, nothing is done, whoever
-        uses the port or the pid now.
+        From `find_services`. If its process has ended without leave, its record, token and
+        socket files are removed. Whoever uses the port or the pid now is left alone.
     timeout
         Longest wait in seconds after asking, and again after telling.
 
@@ -166,6 +168,7 @@ def stop_service(record: ServiceRecord, *, timeout: float = 5.0) -> None:
             f"{record.app} on port {record.port} is served by this process: call its stop()"
         )
     if not is_alive(identity):
+        EndpointLock(record.app, record.port).clear()
         return
     if _ask_to_stop(record, timeout) and wait_for_exit(identity, timeout):
         return

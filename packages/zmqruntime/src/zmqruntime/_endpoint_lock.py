@@ -86,15 +86,7 @@ class EndpointLock:
         ServiceError
             If the file is not one of ours.
         """
-        descriptor = open_private(self.path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise self._in_use() from error
-        previous = read_lock(self.path)
-        self._descriptor = descriptor
-        close_in_forked_children(self)
+        previous = self._lock()
         self._leave_token(token)  # before the record: who finds the one finds the other
         self._record = LockRecord(
             app=self.app,
@@ -109,6 +101,38 @@ class EndpointLock:
         )
         self._write(self._record)
         return self._record
+
+    def clear(self) -> bool:
+        """Remove what a holder left that ended without leave, as `release` would have.
+
+        Returns
+        -------
+        bool
+            False when another process holds the lock by now.
+
+        Raises
+        ------
+        ServiceError
+            If the file is not one of ours.
+        """
+        try:
+            self._record = self._lock()
+        except EndpointInUse:
+            return False
+        self.release()
+        return True
+
+    def _lock(self) -> LockRecord | None:
+        """Take the lock, and read what the last holder left."""
+        descriptor = open_private(self.path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise self._in_use() from error
+        self._descriptor = descriptor
+        close_in_forked_children(self)
+        return read_lock(self.path)
 
     def _leave_token(self, token: str) -> None:
         for left in self.token_path.parent.glob(f"{self.token_path.stem}.*.tmp"):

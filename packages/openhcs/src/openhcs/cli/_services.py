@@ -28,10 +28,12 @@ def add_to(commands: Commands) -> None:
     stop = commands.add_parser(
         "stop",
         help="stop viewers and servers of ours",
-        description="Stop services that this user started here. Nothing else is ever signalled.",
+        description="Stop services that this user started here, and forget those that crashed. "
+        "Nothing else is ever signalled.",
     )
     stop.add_argument("port", type=int, nargs="*", help="their base ports")
     stop.add_argument("--all", action="store_true", help="every service of this user")
+    stop.add_argument("--crashed", action="store_true", help="those that crashed: forget them")
     stop.set_defaults(carry_out=_stop)
 
 
@@ -49,7 +51,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     table = Table("service", "host", "port", "data", "process", "since", "state", box=None)
-    for service in services:
+    for service in sorted(services, key=lambda each: not each.alive):
         table.add_row(
             service.app,
             service.host,
@@ -67,12 +69,19 @@ def _stop(arguments: argparse.Namespace) -> int:
     from openhcs._errors import MisuseError
     from zmqruntime import ZmqRuntimeError, find_services, stop_service
 
-    services = [service for service in find_services() if service.alive]
-    chosen = [each for each in services if arguments.all or each.port in arguments.port]
-    unknown = set(arguments.port) - {service.port for service in services}
-    if not arguments.all and not arguments.port:
-        message = "name the port of a service, as `openhcs services` lists them, or say --all"
+    if not (arguments.all or arguments.crashed or arguments.port):
+        message = (
+            "name the port of a service, as `openhcs services` lists them, "
+            "or say --all or --crashed"
+        )
         raise MisuseError(message)
+    services = find_services()
+    chosen = [
+        each
+        for each in services
+        if arguments.all or each.port in arguments.port or (arguments.crashed and not each.alive)
+    ]
+    unknown = set(arguments.port) - {service.port for service in services}
     failed = False
     for port in sorted(unknown):
         print(f"nothing of ours runs on port {port}", file=sys.stderr)
@@ -84,7 +93,8 @@ def _stop(arguments: argparse.Namespace) -> int:
             print(str(error), file=sys.stderr)
             failed = True
         else:
-            print(f"stopped {service.app} on port {service.port}")
+            done = "stopped" if service.alive else "had crashed, forgotten:"
+            print(f"{done} {service.app} on port {service.port}")
     return 1 if failed else 0
 
 

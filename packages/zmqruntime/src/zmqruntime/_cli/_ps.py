@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmqruntime._cli._commands import ExitStatus
 from zmqruntime._cli._table import ago, table
-from zmqruntime._discovery import find_services
+from zmqruntime._discovery import find_services, stop_service
 from zmqruntime._identity import is_stopped
 from zmqruntime._liveness import LivenessState
 
@@ -29,11 +29,17 @@ def add_to(commands: Commands) -> None:
         description="List the services of this user on this computer, and how they are.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON list for scripts")
+    parser.add_argument(
+        "--forget",
+        action="store_true",
+        help="clear what those left whose process ended without leave, after listing them",
+    )
     parser.set_defaults(carry_out=_carry_out)
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
-    services = [(record, *_judge(record)) for record in find_services(timeout=1.0)]
+    records = sorted(find_services(timeout=1.0), key=lambda each: not each.alive)
+    services = [(record, *_judge(record)) for record in records]
     if arguments.json:
         print(json.dumps([_as_json(*each) for each in services]))
     elif not services:
@@ -41,6 +47,9 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     else:
         head = ("APP", "PID", "CONTROL", "DATA", "KEYS", "SINCE", "STATE", "WORK")
         print(table(head, [_as_row(*each) for each in services]))
+    for record in records:
+        if arguments.forget and not record.alive:
+            stop_service(record)
     return ExitStatus.DONE
 
 
