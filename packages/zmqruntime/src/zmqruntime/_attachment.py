@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import zmq
@@ -19,7 +19,7 @@ from zmqruntime._frames import send_frames
 from zmqruntime._gaps import GapReason
 from zmqruntime._lane import Lane
 from zmqruntime._polling import Backoff
-from zmqruntime._stream_messages import Attach, Attached, Detach
+from zmqruntime._stream_messages import Announce, Attach, Attached, Detach
 from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity, Probe, judge
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Attachment:
 
     Notes
     -----
-    Every method but `start` runs on the client's loop.
+    Every method but `start` and `announce` runs on the client's loop.
     """
 
     def __init__(
@@ -149,6 +149,18 @@ class Attachment:
             # There is no high-water mark and the receiver listens: its connection is just ending.
             self._end(GapReason.HWM, "the data socket took no more messages")
             self._attach()
+
+    def announce(self, lane: Lane, name: str) -> Future[object]:
+        """Tell the receiver the name of a segment; any thread.
+
+        Returns
+        -------
+        Future
+            Done when it has opened it; an error if it could not, or is gone.
+        """
+        announce = Announce(epoch=lane.epoch, name=name)
+        answer: Any = self._client.control.request_nowait("arena", msgspec.to_builtins(announce))
+        return cast("Future[object]", answer)
 
     def close(self) -> None:
         """Take leave of the receiver and close the socket."""

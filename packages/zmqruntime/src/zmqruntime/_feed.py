@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from zmqruntime._dispatch import Dispatch
-from zmqruntime._errors import NotAttachedError
 from zmqruntime._feed_broadcast import Broadcast
 from zmqruntime._feed_door import DoorEvents, FeedDoor
 from zmqruntime._feed_lane import FeedLane, Offer, Subscription
 from zmqruntime._feed_pump import FeedPump
 from zmqruntime._feed_roll import FeedRoll
-from zmqruntime._lanes import Lanes
 from zmqruntime._outgoing import Outgoing, check_key, check_state_version
 from zmqruntime._polling import Deadline
-from zmqruntime._sharing import Sharing
+from zmqruntime._sending_end import SendingEnd
 from zmqruntime._stream_messages import Mode
-from zmqruntime._sweeping import Sweeping
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
-from zmqruntime.carriers._lender import SlotLender
 from zmqruntime.carriers._link import LinkStats
 from zmqruntime.carriers._names import SHARED_MEMORY
-from zmqruntime.carriers._negotiate import HostIdentity, shared_memory_available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from typing import Any, Self
+    from typing import Any
 
     from typing_extensions import Buffer
 
-    from zmqruntime._gaps import Gap
     from zmqruntime._lane import Lane
     from zmqruntime._lane_state import LaneState
     from zmqruntime._outbox import Ack
@@ -45,12 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Feed"]
 
-logger = logging.getLogger(__name__)
-
 _SLOTS = 32
 
 
-class Feed:
+class Feed(SendingEnd):
     """Sends payloads on topics to every reader that subscribed, each at its own pace.
 
     A reader connects to the server, subscribes (`FeedReader`), and has room, numbers, gaps and a
@@ -62,25 +50,14 @@ class Feed:
     server
         A started server of this process; the feed is closed before it. Its data port is the
         feed's: a server has a `Feed` or a `Subscriber`.
-    use_shared_memory
-        Whether to use shared memory where the same host is proved.
-    arena_bytes
-        Most bytes of one arena; a larger payload goes inline.
+    use_shared_memory, arena_bytes, lease_ttl, directory, checksums, limits
+        As for `Publisher`.
     replay_bytes
         Most bytes to keep, for each reliable reader, of what it has not acknowledged. A reader
         that comes again under its name within five minutes gets that first, in order. It costs one
         more copy of each payload, unless its buffers are `bytes`. 0 keeps nothing.
     queue_bytes
         Most bytes that wait for room at each reliable reader.
-    lease_ttl
-        Seconds after which memory that a silent reader holds is used again.
-    directory
-        Where segments are made; a tmpfs.
-    checksums
-        Whether to leave a checksum with each payload in shared memory, for `Lease.verify`. It
-        takes several times as long as the copy.
-    limits
-        Sizes at which inline payloads are cut.
 
     Raises
     ------
@@ -129,25 +106,25 @@ class Feed:
         limits: InlineLimits = DEFAULT_LIMITS,
     ) -> None:
         server.require_running()
-        shared_memory = use_shared_memory and shared_memory_available(directory)
-        host = HostIdentity.mine()
-        self._server = server
-        self._loop = server.loop
-        self._pid = os.getpid()
-        self._replay_bytes = replay_bytes
-        self._queue_bytes = queue_bytes
-        self._limits = limits
-        self._lender = SlotLender(
-            budget_bytes=arena_bytes,
-            ttl=lease_ttl,
+        super().__init__(
+            server.loop,
+            name=f"the feed of {server.app}",
+            forked="publishes to it through a client of its own",
+            use_shared_memory=use_shared_memory,
+            arena_bytes=arena_bytes,
+            lease_ttl=lease_ttl,
             directory=directory,
-            slots=_SLOTS,
             checksums=checksums,
+            limits=limits,
+            slots=_SLOTS,
         )
-        self._changed = threading.Condition()  # guards what follows
-        self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
+        self._incarnation = server.incarnation
         self._roll = FeedRoll(
-            self._loop, lanes=self._lanes, changed=self._changed, replay_bytes=replay_bytes
+            self._loop,
+            lanes=self._lanes,
+            changed=self._changed,
+            gaps=self._gap_reports,
+            replay_bytes=replay_bytes,
         )
         self._closed = False
         self._door = FeedDoor(
@@ -161,25 +138,15 @@ class Feed:
                 inspect=self._inspect,
                 joined=self._roll.join,
             ),
-            host=host,
-            shared_memory=shared_memory,
+            host=self._host,
+            shared_memory=self._shared_memory,
             directory=directory,
             replay_bytes=replay_bytes,
         )
-        self._sharing = Sharing(
-            lender=self._lender,
-            changed=self._changed,
+        self._lead(
             announce=lambda lane, name: self._door.announce(_feed_lane(lane), name),
-            on_arena=self._pump_soon,
-        )
-        self._dispatch = Dispatch(
-            self._loop,
-            lanes=self._lanes,
-            lender=self._lender,
-            changed=self._changed,
-            limits=limits,
             send=lambda lane, frames: self._door.send(_feed_lane(lane), frames),
-            on_loss=self._roll.report,
+            on_arena=self._pump_soon,
         )
         self._pump = FeedPump(
             self._loop,
@@ -190,13 +157,13 @@ class Feed:
             tell=self._door.tell,
             queue_bytes=queue_bytes,
             limits=limits,
-            on_loss=self._roll.report,
+            on_loss=self._gap_reports.report,
         )
         self._roll.pump, self._roll.dispatch = self._pump, self._dispatch
         self._roll.tell = self._door.tell
         url = server.endpoint.data_bind_url(server.bound)
         self._loop.submit(self._door.open, url).result()
-        self._sweeping = Sweeping(self._loop, directory) if shared_memory else None
+        self._sweep()
 
     # What an application calls.
 
@@ -371,8 +338,7 @@ class Feed:
         with self._changed:
             book = self._roll.book(topic)
             if book.broadcast is None:
-                epoch = self._server.incarnation
-                book.broadcast = Broadcast(topic, epoch=epoch, interval=interval)
+                book.broadcast = Broadcast(topic, epoch=self._incarnation, interval=interval)
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -401,11 +367,8 @@ class Feed:
             often. Nothing is known of one that has left, or acknowledged nothing yet.
         """
         with self._changed:
-            book = self._roll.topics.get(subscription.topic)
-            for lane in () if book is None else book.ready:
-                if lane.subscription is subscription:
-                    return lane.outbox.link.stats
-        return LinkStats()
+            lane = self._roll.lane_of(subscription)
+            return LinkStats() if lane is None else lane.outbox.link.stats
 
     @property
     def lanes(self) -> tuple[LaneState, ...]:
@@ -415,12 +378,6 @@ class Feed:
             return tuple(lane.state(now=now) for lane in self._lanes.live.values() if lane.ready)
 
     @property
-    def gaps(self) -> tuple[Gap, ...]:
-        """What readers have lost, the last 1000 gaps."""
-        with self._changed:
-            return tuple(self._roll.gaps)
-
-    @property
     def counters(self) -> dict[str, int]:
         """Totals since the start, readers that have left included.
 
@@ -428,10 +385,7 @@ class Feed:
         per reader; ``refused`` counts subscriptions on the data port that nobody may have, and
         ``cut`` connections there that were ended because they were misused.
         """
-        names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
-        with self._changed:
-            totals = self._lanes.counters
-        return {**{name: totals[name] for name in names}, **self._door.counters}
+        return {**self._totals(), **self._door.counters}
 
     def on_subscribed(self, callback: Callable[[Subscription], object]) -> None:
         """Call a function with each reader that listens already, or begins to."""
@@ -444,10 +398,6 @@ class Feed:
     def on_ack(self, callback: Callable[[Subscription, Ack], object]) -> None:
         """Call a function with a reader and what became of a payload there."""
         self._roll.on_ack.append(callback)
-
-    def on_gap(self, callback: Callable[[Gap], object]) -> None:
-        """Call a function with every gap of any reader."""
-        self._roll.on_gap.append(callback)
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until every reader has acknowledged everything.
@@ -463,7 +413,7 @@ class Feed:
             Whether they have.
         """
         with self._changed:
-            return self._changed.wait_for(self._is_settled, timeout)
+            return self._changed.wait_for(lambda: self._closed or self._roll.settled, timeout)
 
     def close(self) -> None:
         """Send every reader away; a second call does nothing. Nothing stays in shared memory."""
@@ -472,24 +422,14 @@ class Feed:
                 return
             self._closed = True
             self._changed.notify_all()
-        if self._sweeping is not None:
-            self._sweeping.stop()
-        if self._loop.running:
-            self._loop.submit(self._close).result()
-        self._lender.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._put_away()
 
     # What follows runs on the loop.
 
     def _inspect(self) -> list[dict[str, Any]]:
         return [msgspec.to_builtins(lane) for lane in self.lanes]
 
-    def _close(self) -> None:
+    def _leave(self) -> None:
         self._dispatch.transmit()
         self._door.close()
 
@@ -499,25 +439,9 @@ class Feed:
                 book = self._roll.book(lane.topic)
             self._loop.call_soon(self._pump.run, book)
 
-    # Small things.
-
-    def _require_own_process(self) -> None:
-        if os.getpid() != self._pid:  # a forked child has the memory, but not the thread
-            raise NotAttachedError(
-                f"the feed of {self._server.app} belongs to process {self._pid}; a forked worker "
-                "publishes to it through a client of its own"
-            )
-
     def _require_open(self) -> None:
         if self._closed:
-            raise NotAttachedError(f"the feed of {self._server.app} is closed")
-
-    def _is_settled(self) -> bool:
-        return self._closed or all(
-            lane.outbox.is_clear() and not lane.queue and _feed_lane(lane).newest is None
-            for lane in self._lanes.live.values()
-            if lane.ready
-        )
+            raise self._closed_error()
 
 
 def _feed_lane(lane: Lane) -> FeedLane:

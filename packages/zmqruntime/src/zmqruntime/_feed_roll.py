@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from zmqruntime._carried import Carried
 from zmqruntime._feed_lane import FeedTopic
-from zmqruntime._gaps import Gap, GapReason
+from zmqruntime._gaps import GapReason
 from zmqruntime._stream_messages import Mode, check_topic
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from zmqruntime._dispatch import Dispatch
     from zmqruntime._feed_lane import FeedLane, Subscription
     from zmqruntime._feed_pump import FeedPump
+    from zmqruntime._gap_reports import GapReports
     from zmqruntime._lanes import Lanes
     from zmqruntime._loop import IOThread
     from zmqruntime._outbox import Ack
@@ -28,7 +28,6 @@ __all__ = ["FeedRoll"]
 
 logger = logging.getLogger(__name__)
 
-_MOST_GAPS = 1000
 _MOST_CARRIED = 256
 
 
@@ -43,6 +42,8 @@ class FeedRoll:
         The feed's.
     changed
         The feed's lock; it is notified whenever there may be more room.
+    gaps
+        Hands on what readers have lost.
     replay_bytes
         Most bytes to keep for a reliable reader that was lost.
 
@@ -57,18 +58,23 @@ class FeedRoll:
     tell: Callable[[list[bytes | memoryview]], object]
 
     def __init__(
-        self, loop: IOThread, *, lanes: Lanes, changed: Condition, replay_bytes: int
+        self,
+        loop: IOThread,
+        *,
+        lanes: Lanes,
+        changed: Condition,
+        gaps: GapReports,
+        replay_bytes: int,
     ) -> None:
         self._loop = loop
         self._lanes = lanes
         self._changed = changed
         self._replay_bytes = replay_bytes
         self.topics: dict[str, FeedTopic] = {}
-        self.gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
+        self._gaps = gaps
         self._greeters: list[Callable[[Subscription], object]] = []
         self.on_unsubscribed: list[Callable[[Subscription], object]] = []
         self.on_ack: list[Callable[[Subscription, Ack], object]] = []
-        self.on_gap: list[Callable[[Gap], object]] = []
 
     # Under the lock.
 
@@ -86,12 +92,21 @@ class FeedRoll:
             book = self.topics[topic] = FeedTopic(topic)
         return book
 
-    def report(self) -> None:
-        """Hand on the gaps that were found since the last call."""
-        for gap in self._lanes.take_gaps():
-            self.gaps.append(gap)
-            for callback in self.on_gap:
-                self._loop.call_soon(callback, gap)
+    def lane_of(self, subscription: Subscription) -> FeedLane | None:
+        """Return the run of a reader that listens; None of one that has left."""
+        book = self.topics.get(subscription.topic)
+        lanes = () if book is None else book.ready
+        return next((lane for lane in lanes if lane.subscription is subscription), None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every reader that listens has acknowledged everything."""
+        return all(
+            lane.outbox.is_clear() and not lane.queue and lane.newest is None
+            for book in self.topics.values()
+            for lane in book.lanes
+            if lane.ready
+        )
 
     # What follows runs on the loop.
 
@@ -120,7 +135,7 @@ class FeedRoll:
             carried = book.carried.pop(_owner(lane), None)
             if carried is not None and lane.mode is Mode.RELIABLE:
                 self._lanes.note(carried.hand_to(lane))
-                self.report()
+                self._gaps.report()
             elif book.retained is not None:
                 lane.wants_retained = True
             self._changed.notify_all()
@@ -151,7 +166,7 @@ class FeedRoll:
                     del book.carried[next(iter(book.carried))]
             if book.idle:  # or else whoever asks for one name after the other fills our memory
                 del self.topics[book.name]
-            self.report()
+            self._gaps.report()
             self._changed.notify_all()
         logger.info("%s no longer reads %r: %s", lane.peer, lane.topic, why)
         if began:

@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Any, cast
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from zmqruntime._attachment import Attachment, LaneEvents
-from zmqruntime._carried import Carried
-from zmqruntime._dispatch import Dispatch
-from zmqruntime._errors import NotAttachedError, PublishTimeoutError
-from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._lanes import Lanes
+from zmqruntime._errors import PublishTimeoutError
+from zmqruntime._gaps import GapReason
 from zmqruntime._newest import Newest
 from zmqruntime._outgoing import Outgoing, check_key, check_state_version
 from zmqruntime._polling import Deadline
+from zmqruntime._publisher_receiver import PublisherReceiver
 from zmqruntime._publisher_state import LinkState, PublisherState, Standing
 from zmqruntime._room import Room
-from zmqruntime._sharing import Sharing
-from zmqruntime._stream_messages import Acks, AckStatus, Announce, Mode, Resend, check_topic
-from zmqruntime._sweeping import Sweeping
+from zmqruntime._sending_end import SendingEnd
+from zmqruntime._stream_messages import AckStatus, Mode, check_topic
 from zmqruntime.carriers._inline import DEFAULT_LIMITS, InlineLimits
-from zmqruntime.carriers._lender import SlotLender
 from zmqruntime.carriers._link import LinkStats
 from zmqruntime.carriers._names import SHARED_MEMORY
-from zmqruntime.carriers._negotiate import (
-    HostIdentity,
-    shared_memory_available,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
     from pathlib import Path
-    from typing import Self
 
     from typing_extensions import Buffer
 
@@ -53,10 +39,8 @@ __all__ = ["Publisher"]
 
 logger = logging.getLogger(__name__)
 
-_MOST_GAPS = 1000
 
-
-class Publisher:
+class Publisher(SendingEnd):
     """Sends payloads to the subscriber of one service.
 
     The publisher attaches as soon as the service answers, and again whenever it comes back. A
@@ -127,30 +111,51 @@ class Publisher:
         until = AckStatus(until)
         if until is AckStatus.FAILED:
             raise ValueError("payloads are acknowledged when 'received' or 'displayed'")
-        shared_memory = use_shared_memory and shared_memory_available(directory)
-        self._sweeping = Sweeping(client.loop, directory) if shared_memory else None
-        host = HostIdentity.mine()
-        self._pid = os.getpid()
-        self._client = client
-        self._loop = client.loop
-        self._limits = limits
-        self._lender = SlotLender(
-            budget_bytes=arena_bytes, ttl=lease_ttl, directory=directory, checksums=checksums
+        super().__init__(
+            client.loop,
+            name=f"the publisher to {self.peer}",
+            forked="makes its own",
+            use_shared_memory=use_shared_memory,
+            arena_bytes=arena_bytes,
+            lease_ttl=lease_ttl,
+            directory=directory,
+            checksums=checksums,
+            limits=limits,
         )
-        self._ack_callbacks: list[Callable[[str, Ack], object]] = []
-        self._gap_callbacks: list[Callable[[Gap], object]] = []
-        self._replay_callbacks: list[Callable[[tuple[str, ...]], object]] = []
-        self._turn = threading.Lock()  # one publish at a time, so that numbers go out in order
-        self._changed = threading.Condition()  # guards what follows
-        self._lanes = Lanes(lender=self._lender, host=host, limits=limits, clock=time.monotonic)
-        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
-        self._standing = Standing(f"no receiver at {self.peer} yet")
+        self._sweep()
         self._replay_bytes = replay_bytes
-        self._carried = Carried(replay_bytes)
-        self._sharing = Sharing(
-            lender=self._lender,
+        self._turn = threading.Lock()  # one publish at a time, so that numbers go out in order
+        self._standing = Standing(f"no receiver at {self.peer} yet")
+        self._receiver = PublisherReceiver(
+            client,
+            topic=topic,
+            mode=self.mode,
+            lanes=self._lanes,
             changed=self._changed,
-            announce=self._announce,
+            standing=self._standing,
+            gaps=self._gap_reports,
+            replay_bytes=replay_bytes,
+            pump=self._pump,
+        )
+        self._attachment = Attachment(
+            client,
+            LaneEvents(
+                agreed=self._receiver.agree,
+                began=self._receiver.begin,
+                ended=self._receiver.end,
+                waiting=self._receiver.wait,
+            ),
+            topic=topic,
+            mode=self.mode,
+            until=until,
+            host=self._host,
+            shared_memory=self._shared_memory,
+            directory=directory,
+            replay_bytes=replay_bytes,
+        )
+        self._lead(
+            announce=self._attachment.announce,
+            send=self._attachment.send,
             on_arena=self._pump_soon,
         )
         self._room = Room(
@@ -161,32 +166,7 @@ class Publisher:
             sharing=self._sharing,
             changed=self._changed,
             standing=self._standing,
-            on_loss=self._report,
-        )
-        self._attachment = Attachment(
-            client,
-            LaneEvents(
-                agreed=self._on_agreed,
-                began=self._on_began,
-                ended=self._on_ended,
-                waiting=self._on_waiting,
-            ),
-            topic=topic,
-            mode=self.mode,
-            until=until,
-            host=host,
-            shared_memory=shared_memory,
-            directory=directory,
-            replay_bytes=replay_bytes,
-        )
-        self._dispatch = Dispatch(
-            client.loop,
-            lanes=self._lanes,
-            lender=self._lender,
-            changed=self._changed,
-            limits=limits,
-            send=self._attachment.send,
-            on_loss=self._report,
+            on_loss=self._gap_reports.report,
         )
         self._newest = Newest(
             lanes=self._lanes,
@@ -195,10 +175,9 @@ class Publisher:
             sharing=self._sharing,
             changed=self._changed,
             limits=limits,
-            on_loss=self._report,
+            on_loss=self._gap_reports.report,
         )
-        client.control.on_push("ack", self._on_ack)
-        client.control.on_push("resend", self._on_resend)
+        self._receiver.listen()
         self._attachment.start()
 
     # What an application calls.
@@ -313,7 +292,7 @@ class Publisher:
         self._require_own_process()
         with self._changed:
             if self._standing.closed:
-                raise NotAttachedError(f"the publisher to {self.peer} is closed")
+                raise self._closed_error()
             sequence = self._newest.replace(encode, key, state_version)
         self._loop.call_soon(self._pump)
         return sequence
@@ -388,26 +367,13 @@ class Publisher:
             return self._lanes.open_keys()
 
     @property
-    def gaps(self) -> tuple[Gap, ...]:
-        """What was lost, the last 1000 gaps."""
-        with self._changed:
-            return tuple(self._gaps)
-
-    @property
     def counters(self) -> dict[str, int]:
         """Totals: ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost``."""
-        names = ("sent", "bytes", "arena", "inline", "superseded", "lost")
-        with self._changed:
-            totals = self._lanes.counters
-        return {name: totals[name] for name in names}
+        return self._totals()
 
     def on_ack(self, callback: Callable[[str, Ack], object]) -> None:
         """Call a function with the key of a payload and what became of it."""
-        self._ack_callbacks.append(callback)
-
-    def on_gap(self, callback: Callable[[Gap], object]) -> None:
-        """Call a function with every gap."""
-        self._gap_callbacks.append(callback)
+        self._receiver.on_ack.append(callback)
 
     def on_replay(self, callback: Callable[[tuple[str, ...]], object]) -> None:
         """Call a function when a new receiver takes part, with the keys that it should be sent.
@@ -419,7 +385,7 @@ class Publisher:
             payloads themselves are the application's to keep. What ``replay_bytes`` has kept is
             sent without asking, and is not among them.
         """
-        self._replay_callbacks.append(callback)
+        self._receiver.on_replay.append(callback)
 
     def close(self) -> None:
         """Leave; a second call does nothing. Nothing stays in shared memory.
@@ -429,20 +395,11 @@ class Publisher:
         with self._changed:
             if self._standing.closed:
                 return
-            self._set_link(LinkState.CLOSED, f"the publisher to {self.peer} is closed")
+            self._standing.set(LinkState.CLOSED, str(self._closed_error()))
+            self._changed.notify_all()
             self._newest.forget()
-        if self._sweeping is not None:
-            self._sweeping.stop()
-        if self._loop.running:
-            self._loop.submit(self._close).result()
-        self._lender.close()
+        self._put_away()
         logger.info("closed %r to %s", self.topic, self.peer)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # What follows runs on the loop.
 
@@ -458,110 +415,17 @@ class Publisher:
             self._dispatch.drain(lane, self._sharing)
         self._newest.pump()
 
-    def _announce(self, lane: Lane, name: str) -> Future[object]:
-        announce = Announce(epoch=lane.epoch, name=name)
-        answer: Any = self._client.control.request_nowait("arena", msgspec.to_builtins(announce))
-        return cast("Future[object]", answer)
-
-    def _on_agreed(self, lane: Lane) -> None:
-        with self._changed:
-            self._lanes.begin(lane)
-            self._standing.detail = f"waiting for {self.peer} to subscribe"
-
-    def _on_began(self, lane: Lane) -> None:
-        with self._changed:
-            lane.subscribed = True
-            kept = self._carried.keys
-            keys = tuple(key for key in self._lanes.lost_keys if key not in kept)
-            if keys and self._replay_callbacks:
-                self._carried.forget_evicted()
-            self._lanes.note(self._carried.hand_to(lane))
-            self._report()
-            how = f"{lane.reason.carrier} ({lane.reason})"
-            self._set_link(LinkState.ATTACHED, f"attached to {self.peer}, {how}")
-        logger.info("%r attached to %s: %s", self.topic, self.peer, how)
-        if keys:
-            for callback in self._replay_callbacks:
-                self._loop.call_soon(callback, keys)
-        self._pump()
-
-    def _on_ended(self, reason: GapReason, why: str) -> None:
-        with self._changed:
-            if self._standing.closed:
-                return
-            keeps = self._replay_bytes > 0 and self.mode is Mode.RELIABLE
-            lane = self._lanes.end(reason, carried=keeps)
-            if lane is not None and keeps:
-                self._lanes.count_lost(self._carried.take_over(lane))
-            self._report()
-            if self._standing.link is LinkState.ATTACHED:
-                self._set_link(LinkState.LOST, f"{self.peer}: {why}")
-            self._changed.notify_all()
-        if lane is not None:
-            logger.info("%r to %s: %s", self.topic, self.peer, why)
-
-    def _on_waiting(self, why: str) -> None:
-        with self._changed:
-            self._standing.detail = why
-
-    def _on_ack(self, body: dict[str, object]) -> None:
-        try:
-            acks = msgspec.convert(body, Acks)
-        except msgspec.ValidationError as error:
-            self._client.control.counters["bad_frame"] += 1
-            logger.warning("%s acknowledged what cannot be read: %s", self.peer, error)
-            return
-        with self._changed:
-            news = self._lanes.heard(acks)
-            self._changed.notify_all()
-        for ack in news:
-            for callback in self._ack_callbacks:
-                self._loop.call_soon(callback, ack.key, ack)
-        self._pump()
-
-    def _on_resend(self, body: dict[str, object]) -> None:
-        try:
-            wanted = msgspec.convert(body, Resend)
-        except msgspec.ValidationError as error:
-            self._client.control.counters["bad_frame"] += 1
-            logger.warning("%s wants what cannot be read: %s", self.peer, error)
-            return
-        with self._changed:
-            lane = self._lanes.live.get(wanted.epoch)
-            if lane is not None:
-                self._lanes.resend(lane, wanted.first, wanted.last)
-        self._pump()
-
-    def _close(self) -> None:
+    def _leave(self) -> None:
         self._dispatch.transmit()
         self._attachment.close()
-        with self._changed:
-            self._lanes.end(GapReason.PRODUCER_LOST)
-            self._report()
+        self._receiver.leave(GapReason.PRODUCER_LOST)
 
-    def _require_own_process(self) -> None:
-        if os.getpid() != self._pid:  # a forked child has the memory, but not the thread
-            raise NotAttachedError(
-                f"the publisher to {self.peer} belongs to process {self._pid}; a forked worker "
-                "makes its own"
-            )
-
-    # Small things, under the lock.
+    # Under the lock.
 
     def _is_settled(self) -> bool:
         if self._standing.link in (LinkState.LOST, LinkState.CLOSED):
             return True
         lane = self._lanes.current
-        if self._newest or (lane is None and self._carried):
+        if self._newest or (lane is None and self._receiver.carried):
             return False
         return lane is None or (not lane.queue and lane.outbox.is_clear())
-
-    def _set_link(self, link: LinkState, detail: str) -> None:
-        self._standing.set(link, detail)
-        self._changed.notify_all()
-
-    def _report(self) -> None:
-        for gap in self._lanes.take_gaps():
-            self._gaps.append(gap)
-            for callback in self._gap_callbacks:
-                self._loop.call_soon(callback, gap)

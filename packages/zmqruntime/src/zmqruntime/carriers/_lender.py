@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from zmqruntime.carriers._layout import SlotReference
 
-_SLOTS = 8
+SLOTS = 8
 _LEAST_SLOT = 1 << 20
 _MOST_ARENAS = 8
 
@@ -72,7 +72,7 @@ class SlotLender:
         budget_bytes: int = 256 << 20,
         ttl: float = 30.0,
         directory: Path = SHARED_MEMORY,
-        slots: int = _SLOTS,
+        slots: int = SLOTS,
         checksums: bool = False,
     ) -> None:
         self._checksums = checksums

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from zmqruntime._workers import WorkerPool
 from zmqruntime.session import protocol1, protocol2
@@ -19,32 +18,18 @@ from zmqruntime.session._changes import Changes
 from zmqruntime.session._commands import CommandTable
 from zmqruntime.session._diversion import Diversion
 from zmqruntime.session._envelopes import check_plain
-from zmqruntime.session._errors import SessionRejectedError
 from zmqruntime.session._greeter import Greeter
-from zmqruntime.session._instructions import (
-    GOING_AWAY,
-    POLICY,
-    Close,
-    Deliver,
-    Greet,
-    Heard,
-    Instruction,
-    Malformed,
-    Pulse,
-    Welcomed,
-)
+from zmqruntime.session._instructions import POLICY, Close
 from zmqruntime.session._journal import Journal
 from zmqruntime.session._legacy import LegacyNames
-from zmqruntime.session._machine import ServerMachine, State
 from zmqruntime.session._parser import EnvelopeLimits
 from zmqruntime.session._requests import Requests
 from zmqruntime.session._resume import Retention
-from zmqruntime.session._session import ServerSession, SessionRecord
+from zmqruntime.session._roll import SessionRoll
 from zmqruntime.session._state import Change, Ledger
-from zmqruntime.session._writer import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -52,12 +37,10 @@ if TYPE_CHECKING:
     from zmqruntime.session._application import Authenticator, Baseline, Reducer
     from zmqruntime.session._commands import Handler
     from zmqruntime.session._links import Link
-    from zmqruntime.session._parser import Hello
+    from zmqruntime.session._session import ServerSession, SessionRecord
     from zmqruntime.session._shapes import Body
 
 __all__ = ["SessionServer"]
-
-logger = logging.getLogger(__name__)
 
 _SERVER = "server"
 
@@ -142,18 +125,15 @@ class SessionServer:
         self.legacy = LegacyNames() if legacy else None
         self.data_info: Callable[[ServerSession], protocol2.DataInfo] | None = None
         """Says, for a welcome of protocol 2, where pixels travel; set by a gateway."""
-        self._hello_s, self._heartbeat_s, self._most_sessions = hello_s, heartbeat_s, most_sessions
-        self._clock, self._wall = clock, wall
-        self._sessions: dict[str, ServerSession] = {}
-        self._opened: list[Callable[[SessionRecord], object]] = []
-        self._closed: list[Callable[[SessionRecord, str], object]] = []
+        self._most_sessions = most_sessions
+        sessions: dict[str, ServerSession] = {}
         self._journal = Journal(journal, wall=wall)
         self._journal.on_failure = self._on_journal_failure
         self._ledger = Ledger(lock_s=lock_s, version=self._journal.version, clock=clock)
         for property_, entry in self._journal.properties():
             self._ledger.restore(property_, entry)
         self._broadcast = Broadcast(
-            self._sessions,
+            sessions,
             self._ledger,
             self._journal,
             baseline=baseline,
@@ -165,17 +145,33 @@ class SessionServer:
         )
         self._pool = WorkerPool(f"{server.app}-commands", threads=workers)
         self._commands = CommandTable(self.loop, self._pool, self._journal, wall=wall)
-        self._requests = Requests(
+        requests = Requests(
             self.loop, self._changes, self._commands, legacy=self.legacy, counters=self.counters
         )
-        self._admission = Admission(authenticate, required=required, most_sessions=most_sessions)
-        self._greeter = Greeter(
+        greeter = Greeter(
             server,
             self._broadcast,
             self._commands,
             limits=self.limits,
             heartbeat_s=heartbeat_s,
             ack_timeout_ms=ack_timeout_ms,
+            wall=wall,
+        )
+        self._roll = SessionRoll(
+            self.loop,
+            sessions,
+            broadcast=self._broadcast,
+            ledger=self._ledger,
+            commands=self._commands,
+            requests=requests,
+            admission=Admission(authenticate, required=required, most_sessions=most_sessions),
+            greeter=greeter,
+            data=self._data,
+            counters=self.counters,
+            limits=self.limits,
+            hello_s=hello_s,
+            heartbeat_s=heartbeat_s,
+            clock=clock,
             wall=wall,
         )
         self._diversion = Diversion(server.control, self, say_again=self._broadcast.say_again)
@@ -193,7 +189,7 @@ class SessionServer:
         if not self._attached:
             self._attached = True
             if self.server.gate is not None:
-                self.server.gate.on_changed(self._on_key_changed)
+                self.server.gate.on_changed(self._roll.end_of_key)
             self._diversion.attach()
 
     def close(self) -> None:
@@ -350,15 +346,15 @@ class SessionServer:
         code, message
             Why, for the client.
         """
-        self._on_loop(self._end, session_id, code, message)
+        self._on_loop(self._roll.end, session_id, code, message)
 
     def on_opened(self, callback: Callable[[SessionRecord], object]) -> None:
         """Call a function, on the loop, when a client has its baseline."""
-        self._opened.append(callback)
+        self._roll.on_opened.append(callback)
 
     def on_closed(self, callback: Callable[[SessionRecord, str], object]) -> None:
         """Call a function, on the loop, with the reason, when a session has ended."""
-        self._closed.append(callback)
+        self._roll.on_closed.append(callback)
 
     def accept(self, link: Link) -> ServerSession:
         """Take in a connection; on the loop, for carriers.
@@ -373,44 +369,19 @@ class SessionServer:
         ServerSession
             To hand its frames to.
         """
-        session = ServerSession(
-            link,
-            ServerMachine(
-                f"srv-{new_id()}",
-                hello_s=self._hello_s,
-                heartbeat_s=self._heartbeat_s,
-                limits=self.limits,
-                clock=self._clock,
-            ),
-            loop=self.loop,
-            obey=self._obey,
-            behind=self._catch_up,
-            clock=self._clock,
-            wall=self._wall,
-        )
-        self._sessions[session.id] = session
-        self.counters["accepted"] += 1
-        if len(self._sessions) >= self._most_sessions:
+        session = self._roll.accept(link)
+        if len(self._roll) >= self._most_sessions:
             self._diversion.make_room()
         return session
 
     def gone(self, session: ServerSession, reason: str) -> None:
         """Take in that a connection has ended; on the loop, for carriers."""
-        if self._sessions.pop(session.id, None) is None:
-            return
-        was_open = session.grant is not None
-        self._ledger.release(session.id)
-        self._commands.forget(session.id)
-        session.end(GOING_AWAY, reason)
-        self.counters["closed"] += 1
-        if was_open:
-            for callback in self._closed:
-                self.loop.call_soon(callback, session.record, reason)
+        self._roll.strike(session, reason)
 
     def refuse_unnamed(self, session: ServerSession) -> None:
         """Refuse a peer that gave its socket a name; on the loop."""
         text = "let the library choose the routing id of your socket: a chosen one proves nothing"
-        self._part(session, Close(POLICY, "unsupported_client", text, hello=True))
+        self._roll.part(session, Close(POLICY, "unsupported_client", text, hello=True))
 
     def _on_loop(self, function: Callable[..., object], *values: Any) -> None:
         if self.loop.on_loop:
@@ -425,80 +396,12 @@ class SessionServer:
             made.set_exception(error)
             raise  # for the log: nobody may look into the future
 
-    def _obey(self, session: ServerSession, instruction: Instruction) -> None:
-        match instruction:
-            case Greet(hello):
-                self._greet(session, hello)
-            case Deliver(envelope):
-                self._requests.take(session, envelope)
-            case Malformed(error):
-                self._requests.refuse(session, error)
-            case Heard(frame_id):
-                session.send(session.writer.heard(frame_id))
-            case Pulse():
-                session.send(session.writer.heartbeat())
-            case Close() as close:
-                self._part(session, close)
-            case Welcomed():
-                raise AssertionError("only clients are welcomed")
-
-    def _part(
-        self,
-        session: ServerSession,
-        close: Close,
-        *,
-        hello: Hello | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        if close.hello:
-            self.counters[f"rejected.{close.word}"] += 1
-        address = session.link.peer.address
-        logger.info("session %s of %s ends: %s", session.id, address, close.message)
-        session.part(close, hello=hello, details=details)
-        self.gone(session, close.word)
-
-    def _greet(self, session: ServerSession, hello: Hello) -> None:
-        try:
-            peer = session.link.peer
-            admitted = self._admission.judge(hello, peer, sessions=len(self._sessions))
-            lanes = self.data_info if admitted.protocol == 2 else None
-            data = lanes(session) if lanes is not None else UNSET
-            resumed = self._greeter.welcome(session, hello, admitted, data=data)
-        except SessionRejectedError as error:
-            close = Close(POLICY, error.code, error.message, hello=True)
-            self._part(session, close, hello=hello, details=error.details)
-            return
-        self.counters["opened"] += 1
-        self.counters["resumed"] += resumed
-        for callback in self._opened:
-            self.loop.call_soon(callback, session.record)
-
-    def _catch_up(self, session: ServerSession) -> None:
-        """Give a client that did not read for long a baseline, or up."""
-        if session.ended:
-            return
-        if session.outbox.overrun:
-            self._part(session, Close(POLICY, "slow", "it does not read what it asked for"))
-        elif self._broadcast.catch_up(session):
-            self.counters["caught_up"] += 1
-
-    def _end(self, session_id: str, code: str, message: str) -> None:
-        session = self._sessions.get(session_id)
-        if session is not None:
-            self._part(session, Close(POLICY, code, message))
-
-    def _on_key_changed(self, key: str, why: str) -> None:
-        """Part from everybody who came with a key that was revoked or may do something else."""
-        for session in tuple(self._sessions.values()):
-            if key and session.grant is not None and session.grant.key == key:
-                self._part(session, Close(POLICY, "auth_failed", why))
+    def _data(self, session: ServerSession) -> protocol2.DataInfo | UnsetType:
+        return UNSET if self.data_info is None else self.data_info(session)
 
     def _close_all(self) -> None:
         self._diversion.detach()
-        for session in tuple(self._sessions.values()):
-            silent = session.machine.state is not State.OPEN
-            close = Close(GOING_AWAY, "shutdown", "the server is stopping", silent=silent)
-            self._part(session, close)
+        self._roll.close()
 
     def _on_journal_failure(self, reason: str) -> None:
         """Go on without: say so, and issue tokens that a later start will not take for its own."""
