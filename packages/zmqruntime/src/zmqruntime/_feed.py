@@ -161,8 +161,7 @@ class Feed(SendingEnd):
         )
         self._roll.pump, self._roll.dispatch = self._pump, self._dispatch
         self._roll.tell = self._door.tell
-        url = server.endpoint.data_bind_url(server.bound)
-        self._loop.submit(self._door.open, url).result()
+        self._loop.submit(self._door.open).result()
         self._sweep()
 
     # What an application calls.

@@ -153,20 +153,9 @@ class FeedDoor:
         """Subscriptions that were ``refused``, and connections that were ``cut`` for misuse."""
         return {"refused": self._socket.refused, "cut": self._socket.cut}
 
-    def open(self, url: str) -> None:
-        """Bind the data socket.
-
-        Parameters
-        ----------
-        url
-            From `Endpoint.data_bind_url`.
-
-        Raises
-        ------
-        EndpointInUse
-            If something else listens there.
-        """
-        self._socket.open(url)
+    def open(self) -> None:
+        """Open the data socket, which may raise, and answer readers from now on."""
+        self._socket.open()
         for type_, handler in (
             ("subscribe", self._on_subscribe),
             ("host_proof", self._on_proof),

@@ -94,19 +94,15 @@ class FeedSocket:
         """Connections that were ended because they were misused."""
         return self._listeners.cut + (self._guard.cut if self._guard is not None else 0)
 
-    def open(self, url: str) -> None:
-        """Bind it.
-
-        Parameters
-        ----------
-        url
-            From `Endpoint.data_bind_url`.
+    def open(self) -> None:
+        """Bind it to the data port of the server.
 
         Raises
         ------
         EndpointInUse
             If something else listens there.
         """
+        url = self._server.endpoint.data_bind_url(self._server.bound)
         socket = self._loop.context.socket(zmq.XPUB)
         try:
             socket.setsockopt(zmq.XPUB_MANUAL, 1)

@@ -198,10 +198,8 @@ class ZMQExecutionClient(JobEnquiries):
 
         Parameters
         ----------
-        job
-            Its name.
-        timeout
-            Longest wait in seconds.
+        job, timeout
+            As for `wait`.
 
         Returns
         -------

@@ -70,12 +70,12 @@ class JobEnquiries(RevivingManager):
         Parameters
         ----------
         timeout
-            Longest wait in seconds.
+            As for `status`.
 
         Raises
         ------
         ControlTimeout
-            If no answer came in time.
+            As `status`.
         """
         return self._ask("status", {}, timeout=timeout)
 
@@ -108,7 +108,7 @@ class JobEnquiries(RevivingManager):
         Raises
         ------
         ControlTimeout
-            If no answer came in time.
+            As `status`.
         """
         before: int | None = None
         while True:

@@ -431,7 +431,7 @@ class RouterClient:
         Parameters
         ----------
         timeout
-            Longest wait in seconds.
+            As for `get_stream_configurations`.
 
         Returns
         -------
@@ -442,7 +442,7 @@ class RouterClient:
         Raises
         ------
         ControlTimeout
-            If no answer came in time.
+            As `get_stream_configurations`.
         """
         return self._ask("get_exposed", {}, timeout)
 
@@ -452,7 +452,7 @@ class RouterClient:
         Parameters
         ----------
         timeout
-            Longest wait in seconds.
+            As for `get_stream_configurations`.
 
         Returns
         -------
@@ -463,7 +463,7 @@ class RouterClient:
         Raises
         ------
         ControlTimeout
-            If no answer came in time.
+            As `get_stream_configurations`.
         """
         return self._ask("get_router", {}, timeout)
 
