@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Ask = Callable[[], object]
+    Pairs = tuple[tuple[bytes, bytes], tuple[bytes, bytes]]  # public and secret: server, client
 
 __all__ = ["rows"]
 
@@ -170,29 +171,44 @@ def together(repeats: int) -> list[Row]:
 
 
 def hello(repeats: int, *, keyed: bool) -> Row:
-    """From nothing to a welcome, on a loop and a socket of its own each time."""
-    taken = []
+    """From nothing to a welcome, on a loop and a socket of its own each time.
+
+    The limit is a bare socket, of a context of its own, that connects and has one word echoed.
+    """
+    taken: dict[str, list[float]] = {"bare": [], "ours": []}
+    pairs = (zmq.curve_keypair(), zmq.curve_keypair()) if keyed else None
     with (
         tempfile.TemporaryDirectory(prefix="zr-bench-") as folder,
         Child(__file__, "server", "tcp", *([folder] if keyed else [])) as server,
+        Child(__file__, "bare", "tcp://127.0.0.1:*", *_texts(pairs)) as bare,
     ):
         endpoint = Endpoint(port=int(server.said))
         for _ in range(10 * repeats):
             start = time.perf_counter()
             with ZMQClient(endpoint, app="bench") as client:
                 client.connect(PATIENCE_S)
-                taken.append(time.perf_counter() - start)
+                taken["ours"].append(time.perf_counter() - start)
                 assert (client.keys is not None) is keyed
-    value = statistics.median(taken) * 1e3
+            start = time.perf_counter()
+            with ExitStack() as stack:
+                context = stack.enter_context(zmq.Context())
+                bare_client(stack, context, bare.said, pairs)()
+                taken["bare"].append(time.perf_counter() - start)
+    value, limit = (statistics.median(taken[road]) * 1e3 for road in ("ours", "bare"))
     return Row(
         row=f"connect and hello, {'CURVE' if keyed else 'no keys'}, median",
         value=value,
         unit="ms",
-        limit=None,
-        ratio=None,
+        limit=limit,
+        ratio=value / limit,
         target="< 5 ms",
         met=value < 5,
     )
+
+
+def _texts(pairs: Pairs | None) -> list[str]:
+    """Write the server's pair as words of a command."""
+    return [] if pairs is None else [part.decode("ascii") for part in pairs[0]]
 
 
 def dead_peer(repeats: int) -> Row:
@@ -254,10 +270,17 @@ def _tell(event: threading.Event, _reason: str) -> None:
 # The roads.
 
 
-def bare_client(stack: ExitStack, context: zmq.Context[zmq.Socket[bytes]], url: str) -> Ask:
+def bare_client(
+    stack: ExitStack,
+    context: zmq.Context[zmq.Socket[bytes]],
+    url: str,
+    pairs: Pairs | None = None,
+) -> Ask:
     socket = stack.enter_context(context.socket(zmq.REQ))
     socket.setsockopt(zmq.RCVTIMEO, int(PATIENCE_S * 1000))
     socket.setsockopt(zmq.LINGER, 0)
+    if pairs is not None:
+        (socket.curve_serverkey, _), (socket.curve_publickey, socket.curve_secretkey) = pairs
     socket.connect(url)
     message = msgspec.msgpack.encode({"v": 1, "type": "echo", "id": "0123abcd-1", "body": BODY})
 
@@ -292,10 +315,13 @@ def our_client(stack: ExitStack, port: str, transport: str = "tcp") -> ZMQClient
 # What the children do.
 
 
-def echo(url: str, *, coded: bool) -> None:
+def echo(url: str, *keys: str, coded: bool = False) -> None:
     """Echo until the parent is gone."""
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         socket.setsockopt(zmq.LINGER, 0)
+        if keys:
+            socket.curve_publickey, socket.curve_secretkey = (key.encode() for key in keys)
+            socket.curve_server = True
         socket.bind(url)
         answer(socket.getsockopt_string(zmq.LAST_ENDPOINT))
         threading.Thread(target=end_with_parent, daemon=True).start()
@@ -341,8 +367,8 @@ def ask_as_told(bare_url: str, port: str) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["bare", url]:
-            echo(url, coded=False)
+        case ["bare", url, *keys]:
+            echo(url, *keys)
         case ["coded", url]:
             echo(url, coded=True)
         case ["server", transport, *keys]:

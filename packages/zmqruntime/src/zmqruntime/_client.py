@@ -23,7 +23,7 @@ from zmqruntime._errors import (
 from zmqruntime._handshake import App, Hello, Welcome
 from zmqruntime._identity import host_digest, identity_of, process_info
 from zmqruntime._liveness_watch import LivenessWatch
-from zmqruntime._lock_record import has_server_key, live_records, read_token
+from zmqruntime._lock_record import live_records, local_server_key, read_token
 from zmqruntime._loop import IOThread
 from zmqruntime._messages import V_MAX, V_MIN
 from zmqruntime._polling import Deadline
@@ -69,11 +69,12 @@ def _find_keys(
     """Find our pair and the service's key: as given, or as the user's own service left them."""
     if keys is None:
         # the lock files are looked at first: without keys nothing of security is imported
-        if not endpoint.is_loopback or not has_server_key(endpoint.port):
+        found = local_server_key(endpoint.port) if endpoint.is_loopback else ""
+        if not found:
             return None
         from zmqruntime.security._local import local_client_keys
 
-        return local_client_keys(endpoint.port)
+        return local_client_keys(found)
     from zmqruntime.security import ClientKeys, KeyFolder
 
     if isinstance(keys, ClientKeys):

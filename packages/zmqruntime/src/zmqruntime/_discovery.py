@@ -186,7 +186,7 @@ def _ask_to_stop(record: ServiceRecord, timeout: float) -> bool:
     """Send the shutdown request with the owner token, and say whether it was accepted."""
     token = read_token(record.port, record.app)
     with IOThread(f"stop-{record.port}") as loop:
-        keys = _local_keys(record.port, record.server_key)
+        keys = _local_keys(record.server_key)
         client = ControlClient(
             loop,
             record.endpoint.control_url,
@@ -216,7 +216,7 @@ def _ping(services: Iterable[tuple[Path, LockRecord]], timeout: float) -> dict[P
             ping = RequestMessage(v=V_MAX, type="ping", id="discovery", token=token)
             socket = context.socket(zmq.DEALER)
             socket.setsockopt(zmq.IPV6, 1 if ":" in record.host else 0)
-            keys = _local_keys(record.port, record.server_key)
+            keys = _local_keys(record.server_key)
             if keys is not None:
                 keys.secure(socket)
             socket.connect(_endpoint_of(record).control_url)
@@ -247,13 +247,13 @@ def _endpoint_of(record: ServiceRecord | LockRecord) -> Endpoint:
     )
 
 
-def _local_keys(port: int, server_key: str) -> ClientKeys | None:
+def _local_keys(server_key: str) -> ClientKeys | None:
     """Find what reaches a service of this user; only one with keys takes any."""
     if not server_key:
         return None
     from zmqruntime.security._local import local_client_keys
 
-    return local_client_keys(port)
+    return local_client_keys(server_key)
 
 
 def _read_pong(frames: list[bytes]) -> _Pong | None:

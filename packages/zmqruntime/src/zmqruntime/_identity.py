@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import select
@@ -40,6 +41,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
 
 
+@functools.cache  # no process outlives its boot
 def boot_id() -> str:
     """Return what this boot of this computer is called."""
     path = Path("/proc/sys/kernel/random/boot_id")
@@ -48,6 +50,7 @@ def boot_id() -> str:
     return _run("sysctl", "-n", "kern.bootsessionuuid")
 
 
+@functools.cache
 def host_digest() -> str:
     """Return a fingerprint of this boot of this computer, which does not give the boot id away.
 
@@ -91,7 +94,12 @@ def identity_of(pid: int) -> Identity | None:
 
 def current_identity() -> Identity:
     """Return the identity of this process."""
-    identity = identity_of(os.getpid())
+    return _identity_of_self(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)  # a forked child is another process
+def _identity_of_self(pid: int) -> Identity:
+    identity = identity_of(pid)
     if identity is None:
         raise ServiceError("this process cannot see itself: is /proc mounted?")
     return identity

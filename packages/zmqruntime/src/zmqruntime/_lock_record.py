@@ -13,7 +13,7 @@ from zmqruntime._runtime_dir import runtime_dir
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["LockRecord", "has_server_key", "live_records", "read_lock", "read_token"]
+__all__ = ["LockRecord", "live_records", "local_server_key", "read_lock", "read_token"]
 
 
 class LockRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,16 +74,17 @@ def live_records(port: int) -> list[tuple[LockRecord, Identity]]:
         Record and process of each; more than one only while one of them is failing to start.
     """
     found = []
-    for path in sorted(runtime_dir().glob(f"*-{port}.lock")):
-        record = read_lock(path)
+    folder = runtime_dir()
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - hundreds of names: glob takes long
+        record = read_lock(folder / name) if name.endswith(f"-{port}.lock") else None
         if record is not None and record.identity is not None and is_alive(record.identity):
             found.append((record, record.identity))
     return found
 
 
-def has_server_key(port: int) -> bool:
-    """Say whether a live service of this user on a port has keys."""
-    return any(record.server_key for record, _ in live_records(port))
+def local_server_key(port: int) -> str:
+    """Find the public key of a live service of this user on a port; empty without one."""
+    return next((record.server_key for record, _ in live_records(port) if record.server_key), "")
 
 
 def read_token(port: int, app: str = "") -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from zmqruntime._errors import KeyFileError
-from zmqruntime._lock_record import live_records
 from zmqruntime._runtime_dir import runtime_dir
 from zmqruntime.security._curve import ClientKeys, KeyPair
 from zmqruntime.security._private import read_private, write_file
@@ -52,21 +51,18 @@ def local_pair(*, make: bool) -> KeyPair | None:
     raise KeyFileError(f"{path} comes and goes")
 
 
-def local_client_keys(port: int) -> ClientKeys | None:
-    """Find what is needed to reach a server of this user on this computer.
+def local_client_keys(server_key: str) -> ClientKeys | None:
+    """Compose what is needed to reach a server of this user on this computer.
 
     Parameters
     ----------
-    port
-        Control port.
+    server_key
+        The server's public key, from its lock file.
 
     Returns
     -------
     ClientKeys or None
-        None when the service there has no keys, or there is none.
+        None when no pair was made for this user's programs.
     """
-    for record, _ in live_records(port):
-        if record.server_key:
-            pair = local_pair(make=False)
-            return None if pair is None else ClientKeys(pair, record.server_key)
-    return None
+    pair = local_pair(make=False)
+    return None if pair is None else ClientKeys(pair, server_key)
