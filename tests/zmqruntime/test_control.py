@@ -170,7 +170,7 @@ def test_a_ping_is_answered_while_every_worker_is_busy(
         release.wait(SOON)
 
     server.handle("block", block)
-    blocked = [client.request_nowait("block") for _ in range(8)]
+    blocked = [client.request_nowait("block", timeout=60) for _ in range(8)]
     for _ in range(4):
         assert running.acquire(timeout=SOON)
     assert client.request("ping")["ready"]
@@ -186,7 +186,7 @@ def test_more_than_can_wait_is_refused_as_busy() -> None:
         server.handle("block", lambda *_: {"done": release.wait(SOON)})
         server.open()
         with connected_to(server.url) as client:
-            futures = [client.request_nowait("block") for _ in range(300)]
+            futures = [client.request_nowait("block", timeout=60) for _ in range(300)]
             with pytest.raises(BusyError) as caught:
                 futures[299].result(SOON)
             assert caught.value.retryable
@@ -380,16 +380,32 @@ def test_a_notice_is_carried_out_and_not_answered(
     assert server.counters["refused.unknown_type"] == 1
 
 
-def test_no_answer_in_time_is_a_control_timeout_and_the_socket_goes_on(
-    server: ControlServer, client: ControlClient
-) -> None:
-    release = threading.Event()
-    server.handle("block", lambda *_: {"late": release.wait(SOON)})
-    with pytest.raises(ControlTimeout, match="did not answer 'block'") as caught:
-        client.request("block", timeout=0.05)
-    assert isinstance(caught.value, TimeoutError)
-    release.set()
-    assert client.request("echo", {"n": 1}) == {"n": 1}
+def test_no_answer_in_time_is_a_control_timeout_and_the_socket_goes_on() -> None:
+    """A ROUTER in the place of the server answers when the client has given up."""
+    endpoint = free_endpoint()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.setsockopt(zmq.LINGER, 0)
+        router.setsockopt(zmq.RCVTIMEO, int(SOON * 1000))
+        router.bind(endpoint.control_url)
+
+        def answer() -> str:
+            peer, _, frame = router.recv_multipart()
+            request = msgspec.msgpack.decode(frame)
+            reply = {"v": 1, "type": "ok", "id": request["id"]}
+            router.send_multipart([peer, b"", msgspec.msgpack.encode(reply)])
+            return str(request["type"])
+
+        with connected_to(endpoint.control_url) as client:
+            first = client.request_nowait("first", timeout=60)
+            assert answer() == "first"
+            assert first.result(SOON).body == {}, "it is connected, so that what follows is sent"
+            with pytest.raises(ControlTimeout, match="did not answer 'block'") as caught:
+                client.request("block", timeout=0.05)
+            assert isinstance(caught.value, TimeoutError)
+            last = client.request_nowait("last", timeout=60)
+            assert (answer(), answer()) == ("block", "last")
+            assert last.result(SOON).body == {}
+            assert client.counters["late"] == 1
 
 
 def test_a_request_whose_deadline_passed_is_not_begun() -> None:
@@ -402,13 +418,14 @@ def test_a_request_whose_deadline_passed_is_not_begun() -> None:
         server.open()
         with connected_to(server.url) as client, plain(zmq.DEALER, server.url) as socket:
             ask(socket, type="ping")  # it is connected now, so that what follows arrives
-            blocked = client.request_nowait("block")
+            blocked = client.request_nowait("block", timeout=60)
             client.request("ping")
             message = {"v": 1, "id": "1", "type": "work", "token": TOKEN, "deadline_ms": 1}
             socket.send_multipart([b"", msgspec.msgpack.encode(message)])
+            assert ask(socket, type="ping", id="2")["id"] == "2"
             with pytest.raises(ControlTimeout):
                 client.request("work", timeout=0.05)
-            client.request("ping")  # the server has seen it now; its deadline runs from then
+            client.request("ping")  # the server has seen both now; their deadlines run from then
             deadline = Deadline(0.05)
             while not deadline.expired:
                 client.request("ping")
@@ -583,7 +600,26 @@ def test_late_replies_and_nonsense_do_not_disturb_a_client() -> None:
                 router.send_multipart([peer, *wrong])
             assert future.result(SOON).body == {}
             assert news.is_set()
-            assert (client.counters["late"], client.counters["bad_frame"]) == (1, 4)
+            assert client.counters == {"late": 1, "bad_frame": 4, "failed_callbacks": 1}
+
+
+def test_callbacks_that_fail_are_counted_where_a_ping_shows_it() -> None:
+    done = threading.Event()
+    with serve_in_thread() as server, ZMQClient(server.endpoint) as watcher:
+        server.control.on_peer_lost(lambda _: 1 // 0)
+        server.control.on_peer_lost(lambda _: done.set())
+        watcher.connect(SOON)
+        assert "failed_callbacks" not in watcher.control.request("ping")["counters"]
+        with ZMQClient(server.endpoint) as visitor:
+            visitor.on_welcome(lambda _: 1 // 0)
+            welcomed = threading.Event()
+            visitor.on_welcome(lambda _: welcomed.set())
+            visitor.connect(SOON)
+            assert welcomed.wait(SOON)
+            assert visitor.control.counters["failed_callbacks"] == 1
+        assert done.wait(SOON)
+        assert watcher.control.request("ping")["counters"]["failed_callbacks"] == 1
+        assert not watcher.control.counters["failed_callbacks"]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -667,7 +703,7 @@ def test_a_promise_that_is_not_kept_in_time_is_answered_with_the_deadline(
     server.handle("promise", lambda *_: promise, on_loop=True)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.connect(server.url)
-        message = {"v": 1, "id": "1", "type": "promise", "token": TOKEN, "deadline_ms": 20}
+        message = {"v": 1, "id": "1", "type": "promise", "token": TOKEN, "deadline_ms": 300}
         socket.send_multipart([b"", msgspec.msgpack.encode(message)])
         assert socket.poll(20_000)
         reply = msgspec.msgpack.decode(socket.recv_multipart()[1])
@@ -812,11 +848,11 @@ def test_ctrl_c_in_the_middle_of_a_message_begins_a_new_connection(client: Contr
     client.request("echo")
     lost = threading.Event()
     client.on_lost(lambda _reason: lost.set())
-    while not client.loop.borrow():
+    while not client.loop.turn.borrow():
         client.loop.submit(int).result(SOON)
     assert client._link.socket is not None
     client._link.socket.send(b"", zmq.SNDMORE)  # and here comes the interrupt
-    client.loop.give_back(clean=False)
+    client.loop.turn.give_back(clean=False)
     assert lost.wait(SOON)
     assert client.request("echo", {"n": 1}) == {"n": 1}
 

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 SOON = 10.0  # seconds; far more than any of this takes
-_MODULES = ("_loop.py", "_control_client.py", "_frames.py")
+_MODULES = (
+    "_asker.py",
+    "_bell.py",
+    "_control_client.py",
+    "_frames.py",
+    "_incoming.py",
+    "_loop.py",
+    "_socket_turn.py",
+)
 
 
 @functools.cache
@@ -90,7 +98,7 @@ def test_ctrl_c_at_any_moment_leaves_a_client_usable(first: int) -> None:
             assert client.request("echo", body, timeout=SOON, idempotent=True) == body
         assert came > 10
         assert not client.counters["bad_frame"]
-        assert loop.submit(lambda: len(client._pending)).result(SOON) <= 1
+        assert loop.submit(lambda: len(client._asker)).result(SOON) <= 1
         client.close()
         loop.stop()
 
@@ -147,7 +155,7 @@ def test_a_client_may_be_closed_by_a_signal_handler_while_it_asks(
             except LoopStoppedError as error:
                 told.append(error)
 
-        monkeypatch.setattr(loop, "wait", closed_during_the_wait)
+        monkeypatch.setattr(loop.turn, "wait", closed_during_the_wait)
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         thread.join(SOON)

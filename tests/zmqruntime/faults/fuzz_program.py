@@ -102,9 +102,13 @@ class Readers:
         assert not self.server.counters["refused.internal"], "a handler failed"
 
     def reply(self, frames: list[bytes]) -> None:
-        message = self.client._decode(frames)
-        if message is not None:
-            self.client._receive(message, frames)
+        message = self.client._incoming.decode(frames)
+        if message is None:
+            return
+        if message.id:
+            self.client._asker.receive(message, frames)
+        else:
+            self.client._incoming.tell(message)
 
     def header(self, frames: list[bytes]) -> None:
         for frame in frames:

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from zmqruntime._item import Item, ProducerStatus
     from zmqruntime._lane_state import LaneState
     from zmqruntime._liveness import Liveness, LivenessState
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
     from zmqruntime._messages import Reply, Request
     from zmqruntime._outbox import Ack
     from zmqruntime._peer import Peer
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from zmqruntime._spawn import Readiness, ServiceProcess, launch_service, start_service
     from zmqruntime._stream_messages import AckStatus, Mode
     from zmqruntime._subscriber import Subscriber
+    from zmqruntime._timers import TimerHandle
     from zmqruntime.carriers import Carrier, CarrierReason, InlineLimits, Lease, LinkStats
 
 __all__ = [
@@ -254,7 +255,7 @@ _PLACES = {
     "StreamError": "zmqruntime._errors",
     "Subscriber": "zmqruntime._subscriber",
     "Subscription": "zmqruntime._feed_lane",
-    "TimerHandle": "zmqruntime._loop",
+    "TimerHandle": "zmqruntime._timers",
     "TokenError": "zmqruntime._errors",
     "Transport": "zmqruntime._endpoints",
     "UnavailableError": "zmqruntime._errors",

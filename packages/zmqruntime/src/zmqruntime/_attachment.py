@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from zmqruntime._client import ZMQClient
     from zmqruntime._handshake import Welcome
-    from zmqruntime._loop import TimerHandle
     from zmqruntime._messages import Reply
     from zmqruntime._stream_messages import AckStatus, Mode
+    from zmqruntime._timers import TimerHandle
 
 __all__ = ["Attachment", "LaneEvents"]
 

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import secrets
-from collections import Counter, defaultdict
+from collections import Counter
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from zmqruntime import _codec
+from zmqruntime._asker import Asker
 from zmqruntime._control_link import ControlLink
-from zmqruntime._errors import (
-    ControlTimeout,
-    FrameError,
-    LoopStoppedError,
-    PeerLostError,
-    RequestError,
-    request_error,
-)
-from zmqruntime._frames import receive_frames
+from zmqruntime._errors import LoopStoppedError, PeerLostError
+from zmqruntime._incoming import Incoming
 from zmqruntime._messages import V_MAX, Reply, RequestMessage
 from zmqruntime._pending import Pending
-from zmqruntime._polling import Backoff, Deadline
+from zmqruntime._polling import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import zmq
 
-    from zmqruntime._loop import IOThread, TimerHandle
-    from zmqruntime._messages import ReplyMessage
+    from zmqruntime._loop import IOThread
 
 __all__ = ["ControlClient"]
-
-logger = logging.getLogger(__name__)
-
-_FULL_RETRY_S = 0.01
-_BEFORE_WELCOME = frozenset({"hello", "ping"})
 
 
 class ControlClient:
@@ -77,13 +64,10 @@ class ControlClient:
         self.url = url
         self.token = token
         self.secure = secure
-        self.counters: Counter[str] = Counter()
-        self._pending: dict[str, Pending] = {}
-        self._pushes: defaultdict[str, list[Callable[[dict[str, Any]], object]]] = defaultdict(list)
+        self._counters: Counter[str] = Counter()
         self._connected_callbacks: list[Callable[[], object]] = []
         self._lost_callbacks: list[Callable[[str], object]] = []
         self._refused_callbacks: list[Callable[[int], object]] = []
-        self._envelope_callbacks: list[Callable[[bytes], object]] = []
         self._link = ControlLink(
             loop,
             url,
@@ -93,31 +77,43 @@ class ControlClient:
             on_down=self._on_down,
             on_refused=self._on_refused,
         )
-        self._flushing: TimerHandle | None = None
+        self._incoming = Incoming(loop, url, self._link, self._counters)
+        self._asker = Asker(loop, url, self._link, self._incoming, self._counters)
         self._ids = itertools.count(1)
         self._prefix = secrets.token_hex(4)
         self.closed = False
         self._opened = False
-        self._holds = self._admitted = False
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection that completed its handshake."""
         return self._link.up
 
+    @property
+    def counters(self) -> Counter[str]:
+        """Totals since the start.
+
+        ``bad_frame`` counts messages that could not be read, ``late`` answers that nobody waited
+        for any more, ``dropped`` notices without a connection, and ``failed_callbacks`` functions
+        that raised on the loop, those of the application among them.
+        """
+        if self.loop.failed_callbacks:
+            self._counters["failed_callbacks"] = self.loop.failed_callbacks
+        return self._counters
+
     def open(self) -> None:
         """Make the socket and begin to connect; does not wait for the server."""
         self.loop.start()
         self._opened = True
         self.loop.on_interrupted(self._begin_anew)
-        self.loop.on_stopped(self._give_up)
+        self.loop.on_stopped(self._asker.give_up)
         self.loop.submit(self._link.open).result()
 
     def close(self) -> None:
         """Close the connection; what waits for an answer fails. Twice is harmless."""
         if self.closed:
             return
-        self.closed = True
+        self.closed = self._asker.closed = True
         if self.loop.running:
             self.loop.submit(self._close).result()
 
@@ -199,9 +195,9 @@ class ControlClient:
         if self.loop.on_loop:
             raise RuntimeError("request() would make the loop wait for itself: use request_nowait")
         pending = self._prepare(type_, body, attachments, timeout, idempotent, key)
-        if not self._ask_here(pending):
+        if not self._asker.ask_here(pending):
             pending.hand_over()
-            self.loop.call_soon(self._begin, pending)
+            self.loop.call_soon(self._asker.begin, pending)
         if pending.latch is not None:
             pending.latch.acquire()
         if isinstance(pending.outcome, Reply):
@@ -245,9 +241,9 @@ class ControlClient:
         future: Future[Reply] = Future()
         pending.future = future
         if self.loop.on_loop:
-            self._begin(pending)
+            self._asker.begin(pending)
         else:
-            self.loop.call_here(self._begin, pending)
+            self.loop.call_here(self._asker.begin, pending)
         return future
 
     def notify(self, type_: str, body: Mapping[str, Any] | None = None) -> None:
@@ -280,7 +276,7 @@ class ControlClient:
         callback
             Must not block.
         """
-        self._pushes[type_].append(callback)
+        self._incoming.on_push(type_, callback)
 
     def on_json(self, callback: Callable[[bytes], object]) -> None:
         """Call a function, on the loop, with each JSON message: they are of another protocol.
@@ -290,7 +286,7 @@ class ControlClient:
         callback
             Must not block.
         """
-        self._envelope_callbacks.append(callback)
+        self._incoming.on_json(callback)
 
     def post(self, frame: bytes) -> bool:
         """Send a message of another protocol; on the loop.
@@ -328,13 +324,11 @@ class ControlClient:
 
         A server that starts again has a new token: what is sent before its welcome is refused.
         """
-        self._holds = True
+        self._asker.holds = True
 
     def admit(self) -> None:
         """Send what was held back: the server has answered the hello; on the loop."""
-        if self.connected:
-            self._admitted = True
-            self._flush()
+        self._asker.admit()
 
     def declare_lost(self, reason: str) -> None:
         """Treat the connection as broken, because somebody knows; on the loop, or handed to it.
@@ -380,7 +374,7 @@ class ControlClient:
         key: str | None,
     ) -> Pending:
         if self.closed:
-            raise self._closed_here()
+            raise LoopStoppedError(f"the connection to {self.url} was closed here")
         if not self._opened:
             raise PeerLostError(f"not connected to {self.url}: call connect() or open() first")
         _codec.check_attachments(attachments)
@@ -395,17 +389,9 @@ class ControlClient:
             timeout=timeout,
         )
 
-    def _closed_here(self) -> LoopStoppedError:
-        return LoopStoppedError(f"the connection to {self.url} was closed here")
-
     def _close(self) -> None:
-        self._give_up()
+        self._asker.give_up()
         self._link.close()
-
-    def _give_up(self) -> None:
-        """Tell whoever waits for an answer that there will be none."""
-        for pending in tuple(self._pending.values()):
-            self._settle(pending, self._closed_here())
 
     def _secure(self, socket: zmq.Socket[bytes]) -> None:
         if self.secure is not None:
@@ -416,138 +402,17 @@ class ControlClient:
         reason = "the program was interrupted while it used the connection"
         self._link.reopen(reason, linger_ms=0)
 
-    def _ask_here(self, pending: Pending) -> bool:
-        """Send a request and wait for its answer on this thread, while the sockets are idle.
-
-        Returns
-        -------
-        bool
-            False when nothing was sent. When other work came in between, the loop goes on with the
-            request.
-        """
-        borrowed = clean = True
-        try:
-            borrowed = self.loop.borrow()
-            if not borrowed:
-                return False
-            clean = False
-            self._transmit(pending)
-            socket = self._link.socket
-            if pending.sent and socket is not None:
-                self._pending[pending.id] = pending
-                while pending.outcome is None:
-                    clean = True  # nothing is under way while we wait
-                    ready = self.loop.wait(socket, pending.deadline.remaining())
-                    clean = False
-                    if pending.outcome is not None:
-                        break  # a signal handler has closed the client meanwhile
-                    if ready is None:
-                        pending.hand_over()
-                        self.loop.call_soon(self._adopt, pending)
-                        break
-                    if ready:
-                        self._receive_mine(pending)
-                    else:
-                        self._expire(pending)
-            clean = True
-        finally:
-            if borrowed:
-                try:
-                    if not pending.handed_over:
-                        self._pending.pop(pending.id, None)
-                    self.loop.give_back(clean=clean)
-                except BaseException:  # Ctrl-C, and just here
-                    self.loop.give_back(clean=False)
-                    raise
-        return pending.sent
-
-    def _receive_mine(self, pending: Pending) -> None:
-        """Take one message; what is not the plain answer to a request is left to the loop."""
-        frames = self._read()
-        message = self._decode(frames) if frames else None
-        if message is None:
-            return
-        if message.id == pending.id and message.type not in ("error", "reject"):
-            pending.settle(Reply(message.body, message.type, tuple(frames[2:])))
-        else:
-            self.loop.call_soon(self._receive, message, frames)
-
-    def _adopt(self, pending: Pending) -> None:
-        """Go on with a request whose thread had to give the sockets back."""
-        if not pending.settled:
-            pending.timer = self.loop.call_later(
-                pending.deadline.remaining(), lambda: self._expire(pending)
-            )
-
-    def _begin(self, pending: Pending) -> None:
-        if self.closed:
-            pending.settle(self._closed_here())
-            return
-        self._pending[pending.id] = pending
-        self._transmit(pending)
-        self._adopt(pending)
-
-    def _transmit(self, pending: Pending) -> None:
-        """Send a request, if there is a connection; else the next connection sends it."""
-        if pending.settled or pending.sent or not self._may_send(pending.type):
-            return
-        if self._link.send(pending.frames):
-            pending.sent = True
-        elif not pending.handed_over:
-            return  # its thread hands it to the loop
-        elif self._flushing is None or self._flushing.cancelled:
-            self._flushing = self.loop.call_later(_FULL_RETRY_S, self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = None
-        for pending in tuple(self._pending.values()):
-            self._transmit(pending)
-
     def _notify(self, frames: Sequence[bytes]) -> None:
-        if not (self._may_send("") and self._link.send(frames)):
-            self.counters["dropped"] += 1
-
-    def _may_send(self, type_: str) -> bool:
-        held = self._holds and not self._admitted and type_ not in _BEFORE_WELCOME
-        return self.connected and not held
-
-    def _expire(self, pending: Pending) -> None:
-        if pending.sent:
-            what = f"{self.url} did not answer {pending.type!r} within {pending.timeout:g} s"
-        else:
-            what = (
-                f"no connection to {self.url} within {pending.timeout:g} s, "
-                f"so {pending.type!r} was not sent: is the service running there?"
-            )
-        self._settle(pending, ControlTimeout(what))
-
-    def _settle(self, pending: Pending, outcome: Reply | Exception) -> None:
-        """Forget a request, and tell whoever still waits for it."""
-        self._pending.pop(pending.id, None)
-        if pending.timer is not None:
-            pending.timer.cancel()
-        if not pending.settled:
-            pending.settle(outcome)
+        if not self._asker.notify(frames):
+            self._counters["dropped"] += 1
 
     def _on_up(self) -> None:
         for callback in self._connected_callbacks:
             self.loop.call_soon(callback)
-        self._flush()
+        self._asker.connected()
 
     def _on_down(self, reason: str) -> None:
-        self._admitted = False
-        for pending in tuple(self._pending.values()):
-            if not pending.sent:
-                continue
-            pending.sent = False
-            if not pending.again:
-                self._settle(
-                    pending,
-                    PeerLostError(
-                        f"{self.url}: {reason} while {pending.type!r} was under way; "
-                        "it may or may not have been carried out"
-                    ),
-                )
+        self._asker.disconnected(reason)
         for callback in self._lost_callbacks:
             self.loop.call_soon(callback, reason)
 
@@ -557,70 +422,11 @@ class ControlClient:
 
     def _on_readable(self) -> bool:
         """Take one message; False when there is none."""
-        frames = self._read()
-        message = self._decode(frames) if frames else None
+        frames = self._incoming.read()
+        message = self._incoming.decode(frames) if frames else None
         if message is not None:
-            self._receive(message, frames)
+            if message.id:
+                self._asker.receive(message, frames)
+            else:
+                self._incoming.tell(message)
         return bool(frames)
-
-    def _read(self) -> list[bytes]:
-        socket = self._link.socket
-        return [] if socket is None else receive_frames(socket)
-
-    def _tell_envelope(self, frame: bytes) -> None:
-        for callback in self._envelope_callbacks:
-            try:
-                callback(frame)
-            except Exception:
-                logger.exception("callback for a JSON message failed")
-
-    def _decode(self, frames: Sequence[bytes]) -> ReplyMessage | None:
-        """Read a message; those of another protocol go to whoever speaks it."""
-        if self._envelope_callbacks and len(frames) == 2 and frames[1][:1] == b"{":
-            self.loop.call_soon(self._tell_envelope, frames[1])  # another thread may read
-            return None
-        try:
-            return _codec.decode_reply(frames[1] if len(frames) > 1 else b"")
-        except FrameError as error:
-            self.counters["bad_frame"] += 1
-            logger.warning("%s sent what is no message: %s", self.url, error)
-            return None
-
-    def _receive(self, message: ReplyMessage, frames: Sequence[bytes]) -> None:
-        if not message.id:
-            self._on_unasked(message)
-            return
-        pending = self._pending.get(message.id)
-        if pending is None:
-            self.counters["late"] += 1
-            return
-        if message.type in ("error", "reject"):
-            text, details, again = message.message, message.details, message.retryable
-            refusal = request_error(message.code, text, details=details, retryable=again)
-            self._on_refusal(pending, refusal)
-        else:
-            self._settle(pending, Reply(message.body, message.type, tuple(frames[2:])))
-
-    def _on_unasked(self, message: ReplyMessage) -> None:
-        if message.type == "error":
-            self.counters["bad_frame"] += 1
-            logger.warning("%s refused a frame of ours: %s", self.url, message.message)
-            return
-        for callback in self._pushes.get(message.type, ()):
-            try:
-                callback(message.body)
-            except Exception:
-                logger.exception("callback for push %r failed", message.type)
-
-    def _on_refusal(self, pending: Pending, error: RequestError) -> None:
-        pending.backoff = pending.backoff or Backoff()
-        wait = pending.backoff.next()
-        if not (error.retryable and pending.again and wait < pending.deadline.remaining()):
-            self._settle(pending, error)
-            return
-
-        def again() -> None:
-            pending.sent = False
-            self._transmit(pending)
-
-        self.loop.call_later(wait, again)

@@ -13,7 +13,8 @@ from zmqruntime._polling import Backoff
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
+    from zmqruntime._timers import TimerHandle
 
 __all__ = ["ControlLink"]
 

@@ -5,31 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import msgspec
-import zmq
 
 from zmqruntime import _codec
 from zmqruntime._codec import Encoding, Limits
+from zmqruntime._control_socket import ControlSocket
 from zmqruntime._doorkeeper import Doorkeeper
-from zmqruntime._endpoints import bind_socket
 from zmqruntime._errors import (
-    BusyError,
     ForbiddenError,
     FrameError,
     FrameTooLargeError,
-    PeerLostError,
     RequestError,
     UnavailableError,
     request_error,
 )
-from zmqruntime._frames import receive_frames, send_frames
 from zmqruntime._handlers import Handlers
-from zmqruntime._messages import V_MAX, V_MIN, PushMessage, Reply, ReplyMessage, Request
-from zmqruntime._monitor import Monitor
-from zmqruntime._peer import NOWHERE, Peer
+from zmqruntime._messages import V_MAX, V_MIN, PushMessage, Reply, Request
+from zmqruntime._peer import NOWHERE
+from zmqruntime._peer_roll import PeerRoll
+from zmqruntime._return_address import ReturnAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +31,7 @@ if TYPE_CHECKING:
     from zmqruntime._handlers import Handler
     from zmqruntime._handshake import Hello
     from zmqruntime._loop import IOThread
-    from zmqruntime._peer import Source
+    from zmqruntime._peer import Peer, Source
     from zmqruntime.security._gate import Gate
 
     Identify = Callable[[str | None], Peer]
@@ -48,25 +42,7 @@ __all__ = ["ControlServer"]
 logger = logging.getLogger(__name__)
 
 _OPEN_TYPES = frozenset({"ping", "hello"})
-_MOST_PEERS = 1024
 _MOST_ENVELOPE = 8
-_HEARTBEAT_MS = 1000
-_GIVE_UP_MS = 1900  # after a heartbeat: silence is noticed before the third
-_SETTLE_S = 0.02  # the monitor speaks a moment before the socket forgets the connection
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Return:
-    """Where a reply goes, and how it is written.
-
-    Not frozen, because each message makes one, and a frozen one takes four times as long.
-    """
-
-    envelope: Sequence[bytes]
-    encoding: Encoding
-    id: str = ""
-    trace: str | None = None
-    wanted: bool = True
 
 
 class ControlServer:
@@ -119,21 +95,28 @@ class ControlServer:
         self.url = url
         self.gate = gate
         self.limits = limits or Limits()
-        self.counters: Counter[str] = Counter()
+        self._counters: Counter[str] = Counter()
         self._door = Doorkeeper(token, open_to_all=open_to_all, gate=gate)
-        self._handlers: Handlers[_Return] = Handlers(
+        self._handlers: Handlers[ReturnAddress] = Handlers(
             loop, self._door, self._conclude, workers=workers
         )
-        self._peers: dict[bytes, Peer] = {}
-        self._lost: list[Callable[[Peer], object]] = []
-        self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: Monitor | None = None
-        self._looking = False
+        self._socket = ControlSocket(
+            loop,
+            url,
+            most_bytes=self.limits.request_bytes + 64 * 1024,
+            gate=gate,
+            counters=self._counters,
+            on_message=self._receive,
+            on_gone=self._on_gone,
+            on_disconnected=self._on_disconnected,
+        )
+        self._roll = PeerRoll(
+            loop, self._counters, send=self._socket.send, see_ends=self._socket.see_ends
+        )
         self._diversion: Diversion | None = None
-        self._disconnected: list[Callable[[], object]] = []
         self.handle("ping", self._on_ping, on_loop=True)
         if gate is not None:
-            gate.on_changed(self._part)
+            gate.on_changed(self._roll.part)
 
     def open(self) -> None:
         """Bind and begin to answer, on a loop that is started if it was not.
@@ -146,13 +129,13 @@ class ControlServer:
             If the address does not belong to this computer.
         """
         self.loop.start()
-        self.loop.submit(self._open).result()
+        self.loop.submit(self._socket.open).result()
 
     def close(self) -> None:
         """Answer no more; what was answered already is still delivered. Twice is harmless."""
         self._handlers.close()
         if self.loop.running:
-            self.loop.submit(self._close).result()
+            self.loop.submit(self._socket.close).result()
 
     def handle(
         self,
@@ -180,6 +163,18 @@ class ControlServer:
         self._handlers.add(type_, handler, on_loop=on_loop, capability=capability)
 
     @property
+    def counters(self) -> Counter[str]:
+        """Totals since the start.
+
+        ``received`` counts messages, ``answered`` replies, ``refused.`` and a code errors that were
+        answered, ``pushed`` what was sent unasked, ``dropped`` what could not be sent, and
+        ``failed_callbacks`` functions that raised on the loop, those of the application among them.
+        """
+        if self.loop.failed_callbacks:
+            self._counters["failed_callbacks"] = self.loop.failed_callbacks
+        return self._counters
+
+    @property
     def types(self) -> frozenset[str]:
         """The types of request that are answered."""
         return self._handlers.types
@@ -192,7 +187,7 @@ class ControlServer:
         callback
             Called once per lost peer.
         """
-        self._lost.append(callback)
+        self._roll.on_lost(callback)
 
     def divert_json(self, receive: Diversion) -> None:
         """Show JSON messages to another protocol on the same socket before they are requests.
@@ -208,7 +203,7 @@ class ControlServer:
 
     def on_disconnected(self, callback: Callable[[], object]) -> None:
         """Call a function, on the loop, when some connection ended, whosever it was."""
-        self._disconnected.append(callback)
+        self._roll.on_disconnected(callback)
 
     def post(self, envelope: Sequence[bytes], frame: bytes) -> bool:
         """Send a message of another protocol; on the loop.
@@ -230,15 +225,7 @@ class ControlServer:
         PeerLostError
             If the peer is gone, or the server is closed.
         """
-        if self._socket is None:
-            raise PeerLostError("the server is closed")
-        try:
-            self._socket.send_multipart([*envelope, frame], zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        except zmq.ZMQError as error:
-            raise PeerLostError(f"peer {envelope[0].hex()} is gone: {error}") from error
-        return True
+        return self._socket.post([*envelope, frame])
 
     def push(self, peer_id: bytes, type_: str, body: Mapping[str, Any] | None = None) -> None:
         """Send a peer something it did not ask for; any thread.
@@ -258,7 +245,7 @@ class ControlServer:
             If the body holds something that is not plain.
         """
         message = PushMessage(v=V_MAX, type=type_, body=dict(body or {}))
-        self.loop.call_here(self._push, peer_id, message)
+        self.loop.call_here(self._roll.push, peer_id, message)
 
     def admit(self, peer: Peer, hello: Hello) -> Peer:
         """Remember a peer that said hello; on the loop.
@@ -280,65 +267,16 @@ class ControlServer:
         BusyError
             If too many peers are known already.
         """
-        if peer.id not in self._peers and len(self._peers) >= _MOST_PEERS:
-            raise BusyError(f"{_MOST_PEERS} peers are connected already", retryable=True)
-        known = replace(peer, hello=hello)
-        self._peers[peer.id] = known
-        return known
+        return self._roll.admit(peer, hello)
 
     @property
     def peers(self) -> tuple[Peer, ...]:
         """The peers that said hello and are not known to be gone."""
-        return tuple(self._peers.values())
-
-    def _open(self) -> None:
-        socket = self.loop.context.socket(zmq.ROUTER)
-        try:
-            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-            socket.setsockopt(zmq.LINGER, 500)
-            socket.setsockopt(zmq.MAXMSGSIZE, self.limits.request_bytes + 64 * 1024)
-            socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _GIVE_UP_MS)
-            if self.gate is not None:
-                self.gate.prepare(socket)
-            bind_socket(socket, self.url)
-        except BaseException:
-            socket.close(linger=0)
-            raise
-        self._socket = socket
-        events, detail = zmq.EVENT_DISCONNECTED, None
-        if self.gate is not None:
-            events, detail = events | zmq.EVENT_ACCEPTED, self.gate.on_event
-        self._monitor = Monitor(self.loop, socket, events, self._on_events, detail=detail)
-        self.loop.register(socket, self._on_readable)
-
-    def _close(self) -> None:
-        if self._socket is None or self._monitor is None:
-            return
-        self.loop.unregister(self._socket)
-        self._monitor.close()
-        self._socket.close()
-        self._socket = self._monitor = None
-
-    def _on_readable(self) -> None:
-        if self._socket is None:
-            return
-        source = NOWHERE
-        if self.gate is None:
-            frames = receive_frames(self._socket)
-        else:
-            try:
-                first = self._socket.recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            source = self.gate.source_of(first)
-            frames = [first.bytes, *receive_frames(self._socket)]
-        if frames:
-            self._receive(frames, source)
+        return tuple(self._roll.peers.values())
 
     def _receive(self, frames: Sequence[bytes], source: Source = NOWHERE) -> None:
         """Serve one message; whatever is wrong with it is answered or counted."""
-        self.counters["received"] += 1
+        self._counters["received"] += 1
         try:
             end = frames.index(b"", 1, 1 + _MOST_ENVELOPE) + 1
         except ValueError:
@@ -346,7 +284,7 @@ class ControlServer:
         content = frames[end:]
         envelope = frames[:end] if end > 1 else (frames[0], b"")
         first = content[0] if content else b""
-        back = _Return(envelope=envelope, encoding=_codec.encoding_of(first))
+        back = ReturnAddress(envelope=envelope, encoding=_codec.encoding_of(first))
         if end == 1 or not content:
             self._refuse(back, FrameError("expected an empty delimiter, then a message"))
             return
@@ -355,9 +293,9 @@ class ControlServer:
         except (FrameError, RequestError) as error:
             self._refuse(back, error)
 
-    def _serve(self, content: Sequence[bytes], back: _Return, source: Source) -> None:
+    def _serve(self, content: Sequence[bytes], back: ReturnAddress, source: Source) -> None:
         peer_id = back.envelope[0]
-        known = self._peers.get(peer_id)
+        known = self._roll.peers.get(peer_id)
         # Routing ids that begin with a zero byte are given by libzmq and never given again;
         # one that a peer chose itself proves nothing.
         if peer_id[:1] != b"\0" or (known is not None and known.source.key != source.key):
@@ -399,7 +337,7 @@ class ControlServer:
             self._refuse(back, error)
 
     def _is_diverted(
-        self, content: Sequence[bytes], back: _Return, known: Peer | None, source: Source
+        self, content: Sequence[bytes], back: ReturnAddress, known: Peer | None, source: Source
     ) -> bool:
         """Show a JSON message to the other protocol on this socket, if there is one."""
         if self._diversion is None or back.encoding is not Encoding.JSON:
@@ -457,111 +395,32 @@ class ControlServer:
             return self._door.permits(None)
         return self._door.permits(_codec.decode_envelope(content[0]).token)
 
-    def _conclude(self, back: _Return, outcome: Reply | RequestError) -> None:
-        if isinstance(outcome, Reply):
-            self._answer(back, outcome)
-        else:
+    def _conclude(self, back: ReturnAddress, outcome: Reply | RequestError) -> None:
+        if not isinstance(outcome, Reply):
             self._refuse(back, outcome)
-
-    def _answer(self, back: _Return, reply: Reply) -> None:
+            return
         if not back.wanted:
             return
-        message = ReplyMessage(
-            v=V_MAX, id=back.id, type=reply.type, body=dict(reply.body), trace=back.trace
-        )
         try:
-            _codec.check_attachments(reply.attachments)
-            frame = _codec.encode(message, back.encoding)
+            frames = back.reply(outcome)
         except FrameError as error:
-            logger.error("reply %r cannot be sent: %s", reply.type, error)  # noqa: TRY400 - told
+            logger.error("reply %r cannot be sent: %s", outcome.type, error)  # noqa: TRY400 - told
             self._refuse(back, request_error("internal", str(error)))
             return
-        self.counters["answered"] += 1
-        self._send([*back.envelope, frame, *reply.attachments])
+        self._counters["answered"] += 1
+        self._socket.send(frames)
 
-    def _refuse(self, back: _Return, error: FrameError | RequestError) -> None:
+    def _refuse(self, back: ReturnAddress, error: FrameError | RequestError) -> None:
         if isinstance(error, FrameError):
             code = "too_large" if isinstance(error, FrameTooLargeError) else "bad_frame"
             error = request_error(code, str(error))
-        self.counters[f"refused.{error.code}"] += 1
+        self._counters[f"refused.{error.code}"] += 1
         logger.debug("refused %r: %s", error.code, error)
-        if not back.wanted:
-            return
-        message = ReplyMessage(
-            v=V_MAX,
-            id=back.id,
-            type="error",
-            trace=back.trace,
-            code=error.code,
-            message=str(error),
-            details=error.details,
-            retryable=error.retryable,
-        )
-        try:
-            frame = _codec.encode(message, back.encoding)
-        except FrameError:
-            frame = _codec.encode(msgspec.structs.replace(message, details={}), back.encoding)
-        self._send([*back.envelope, frame])
+        if back.wanted:
+            self._socket.send(back.refusal(error))
 
-    def _push(self, peer_id: bytes, message: PushMessage) -> None:
-        peer = self._peers.get(peer_id)
-        if peer is None:
-            self.counters["dropped"] += 1
-            return
-        frame = _codec.encode(message, peer.encoding)
-        if self._send([peer_id, b"", frame]):
-            self.counters["pushed"] += 1
+    def _on_gone(self, peer_id: bytes) -> None:
+        self._roll.forget(peer_id)
 
-    def _send(self, frames: Sequence[bytes]) -> bool:
-        """Send without waiting; who is gone or does not read is a counted drop."""
-        if self._socket is None:
-            self.counters["dropped"] += 1
-            return False
-        try:
-            send_frames(self._socket, frames)
-        except zmq.Again:
-            self.counters["dropped"] += 1
-            logger.warning("peer %s does not read its messages: one was dropped", frames[0].hex())
-            return False
-        except zmq.ZMQError as error:
-            self.counters["dropped"] += 1
-            if error.errno == zmq.EHOSTUNREACH:
-                self._forget(frames[0])
-            else:
-                logger.warning("cannot send to peer %s: %s", frames[0].hex(), error)
-            return False
-        return True
-
-    def _part(self, key: str, why: str) -> None:
-        """Tell the peers that have a key why they are cut off, and forget them; on the loop."""
-        message = PushMessage(v=V_MAX, type="revoked", body={"message": why})
-        for peer in self.peers:
-            if peer.source.key == key:
-                self._push(peer.id, message)
-                self._forget(peer.id)
-
-    def _forget(self, peer_id: bytes) -> None:
-        peer = self._peers.pop(peer_id, None)
-        if peer is None:
-            return
-        for callback in self._lost:
-            self.loop.call_soon(callback, peer)
-
-    def _on_events(self, events: list[int]) -> None:
-        """Learn that some connection ended; see, a moment later, whose."""
-        somebody = self._peers or self._disconnected
-        if zmq.EVENT_DISCONNECTED in events and not self._looking and somebody:
-            self._looking = True
-            self.loop.call_later(_SETTLE_S, self._look_for_lost)
-
-    def _look_for_lost(self) -> None:
-        """Touch every peer; the socket knows at once which are gone. Peers ignore the touch."""
-        self._looking = False
-        if self._socket is None:
-            return
-        self._socket.getsockopt(zmq.EVENTS)  # makes the socket see connections that have ended
-        touch = PushMessage(v=V_MAX, type="touch")
-        for peer_id in tuple(self._peers):
-            self._push(peer_id, touch)
-        for callback in self._disconnected:
-            self.loop.call_soon(callback)
+    def _on_disconnected(self) -> None:
+        self._roll.disconnected()

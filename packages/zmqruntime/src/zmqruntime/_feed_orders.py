@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from zmqruntime._client import ZMQClient
     from zmqruntime._handshake import Welcome
     from zmqruntime._inbox import Inbox
-    from zmqruntime._loop import TimerHandle
     from zmqruntime._messages import Reply
     from zmqruntime._stream_messages import Acks
+    from zmqruntime._timers import TimerHandle
     from zmqruntime.carriers._inline import InlineLimits
 
 __all__ = ["LEAVE_S", "FeedOrder", "FeedOrders"]

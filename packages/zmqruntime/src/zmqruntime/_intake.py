@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from zmqruntime._gaps import Gap, GapReason
     from zmqruntime._inbox import Inbox
     from zmqruntime._item import Item
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
     from zmqruntime._monitor import Monitor
     from zmqruntime._peer import Source
     from zmqruntime._reception import Reception
     from zmqruntime._stream_messages import Acks
+    from zmqruntime._timers import TimerHandle
     from zmqruntime.security._gate import Gate
 
 __all__ = ["TOTALS", "Intake"]
@@ -104,7 +105,8 @@ class Intake:
         totals = self._inbox.counters
         for reception in self.receptions:
             totals.update(reception.totals)
-        return {name: totals[name] for name in TOTALS}
+        counts = {name: totals[name] for name in TOTALS}
+        return {**counts, "failed_callbacks": self._loop.failed_callbacks}
 
     def open(self, attach: Callable[[zmq.Socket[bytes]], Monitor | None]) -> None:
         """Make the socket.

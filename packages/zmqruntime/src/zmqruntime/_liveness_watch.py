@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from zmqruntime._control_client import ControlClient
     from zmqruntime._liveness import Liveness
-    from zmqruntime._loop import TimerHandle
     from zmqruntime._messages import Reply
+    from zmqruntime._timers import TimerHandle
 
 __all__ = ["LivenessWatch"]
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from zmqruntime._loop import TimerHandle
     from zmqruntime._messages import Reply
     from zmqruntime._polling import Backoff, Deadline
+    from zmqruntime._timers import TimerHandle
 
 __all__ = ["Pending"]
 

@@ -10,7 +10,8 @@ from zmqruntime.carriers._sweep import sweep
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
+    from zmqruntime._timers import TimerHandle
 
 __all__ = ["SWEEP_S", "Sweeping"]
 

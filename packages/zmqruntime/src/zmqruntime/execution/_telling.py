@@ -11,7 +11,8 @@ from zmqruntime.execution._live import LiveJob
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
+    from zmqruntime._timers import TimerHandle
     from zmqruntime.execution._board import Board
     from zmqruntime.execution._journal_reader import JournalReader
 

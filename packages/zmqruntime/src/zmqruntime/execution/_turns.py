@@ -16,7 +16,8 @@ from zmqruntime.execution._step import Step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
+    from zmqruntime._timers import TimerHandle
     from zmqruntime.execution._board import Board
     from zmqruntime.execution._journal import Journal
 

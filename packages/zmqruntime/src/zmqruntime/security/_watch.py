@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
+    from zmqruntime._timers import TimerHandle
 
 __all__ = ["FolderWatch"]
 

@@ -19,7 +19,8 @@ from zmqruntime.session._journal import ANSWERS_KEPT_S, Stored
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
+    from zmqruntime._timers import TimerHandle
     from zmqruntime._workers import WorkerPool
     from zmqruntime.session._application import Grant
     from zmqruntime.session._journal import Journal

@@ -28,7 +28,7 @@ from zmqruntime.session._writer import new_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zmqruntime._loop import TimerHandle
+    from zmqruntime._timers import TimerHandle
     from zmqruntime.session import protocol1
     from zmqruntime.session._carrier import Carrier
     from zmqruntime.session._errors import EnvelopeError

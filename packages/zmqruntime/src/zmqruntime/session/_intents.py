@@ -19,7 +19,7 @@ from zmqruntime.session._state import Replica
 from zmqruntime.session._writer import new_id
 
 if TYPE_CHECKING:
-    from zmqruntime._loop import TimerHandle
+    from zmqruntime._timers import TimerHandle
     from zmqruntime.session._connection import Connection
     from zmqruntime.session._shapes import Envelope
 

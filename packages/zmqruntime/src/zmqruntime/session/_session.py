@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping
 
-    from zmqruntime._loop import IOThread, TimerHandle
+    from zmqruntime._loop import IOThread
+    from zmqruntime._timers import TimerHandle
     from zmqruntime.session._application import Baseline, Grant
     from zmqruntime.session._instructions import Instruction
     from zmqruntime.session._links import Link
