@@ -174,6 +174,37 @@ def test_who_asks_late_hears_of_each_reader_once(shm: Path) -> None:
     assert heard.empty()
 
 
+def test_callbacks_that_fail_are_counted_at_both_ends_and_the_stream_goes_on(shm: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise ForbiddenError("not this one")
+
+    with bench(shm) as ends:
+        reader = ends.reader()
+        told: queue.SimpleQueue[object] = queue.SimpleQueue()
+        ends.feed.on_ack(lambda *_: 1 // 0)
+        ends.feed.on_ack(lambda *_: told.put("ack"))
+        assert ends.feed.publish("frames", b"", key="first") == 1
+        assert read(reader, 1) == ["first"]
+        assert told.get(timeout=10) == "ack"
+        assert ends.feed.flush(10)
+        acks = ends.server.loop.submit(lambda: 1 + told.qsize()).result(10)
+        assert ends.feed.counters["failed_callbacks"] == acks
+        assert ends.feed.offer("frames", lambda: (b"", [bytes(1 // 0)]), key="broken") == 1
+        assert shown(receive(reader, 1)) == [(2, 2, "refused")]
+        assert ends.feed.counters["failed_callbacks"] == acks + 1
+        assert ends.server.control.counters["failed_callbacks"] == acks + 1, "on the same thread"
+        ends.server.control.handle("subscribe", refuse, on_loop=True)
+        reader.on_refused(lambda *_: 1 // 0)
+        reader.on_refused(lambda *_: told.put("refused"))
+        assert reader.counters["failed_callbacks"] == 0
+        reader.subscribe("others")
+        while told.get(timeout=10) != "refused":
+            pass
+        assert reader.counters["failed_callbacks"] == 1
+        assert ends.feed.publish("frames", b"", key="last") == 1
+        assert read(reader, 1) == ["last"]
+
+
 @pytest.mark.req("B.3")
 def test_a_payload_for_several_readers_is_written_once_and_its_slot_is_free_when_all_are_done(
     shm: Path,

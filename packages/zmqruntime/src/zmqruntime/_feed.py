@@ -382,7 +382,8 @@ class Feed(SendingEnd):
 
         ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost`` count a payload once
         per reader; ``refused`` counts subscriptions on the data port that nobody may have, and
-        ``cut`` connections there that were ended because they were misused.
+        ``cut`` connections there that were ended because they were misused. ``failed_callbacks``
+        counts functions that raised on the server's I/O thread, the application's among them.
         """
         return {**self._totals(), **self._door.counters}
 

@@ -319,6 +319,7 @@ class FeedPump:
                         self._lose(lane, GapReason.REFUSED)
                         self._dispatch.tell_losses(lane)
             logger.exception("%r of %r could not be encoded", offer.key, book.name)
+            self._loop.failed_callbacks += 1
             return None
 
     def _broadcast(self, book: FeedTopic) -> None:

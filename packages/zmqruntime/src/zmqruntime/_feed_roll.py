@@ -210,6 +210,7 @@ class FeedRoll:
             payload = offer.payload()
         except Exception:  # the application's; perhaps nobody has asked for it before
             logger.exception("the value kept of %r could not be encoded", topic)
+            self._loop.failed_callbacks += 1
             return
         with self._changed:
             message = broadcast.message(payload, retained=True)

@@ -368,7 +368,11 @@ class Publisher(SendingEnd):
 
     @property
     def counters(self) -> dict[str, int]:
-        """Totals: ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost``."""
+        """Totals: ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost``.
+
+        ``failed_callbacks`` counts functions that raised on the client's I/O thread, the
+        application's among them.
+        """
         return self._totals()
 
     def on_ack(self, callback: Callable[[str, Ack], object]) -> None:

@@ -85,7 +85,9 @@ class ReceivingEnd(ABC):
         """Totals since the start, streams that are over included.
 
         ``items``, ``bytes``, ``bytes_copied``, ``gaps`` (payloads missing), ``dropped`` (messages
-        refused or repeated) and ``foreign`` (messages that belong to no stream).
+        refused or repeated), ``foreign`` (messages that belong to no stream) and
+        ``failed_callbacks`` (functions that raised on the I/O thread, the application's among
+        them).
         """
         return self._intake.counters
 

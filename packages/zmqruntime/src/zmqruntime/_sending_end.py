@@ -160,10 +160,11 @@ class SendingEnd(ABC):
         """Send what was handed over, and take leave of every receiver; on the loop."""
 
     def _totals(self) -> dict[str, int]:
-        """Count what was sent and lost since the start, in runs that are over too."""
+        """Count what was sent, lost and failed since the start, in runs that are over too."""
         with self._changed:
             totals = self._lanes.counters
-        return {name: totals[name] for name in _TOTALS}
+        counts = {name: totals[name] for name in _TOTALS}
+        return {**counts, "failed_callbacks": self._loop.failed_callbacks}
 
     def _require_own_process(self) -> None:
         if os.getpid() != self._pid:  # a forked child has the memory, but not the thread
