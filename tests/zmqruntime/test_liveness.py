@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SOON = 15.0  # seconds; far more than any of this takes
 BUSY = Work(state="busy", task="plate 3", since=77.0)
 BEAT_S = 0.2
+HOUR_S = 3600.0
 
 PROGRAM = """
 import ctypes, sys
@@ -262,6 +263,11 @@ def beat_quickly(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(1900 * BEAT_S))
 
 
+def beat_hourly(socket: zmq.Socket[bytes]) -> None:
+    """Send no heartbeat before a test is over."""
+    socket.setsockopt(zmq.HEARTBEAT_IVL, int(1000 * HOUR_S))
+
+
 @pytest.mark.req("B.7", "F.4")
 def test_stopped_is_unresponsive_and_killed_is_lost(tmp_path: Path) -> None:
     endpoint = free_endpoint()
@@ -281,17 +287,20 @@ def test_stopped_is_unresponsive_and_killed_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.req("B.7", "F.4", "G.7")
 def test_a_killed_service_is_lost_before_any_heartbeat_is_missed(tmp_path: Path) -> None:
+    """Heartbeats and pings come once an hour here, so that neither can be what tells of it."""
     endpoint = free_endpoint()
     words = [sys.executable, "-c", PROGRAM, str(endpoint.port)]
     with (
         start_service(words, log_path=tmp_path / "log", timeout=SOON) as process,
         ZMQClient(endpoint) as client,
     ):
-        told = verdicts(client)
+        client.control.secure = beat_hourly
+        told = verdicts(client, every=HOUR_S)
         client.connect(SOON)
         wait_for(told, "idle")
         os.kill(process.pid, signal.SIGKILL)
-        assert "has ended" in wait_for(told, "lost").detail  # which the kernel tells, no heartbeat
+        assert "has ended" in wait_for(told, "lost").detail  # the kernel's word: it is gone
+        assert not client.connected
 
 
 @pytest.mark.req("B.7")
