@@ -1,4 +1,7 @@
-"""Who holds more names on a feed's data socket than anybody needs is cut off, and nobody else."""
+"""Who holds more names on a feed's data socket than anybody needs is cut off, and nobody else.
+
+Nor does anybody else get what is a reader's, whatever was sent to that socket before.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import msgspec
 import pytest
 import zmq
 
-from zmqruntime import Credit, Feed, FeedReader, Item, NotFoundError, ZMQClient
+from zmqruntime import Credit, Deadline, Feed, FeedReader, Item, NotFoundError, ZMQClient
 from zmqruntime._feed_listeners import Listeners
 from zmqruntime._flood_guard import FloodGuard, can_guard
 from zmqruntime._stream_messages import feed_topic
@@ -86,6 +89,9 @@ def test_who_holds_too_many_names_is_cut_off_and_the_next_one_is_not(lobby: Lobb
 def test_names_that_are_given_up_or_said_twice_do_not_count(lobby: Lobby) -> None:
     listeners = Listeners(lobby.endpoint, most_names=3, most_bytes=30)
     descriptor, _, peer = lobby.accept()
+    listeners.subscribed(descriptor, b"early", invited=False)
+    listeners.unsubscribed(descriptor, b"early")
+    listeners.read_to_the_end()
     for number in range(100):
         name = b"name %d" % number
         assert listeners.subscribed(descriptor, name, invited=False)
@@ -127,7 +133,11 @@ def test_a_descriptor_that_is_used_again_begins_anew(lobby: Lobby) -> None:
     listeners = Listeners(lobby.endpoint, most_names=3)
     (descriptor, here, _), (other, _, peer) = lobby.accept(), lobby.accept()
     for name in (b"a", b"b", b"c"):
-        listeners.subscribed(descriptor, name, invited=False)
+        assert listeners.subscribed(descriptor, name, invited=False)
+    assert listeners.subscribed(descriptor, b"a", invited=False), "it may be another's first"
+    listeners.read_to_the_end()
+    assert listeners.subscribed(descriptor, b"a", invited=False), "it is its own first"
+    assert not listeners.subscribed(descriptor, b"a", invited=False)
     here.close()
     listeners.look()
     assert len(listeners) == listeners.nbytes == 0
@@ -137,7 +147,13 @@ def test_a_descriptor_that_is_used_again_begins_anew(lobby: Lobby) -> None:
             assert listeners.subscribed(descriptor, name, invited=False)
         assert listeners.nbytes == 5
         assert is_open(peer)
+        assert listeners.subscribed(descriptor, b"a", invited=False), "it may be another's first"
         listeners.read_to_the_end()
+        assert listeners.subscribed(descriptor, b"a", invited=False), "it is its own first"
+        assert not listeners.subscribed(descriptor, b"a", invited=False)
+        for name in (b"a", b"b"):
+            listeners.unsubscribed(descriptor, name)
+        assert listeners.nbytes == 3
         for name in (b"f", b"g", b"h"):
             assert listeners.subscribed(descriptor, name, invited=False)
         assert is_open(peer)
@@ -159,6 +175,35 @@ def test_a_descriptor_of_something_else_is_left_alone(lobby: Lobby, tmp_path: Pa
         assert len(listeners) == listeners.cut == 0
         assert is_open(peer)
         assert is_open(theirs)
+        before = os.dup(0)  # the lowest number that is free
+        os.close(before)
+        for number in range(20):
+            listeners.subscribed(file.fileno(), b"%d" % number, invited=False)
+        after = os.dup(0)
+        os.close(after)
+        assert after == before, "descriptors were left open"
+
+
+@pytest.mark.req("S.9")
+def test_who_is_dismissed_is_ended_unless_it_may_be_somebody_else(lobby: Lobby) -> None:
+    listeners = Listeners(lobby.endpoint)
+    (one, here, _), (other, _, peer) = lobby.accept(), lobby.accept()
+    listeners.dismiss(-1, "is nobody")
+    listeners.dismiss(one, "is not known, so that it may be another")
+    assert listeners.cut == 0
+    here.close()
+    listeners.look()
+    os.dup2(other, one)
+    try:
+        listeners.dismiss(one, "perhaps said something")
+        assert is_open(peer)
+        listeners.read_to_the_end()
+        listeners.dismiss(one, "said something")
+        assert not is_open(peer)
+        listeners.dismiss(one, "is gone already")
+        assert listeners.cut == 1
+    finally:
+        os.close(one)
 
 
 def memory() -> int:
@@ -174,12 +219,14 @@ def frame_of(name: bytes) -> bytes:
 
 def visit(port: int) -> socket.socket:
     """Connect as a SUB socket does."""
-    visitor = socket.create_connection(("127.0.0.1", port), SOON)
-    visitor.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
-    heard = b""
-    while b"READY" not in heard:
-        heard += (more := visitor.recv(4096))
-        assert more, "it was sent away before it said anything"
+    with ExitStack() as stack:
+        visitor = stack.enter_context(socket.create_connection(("127.0.0.1", port), SOON))
+        visitor.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
+        heard = b""
+        while b"READY" not in heard:
+            heard += (more := visitor.recv(4096))
+            assert more, "it was sent away before it said anything"
+        stack.pop_all()
     return visitor
 
 
@@ -290,6 +337,163 @@ def test_a_plain_subscriber_with_too_many_names_is_cut_off_and_one_with_many_is_
         assert feed.counters["cut"] == 1
         for each in (modest, greedy, events):
             each.close(linger=0)
+
+
+class SlowGuest:
+    """A reader whose subscription comes when the test says so."""
+
+    def __init__(self, client: ZMQClient, port: int) -> None:
+        self.control = client.control
+        self.data = visit(port)
+        self.ends: list[str] = []
+        self._told = threading.Condition()
+        self._news: list[tuple[str, str]] = []
+        self.control.on_push("began", lambda body: self._note("began", body))
+        self.control.on_push("ended", lambda body: self._note("ended", body))
+
+    def _note(self, kind: str, body: dict[str, str]) -> None:
+        with self._told:
+            self._news.append((kind, body["epoch"]))
+            if kind == "ended":
+                self.ends.append(body["reason"])
+            self._told.notify_all()
+
+    def agree(self) -> bytes:
+        """Ask to take part, and return the frame that subscribes."""
+        order = {
+            "topic": "frames",
+            "mode": "reliable",
+            "reader": "guest",
+            "name": "guest",
+            "incarnation": "i",
+            "host": msgspec.to_builtins(HostIdentity.mine()),
+            "messages": 8,
+            "nbytes": 1 << 20,
+        }
+        agreed = self.control.request("subscribe", order, timeout=SOON)
+        self.epoch = agreed["epoch"]
+        return frame_of(feed_topic("frames", agreed["subscriber"]))
+
+    def hears(self) -> str:
+        """Return whether its run has begun or ended."""
+        with suppress(NotFoundError):  # it has ended already
+            self.control.request("host_proof", {"epoch": self.epoch}, timeout=SOON)
+        with self._told:
+
+            def news() -> list[str]:
+                return [kind for kind, epoch in self._news if epoch == self.epoch]
+
+            assert self._told.wait_for(news, SOON)
+            return news()[-1]
+
+
+@pytest.mark.req("F.1", "S.9", "S.15", "G.8")
+def test_what_is_no_subscription_gives_nobody_what_is_anothers(shm: Path) -> None:
+    """libzmq counts wrongly from there on, and takes the next connections for one another."""
+    with (
+        serve_in_thread() as server,
+        Feed(server, directory=shm, use_shared_memory=False) as feed,
+        ZMQClient(server.endpoint) as client,
+    ):
+        client.connect(SOON)
+        port = server.endpoint.data_port
+        guest = SlowGuest(client, port)
+        with guest.data, visit(port) as curious:
+            for number in range(12):
+                secret = guest.agree()
+                with visit(port) as babbler:
+                    held, go = threading.Event(), threading.Event()
+
+                    def hold(held: threading.Event = held, go: threading.Event = go) -> None:
+                        held.set()
+                        go.wait(SOON)
+
+                    server.loop.call_soon(hold)
+                    assert held.wait(SOON)
+                    for visitor, said in (
+                        (babbler, b"\0\1\2" if number % 4 else b""),
+                        (guest.data, secret),
+                        (curious, frame_of(b"")),
+                    ):
+                        visitor.sendall(said)
+                        threading.Event().wait(0.01)  # so that libzmq reads them in this order
+                    go.set()
+                    heard = guest.hears()
+                    if number % 4 == 0:
+                        assert heard == "began"
+                    if heard == "began":
+                        assert feed.publish("frames", b"", [b"secret"], key=str(number))
+                        news = b""
+                        while b"secret" not in news:
+                            news += guest.data.recv(4096)
+                            assert news, "it was cut off"
+                    if number % 4:
+                        assert is_cut_off(babbler)
+            assert len(guest.ends) > 2, "it was not seen"
+            assert {*guest.ends} == {"link"}
+            assert is_open(curious), "it got something, or was cut off"
+        assert feed.counters["cut"] == 9
+
+
+def is_cut_off(babbler: socket.socket) -> bool:
+    """Go on until it is ended, which it is when it is sure who sent that."""
+    babbler.settimeout(0.05)
+    deadline = Deadline(SOON)
+    with suppress(ConnectionError):
+        while not deadline.expired:
+            babbler.sendall(b"\0\1\2")
+            with suppress(TimeoutError):
+                if not babbler.recv(4096):
+                    break
+    return not deadline.expired
+
+
+@pytest.mark.req("F.1", "S.9", "F.37", "G.8")
+def test_readers_and_plain_subscribers_come_in_while_somebody_babbles(shm: Path) -> None:
+    over = threading.Event()
+    with (
+        serve_in_thread() as server,
+        Feed(server, directory=shm, use_shared_memory=False) as feed,
+        ZMQClient(server.endpoint) as client,
+        zmq.Context() as context,
+    ):
+        feed.broadcast("frames", interval=0.0)
+        client.connect(SOON)
+        port = server.endpoint.data_port
+
+        def babble() -> None:
+            while not over.wait(0.005):  # who leaves no pause at all lets nobody in
+                with suppress(ConnectionError), visit(port) as visitor:
+                    for _ in range(5):
+                        visitor.sendall(b"\0\1\2" + frame_of(b"told"))
+
+        babbling = threading.Thread(target=babble)
+        with visit(port) as curious:
+            curious.sendall(frame_of(b""))
+            babbling.start()
+            try:
+                for number in range(10):
+                    with (
+                        context.socket(zmq.SUB) as plain,
+                        FeedReader(client, directory=shm, use_shared_memory=False) as reader,
+                    ):
+                        plain.setsockopt(zmq.LINGER, 0)
+                        plain.setsockopt(zmq.RECONNECT_IVL, 10)
+                        plain.connect(f"tcp://127.0.0.1:{port}")
+                        plain.subscribe(b"frames\0")
+                        reader.subscribe("frames")
+                        assert reader.wait_subscribed("frames", SOON)
+                        deadline = Deadline(SOON)
+                        while not plain.poll(20):
+                            assert not deadline.expired, f"the plain one hears nothing ({number})"
+                            feed.publish("frames", b"", [b"whole"], key="k", timeout=SOON)
+                            assert [each.key for each in receive_one(reader)] == ["k"]
+                        assert plain.recv_multipart()[0] == b"frames\0"
+            finally:
+                over.set()
+                babbling.join(SOON)
+            assert is_open(curious), "it got something"
+        assert feed.counters["refused"]
 
 
 @tells

@@ -43,7 +43,12 @@ def borrowed(descriptor: int) -> socket.socket:
     OSError
         If it is none, or no socket.
     """
-    return socket.socket(fileno=os.dup(descriptor))
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except BaseException:
+        os.close(copy)
+        raise
 
 
 def inode(descriptor: int) -> int:

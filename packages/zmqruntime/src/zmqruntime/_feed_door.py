@@ -140,7 +140,11 @@ class FeedDoor:
         self._socket = FeedSocket(
             server,
             SocketEvents(
-                invited=self._invited, came=self._came, left=self._left, joined=events.joined
+                invited=self._invited,
+                came=self._came,
+                left=self._left,
+                missed=self._missed,
+                joined=events.joined,
             ),
         )
         self._lanes: dict[str, FeedLane] = {}  # by epoch
@@ -418,6 +422,11 @@ class FeedDoor:
         lane = self._filters.get(word)
         if lane is not None and lane.admitted:
             self.end(lane, GapReason.LINK, "the reader left the data channel", tell=True)
+
+    def _missed(self, word: bytes) -> None:
+        lane = self._filters.get(word)
+        if lane is not None:
+            self.end(lane, GapReason.LINK, "its subscription was mixed up with others", tell=True)
 
     def _look(self, lane: FeedLane) -> None:
         if lane.live and lane.admitted and lane.proved and not lane.subscribed:

@@ -32,9 +32,10 @@ class _Connection:
     nbytes: int = 0
     claimed: int = 0  # payload bytes that its readers say they have received
     delivered: int = 0  # bytes that have reached its system, when that was looked up last
-    doubtful: bool = False  # whether what is read may still be of who had the descriptor before
-    doubtful_names: int = 0
-    doubtful_bytes: int = 0
+    fresh: bool = True  # whether what is read may still be of who had the descriptor before
+    unsure: set[bytes] = field(default_factory=set)  # names that were read while it was
+    unsure_bytes: int = 0
+    follows: bool = False  # whether somebody is known to have had it, whose those names may be
     cut: bool = False
 
 
@@ -82,7 +83,7 @@ class Listeners:
         self._connections: dict[int, _Connection] = {}
         self._invited: dict[bytes, _Connection] = {}
         self._gone: set[int] = set()  # descriptors of who left since the socket was read to the end
-        self._doubtful: list[_Connection] = []
+        self._fresh: list[_Connection] = []
         self.nbytes = 0
         """Bytes of all names that are held uninvited."""
         self.cut = 0
@@ -106,7 +107,8 @@ class Listeners:
         Returns
         -------
         bool
-            Whether to go on with it: the connection has not been ended, and did not hold the name.
+            Whether to go on with it: the connection has not been ended, and did not hold the name
+            for sure.
         """
         connection = self._connection(descriptor)
         if connection is None:
@@ -116,7 +118,11 @@ class Listeners:
         if invited and self._invited.setdefault(name, connection) is connection:
             return True
         if name in connection.names:
-            return False
+            if name not in connection.unsure:
+                return False
+            if not connection.fresh:
+                self._believe(connection, name)
+            return True
         self._hold(connection, name)
         return not connection.cut
 
@@ -129,6 +135,7 @@ class Listeners:
             del self._invited[name]
         if name in connection.names:
             connection.names.discard(name)
+            self._believe(connection, name)
             self._give_back(connection, len(name))
 
     def uninvite(self, name: bytes) -> None:
@@ -140,9 +147,9 @@ class Listeners:
     def read_to_the_end(self) -> None:
         """Note that nothing of those who have left is still to be read."""
         self._gone.clear()
-        for connection in self._doubtful:
-            connection.doubtful = False
-        self._doubtful.clear()
+        for connection in self._fresh:
+            connection.fresh = False
+        self._fresh.clear()
 
     def believes(self, name: bytes, nbytes: int) -> bool:
         """Say whether what a reader acknowledges can have reached it.
@@ -175,6 +182,24 @@ class Listeners:
         if connection is not None:
             self._cut(connection, "acknowledged what has not reached it")
 
+    def dismiss(self, descriptor: int, why: str, *, anyway: bool = False) -> None:
+        """End the connection that something was read from, as soon as it is sure which it was.
+
+        Parameters
+        ----------
+        descriptor
+            Which; one that is none of this socket's is left alone.
+        why
+            What it has done.
+        anyway
+            Also if what was read may be of who had the descriptor before.
+        """
+        connection = self._connection(descriptor)
+        if connection is None or connection.cut:
+            return
+        if anyway or not connection.fresh:
+            self._cut(connection, why)
+
     def look(self) -> None:
         """Forget the connections that have ended; libzmq says of none which it was."""
         for connection in tuple(self._connections.values()):
@@ -191,26 +216,33 @@ class Listeners:
         if identity is None:
             return None
         connection = self._connections[descriptor] = _Connection(descriptor, identity)
-        if descriptor in self._gone:
-            connection.doubtful = True
-            self._doubtful.append(connection)
+        connection.follows = descriptor in self._gone
+        self._fresh.append(connection)
         return connection
 
     def _hold(self, connection: _Connection, name: bytes) -> None:
         connection.names.add(name)
         connection.nbytes += len(name)
         self.nbytes += len(name)
-        if connection.doubtful:
-            connection.doubtful_names += 1
-            connection.doubtful_bytes += len(name)
-        names = len(connection.names) - connection.doubtful_names
-        nbytes = connection.nbytes - connection.doubtful_bytes
+        if connection.fresh:
+            connection.unsure.add(name)
+            connection.unsure_bytes += len(name)
+        names, nbytes = len(connection.names), connection.nbytes
+        if connection.follows:
+            names -= len(connection.unsure)
+            nbytes -= connection.unsure_bytes
         if names > self._most_names or nbytes > self._most_bytes:
             self._cut(connection)
         if self.nbytes > self._most_together:
             self.look()
         while self.nbytes > self._most_together:
             self._cut(max(self._connections.values(), key=lambda each: each.nbytes))
+
+    def _believe(self, connection: _Connection, name: bytes) -> None:
+        """Be sure of a name: it was said again, or given up."""
+        if name in connection.unsure:
+            connection.unsure.discard(name)
+            connection.unsure_bytes -= len(name)
 
     def _cut(self, connection: _Connection, why: str = "") -> None:
         """End a connection; what is still to come of it is not heeded."""
@@ -230,6 +262,8 @@ class Listeners:
     def _release(self, connection: _Connection) -> None:
         self._give_back(connection, connection.nbytes)
         connection.names.clear()
+        connection.unsure.clear()
+        connection.unsure_bytes = 0
         for name in self._held_invited(connection):
             del self._invited[name]
 

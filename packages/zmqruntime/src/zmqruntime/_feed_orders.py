@@ -239,11 +239,12 @@ class FeedOrders:
             order.retry.cancel()
         epoch, order.epoch = order.epoch, ""
         with self._changed:
-            order.listens = False
+            listened, order.listens = order.listens, False
         reception = self.intake.get(epoch)
         if reception is not None:
             self.intake.read()  # what was sent before still counts
-            order.before = (epoch, reception.last)
+            if listened or reception.last:  # else nothing can be missing
+                order.before = (epoch, reception.last)
             self.intake.end(epoch, reason)
 
     def ask_first(self, order: FeedOrder) -> None:

@@ -45,6 +45,8 @@ class SocketEvents:
         Says with which key a reader may subscribe to a secret word; None if it is nobody's.
     came, left
         The reader of a secret word has subscribed to it, or no longer does.
+    missed
+        It has subscribed, but cannot be let in, and must begin anew.
     joined
         A plain subscriber wants the broadcasts of a topic.
     """
@@ -52,6 +54,7 @@ class SocketEvents:
     invited: Callable[[bytes], str | None]
     came: Callable[[bytes], object]
     left: Callable[[bytes], object]
+    missed: Callable[[bytes], object]
     joined: Callable[[str], object]
 
 
@@ -70,6 +73,11 @@ class FeedSocket:
     A subscription is let in only if it is the secret word of a reader that was invited, or exactly
     a topic's name and a zero byte, where nothing but broadcasts is sent: whoever subscribes to
     everything gets nothing.
+
+    libzmq lets the connection in from which it believes the last message to be. When that was no
+    subscription, which an XSUB socket can send but a SUB socket cannot, it counts wrongly, and
+    takes the connections of the next ones for it until there is nothing more to read. So nobody is
+    let in or out meanwhile, and whoever should have been begins anew.
     """
 
     def __init__(self, server: ZMQServer, events: SocketEvents) -> None:
@@ -81,8 +89,9 @@ class FeedSocket:
         self._monitor: Monitor | None = None
         self._listeners = Listeners("")
         self._guard: FloodGuard | None = None
+        self._astray = False  # whether libzmq takes one connection for another
         self.refused = 0
-        """Subscriptions that nobody may have."""
+        """Subscriptions that nobody may have, and messages that are none."""
 
     @property
     def is_open(self) -> bool:
@@ -192,19 +201,23 @@ class FeedSocket:
             try:
                 read = self._socket.recv(_NOBLOCK, copy=False)
             except zmq.Again:
+                self._astray = False
                 self._listeners.read_to_the_end()
                 if self._guard is not None:
                     self._guard.turns += 1
                 break
-            frame = read.bytes
+            kind, wanted = read.bytes[:1], read.bytes[1:]
             source = NOWHERE if self._gate is None else self._gate.source_of(read)
             descriptor = descriptor_of(read) if self._gate is None else source.descriptor
-            if frame[:1] == b"\x01":
-                self._let_in(frame[1:], source, descriptor)
-            elif frame[:1] == b"\x00":
-                self._listeners.unsubscribed(descriptor, frame[1:])
-                self._let_out(frame[1:])
+            if kind == b"\x01":
+                self._let_in(wanted, source, descriptor)
+            elif kind == b"\x00":
+                self._let_out(wanted, descriptor)
                 someone_left |= descriptor < 0  # of one that is gone, libzmq says so itself
+            else:
+                self._astray = True
+                self.refused += 1
+                self._listeners.dismiss(descriptor, "sent what is no subscription")
         if someone_left:
             self._listeners.look()
 
@@ -219,6 +232,9 @@ class FeedSocket:
         fresh = self._listeners.subscribed(descriptor, wanted, invited=invited)
         if not fresh or not allowed or not self._admits(source, name):
             self.refused += 1
+            return
+        if self._astray:
+            self._turn_back(wanted, descriptor, invited=invited)
             return
         self._socket.setsockopt(zmq.SUBSCRIBE, wanted)
         if key is not None:
@@ -240,8 +256,17 @@ class FeedSocket:
             return False
         return any(fnmatchcase(f"topic:subscribe:{broadcast}", grant) for grant in grants)
 
-    def _let_out(self, wanted: bytes) -> None:
-        if self._socket is not None:
+    def _turn_back(self, wanted: bytes, descriptor: int, *, invited: bool) -> None:
+        """Have somebody subscribe again whom libzmq would take for another."""
+        if invited:
+            self._events.missed(wanted)
+        else:  # there is no other way to tell a plain subscriber
+            why = "subscribed while another one sent what is no subscription"
+            self._listeners.dismiss(descriptor, why, anyway=True)
+
+    def _let_out(self, wanted: bytes, descriptor: int) -> None:
+        if self._socket is not None and not self._astray:
+            self._listeners.unsubscribed(descriptor, wanted)  # else it still holds the name
             self._socket.setsockopt(zmq.UNSUBSCRIBE, wanted)
         self._events.left(wanted)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 from typing import TYPE_CHECKING
 
 import zmq
 
+from zmqruntime._descriptors import borrowed
 from zmqruntime.security._rates import RateLimiter
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _site(address: str) -> str:
 def _name_of(descriptor: int) -> Name | None:
     """Say where a connection comes from; None when the descriptor is no connection any more."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
+        with borrowed(descriptor) as connection:
             host, port = connection.getpeername()[:2]
     except (OSError, ValueError):
         return None
@@ -156,7 +156,7 @@ def _name_of(descriptor: int) -> Name | None:
 def _end(descriptor: int, name: Name) -> bool:
     """End a connection; libzmq sees its end and cleans up."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
+        with borrowed(descriptor) as connection:
             if connection.getpeername()[:2] != name:
                 return False
             connection.shutdown(socket.SHUT_RDWR)
