@@ -284,7 +284,7 @@ def follow(say: Voice, port: str, gateway: str) -> None:
     if gateway == "none":
         carrier: Carrier = ZMQCarrier.to(endpoint_at(port))
     else:
-        carrier = WebSocketCarrier(f"ws://127.0.0.1:{gateway}/state")
+        carrier = WebSocketCarrier(f"ws://127.0.0.1:{gateway}/state", longest_wait=0.1)
     with SessionClient(carrier, token=PASSWORD, protocols=(2,)) as client:
         client.on("session.welcome", lambda _payload: say("welcomed"))
         client.on("notify.scene", lambda payload: say("scene", payload.layers[0]["controls"]["n"]))

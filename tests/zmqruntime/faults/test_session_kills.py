@@ -35,9 +35,9 @@ class Place:
         server.wait_for("ready")
         return server
 
-    def follow(self, carrier: str) -> Victim:
+    def follow(self, carrier: str, *, group: Victim | None = None) -> Victim:
         gateway = self.gateway if carrier == "websocket" else "none"
-        return self.nursery.start("follow", self.port, gateway)
+        return self.nursery.start("follow", self.port, gateway, group=group)
 
 
 def numbers(follower: Victim) -> tuple[list[int], list[int]]:
@@ -126,3 +126,65 @@ def test_clients_that_are_killed_take_nothing_from_the_others_and_are_missed(
         stop(follower)
         assert_heard_once_each(follower, last)
     stop(server)
+
+
+@pytest.mark.req("B.6", "F.32", "G.7")
+@pytest.mark.timeout(1200)
+def test_a_server_and_a_client_that_are_killed_together_take_nothing_from_the_others(
+    nursery: Nursery, runtime_folder: Path, tmp_path: Path, rounds: Rounds
+) -> None:
+    place = Place(nursery, tmp_path)
+    server = place.serve()
+    steady = [place.follow(carrier) for carrier in CARRIERS]
+    for follower in steady:
+        follower.wait_for("scene")
+    count = rounds(4, 200)
+    for number in range(count):
+        victim = place.follow(CARRIERS[number % 2])
+        victim.wait_for("scene")
+        nursery.pause(MOMENT)
+        killed = nursery.random.sample([server, victim], 2)
+        for each in killed:
+            each.signal(signal.SIGKILL)
+        assert {each.status for each in killed} == {-signal.SIGKILL}
+        assert_heard_once_each(victim)
+        server = place.serve(quiet=number == count - 1)
+    (last,) = map(int, server.all("ready"))
+    for follower in steady:
+        hear_to_the_end(follower, last)
+        stop(follower)
+        assert_heard_once_each(follower, last)
+    stop(server)
+    assert [each.name for each in runtime_folder.iterdir() if each.suffix != ".lock"] == []
+
+
+@pytest.mark.req("B.6", "F.32", "G.7")
+@pytest.mark.timeout(1200)
+def test_after_a_killed_group_the_next_server_knows_all_that_was_heard(
+    nursery: Nursery, runtime_folder: Path, tmp_path: Path, rounds: Rounds
+) -> None:
+    place = Place(nursery, tmp_path)
+    heard_up_to = 0
+    for _ in range(rounds(4, 200)):
+        server = place.serve()
+        (begun,) = map(int, server.all("ready"))
+        assert begun >= heard_up_to, "an event was heard that is not in the journal"
+        followers = [place.follow(carrier, group=server) for carrier in CARRIERS]
+        if nursery.random.random() < 0.7:  # else also while they start
+            for follower in followers:
+                follower.wait_for("scene")
+        assert all(follower.pid != server.pid for follower in followers)  # all of them are there
+        nursery.pause(MOMENT)
+        server.kill_group()
+        for each in (server, *followers):
+            assert each.status == -signal.SIGKILL
+        for follower in followers:
+            scenes, heard = numbers(follower)
+            assert len(scenes) <= 1
+            assert heard == [*range(sum(scenes) + 1, sum(scenes) + 1 + len(heard))]
+            heard_up_to = max([heard_up_to, *scenes, *heard])
+    server = place.serve(quiet=True)
+    (last,) = map(int, server.all("ready"))
+    assert last >= heard_up_to > 0
+    stop(server)
+    assert [each.name for each in runtime_folder.iterdir() if each.suffix != ".lock"] == []

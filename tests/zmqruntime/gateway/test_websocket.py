@@ -176,6 +176,23 @@ def test_a_port_that_is_taken_is_named(place: tuple[SessionServer, WebSocketGate
         WebSocketGateway(sessions, host="203.0.113.7", insecure=True, port=0).start()
     with pytest.raises(InvalidEndpointError, match="ws"):
         WebSocketCarrier("http://localhost/state")
+    with pytest.raises(ValueError, match="flood"):
+        WebSocketCarrier("ws://localhost/state", longest_wait=0)
+
+
+@pytest.mark.req("F.35")
+@pytest.mark.timeout(60)  # of 30 visits that double their pauses to 5 s, the last comes much later
+def test_a_carrier_comes_again_as_soon_as_it_was_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(SOON)
+        port = listening.getsockname()[1]
+        carrier = WebSocketCarrier(f"ws://127.0.0.1:{port}/state", longest_wait=0.01)
+        carrier.open(lambda: None, lambda _message: None, lambda _reason: None)
+        try:
+            for _ in range(30):
+                listening.accept()[0].close()
+        finally:
+            carrier.close(1000, "enough")
 
 
 @pytest.fixture

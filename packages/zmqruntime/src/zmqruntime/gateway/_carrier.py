@@ -40,15 +40,20 @@ class WebSocketCarrier:
         Proof of who this is, shown in the hello.
     tls
         For ``wss`` addresses; None trusts the authorities that the system trusts.
+    longest_wait
+        Most seconds to wait before connecting again, more than 0.
 
     Raises
     ------
     InvalidEndpointError
         If the address is not one of a WebSocket.
+    ValueError
+        If the longest wait is none.
 
     Notes
     -----
-    Connecting again waits 50 ms doubling to 5 s, from the start after a connection that lasted.
+    Connecting again waits 50 ms doubling to the longest wait, from the start after a connection
+    that lasted for 5 s.
 
     Examples
     --------
@@ -57,14 +62,22 @@ class WebSocketCarrier:
     """
 
     def __init__(
-        self, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        longest_wait: float = 5.0,
     ) -> None:
         if not url.startswith(("ws://", "wss://")):
             raise InvalidEndpointError(f"{url!r} is not a WebSocket address: expected ws(s)://…")
+        if not longest_wait > 0:
+            raise ValueError(f"connecting again without a pause is a flood: {longest_wait} s")
         self.url = url
         self.token = token
         self.loop = IOThread(f"session-to-{url}")
         self._tls = tls
+        self._longest_wait = longest_wait
         self._outgoing: Outgoing | None = None
         self._asyncio: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
@@ -116,7 +129,7 @@ class WebSocketCarrier:
     async def _main(self, started: threading.Event) -> None:
         self._asyncio, self._wake = asyncio.get_running_loop(), asyncio.Event()
         started.set()
-        backoff = Backoff(first=0.05, longest=5.0)
+        backoff = Backoff(first=min(0.05, self._longest_wait), longest=self._longest_wait)
         options: dict[str, Any] = {"ssl": self._tls} if self._tls is not None else {}
         while not self._closed:
             try:
