@@ -6,6 +6,7 @@ subscription on the data channel, and begins again whenever one of them is lost.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,12 +15,14 @@ import msgspec
 import zmq
 
 from zmqruntime._credits import Credit
+from zmqruntime._descriptors import descriptor_of
 from zmqruntime._errors import ControlTimeout, LoopStoppedError, PeerLostError, RequestError
 from zmqruntime._frames import send_frames
 from zmqruntime._gaps import GapReason
 from zmqruntime._lane import Lane
 from zmqruntime._polling import Backoff
 from zmqruntime._stream_messages import Announce, Attach, Attached, Detach
+from zmqruntime._subscriptions import Bounds, Subscriptions
 from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity, Probe, judge
 
 if TYPE_CHECKING:
@@ -37,11 +40,13 @@ __all__ = ["Attachment", "LaneEvents"]
 
 logger = logging.getLogger(__name__)
 
-_NOBLOCK = int(zmq.NOBLOCK)  # enum arithmetic costs more than the call
 _RECONNECT_MS = 50
-_MOST_READ = 64
 _ATTACH_S = 5.0
 _LINGER_MS = 200
+# A viewer's socket tells each of its producers the names of the runs of all of them, and has room
+# for 256 runs, with names of 1 KiB at the most.
+_BOUNDS = Bounds(names=1024, nbytes=384 << 10, ahead=384 << 10)
+_FIRST_BAN_S, _LONGEST_BAN_S = 0.25, 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +124,20 @@ class Attachment:
         self._url = ""
         self._lane: Lane | None = None
         self._subscribed: set[bytes] = set()
+        self._subscriptions: Subscriptions | None = None
+        self._cut = 0  # of sockets that are closed
+        self._bans = Backoff(first=_FIRST_BAN_S, longest=_LONGEST_BAN_S)
+        self._ban: TimerHandle | None = None
         self._attempt = 0
         self._backoff = Backoff()
         self._retry: TimerHandle | None = None
         self._closed = False
+
+    @property
+    def cut(self) -> int:
+        """Connections that were ended because they were misused; any thread."""
+        subscriptions = self._subscriptions
+        return self._cut + (0 if subscriptions is None else subscriptions.cut)
 
     def start(self) -> None:
         """Follow the client from now on; any thread."""
@@ -166,16 +181,15 @@ class Attachment:
         """Take leave of the receiver and close the socket."""
         self._closed = True
         self._cancel_retry()
+        if self._ban is not None:
+            self._ban.cancel()
         if self._lane is not None:
             self._detach(self._lane.epoch)
             self._lane = None
-        if self._socket is not None:
-            self._loop.unregister(self._socket)
-            self._socket.close(linger=_LINGER_MS)
-            self._socket = None
+        self._close_socket(linger=_LINGER_MS)
 
     def _on_welcome(self, welcome: Welcome) -> None:
-        if self._closed:
+        if self._closed or self._ban is not None:
             return
         here = self._client.endpoint
         url = replace(here, data_port_offset=welcome.ports.data - here.port).data_url
@@ -190,25 +204,36 @@ class Attachment:
         self._end(GapReason.RECEIVER_LOST, reason)
 
     def _open(self, url: str) -> None:
-        if self._socket is not None:
-            self._loop.unregister(self._socket)
-            self._socket.close(linger=0)
+        self._close_socket(linger=0)
         socket = self._loop.context.socket(zmq.XPUB)
-        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
         socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for whoever listens there next
         socket.setsockopt(zmq.SNDHWM, 0)  # credit bounds what is under way, not libzmq
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.IPV6, 1 if "[" in url else 0)
         self._client.secure(socket)
-        self._subscribed = set()
-        self._socket, self._url = socket, url
+        subscriptions = Subscriptions(
+            socket, bounds=_BOUNDS, outward=True, on_event=self._on_connection
+        )
+        self._socket, self._url, self._subscriptions = socket, url, subscriptions
         self._loop.register(socket, self._on_subscriptions)
         socket.connect(url)
+        subscriptions.begin()
+
+    def _close_socket(self, *, linger: int) -> None:
+        self._subscribed = set()
+        if self._subscriptions is not None:
+            self._subscriptions.close()
+            gone, self._subscriptions = self._subscriptions, None
+            self._cut += gone.cut
+        if self._socket is not None:
+            self._loop.unregister(self._socket)
+            self._socket.close(linger=linger)
+            self._socket = None
 
     def _attach(self) -> None:
         """Ask the receiver to let us take part."""
-        if self._closed or not self._client.connected:
+        if self._closed or self._ban is not None or not self._client.connected:
             return
         self._cancel_retry()
         self._attempt += 1
@@ -283,18 +308,51 @@ class Attachment:
         return judge(self._host, attached.host, proved=probe.verify(attached.probe_answer))
 
     def _on_subscriptions(self) -> None:
-        for _ in range(_MOST_READ):
-            if self._socket is None:
-                return
-            try:
-                frame = self._socket.recv(_NOBLOCK)
-            except zmq.Again:
-                break
+        if self._subscriptions is None:
+            return
+        listeners, someone_left = self._subscriptions.listeners, False
+        for read in self._subscriptions.read():
+            frame, descriptor = read.bytes, descriptor_of(read)
             if frame[:1] == b"\x01":
-                self._subscribed.add(frame[1:])
+                if listeners.subscribed(descriptor, frame[1:], invited=False):
+                    self._subscribed.add(frame[1:])
             elif frame[:1] == b"\x00":
+                listeners.unsubscribed(descriptor, frame[1:])
                 self._subscribed.discard(frame[1:])
-        self._look()
+                someone_left |= descriptor < 0  # of one that is gone, libzmq says so itself
+            else:
+                self._subscriptions.lead_astray(descriptor)
+        if someone_left:
+            listeners.look()
+        if self._subscriptions.cut:
+            self._shun()
+        else:
+            self._look()
+
+    def _on_connection(self, event: int, _descriptor: int) -> None:
+        """Learn that a connection ended, perhaps because it was cut off; on another thread."""
+        if event == zmq.EVENT_DISCONNECTED:
+            with contextlib.suppress(LoopStoppedError):
+                self._loop.call_soon(self._on_subscriptions)
+
+    def _shun(self) -> None:
+        """Leave a receiver alone for a while that subscribed to more than anybody needs."""
+        self._close_socket(linger=0)
+        self._cancel_retry()
+        self._attempt += 1  # an answer that is under way belongs to the past
+        wait = self._bans.next()
+        if self._lane is not None:
+            self._detach(self._lane.epoch)
+        why = f"it subscribed to what nobody needs and was cut off, for {wait:g} s"
+        self._end(GapReason.LINK, why)
+        self._events.waiting(f"{self._peer}: {why}")
+        logger.warning("%s: %s", self._peer, why)
+        self._ban = self._loop.call_later(wait, self._return)
+
+    def _return(self) -> None:
+        self._ban = None
+        if self._client.connected:  # otherwise the next welcome opens the socket
+            self._on_welcome(self._client.welcome)
 
     def _look(self) -> None:
         """Compare the subscriptions with the present run."""

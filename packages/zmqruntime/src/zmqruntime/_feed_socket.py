@@ -12,10 +12,9 @@ import zmq
 from zmqruntime._descriptors import descriptor_of
 from zmqruntime._endpoints import bind_socket
 from zmqruntime._errors import BusyError, ForbiddenError, LoopStoppedError
-from zmqruntime._feed_listeners import Listeners
-from zmqruntime._flood_guard import FloodGuard, can_guard
 from zmqruntime._frames import send_frames
 from zmqruntime._peer import NOWHERE
+from zmqruntime._subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,12 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["FeedSocket", "SocketEvents"]
 
 _NOBLOCK = int(zmq.NOBLOCK)  # enum arithmetic costs more than the call
-_MOST_READ = 64
 _HIGH_WATER = 1024
 _LINGER_MS = 200
-_MOST_TOPIC_FRAME = 1152  # 256 characters of 4 bytes each, a secret word, and what ZMTP adds
-_MOST_SUBSCRIPTIONS_UNREAD = 64  # of one connection, which sends nothing else
-_MOST_BYTES_UNREAD = 32 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +82,7 @@ class FeedSocket:
         self._events = events
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: Monitor | None = None
-        self._listeners = Listeners("")
-        self._guard: FloodGuard | None = None
-        self._astray = False  # whether libzmq takes one connection for another
+        self._subscriptions: Subscriptions | None = None
         self.refused = 0
         """Subscriptions that nobody may have, and messages that are none."""
 
@@ -101,7 +94,7 @@ class FeedSocket:
     @property
     def cut(self) -> int:
         """Connections that were ended because they were misused."""
-        return self._listeners.cut + (self._guard.cut if self._guard is not None else 0)
+        return 0 if self._subscriptions is None else self._subscriptions.cut
 
     def open(self) -> None:
         """Bind it to the data port of the server.
@@ -115,33 +108,29 @@ class FeedSocket:
         socket = self._loop.context.socket(zmq.XPUB)
         try:
             socket.setsockopt(zmq.XPUB_MANUAL, 1)
-            socket.setsockopt(zmq.XPUB_VERBOSER, 1)
             socket.setsockopt(zmq.XPUB_NODROP, 1)
             socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
-            socket.setsockopt(zmq.RCVHWM, _MOST_SUBSCRIPTIONS_UNREAD)
-            socket.setsockopt(zmq.RCVBUF, _MOST_BYTES_UNREAD)
-            socket.setsockopt(zmq.MAXMSGSIZE, _MOST_TOPIC_FRAME)
-            self._bind(socket, url)
+            self._subscriptions = Subscriptions(socket, on_event=self._pass_on)
+            self._bind(socket, url, watched=self._subscriptions.watched)
+            self._subscriptions.begin()
         except BaseException:
             self._close_monitors()
             socket.close(linger=0)
             raise
         self._socket = socket
-        self._listeners = Listeners(socket.getsockopt_string(zmq.LAST_ENDPOINT))
         self._loop.register(socket, self._on_subscriptions)
 
-    def _bind(self, socket: zmq.Socket[bytes], url: str) -> None:
-        """Bind the socket, and have somebody look after who connects to it."""
-        if not can_guard():
+    def _bind(self, socket: zmq.Socket[bytes], url: str, *, watched: bool) -> None:
+        """Bind the socket, and have the gate look after who connects to it."""
+        if not watched:
             self._monitor = self._server.bind(socket, url)
             return
         if self._gate is not None:
             self._gate.prepare(socket)
-        self._guard = FloodGuard(socket, on_event=self._pass_on)
         bind_socket(socket, url)
 
     def _pass_on(self, event: int, descriptor: int) -> None:
-        """Let the gate know of the connections too; on the guard's thread."""
+        """Let the gate know of the connections too; on another thread."""
         if self._gate is not None:
             with suppress(LoopStoppedError):
                 self._loop.call_soon(self._gate.on_event, event, descriptor)
@@ -150,8 +139,8 @@ class FeedSocket:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
-        if self._guard is not None:
-            self._guard.close()
+        if self._subscriptions is not None:
+            self._subscriptions.close()
 
     def close(self) -> None:
         """Close it, when what was sent is out."""
@@ -183,45 +172,43 @@ class FeedSocket:
 
     def uninvite(self, word: bytes) -> None:
         """Expect a reader no longer under its secret word."""
-        self._listeners.uninvite(word)
+        if self._subscriptions is not None:
+            self._subscriptions.listeners.uninvite(word)
 
     def expel(self, word: bytes) -> None:
         """End the connection that subscribed to a secret word."""
-        self._listeners.expel(word)
+        if self._subscriptions is not None:
+            self._subscriptions.listeners.expel(word)
 
     def believes(self, word: bytes, nbytes: int) -> bool:
         """Say whether a reader can have received so many bytes beyond those it named before."""
-        return self._listeners.believes(word, nbytes)
+        subscriptions = self._subscriptions
+        return subscriptions is None or subscriptions.listeners.believes(word, nbytes)
 
     def _on_subscriptions(self) -> None:
+        subscriptions = self._subscriptions
+        if subscriptions is None:
+            return
         someone_left = False
-        for _ in range(_MOST_READ):
-            if self._socket is None:
-                return
-            try:
-                read = self._socket.recv(_NOBLOCK, copy=False)
-            except zmq.Again:
-                self._astray = False
-                self._listeners.read_to_the_end()
-                if self._guard is not None:
-                    self._guard.turns += 1
-                break
+        for read in subscriptions.read():
             kind, wanted = read.bytes[:1], read.bytes[1:]
             source = NOWHERE if self._gate is None else self._gate.source_of(read)
             descriptor = descriptor_of(read) if self._gate is None else source.descriptor
             if kind == b"\x01":
-                self._let_in(wanted, source, descriptor)
+                self._let_in(wanted, source, descriptor, subscriptions)
             elif kind == b"\x00":
-                self._let_out(wanted, descriptor)
+                self._let_out(wanted, descriptor, subscriptions)
+                someone_left |= descriptor < 0  # of one that is gone, libzmq says so itself
                 someone_left |= descriptor < 0  # of one that is gone, libzmq says so itself
             else:
-                self._astray = True
                 self.refused += 1
-                self._listeners.dismiss(descriptor, "sent what is no subscription")
+                subscriptions.lead_astray(descriptor)
         if someone_left:
-            self._listeners.look()
+            subscriptions.listeners.look()
 
-    def _let_in(self, wanted: bytes, source: Source, descriptor: int) -> None:
+    def _let_in(
+        self, wanted: bytes, source: Source, descriptor: int, subscriptions: Subscriptions
+    ) -> None:
         """Let the subscription that was just read in, or not."""
         if self._socket is None:
             return
@@ -229,12 +216,12 @@ class FeedSocket:
         name = _broadcast_name(wanted)
         allowed = name is not None if key is None else key == source.key
         invited = allowed and key is not None
-        fresh = self._listeners.subscribed(descriptor, wanted, invited=invited)
+        fresh = subscriptions.listeners.subscribed(descriptor, wanted, invited=invited)
         if not fresh or not allowed or not self._admits(source, name):
             self.refused += 1
             return
-        if self._astray:
-            self._turn_back(wanted, descriptor, invited=invited)
+        if subscriptions.astray:
+            self._turn_back(wanted, descriptor, subscriptions, invited=invited)
             return
         self._socket.setsockopt(zmq.SUBSCRIBE, wanted)
         if key is not None:
@@ -256,17 +243,19 @@ class FeedSocket:
             return False
         return any(fnmatchcase(f"topic:subscribe:{broadcast}", grant) for grant in grants)
 
-    def _turn_back(self, wanted: bytes, descriptor: int, *, invited: bool) -> None:
+    def _turn_back(
+        self, wanted: bytes, descriptor: int, subscriptions: Subscriptions, *, invited: bool
+    ) -> None:
         """Have somebody subscribe again whom libzmq would take for another."""
         if invited:
             self._events.missed(wanted)
         else:  # there is no other way to tell a plain subscriber
             why = "subscribed while another one sent what is no subscription"
-            self._listeners.dismiss(descriptor, why, anyway=True)
+            subscriptions.listeners.dismiss(descriptor, why, anyway=True)
 
-    def _let_out(self, wanted: bytes, descriptor: int) -> None:
-        if self._socket is not None and not self._astray:
-            self._listeners.unsubscribed(descriptor, wanted)  # else it still holds the name
+    def _let_out(self, wanted: bytes, descriptor: int, subscriptions: Subscriptions) -> None:
+        if self._socket is not None and not subscriptions.astray:
+            subscriptions.listeners.unsubscribed(descriptor, wanted)  # else it still holds the name
             self._socket.setsockopt(zmq.UNSUBSCRIBE, wanted)
         self._events.left(wanted)
 

@@ -23,7 +23,8 @@ __all__ = ["FloodGuard", "can_guard"]
 
 logger = logging.getLogger(__name__)
 
-_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+_BEGUN = (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED)
+_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED
 _EVENT = struct.Struct("=HI")  # event and value, as zmq_socket_monitor(3) lays them out
 _MOST_AHEAD = 128 << 10
 
@@ -36,12 +37,12 @@ class _Connection:
 
 
 class FloodGuard:
-    """Looks after the connections of a listening socket whose peers have little to say.
+    """Looks after the connections of a socket whose peers have little to say.
 
     Parameters
     ----------
     watched
-        The socket, before it binds; a socket has one monitor, and this is it.
+        The socket, before it binds or connects; a socket has one monitor, and this is it.
     on_event
         Told of the monitor's events, on the guard's thread: which, and of which descriptor.
     most_ahead
@@ -108,7 +109,7 @@ class FloodGuard:
         with suppress(zmq.Again):
             while True:
                 event, descriptor = _EVENT.unpack(self._monitor.recv_multipart(zmq.NOBLOCK)[0])
-                if event == zmq.EVENT_ACCEPTED:
+                if event in _BEGUN:
                     self._add(descriptor)
                 else:
                     self._connections.pop(descriptor, None)

@@ -370,10 +370,11 @@ class Publisher(SendingEnd):
     def counters(self) -> dict[str, int]:
         """Totals: ``sent``, ``bytes``, ``arena``, ``inline``, ``superseded`` and ``lost``.
 
-        ``failed_callbacks`` counts functions that raised on the client's I/O thread, the
-        application's among them.
+        ``cut`` counts connections that were ended because the receiver misused them;
+        ``failed_callbacks`` functions that raised on the client's I/O thread, the application's
+        among them.
         """
-        return self._totals()
+        return {**self._totals(), "cut": self._attachment.cut}
 
     def on_ack(self, callback: Callable[[str, Ack], object]) -> None:
         """Call a function with the key of a payload and what became of it."""

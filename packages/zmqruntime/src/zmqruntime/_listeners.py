@@ -1,4 +1,4 @@
-"""Listeners: what each connection to a feed's data socket is subscribed to, within bounds."""
+"""Listeners: what each connection of a socket that sends is subscribed to, within bounds."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ class _Connection:
 
 
 class Listeners:
-    """The connections to one listening data socket, and the names that each of them holds.
+    """The connections of one data socket, and the names that each of them holds.
 
     Parameters
     ----------
     endpoint
-        Where the socket listens, as libzmq says it (``LAST_ENDPOINT``).
+        Where the socket listens, or connects to, as libzmq says it (``LAST_ENDPOINT``).
+    outward
+        Whether it connects.
     most_names, most_bytes
         What one connection may hold, names that it was invited to left out.
     most_bytes_together
@@ -69,11 +71,13 @@ class Listeners:
         self,
         endpoint: str,
         *,
+        outward: bool = False,
         most_names: int = _MOST_NAMES,
         most_bytes: int = _MOST_BYTES,
         most_bytes_together: int = _MOST_BYTES_TOGETHER,
         most_unproved: int = _MOST_UNPROVED,
     ) -> None:
+        self._outward = outward
         self._port = endpoint.rpartition(":")[2] if endpoint.startswith("tcp://") else ""
         self._path = endpoint.partition("://")[2]
         self._most_names = most_names
@@ -248,7 +252,7 @@ class Listeners:
         """End a connection; what is still to come of it is not heeded."""
         why = why or f"holds {len(connection.names)} names that nobody sends to it"
         whose = connection.identity[1] or "on this computer"
-        logger.warning("a subscriber of a feed (%s) %s, and is cut off", whose, why)
+        logger.warning("a subscriber (%s) %s, and is cut off", whose, why)
         self.cut += 1
         self._release(connection)
         connection.cut = True
@@ -281,8 +285,9 @@ class Listeners:
                 here, there = ours.getsockname(), ours.getpeername()
         except (OSError, ValueError):
             return None
-        if isinstance(here, tuple):
-            of_ours = str(here[1]) == self._port
+        known = there if self._outward else here
+        if isinstance(known, tuple):
+            of_ours = str(known[1]) == self._port
         else:
-            of_ours = os.fsdecode(here) == self._path
+            of_ours = os.fsdecode(known) == self._path
         return (inode(descriptor), there) if of_ours else None

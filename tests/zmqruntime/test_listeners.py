@@ -1,4 +1,4 @@
-"""Who holds more names on a feed's data socket than anybody needs is cut off, and nobody else.
+"""Who holds more names on a sender's data socket than anybody needs is cut off, and nobody else.
 
 Nor does anybody else get what is a reader's, whatever was sent to that socket before.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import queue
 import secrets
 import socket
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +20,29 @@ import msgspec
 import pytest
 import zmq
 
-from zmqruntime import Credit, Deadline, Feed, FeedReader, Item, NotFoundError, ZMQClient
-from zmqruntime._feed_listeners import Listeners
+from zmqruntime import (
+    Credit,
+    Deadline,
+    Feed,
+    FeedReader,
+    GapReason,
+    Item,
+    LinkState,
+    NotFoundError,
+    Publisher,
+    Subscriber,
+    ZMQClient,
+)
 from zmqruntime._flood_guard import FloodGuard, can_guard
-from zmqruntime._stream_messages import feed_topic
+from zmqruntime._listeners import Listeners
+from zmqruntime._stream_messages import feed_topic, stream_topic
 from zmqruntime.carriers import HostIdentity
 from zmqruntime.testing import serve_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from zmqruntime import Gap, Peer, Request, ZMQServer
 
 SOON = 20.0  # seconds; far more than any of this takes
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
@@ -221,20 +237,32 @@ def visit(port: int) -> socket.socket:
     """Connect as a SUB socket does."""
     with ExitStack() as stack:
         visitor = stack.enter_context(socket.create_connection(("127.0.0.1", port), SOON))
-        visitor.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
-        heard = b""
-        while b"READY" not in heard:
-            heard += (more := visitor.recv(4096))
-            assert more, "it was sent away before it said anything"
+        introduce(visitor)
         stack.pop_all()
     return visitor
 
 
+def introduce(connection: socket.socket) -> None:
+    """Say what a SUB socket says first, and hear the other end out."""
+    connection.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
+    heard = b""
+    while b"READY" not in heard:
+        heard += (more := connection.recv(4096))
+        if not more:
+            raise ConnectionAbortedError("it was sent away before it said anything")
+
+
 def flood(port: int, names: bytes) -> None:
     """Subscribe to names on one connection, as fast as it takes them, until it is ended."""
-    with visit(port) as visitor, suppress(ConnectionError):
-        visitor.sendall(names)
-        while visitor.recv(4096):  # a timeout is an error: it was not ended
+    with visit(port) as visitor:
+        pour(visitor, names)
+
+
+def pour(connection: socket.socket, names: bytes) -> None:
+    """Subscribe to names, until the connection is ended; that it is not is an error."""
+    with suppress(ConnectionError):
+        connection.sendall(names)
+        while connection.recv(4096):
             pass
 
 
@@ -627,3 +655,172 @@ def test_a_reader_that_reads_is_believed_however_much_it_was_sent(shm: Path) -> 
             assert [each.key for each in receive_one(reader)] == [str(number)]
         assert feed.flush(SOON)
         assert feed.counters["cut"] == 0
+
+
+class FloodingViewer:
+    """Listens where a viewer would, and floods whoever connects; ends on `close`."""
+
+    def __init__(self, port: int, names: bytes) -> None:
+        self.offered = 0
+        self.ended: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
+        """An entry for each connection that was ended."""
+        self._names = names
+        self._listening = socket.create_server(("127.0.0.1", port))
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:  # closed
+                return
+            with connection:
+                connection.settimeout(SOON)
+                try:
+                    introduce(connection)
+                    self.offered += len(self._names)
+                    pour(connection, self._names)
+                    self.ended.put(None)
+                except ConnectionError:
+                    continue  # ended before it could do harm
+                except OSError as error:  # nobody ended it in time
+                    self.ended.put(error)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(SOON)
+        assert not self._thread.is_alive()
+
+
+@tells
+@pytest.mark.req("S.9", "F.12", "F.37", "G.8")
+@pytest.mark.parametrize("length", [100, 1000])
+def test_a_viewer_that_floods_a_publisher_is_left_alone_for_a_while_and_costs_little(
+    shm: Path, length: int
+) -> None:
+    names = b"".join(frame_of(secrets.token_bytes(length)) for _ in range(6_000_000 // length))
+    with serve_in_thread() as server, ZMQClient(server.endpoint) as client:
+        client.connect(SOON)
+        flooding = FloodingViewer(server.endpoint.data_port, names)
+        with Publisher(client, "frames", directory=shm) as publisher:
+            try:
+                assert flooding.ended.get(timeout=SOON) is None  # what is taken once
+                before, offered = memory(), flooding.offered
+                for _ in range(2):
+                    assert flooding.ended.get(timeout=SOON) is None
+                    assert client.control.request("ping", {}, timeout=SOON)
+                growth, offered = memory() - before, flooding.offered - offered
+                # what libzmq keeps of names that nobody cuts off is some fifty times their length
+                assert growth < 10 * offered, f"{growth / offered:.2f} bytes for each offered"
+                assert publisher.counters["cut"]
+                assert publisher.state.link is LinkState.WAITING
+            finally:
+                flooding.close()
+            # whoever behaves in its place is found
+            with Subscriber(server, directory=shm) as subscriber:
+                assert publisher.wait_attached(SOON)
+                publisher.publish(b"", [b"whole"], key="A01", timeout=SOON)
+                assert subscriber.wait(SOON)
+                (item,) = subscriber.receive()
+                assert isinstance(item, Item)
+                assert item.key == "A01"
+                item.lease.release()
+                assert publisher.flush(SOON) == ()
+
+
+@pytest.mark.req("S.9", "G.8")
+def test_a_viewer_that_goes_on_sending_a_publisher_what_is_no_subscription_is_cut_off(
+    shm: Path,
+) -> None:
+    with serve_in_thread() as server, ZMQClient(server.endpoint) as client:
+        client.connect(SOON)
+        talking = FloodingViewer(server.endpoint.data_port, b"\0\5hello" * 100_000)
+        with closing(talking), Publisher(client, "frames", directory=shm) as publisher:
+            assert talking.ended.get(timeout=SOON) is None
+            assert publisher.counters["cut"]
+
+
+class OtherViewer:
+    """A viewer in another language: it lets a publisher take part, and subscribes by itself."""
+
+    def __init__(self, server: ZMQServer, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self.socket = context.socket(zmq.SUB)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVTIMEO, int(SOON * 1000))
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        self.socket.bind(f"tcp://127.0.0.1:{server.endpoint.data_port}")
+        self._runs = itertools.count(1)
+        self.attached: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        """What to subscribe to, for each time that the publisher took part."""
+        server.control.handle("attach", self._attach)
+        server.control.handle("detach", lambda _request, _peer: None)
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+
+    def receive_one(self, publisher: Publisher) -> None:
+        """Have a payload published, and receive it."""
+        self.socket.subscribe(self.attached.get(timeout=SOON))
+        publish = partial(publisher.publish, b"", [b"whole"], key="A01", timeout=SOON)
+        publishing = threading.Thread(target=publish)
+        publishing.start()
+        # libzmq greets who connects to this socket while something is done with it
+        assert self.socket.recv_multipart()[3] == b"whole"
+        publishing.join(SOON)
+
+    def _attach(self, request: Request, peer: Peer) -> dict[str, object]:  # noqa: ARG002 - a handler
+        run = f"r-{next(self._runs)}"
+        self.attached.put(stream_topic(request.body["topic"], run))
+        return {
+            "epoch": secrets.token_hex(8),
+            "subscriber": run,
+            "incarnation": "i",
+            "host": msgspec.to_builtins(HostIdentity.mine()),
+            "messages": 8,
+            "nbytes": 1 << 20,
+            "shared_memory": False,
+            "probe_answer": "",
+        }
+
+
+@pytest.mark.req("S.9", "G.8")
+def test_a_viewer_of_as_many_streams_as_there_can_be_is_not_cut_off(shm: Path) -> None:
+    topic = "x" * 1000
+    with (
+        serve_in_thread() as server,
+        zmq.Context() as context,
+        closing(OtherViewer(server, context)) as viewer,
+        ZMQClient(server.endpoint) as client,
+    ):
+        for number in range(255):
+            viewer.socket.subscribe(stream_topic(topic, f"other-{number}"))
+        client.connect(SOON)
+        with Publisher(client, "frames", directory=shm) as publisher:
+            viewer.receive_one(publisher)
+            assert publisher.counters["cut"] == 0
+
+
+@pytest.mark.req("S.9", "G.8")
+def test_a_viewer_that_subscribes_slowly_to_too_much_is_cut_off_and_its_run_ends(
+    shm: Path,
+) -> None:
+    with (
+        serve_in_thread() as server,
+        zmq.Context() as context,
+        closing(OtherViewer(server, context)) as viewer,
+        ZMQClient(server.endpoint) as client,
+    ):
+        client.connect(SOON)
+        with Publisher(client, "frames", directory=shm) as publisher:
+            lost: queue.SimpleQueue[Gap] = queue.SimpleQueue()
+            publisher.on_gap(lost.put)
+            viewer.receive_one(publisher)
+            for number in range(1100):
+                viewer.socket.subscribe(b"%d" % number)
+            gap = lost.get(timeout=SOON)
+            assert (gap.first, gap.reason) == (1, GapReason.LINK)
+            assert publisher.counters["cut"] == 1
+            assert publisher.unacknowledged == ("A01",)
