@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,6 +23,7 @@ from zmqruntime._errors import (
 from zmqruntime._gaps import Gap, GapReason, Recovery
 from zmqruntime._intake import Intake
 from zmqruntime._polling import Backoff
+from zmqruntime._pushes import read_push
 from zmqruntime._reception import Reception
 from zmqruntime._stream_messages import (
     AckStatus,
@@ -59,8 +60,6 @@ if TYPE_CHECKING:
 __all__ = ["LEAVE_S", "FeedOrder", "FeedOrders"]
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 LEAVE_S = 1.0
 """How long a feed is given to hear that its reader leaves."""
@@ -388,7 +387,7 @@ class FeedOrders:
             return  # the next welcome asks again
 
     def _on_began(self, body: dict[str, Any]) -> None:
-        began = self._read(body, Began)
+        began = read_push(self._control, body, Began)
         if began is None:
             return
         for order in self.all():
@@ -398,7 +397,7 @@ class FeedOrders:
                     self._changed.notify_all()
 
     def _on_arena(self, body: dict[str, Any]) -> None:
-        announce = self._read(body, Announce)
+        announce = read_push(self._control, body, Announce)
         reception = None if announce is None else self.intake.get(announce.epoch)
         if announce is None or reception is None:
             return
@@ -411,22 +410,13 @@ class FeedOrders:
         self._control.notify("arena_opened", msgspec.to_builtins(opened))
 
     def _on_ended(self, body: dict[str, Any]) -> None:
-        ended = self._read(body, Ended)
+        ended = read_push(self._control, body, Ended)
         if ended is None:
             return
         for order in self.all():
             if order.epoch == ended.epoch:
                 self._lose(order, ended.reason)
                 self._ask_later(order)
-
-    def _read(self, body: dict[str, Any], shape: type[T]) -> T | None:
-        """Read what the feed says unasked; what cannot be read changes nothing, and is counted."""
-        try:
-            return msgspec.convert(body, shape)
-        except msgspec.ValidationError as error:
-            self._control.counters["bad_frame"] += 1
-            logger.warning("%s said what cannot be read: %s", self._client.endpoint, error)
-            return None
 
     def _tell(self, epoch: str, acks: Acks) -> None:  # noqa: ARG002 - the acks name it
         self._control.notify("ack", msgspec.to_builtins(acks))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from zmqruntime._carried import Carried
 from zmqruntime._publisher_state import LinkState
+from zmqruntime._pushes import read_push
 from zmqruntime._stream_messages import Acks, Mode, Resend
 
 if TYPE_CHECKING:
@@ -140,11 +139,8 @@ class PublisherReceiver:
             self._gaps.report()
 
     def _hear(self, body: dict[str, object]) -> None:
-        try:
-            acks = msgspec.convert(body, Acks)
-        except msgspec.ValidationError as error:
-            self._control.counters["bad_frame"] += 1
-            logger.warning("%s acknowledged what cannot be read: %s", self._peer, error)
+        acks = read_push(self._control, body, Acks)
+        if acks is None:
             return
         with self._changed:
             news = self._lanes.heard(acks)
@@ -155,11 +151,8 @@ class PublisherReceiver:
         self._pump()
 
     def _resend(self, body: dict[str, object]) -> None:
-        try:
-            wanted = msgspec.convert(body, Resend)
-        except msgspec.ValidationError as error:
-            self._control.counters["bad_frame"] += 1
-            logger.warning("%s wants what cannot be read: %s", self._peer, error)
+        wanted = read_push(self._control, body, Resend)
+        if wanted is None:
             return
         with self._changed:
             lane = self._lanes.live.get(wanted.epoch)

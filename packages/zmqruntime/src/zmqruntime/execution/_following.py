@@ -7,11 +7,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from zmqruntime._errors import ControlTimeout, NotFoundError, RequestError, ZmqRuntimeError
+from zmqruntime._pushes import read_push
 from zmqruntime.execution._errors import JobUnfinishedError
-from zmqruntime.execution._record import JobEvent, JobRecord
+from zmqruntime.execution._messages import JobNews, News
+from zmqruntime.execution._record import JobRecord
 from zmqruntime.execution._status import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Following:
 
     def _answered(self, client: ZMQClient, job: str, done: Future[Reply]) -> None:
         try:
-            record = msgspec.convert(done.result().body["record"], JobRecord)
+            body = done.result().body
         except NotFoundError as error:
             self._give_up(job, error)
             return
@@ -169,6 +169,9 @@ class Following:
             return
         except ZmqRuntimeError:
             return  # lost; the next welcome asks again
+        record = read_push(client.control, body.get("record"), JobRecord)
+        if record is None:
+            return
         with self._changed:
             followed = self._jobs.get(job)
             if followed is None or followed.over:
@@ -188,27 +191,30 @@ class Following:
 
     def hear(self, client: ZMQClient, body: dict[str, Any]) -> None:
         """Take a message about jobs in; on the loop."""
-        n = body["n"]
-        client.control.notify("follow_ack", {"n": n})
+        news = read_push(client.control, body, News)
+        if news is None:
+            return
+        client.control.notify("follow_ack", {"n": news.n})
         with self._changed:
-            if n <= self._seen:
+            if news.n <= self._seen:
                 return  # sent twice, because our word of the first was late
-            self._seen = n
-            for news in body["jobs"]:
-                self._take(news)
+            self._seen = news.n
+            for each in news.jobs:
+                job = read_push(client.control, each, JobNews)
+                if job is not None:
+                    self._take(job)
             self._changed.notify_all()
 
-    def _take(self, news: dict[str, Any]) -> None:
-        record = msgspec.convert(news["record"], JobRecord)
+    def _take(self, news: JobNews) -> None:
+        record = news.record
         followed = self._jobs.get(record.id)
         if followed is None:
             return
-        over = news["whole"] and record.state.terminal
-        events = [msgspec.convert(event, JobEvent) for event in news["events"]]
+        over = news.whole and record.state.terminal
         for watch in followed.watches:
             watch.record = record if over else None
         for box in followed.boxes:
-            box.put(events, over=over)
+            box.put(news.events, over=over)
         if over or not record.state.terminal:
             followed.record = record
         if over:
