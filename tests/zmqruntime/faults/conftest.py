@@ -36,14 +36,14 @@ class Victim:
         """Everything that it said after a word, in order."""
         return [rest for first, *others in tuple(self.said) if first == word for rest in others]
 
-    def wait_for(self, word: str, count: int = 1) -> str:
+    def wait_for(self, word: str, count: int = 1, *, within: float = SOON) -> str:
         """Wait until it has said a word so many times, and return what it said with the last."""
 
         def found() -> list[tuple[str, ...]]:
             return [words for words in self.said if words[0] == word]
 
         with self._changed:
-            heard = self._changed.wait_for(lambda: len(found()) >= count, SOON)
+            heard = self._changed.wait_for(lambda: len(found()) >= count, within)
             assert heard, f"no {word!r} of {self.name} in {self.said[-20:]}:\n{self.errors}"
             return " ".join(found()[count - 1][1:])
 

@@ -200,7 +200,7 @@ def broadcast(say: Voice, port: str, directory: str, readers: str) -> None:
             feed.publish("news", b"", [bytes(size)], key=str(number), timeout=30)
         feed.publish("news", b"", [], key="end", timeout=30)
         say("sent", number)
-        say("taken", feed.flush(60))
+        say("taken", feed.flush(240))
     say("ended")
 
 

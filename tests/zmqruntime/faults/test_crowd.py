@@ -41,7 +41,7 @@ def let_pass(seconds: float) -> None:
 
 @pytest.mark.req("003.9")
 @pytest.mark.req("002.5")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_fifty_clients_at_once_lose_nothing(nursery: Nursery, shm: Path, rounds: Rounds) -> None:
     port = free_endpoint().port
     server = nursery.start("broadcast", port, shm, CLIENTS)
@@ -50,10 +50,10 @@ def test_fifty_clients_at_once_lose_nothing(nursery: Nursery, shm: Path, rounds:
     assert server.wait_for("began") == str(CLIENTS)
     let_pass(rounds(4, 60))
     server.signal(signal.SIGTERM)
-    sent = int(server.wait_for("sent"))
+    sent = int(server.wait_for("sent", within=240))  # what a slow computer has put off comes too
     assert sent > 20
     for client in clients:
-        asked, answered, got, gaps, in_order = client.wait_for("total").split()
+        asked, answered, got, gaps, in_order = client.wait_for("total", within=240).split()
         assert client.status == 0, client.errors
         assert (int(got), int(gaps), in_order) == (sent, 0, "True")
         assert int(asked) == int(answered) > 1
