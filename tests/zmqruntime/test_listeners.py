@@ -658,10 +658,11 @@ def test_a_reader_that_reads_is_believed_however_much_it_was_sent(shm: Path) -> 
 
 
 class FloodingViewer:
-    """Listens where a viewer would, and floods whoever connects; ends on `close`."""
+    """Listens where a viewer would, and floods whoever connects, once or until that ends it."""
 
-    def __init__(self, port: int, names: bytes) -> None:
+    def __init__(self, port: int, names: bytes, *, insists: bool = False) -> None:
         self.offered = 0
+        self._insists = insists
         self.ended: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
         """An entry for each connection that was ended."""
         self._names = names
@@ -680,6 +681,9 @@ class FloodingViewer:
                 try:
                     introduce(connection)
                     self.offered += len(self._names)
+                    with suppress(ConnectionError):
+                        while self._insists:
+                            connection.sendall(self._names)
                     pour(connection, self._names)
                     self.ended.put(None)
                 except ConnectionError:
@@ -737,7 +741,7 @@ def test_a_viewer_that_goes_on_sending_a_publisher_what_is_no_subscription_is_cu
 ) -> None:
     with serve_in_thread() as server, ZMQClient(server.endpoint) as client:
         client.connect(SOON)
-        talking = FloodingViewer(server.endpoint.data_port, b"\0\5hello" * 100_000)
+        talking = FloodingViewer(server.endpoint.data_port, b"\0\5hello" * 1000, insists=True)
         with closing(talking), Publisher(client, "frames", directory=shm) as publisher:
             assert talking.ended.get(timeout=SOON) is None
             assert publisher.counters["cut"]
