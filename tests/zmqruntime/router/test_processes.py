@@ -34,7 +34,8 @@ def program(role: str, endpoint: Endpoint) -> Iterator[subprocess.Popen[str]]:
     with process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            if process.stdout.readline() != "ready\n":
+                pytest.fail(f"{role} did not become ready: {process.communicate()[1]}")
             yield process
         finally:
             process.kill()

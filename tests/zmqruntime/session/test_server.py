@@ -379,6 +379,8 @@ def test_a_conflict_and_a_lock_name_who_is_in_the_way(
     place: tuple[SessionServer, ReferenceScene],
 ) -> None:
     sessions, _ = place
+    gone = threading.Event()
+    sessions.on_closed(lambda *_: gone.set())
     with client_of(sessions.server.endpoint) as two:
         with client_of(sessions.server.endpoint) as one:
             version = one.update(*GAMMA, 1.5, expected_version=0).result(SOON).version
@@ -396,6 +398,7 @@ def test_a_conflict_and_a_lock_name_who_is_in_the_way(
             assert locked.value.code == "state.locked"
             assert locked.value.conflict_with is not None
             assert locked.value.conflict_with["client"] == one.session_id
+        assert gone.wait(SOON)  # its goodbye travels on a connection of its own
         assert two.update(*GAMMA, 2.0).result(SOON).applied_value == 2.0
 
 
