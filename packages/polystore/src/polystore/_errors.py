@@ -15,7 +15,8 @@
     │   ├── LayoutError         ValueError              a plate, image or label that does not fit
     │   └── WriteOnlyError      io.UnsupportedOperation a sink that was asked to read
     ├── MissingExtraError       ImportError             an optional dependency is not installed
-    └── ProjectionError         ValueError              a payload that no layer can show
+    ├── ProjectionError         ValueError              a payload that no layer can show
+    └── TileError               ValueError              a frame that does not fit its tiles
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "PolystoreError",
     "ProjectionError",
     "StorageError",
+    "TileError",
     "UnreadableError",
     "WireError",
     "WireHeaderError",
@@ -94,3 +96,7 @@ class MissingExtraError(PolystoreError, ImportError):
 
 class ProjectionError(PolystoreError, ValueError):
     """A payload that no layer can show."""
+
+
+class TileError(PolystoreError, ValueError):
+    """A frame that does not fit its tiles, or the frame before it."""
