@@ -34,13 +34,13 @@ from zmqruntime import (
     find_services,
     start_service,
 )
-from zmqruntime._handshake import choose_version
+from zmqruntime.control._handshake import choose_version
 from zmqruntime.testing import free_endpoint, serve_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROGRAM = str(Path(__file__).with_name("service_program.py"))
+PROGRAM = str(Path(__file__).parent / "services" / "service_program.py")
 SOON = 10.0  # seconds; far more than any of this takes
 
 

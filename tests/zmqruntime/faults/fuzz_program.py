@@ -19,20 +19,22 @@ import atheris
 
 with atheris.instrument_imports(include=["zmqruntime"]):
     import zmqruntime
-    from zmqruntime import _codec, _control_client, _control_server
-    from zmqruntime._credits import Credit
     from zmqruntime._errors import (
         DescriptorError,
         FrameError,
         HandshakeError,
         InvalidRequestError,
     )
-    from zmqruntime._handshake import Hello, Welcome
-    from zmqruntime._item import Item
-    from zmqruntime._outbox import Outbox
-    from zmqruntime._reception import Reception
-    from zmqruntime._stream_messages import Acks, Mode, decode_header
     from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity
+    from zmqruntime.control import _client as _control_client
+    from zmqruntime.control import _codec
+    from zmqruntime.control import _server as _control_server
+    from zmqruntime.control._handshake import Hello, Welcome
+    from zmqruntime.data._credits import Credit
+    from zmqruntime.data._item import Item
+    from zmqruntime.data._outbox import Outbox
+    from zmqruntime.data._reception import Reception
+    from zmqruntime.data._stream_messages import Acks, Mode, decode_header
     from zmqruntime.session._envelopes import encode
     from zmqruntime.session._instructions import (
         Close,

@@ -28,8 +28,8 @@ from zmqruntime import (
     ZMQClient,
     ZMQServer,
 )
-from zmqruntime._control_client import ControlClient
 from zmqruntime.carriers import HostIdentity
+from zmqruntime.control._client import ControlClient
 from zmqruntime.testing import Mutator, serve_in_thread
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 import zmq
 
 from zmqruntime import Credit, Deadline, Feed, FeedReader, Item, ZMQClient, ZMQServer
-from zmqruntime._stream_messages import feed_topic
 from zmqruntime.carriers import HostIdentity
+from zmqruntime.data._stream_messages import feed_topic
 from zmqruntime.testing import Mutator, serve_in_thread
 
 if TYPE_CHECKING:

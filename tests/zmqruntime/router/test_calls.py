@@ -28,7 +28,7 @@ from zmqruntime import (
     Request,
     RequestError,
 )
-from zmqruntime._codec import Encoding
+from zmqruntime.control._codec import Encoding
 from zmqruntime.router import ExposeError, RouterClient, RouterServer, RPCException
 from zmqruntime.router._calls import CallDesk, NamedCall, attachments, merge
 from zmqruntime.router._expose import Exposure

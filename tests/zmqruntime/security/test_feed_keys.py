@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from zmqruntime import Feed, FeedReader, ForbiddenError, Item, ZMQClient
-from zmqruntime._stream_messages import feed_topic
+from zmqruntime.data._stream_messages import feed_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,12 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zmqruntime._client import ZMQClient
-    from zmqruntime._codec import Encoding, Limits
-    from zmqruntime._connect import ServiceManager, ZMQServiceManager
-    from zmqruntime._control_client import ControlClient
-    from zmqruntime._control_server import ControlServer
-    from zmqruntime._credits import Credit
-    from zmqruntime._discovery import ServiceRecord, find_services, stop_service
     from zmqruntime._endpoints import Endpoint, Transport
     from zmqruntime._errors import (
         BusyError,
@@ -53,29 +47,43 @@ if TYPE_CHECKING:
         UnavailableError,
         ZmqRuntimeError,
     )
-    from zmqruntime._feed import Feed
-    from zmqruntime._feed_lane import Subscription
-    from zmqruntime._feed_reader import FeedReader
-    from zmqruntime._gaps import Gap, GapReason, Recovery
-    from zmqruntime._handshake import App, Hello, Ports, ProcessInfo, ServerInfo, Welcome, Work
-    from zmqruntime._identity import Identity
-    from zmqruntime._item import Item, ProducerStatus
-    from zmqruntime._lane_state import LaneState
-    from zmqruntime._liveness import Liveness, LivenessState
-    from zmqruntime._loop import IOThread
-    from zmqruntime._messages import Reply, Request
-    from zmqruntime._outbox import Ack
-    from zmqruntime._peer import Peer
-    from zmqruntime._polling import Backoff, Deadline
-    from zmqruntime._publisher import Publisher
-    from zmqruntime._publisher_pool import PublisherPool
-    from zmqruntime._publisher_state import LinkState, PublisherState
     from zmqruntime._server import ZMQServer
-    from zmqruntime._spawn import Readiness, ServiceProcess, launch_service, start_service
-    from zmqruntime._stream_messages import AckStatus, Mode
-    from zmqruntime._subscriber import Subscriber
-    from zmqruntime._timers import TimerHandle
     from zmqruntime.carriers import Carrier, CarrierReason, InlineLimits, Lease, LinkStats
+    from zmqruntime.control._client import ControlClient
+    from zmqruntime.control._codec import Encoding, Limits
+    from zmqruntime.control._handshake import (
+        App,
+        Hello,
+        Ports,
+        ProcessInfo,
+        ServerInfo,
+        Welcome,
+        Work,
+    )
+    from zmqruntime.control._liveness import Liveness, LivenessState
+    from zmqruntime.control._messages import Reply, Request
+    from zmqruntime.control._peer import Peer
+    from zmqruntime.control._server import ControlServer
+    from zmqruntime.data._credits import Credit
+    from zmqruntime.data._feed import Feed
+    from zmqruntime.data._feed_lane import Subscription
+    from zmqruntime.data._feed_reader import FeedReader
+    from zmqruntime.data._gaps import Gap, GapReason, Recovery
+    from zmqruntime.data._item import Item, ProducerStatus
+    from zmqruntime.data._lane_state import LaneState
+    from zmqruntime.data._outbox import Ack
+    from zmqruntime.data._publisher import Publisher
+    from zmqruntime.data._publisher_pool import PublisherPool
+    from zmqruntime.data._publisher_state import LinkState, PublisherState
+    from zmqruntime.data._stream_messages import AckStatus, Mode
+    from zmqruntime.data._subscriber import Subscriber
+    from zmqruntime.loop._loop import IOThread
+    from zmqruntime.loop._polling import Backoff, Deadline
+    from zmqruntime.loop._timers import TimerHandle
+    from zmqruntime.processes._identity import Identity
+    from zmqruntime.services._connect import ServiceManager, ZMQServiceManager
+    from zmqruntime.services._discovery import ServiceRecord, find_services, stop_service
+    from zmqruntime.services._spawn import Readiness, ServiceProcess, launch_service, start_service
 
 __all__ = [
     "Ack",
@@ -175,100 +183,100 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Ack": "zmqruntime._outbox",
-    "AckStatus": "zmqruntime._stream_messages",
-    "App": "zmqruntime._handshake",
-    "Backoff": "zmqruntime._polling",
+    "Ack": "zmqruntime.data._outbox",
+    "AckStatus": "zmqruntime.data._stream_messages",
+    "App": "zmqruntime.control._handshake",
+    "Backoff": "zmqruntime.loop._polling",
     "BusyError": "zmqruntime._errors",
     "CancelledRequestError": "zmqruntime._errors",
     "Carrier": "zmqruntime.carriers",
     "CarrierReason": "zmqruntime.carriers",
     "ConflictError": "zmqruntime._errors",
-    "ControlClient": "zmqruntime._control_client",
-    "ControlServer": "zmqruntime._control_server",
+    "ControlClient": "zmqruntime.control._client",
+    "ControlServer": "zmqruntime.control._server",
     "ControlTimeout": "zmqruntime._errors",
-    "Credit": "zmqruntime._credits",
-    "Deadline": "zmqruntime._polling",
+    "Credit": "zmqruntime.data._credits",
+    "Deadline": "zmqruntime.loop._polling",
     "DeadlineError": "zmqruntime._errors",
     "DescriptorError": "zmqruntime._errors",
-    "Encoding": "zmqruntime._codec",
+    "Encoding": "zmqruntime.control._codec",
     "Endpoint": "zmqruntime._endpoints",
     "EndpointError": "zmqruntime._errors",
     "EndpointInUse": "zmqruntime._errors",
     "ExposedKeyError": "zmqruntime._errors",
-    "Feed": "zmqruntime._feed",
-    "FeedReader": "zmqruntime._feed_reader",
+    "Feed": "zmqruntime.data._feed",
+    "FeedReader": "zmqruntime.data._feed_reader",
     "ForbiddenError": "zmqruntime._errors",
     "FrameError": "zmqruntime._errors",
     "FrameTooLargeError": "zmqruntime._errors",
-    "Gap": "zmqruntime._gaps",
-    "GapReason": "zmqruntime._gaps",
+    "Gap": "zmqruntime.data._gaps",
+    "GapReason": "zmqruntime.data._gaps",
     "HandshakeError": "zmqruntime._errors",
-    "Hello": "zmqruntime._handshake",
-    "IOThread": "zmqruntime._loop",
-    "Identity": "zmqruntime._identity",
+    "Hello": "zmqruntime.control._handshake",
+    "IOThread": "zmqruntime.loop._loop",
+    "Identity": "zmqruntime.processes._identity",
     "InlineLimits": "zmqruntime.carriers",
     "InsecureBindError": "zmqruntime._errors",
     "InternalError": "zmqruntime._errors",
     "InvalidEndpointError": "zmqruntime._errors",
     "InvalidRequestError": "zmqruntime._errors",
-    "Item": "zmqruntime._item",
+    "Item": "zmqruntime.data._item",
     "KeyFileError": "zmqruntime._errors",
-    "LaneState": "zmqruntime._lane_state",
+    "LaneState": "zmqruntime.data._lane_state",
     "Lease": "zmqruntime.carriers",
     "LeaseInUseError": "zmqruntime._errors",
     "LeaseReleasedError": "zmqruntime._errors",
-    "Limits": "zmqruntime._codec",
-    "LinkState": "zmqruntime._publisher_state",
+    "Limits": "zmqruntime.control._codec",
+    "LinkState": "zmqruntime.data._publisher_state",
     "LinkStats": "zmqruntime.carriers",
-    "Liveness": "zmqruntime._liveness",
-    "LivenessState": "zmqruntime._liveness",
+    "Liveness": "zmqruntime.control._liveness",
+    "LivenessState": "zmqruntime.control._liveness",
     "LoopStoppedError": "zmqruntime._errors",
-    "Mode": "zmqruntime._stream_messages",
+    "Mode": "zmqruntime.data._stream_messages",
     "NotAttachedError": "zmqruntime._errors",
     "NotFoundError": "zmqruntime._errors",
     "PayloadTooLargeError": "zmqruntime._errors",
-    "Peer": "zmqruntime._peer",
+    "Peer": "zmqruntime.control._peer",
     "PeerError": "zmqruntime._errors",
     "PeerLostError": "zmqruntime._errors",
-    "Ports": "zmqruntime._handshake",
-    "ProcessInfo": "zmqruntime._handshake",
-    "ProducerStatus": "zmqruntime._item",
+    "Ports": "zmqruntime.control._handshake",
+    "ProcessInfo": "zmqruntime.control._handshake",
+    "ProducerStatus": "zmqruntime.data._item",
     "PublishTimeoutError": "zmqruntime._errors",
-    "Publisher": "zmqruntime._publisher",
-    "PublisherPool": "zmqruntime._publisher_pool",
-    "PublisherState": "zmqruntime._publisher_state",
-    "Readiness": "zmqruntime._spawn",
-    "Recovery": "zmqruntime._gaps",
-    "Reply": "zmqruntime._messages",
-    "Request": "zmqruntime._messages",
+    "Publisher": "zmqruntime.data._publisher",
+    "PublisherPool": "zmqruntime.data._publisher_pool",
+    "PublisherState": "zmqruntime.data._publisher_state",
+    "Readiness": "zmqruntime.services._spawn",
+    "Recovery": "zmqruntime.data._gaps",
+    "Reply": "zmqruntime.control._messages",
+    "Request": "zmqruntime.control._messages",
     "RequestError": "zmqruntime._errors",
     "SecurityError": "zmqruntime._errors",
-    "ServerInfo": "zmqruntime._handshake",
+    "ServerInfo": "zmqruntime.control._handshake",
     "ServiceError": "zmqruntime._errors",
-    "ServiceManager": "zmqruntime._connect",
-    "ServiceProcess": "zmqruntime._spawn",
-    "ServiceRecord": "zmqruntime._discovery",
+    "ServiceManager": "zmqruntime.services._connect",
+    "ServiceProcess": "zmqruntime.services._spawn",
+    "ServiceRecord": "zmqruntime.services._discovery",
     "ServiceStartError": "zmqruntime._errors",
     "ServiceStopError": "zmqruntime._errors",
     "StaleSlotError": "zmqruntime._errors",
     "StreamError": "zmqruntime._errors",
-    "Subscriber": "zmqruntime._subscriber",
-    "Subscription": "zmqruntime._feed_lane",
-    "TimerHandle": "zmqruntime._timers",
+    "Subscriber": "zmqruntime.data._subscriber",
+    "Subscription": "zmqruntime.data._feed_lane",
+    "TimerHandle": "zmqruntime.loop._timers",
     "TokenError": "zmqruntime._errors",
     "Transport": "zmqruntime._endpoints",
     "UnavailableError": "zmqruntime._errors",
-    "Welcome": "zmqruntime._handshake",
-    "Work": "zmqruntime._handshake",
+    "Welcome": "zmqruntime.control._handshake",
+    "Work": "zmqruntime.control._handshake",
     "ZMQClient": "zmqruntime._client",
     "ZMQServer": "zmqruntime._server",
-    "ZMQServiceManager": "zmqruntime._connect",
+    "ZMQServiceManager": "zmqruntime.services._connect",
     "ZmqRuntimeError": "zmqruntime._errors",
-    "find_services": "zmqruntime._discovery",
-    "launch_service": "zmqruntime._spawn",
-    "start_service": "zmqruntime._spawn",
-    "stop_service": "zmqruntime._discovery",
+    "find_services": "zmqruntime.services._discovery",
+    "launch_service": "zmqruntime.services._spawn",
+    "start_service": "zmqruntime.services._spawn",
+    "stop_service": "zmqruntime.services._discovery",
 }
 
 

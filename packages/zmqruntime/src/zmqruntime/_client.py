@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from zmqruntime._control_client import ControlClient
 from zmqruntime._endpoints import Transport
 from zmqruntime._errors import (
     ControlTimeout,
@@ -20,13 +19,14 @@ from zmqruntime._errors import (
     PeerLostError,
     RequestError,
 )
-from zmqruntime._handshake import App, Hello, Welcome
-from zmqruntime._identity import host_digest, identity_of, process_info
-from zmqruntime._liveness_watch import LivenessWatch
-from zmqruntime._lock_record import live_records, local_server_key, read_token
-from zmqruntime._loop import IOThread
-from zmqruntime._messages import V_MAX, V_MIN
-from zmqruntime._polling import Deadline
+from zmqruntime.control._client import ControlClient
+from zmqruntime.control._handshake import App, Hello, ProcessInfo, Welcome
+from zmqruntime.control._liveness_watch import LivenessWatch
+from zmqruntime.control._messages import V_MAX, V_MIN
+from zmqruntime.loop._loop import IOThread
+from zmqruntime.loop._polling import Deadline
+from zmqruntime.processes._identity import host_digest, identity_of
+from zmqruntime.processes._lock_record import live_records, local_server_key, read_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from zmqruntime._endpoints import Endpoint
-    from zmqruntime._liveness import Liveness
-    from zmqruntime._messages import Reply
+    from zmqruntime.control._liveness import Liveness
+    from zmqruntime.control._messages import Reply
     from zmqruntime.security import ClientKeys, KeyFolder
 
     HelloExtras = Callable[[], Mapping[str, Any]]
@@ -167,7 +167,7 @@ class ZMQClient:
         self._liveness = LivenessWatch(self.control)
         self._given_token = token
         self._hello_extras = hello_extras
-        self._process = process_info()
+        self._process = ProcessInfo.mine()
         self._welcome: Welcome | None = None
         self._failure: Exception | None = None
         self._changed = threading.Condition()

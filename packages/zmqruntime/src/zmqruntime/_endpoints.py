@@ -19,8 +19,8 @@ from zmqruntime._errors import (
     InvalidEndpointError,
     ServiceError,
 )
-from zmqruntime._holder import holder_of
-from zmqruntime._runtime_dir import is_app, remove_socket_file, runtime_dir
+from zmqruntime.processes._holder import holder_of
+from zmqruntime.processes._runtime_dir import is_app, remove_socket_file, runtime_dir
 
 if TYPE_CHECKING:
     from typing import Self

@@ -9,19 +9,19 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from zmqruntime._control_server import ControlServer
-from zmqruntime._endpoint_lock import EndpointLock
 from zmqruntime._endpoints import Transport, bind_host, bind_socket, is_loopback
 from zmqruntime._errors import EndpointInUse, ServiceError, UnavailableError
-from zmqruntime._greeter import Greeter
-from zmqruntime._handshake import Ports
-from zmqruntime._lock_record import live_records
-from zmqruntime._loop import IOThread
-from zmqruntime._messages import Reply
-from zmqruntime._spawn import Inherited, Readiness
-from zmqruntime._stop_request import StopRequest
-from zmqruntime._stop_signals import StopSignals
-from zmqruntime._work_news import WorkNews
+from zmqruntime.control._greeter import Greeter
+from zmqruntime.control._handshake import Ports
+from zmqruntime.control._messages import Reply
+from zmqruntime.control._server import ControlServer
+from zmqruntime.control._work_news import WorkNews
+from zmqruntime.loop._loop import IOThread
+from zmqruntime.processes._endpoint_lock import EndpointLock
+from zmqruntime.processes._lock_record import live_records
+from zmqruntime.processes._stop_request import StopRequest
+from zmqruntime.processes._stop_signals import StopSignals
+from zmqruntime.services._spawn import Inherited, Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     import zmq
 
-    from zmqruntime._codec import Limits
     from zmqruntime._endpoints import Endpoint
-    from zmqruntime._greeter import HelloHook
-    from zmqruntime._handshake import Work
-    from zmqruntime._messages import Request
-    from zmqruntime._monitor import Monitor
-    from zmqruntime._peer import Peer
+    from zmqruntime.control._codec import Limits
+    from zmqruntime.control._greeter import HelloHook
+    from zmqruntime.control._handshake import Work
+    from zmqruntime.control._messages import Request
+    from zmqruntime.control._peer import Peer
+    from zmqruntime.loop._monitor import Monitor
     from zmqruntime.security import KeyFolder, Rates
     from zmqruntime.security._gate import Gate
     from zmqruntime.security._lending import Lending

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from zmqruntime._cli._commands import ExitStatus
 from zmqruntime._cli._table import ago, table
-from zmqruntime._discovery import find_services, stop_service
-from zmqruntime._identity import is_stopped
-from zmqruntime._liveness import LivenessState
+from zmqruntime.control._liveness import LivenessState
+from zmqruntime.processes._identity import is_stopped
+from zmqruntime.services._discovery import find_services, stop_service
 
 if TYPE_CHECKING:
     import argparse
 
     from zmqruntime._cli._commands import Commands
-    from zmqruntime._discovery import ServiceRecord
+    from zmqruntime.services._discovery import ServiceRecord
 
 __all__ = ["add_to"]
 

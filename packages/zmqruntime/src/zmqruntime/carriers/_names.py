@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zmqruntime._errors import DescriptorError
-from zmqruntime._identity import current_identity, identity_of
+from zmqruntime.processes._identity import current_identity, identity_of
 
 SHARED_MEMORY = Path("/dev/shm")
 SHAPE = re.compile(

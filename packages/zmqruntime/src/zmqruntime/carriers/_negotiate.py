@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from zmqruntime._errors import DescriptorError
-from zmqruntime._identity import current_identity, host_digest
 from zmqruntime.carriers._layout import own_pid_namespace
 from zmqruntime.carriers._names import SHARED_MEMORY
 from zmqruntime.carriers._segment import create_segment, open_segment
+from zmqruntime.processes._identity import current_identity, host_digest
 
 if TYPE_CHECKING:
     from pathlib import Path

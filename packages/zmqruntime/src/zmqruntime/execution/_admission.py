@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from zmqruntime._errors import BusyError, ConflictError, InvalidRequestError
-from zmqruntime._messages import Reply
+from zmqruntime.control._messages import Reply
 from zmqruntime.execution._journal import digest_of
 from zmqruntime.execution._live import LiveJob
 from zmqruntime.execution._record import JobRecord

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zmqruntime._handshake import Work
+from zmqruntime.control._handshake import Work
 from zmqruntime.execution import _lifecycle
 from zmqruntime.execution._lifecycle import Instruction
 from zmqruntime.execution._status import ExecutionStatus
@@ -27,7 +27,6 @@ from zmqruntime.execution._workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from zmqruntime._loop import IOThread
     from zmqruntime.execution._board import Board
     from zmqruntime.execution._journal import Journal
     from zmqruntime.execution._lifecycle import Event
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from zmqruntime.execution._turns import Turns
     from zmqruntime.execution._worker_messages import FromWorker
     from zmqruntime.execution._worker_process import WorkerProcess
+    from zmqruntime.loop._loop import IOThread
 
 __all__ = ["Attempts"]
 

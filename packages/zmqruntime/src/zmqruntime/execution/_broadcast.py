@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zmqruntime._errors import ZmqRuntimeError
-from zmqruntime._feed import Feed
+from zmqruntime.data._feed import Feed
 
 if TYPE_CHECKING:
     from zmqruntime._server import ZMQServer

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import PeerError
-from zmqruntime._polling import Deadline
 from zmqruntime.execution._enquiries import JobEnquiries, record_of
 from zmqruntime.execution._errors import JobCancelledError, JobFailedError, JobLostError
 from zmqruntime.execution._following import Following, unfinished
 from zmqruntime.execution._record import JobEvent, JobRecord
 from zmqruntime.execution._status import ExecutionStatus
 from zmqruntime.execution._watch import Mailbox, Watch
+from zmqruntime.loop._polling import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zmqruntime._errors import BusyError
-from zmqruntime._messages import Reply
+from zmqruntime.control._messages import Reply
 from zmqruntime.execution._step import complete
 
 if TYPE_CHECKING:

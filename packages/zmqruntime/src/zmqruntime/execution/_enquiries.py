@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zmqruntime._handshake import Work
+from zmqruntime.control._handshake import Work
 from zmqruntime.execution._record import JobRecord, UnitOutcome
 from zmqruntime.execution._reviving import RevivingManager
 from zmqruntime.execution._status import ExecutionStatus

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zmqruntime._errors import ControlTimeout, NotFoundError, RequestError, ZmqRuntimeError
-from zmqruntime._pushes import read_push
+from zmqruntime.control._pushes import read_push
 from zmqruntime.execution._errors import JobUnfinishedError
 from zmqruntime.execution._messages import JobNews, News
 from zmqruntime.execution._record import JobRecord
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from zmqruntime._client import ZMQClient
-    from zmqruntime._messages import Reply
-    from zmqruntime._polling import Deadline
+    from zmqruntime.control._messages import Reply
     from zmqruntime.execution._watch import Mailbox, Watch
+    from zmqruntime.loop._polling import Deadline
 
 __all__ = ["Followed", "Following", "unfinished"]
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zmqruntime._identity import Identity, current_identity, is_alive
 from zmqruntime.execution import _journal_file
 from zmqruntime.execution._errors import JournalInUseError
 from zmqruntime.execution._journal_reader import FIELDS, record_of
+from zmqruntime.processes._identity import Identity, current_identity, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -8,10 +8,10 @@ from zmqruntime.execution._lifecycle import Returned
 from zmqruntime.execution._record import JobEvent
 
 if TYPE_CHECKING:
-    from zmqruntime._timers import TimerHandle
     from zmqruntime.execution._journal import Journal
     from zmqruntime.execution._record import JobRecord, UnitOutcome
     from zmqruntime.execution._worker_messages import Report
+    from zmqruntime.loop._timers import TimerHandle
 
 __all__ = ["LiveJob"]
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import LoopStoppedError, NotFoundError, RequestError, UnavailableError
-from zmqruntime._loop import IOThread
-from zmqruntime._messages import Reply
+from zmqruntime.control._messages import Reply
 from zmqruntime.execution import _lifecycle
 from zmqruntime.execution._admission import Admission
 from zmqruntime.execution._attempts import Attempts
@@ -25,11 +24,12 @@ from zmqruntime.execution._step import Step, complete, fail, refuse
 from zmqruntime.execution._survivors import stop_survivors
 from zmqruntime.execution._telling import Telling
 from zmqruntime.execution._turns import Turns
+from zmqruntime.loop._loop import IOThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from zmqruntime._handshake import Work
+    from zmqruntime.control._handshake import Work
     from zmqruntime.execution._journal import Journal
     from zmqruntime.execution._journal_reader import JournalReader
     from zmqruntime.execution._record import JobRecord, NewJob

@@ -8,7 +8,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from zmqruntime._connect import ZMQServiceManager
 from zmqruntime._errors import (
     ControlTimeout,
     DeadlineError,
@@ -18,8 +17,9 @@ from zmqruntime._errors import (
     RequestError,
     ServiceStartError,
 )
-from zmqruntime._polling import Backoff, Deadline
 from zmqruntime.execution._errors import ServerLost
+from zmqruntime.loop._polling import Backoff, Deadline
+from zmqruntime.services._connect import ZMQServiceManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,7 +16,7 @@ from zmqruntime._errors import (
     NotFoundError,
     UnavailableError,
 )
-from zmqruntime._messages import Reply
+from zmqruntime.control._messages import Reply
 from zmqruntime.execution._broadcast import JobBroadcast
 from zmqruntime.execution._ends import end_reply
 from zmqruntime.execution._journal import Journal
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from zmqruntime._handshake import Work
-    from zmqruntime._messages import Request
-    from zmqruntime._peer import Peer
     from zmqruntime._server import ZMQServer
+    from zmqruntime.control._handshake import Work
+    from zmqruntime.control._messages import Request
+    from zmqruntime.control._peer import Peer
     from zmqruntime.execution._journal import History
     from zmqruntime.execution._live import LiveJob
     from zmqruntime.execution._record import JobRecord

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from zmqruntime._errors import UnavailableError
-from zmqruntime._messages import Reply
+from zmqruntime.control._messages import Reply
 from zmqruntime.execution._lifecycle import advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from zmqruntime._identity import Identity
     from zmqruntime.execution._errors import JournalError
     from zmqruntime.execution._lifecycle import Event, Instruction
     from zmqruntime.execution._live import LiveJob
     from zmqruntime.execution._record import JobEvent, JobRecord, NewJob
     from zmqruntime.execution._worker_process import WorkerProcess
+    from zmqruntime.processes._identity import Identity
 
 __all__ = ["Accepted", "Step", "complete", "fail", "refuse"]
 

@@ -7,13 +7,13 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zmqruntime._identity import identity_of, is_alive, signal_process, wait_for_exit
 from zmqruntime.execution._worker import MARK
+from zmqruntime.processes._identity import identity_of, is_alive, signal_process, wait_for_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zmqruntime._identity import Identity
+    from zmqruntime.processes._identity import Identity
 
 __all__ = ["stop_survivors"]
 

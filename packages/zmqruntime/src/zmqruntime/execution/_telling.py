@@ -11,10 +11,10 @@ from zmqruntime.execution._live import LiveJob
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from zmqruntime._loop import IOThread
-    from zmqruntime._timers import TimerHandle
     from zmqruntime.execution._board import Board
     from zmqruntime.execution._journal_reader import JournalReader
+    from zmqruntime.loop._loop import IOThread
+    from zmqruntime.loop._timers import TimerHandle
 
 __all__ = ["Telling"]
 

@@ -8,18 +8,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zmqruntime._polling import Backoff
 from zmqruntime.execution._errors import JournalError
 from zmqruntime.execution._status import TERMINAL
 from zmqruntime.execution._step import Step
+from zmqruntime.loop._polling import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zmqruntime._loop import IOThread
-    from zmqruntime._timers import TimerHandle
     from zmqruntime.execution._board import Board
     from zmqruntime.execution._journal import Journal
+    from zmqruntime.loop._loop import IOThread
+    from zmqruntime.loop._timers import TimerHandle
 
     Act = Callable[[Step], object]
     Refuse = Callable[[JournalError], object]

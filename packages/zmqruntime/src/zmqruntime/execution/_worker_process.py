@@ -11,18 +11,18 @@ import sys
 from typing import TYPE_CHECKING
 
 from zmqruntime._errors import FrameError
-from zmqruntime._forks import close_in_forked_children
-from zmqruntime._identity import identity_of
 from zmqruntime.execution._pipe import MessageReader, PipeWriter, framed
 from zmqruntime.execution._worker import COMMAND, MARK
 from zmqruntime.execution._worker_messages import Exit, FromWorker, Ready, Setup
+from zmqruntime.loop._forks import close_in_forked_children
+from zmqruntime.processes._identity import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import msgspec
 
-    from zmqruntime._loop import IOThread
+    from zmqruntime.loop._loop import IOThread
 
 __all__ = ["WorkerProcess"]
 

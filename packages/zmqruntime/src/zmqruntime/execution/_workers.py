@@ -6,16 +6,16 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from zmqruntime._polling import Backoff
 from zmqruntime.execution._worker_messages import Exit
 from zmqruntime.execution._worker_process import WorkerProcess
+from zmqruntime.loop._polling import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from zmqruntime._identity import Identity
-    from zmqruntime._loop import IOThread
     from zmqruntime.execution._worker_messages import FromWorker
+    from zmqruntime.loop._loop import IOThread
+    from zmqruntime.processes._identity import Identity
 
 __all__ = ["Workers"]
 

@@ -11,9 +11,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from zmqruntime._errors import InvalidEndpointError
-from zmqruntime._loop import IOThread
-from zmqruntime._polling import Backoff
 from zmqruntime.gateway._connection import Outgoing, quietly
+from zmqruntime.loop._loop import IOThread
+from zmqruntime.loop._polling import Backoff
 
 if TYPE_CHECKING:
     import ssl

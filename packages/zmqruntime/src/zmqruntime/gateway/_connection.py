@@ -46,6 +46,8 @@ class Outgoing:
         What may wait.
     on_room
         Called, from the loop, when there is room after there was none.
+    before_send
+        Called, in the loop, before each message is sent.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Outgoing:
         entries: int = 64,
         nbytes: int = 1024 * 1024,
         on_room: Callable[[], object] = lambda: None,
+        before_send: Callable[[], object] = lambda: None,
     ) -> None:
         self.on_room = on_room
+        self.before_send = before_send
         self._loop = loop
         self._entries = entries
         self._nbytes = nbytes
@@ -96,6 +100,7 @@ class Outgoing:
             while True:
                 message, farewell = self._next()
                 if message is not None:
+                    self.before_send()
                     await connection.send(message)
                     self._sent(message)
                 elif farewell is not None:

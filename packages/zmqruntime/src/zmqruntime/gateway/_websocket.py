@@ -255,13 +255,17 @@ class WebSocketGateway:
         except LoopStoppedError:
             await connection.close(_TRY_LATER, "the server is stopping")
             return
+
+        def admit() -> None:
+            if session.protocol:
+                set_most_bytes(connection, sessions.limits.nbytes)
+
         outgoing.on_room = quietly(lambda: sessions.loop.call_soon(session.writable))
+        outgoing.before_send = admit  # whoever has read a welcome may send at once what is long
         sending = asyncio.ensure_future(outgoing.send_to(connection))
         try:
             async for message in connection:
                 await asyncio.wrap_future(sessions.loop.submit(session.received, message))
-                if session.protocol:
-                    set_most_bytes(connection, sessions.limits.nbytes)
         except LoopStoppedError:
             outgoing.end(1001, "the server is stopping")
         finally:

@@ -20,7 +20,7 @@ from zmqruntime._errors import (
     PayloadTooLargeError,
     RequestError,
 )
-from zmqruntime._messages import Reply
+from zmqruntime.control._messages import Reply
 from zmqruntime.router._buffers import pack, unpack
 from zmqruntime.router._codecs import JSON, MSGPACK, RAW, encode
 from zmqruntime.router._errors import ExposeError, Raised
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from zmqruntime._messages import Request
-    from zmqruntime._peer import Peer
+    from zmqruntime.control._messages import Request
+    from zmqruntime.control._peer import Peer
     from zmqruntime.router._expose import Exposed, Exposure
 
 __all__ = ["MOST_ATTACHMENTS", "CallDesk", "NamedCall", "attachments", "merge"]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from zmqruntime._gaps import Gap
-    from zmqruntime._handshake import Welcome
+    from zmqruntime.control._handshake import Welcome
+    from zmqruntime.data._gaps import Gap
     from zmqruntime.router._codecs import Deserializer
     from zmqruntime.router._messages import Timestamp
     from zmqruntime.security import ClientKeys, KeyFolder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from zmqruntime._runtime_dir import is_app
+from zmqruntime.processes._runtime_dir import is_app
 from zmqruntime.router._errors import ExposeError
 
 if TYPE_CHECKING:

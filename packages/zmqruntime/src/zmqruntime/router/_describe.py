@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from zmqruntime._endpoints import Endpoint
-    from zmqruntime._peer import Peer
+    from zmqruntime.control._peer import Peer
     from zmqruntime.router._calls import NamedCall
     from zmqruntime.router._expose import Exposed
 

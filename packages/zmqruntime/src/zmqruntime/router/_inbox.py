@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from zmqruntime._gaps import Gap, GapReason
+from zmqruntime.data._gaps import Gap, GapReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable

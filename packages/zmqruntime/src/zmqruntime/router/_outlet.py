@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import FrameError
-from zmqruntime._feed import Feed
+from zmqruntime.data._feed import Feed
 from zmqruntime.router._codecs import encode
 from zmqruntime.router._errors import Raised
 from zmqruntime.router._messages import StreamHeader

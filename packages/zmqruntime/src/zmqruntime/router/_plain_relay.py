@@ -20,7 +20,7 @@ from zmqruntime.router._route import RelayState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zmqruntime._loop import IOThread
+    from zmqruntime.loop._loop import IOThread
 
     Send = Callable[[str, bytes, Sequence[Any]], object]
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import DescriptorError, PeerLostError, StaleSlotError
-from zmqruntime._feed_reader import FeedReader
-from zmqruntime._gaps import Gap, GapReason
-from zmqruntime._polling import Deadline
-from zmqruntime._stream_messages import Mode
+from zmqruntime.data._feed_reader import FeedReader
+from zmqruntime.data._gaps import Gap, GapReason
+from zmqruntime.data._stream_messages import Mode
+from zmqruntime.loop._polling import Deadline
 from zmqruntime.router._codecs import decode
 from zmqruntime.router._errors import StreamEmpty, StreamException, UnknownStreamError
 from zmqruntime.router._inbox import Inbox, Storage
@@ -22,8 +22,8 @@ from zmqruntime.router._messages import PROTOCOL, StreamHeader, Timestamp, check
 
 if TYPE_CHECKING:
     from zmqruntime._client import ZMQClient
-    from zmqruntime._item import Item
     from zmqruntime.carriers._lease import Lease
+    from zmqruntime.data._item import Item
     from zmqruntime.router._codecs import Deserializer
 
 __all__ = ["StreamReceiver", "end_lease", "read_header"]

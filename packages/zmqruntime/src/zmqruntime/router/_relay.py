@@ -29,11 +29,11 @@ from zmqruntime._errors import (
     RequestError,
     StaleSlotError,
 )
-from zmqruntime._feed_reader import FeedReader
-from zmqruntime._gaps import Gap
-from zmqruntime._polling import Backoff
-from zmqruntime._stream_messages import Mode
-from zmqruntime._wake import WakeDescriptor
+from zmqruntime.data._feed_reader import FeedReader
+from zmqruntime.data._gaps import Gap
+from zmqruntime.data._stream_messages import Mode
+from zmqruntime.loop._polling import Backoff
+from zmqruntime.loop._wake import WakeDescriptor
 from zmqruntime.router._config import RelayConfig
 from zmqruntime.router._receiver import end_lease, read_header
 from zmqruntime.router._route import RelayState, check_route
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from zmqruntime._endpoints import Endpoint
-    from zmqruntime._item import Item
+    from zmqruntime.data._item import Item
 
     Send = Callable[[str, bytes, Sequence[Any]], object]
 

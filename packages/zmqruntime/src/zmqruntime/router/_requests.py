@@ -14,9 +14,9 @@ from zmqruntime.router._route import follow_route
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zmqruntime._messages import Request
-    from zmqruntime._peer import Peer
     from zmqruntime._server import ZMQServer
+    from zmqruntime.control._messages import Request
+    from zmqruntime.control._peer import Peer
     from zmqruntime.router._calls import CallDesk
     from zmqruntime.router._expose import Exposure
     from zmqruntime.router._stream_desk import StreamDesk

@@ -14,7 +14,7 @@ from zmqruntime.router._messages import Done, Timestamp
 
 if TYPE_CHECKING:
     from zmqruntime._errors import RequestError
-    from zmqruntime._messages import Reply
+    from zmqruntime.control._messages import Reply
     from zmqruntime.router._codecs import Deserializer
 
 __all__ = ["choose_encoding", "read_result", "remote_error"]

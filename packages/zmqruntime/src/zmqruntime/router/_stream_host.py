@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmqruntime._endpoints import Endpoint
 from zmqruntime._errors import NotFoundError, PayloadTooLargeError
-from zmqruntime._loop import IOThread
+from zmqruntime.loop._loop import IOThread
 from zmqruntime.router._codecs import Serializers, encode
 from zmqruntime.router._errors import ExposeError, Raised
 from zmqruntime.router._messages import Timestamp

@@ -6,7 +6,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from zmqruntime._errors import KeyFileError
-from zmqruntime._peer import OPEN_GRANTS
+from zmqruntime.control._peer import OPEN_GRANTS
 
 __all__ = ["Role", "capabilities_of", "check_capabilities", "covers", "is_privileged"]
 

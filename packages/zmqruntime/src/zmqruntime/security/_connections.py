@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from zmqruntime._descriptors import borrowed
+from zmqruntime.loop._descriptors import borrowed
 from zmqruntime.security._rates import RateLimiter
 
 if TYPE_CHECKING:

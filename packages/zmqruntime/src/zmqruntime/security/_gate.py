@@ -13,8 +13,8 @@ import zmq
 
 from zmqruntime._endpoints import is_loopback
 from zmqruntime._errors import BusyError, ForbiddenError, KeyFileError, TokenError
-from zmqruntime._monitor import Monitor
-from zmqruntime._peer import NOWHERE, OPEN_GRANTS, Source
+from zmqruntime.control._peer import NOWHERE, OPEN_GRANTS, Source
+from zmqruntime.loop._monitor import Monitor
 from zmqruntime.security._audit import AuditLine
 from zmqruntime.security._authorized import AuthorizedKey, AuthorizedKeys
 from zmqruntime.security._capabilities import is_privileged
@@ -30,7 +30,7 @@ from zmqruntime.security._zap import ZapHandler
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zmqruntime._loop import IOThread
+    from zmqruntime.loop._loop import IOThread
     from zmqruntime.security._audit import Audit
     from zmqruntime.security._curve import KeyPair
     from zmqruntime.security._keyring import KeyFolder

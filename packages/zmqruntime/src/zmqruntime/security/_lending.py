@@ -10,8 +10,8 @@ from zmqruntime._errors import ForbiddenError, InvalidRequestError, UnavailableE
 from zmqruntime.security._capabilities import covers
 
 if TYPE_CHECKING:
-    from zmqruntime._messages import Request
-    from zmqruntime._peer import Peer
+    from zmqruntime.control._messages import Request
+    from zmqruntime.control._peer import Peer
     from zmqruntime.security._gate import Gate
 
 __all__ = ["Lending"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zmqruntime._errors import KeyFileError
-from zmqruntime._runtime_dir import runtime_dir
+from zmqruntime.processes._runtime_dir import runtime_dir
 from zmqruntime.security._curve import ClientKeys, KeyPair
 from zmqruntime.security._private import read_private, write_file
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from zmqruntime._peer import Peer
+    from zmqruntime.control._peer import Peer
 
 __all__ = ["Roots"]
 

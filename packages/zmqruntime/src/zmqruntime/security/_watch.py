@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from zmqruntime._loop import IOThread
-    from zmqruntime._timers import TimerHandle
+    from zmqruntime.loop._loop import IOThread
+    from zmqruntime.loop._timers import TimerHandle
 
 __all__ = ["FolderWatch"]
 

@@ -13,7 +13,7 @@ from zmqruntime.security._curve import to_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zmqruntime._loop import IOThread
+    from zmqruntime.loop._loop import IOThread
 
 __all__ = ["ZapHandler", "ZapRequest", "answer"]
 

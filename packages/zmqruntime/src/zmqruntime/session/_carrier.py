@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zmqruntime._endpoints import Endpoint
-    from zmqruntime._loop import IOThread
+    from zmqruntime.loop._loop import IOThread
 
 __all__ = ["Carrier", "ZMQCarrier"]
 

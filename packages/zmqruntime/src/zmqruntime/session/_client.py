@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from zmqruntime._errors import ControlTimeout, LoopStoppedError
-from zmqruntime._polling import Deadline
+from zmqruntime.loop._polling import Deadline
 from zmqruntime.session import protocol2
 from zmqruntime.session._calls import Call, Calls
 from zmqruntime.session._carrier import ZMQCarrier

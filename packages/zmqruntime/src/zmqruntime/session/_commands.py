@@ -19,9 +19,9 @@ from zmqruntime.session._journal import ANSWERS_KEPT_S, Stored
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from zmqruntime._loop import IOThread
-    from zmqruntime._timers import TimerHandle
-    from zmqruntime._workers import WorkerPool
+    from zmqruntime.loop._loop import IOThread
+    from zmqruntime.loop._timers import TimerHandle
+    from zmqruntime.loop._workers import WorkerPool
     from zmqruntime.session._application import Grant
     from zmqruntime.session._journal import Journal
 
@@ -141,7 +141,7 @@ class CommandTable:
     A call is carried out once: a repeat of its id in its session, or of the same command with its
     idempotency key by the same principal, gets the same answer, also from a later start of the
     server. A call that failed may be tried again with the same key. The control channel does
-    the same with `zmqruntime._repeats`; here results outlive the server, whoever waits may give
+    the same with `control._repeats`; here results outlive the server, whoever waits may give
     up, and the key is the principal's.
     """
 

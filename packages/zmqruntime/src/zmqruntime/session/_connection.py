@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from zmqruntime._polling import Backoff
+from zmqruntime.loop._polling import Backoff
 from zmqruntime.session import protocol2
 from zmqruntime.session._envelopes import encode
 from zmqruntime.session._errors import SessionClosedError
@@ -28,7 +28,7 @@ from zmqruntime.session._writer import new_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zmqruntime._timers import TimerHandle
+    from zmqruntime.loop._timers import TimerHandle
     from zmqruntime.session import protocol1
     from zmqruntime.session._carrier import Carrier
     from zmqruntime.session._errors import EnvelopeError

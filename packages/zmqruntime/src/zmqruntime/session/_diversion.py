@@ -13,8 +13,8 @@ from zmqruntime.session._machine import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zmqruntime._control_server import ControlServer
-    from zmqruntime._peer import Peer
+    from zmqruntime.control._peer import Peer
+    from zmqruntime.control._server import ControlServer
     from zmqruntime.session._links import Link
     from zmqruntime.session._parser import EnvelopeLimits
     from zmqruntime.session._session import ServerSession

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
-from zmqruntime._polling import Backoff
+from zmqruntime.loop._polling import Backoff
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._errors import EnvelopeError, SessionClosedError, StateRejectedError
 from zmqruntime.session._shapes import ClientMark
@@ -19,7 +19,7 @@ from zmqruntime.session._state import Replica
 from zmqruntime.session._writer import new_id
 
 if TYPE_CHECKING:
-    from zmqruntime._timers import TimerHandle
+    from zmqruntime.loop._timers import TimerHandle
     from zmqruntime.session._connection import Connection
     from zmqruntime.session._shapes import Envelope
 

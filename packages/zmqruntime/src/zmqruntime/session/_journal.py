@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zmqruntime._errors import ZmqRuntimeError
-from zmqruntime._identity import host_digest
+from zmqruntime.processes._identity import host_digest
 from zmqruntime.session._resume import Delta
 from zmqruntime.session._state import Entry, PropertyKey
 

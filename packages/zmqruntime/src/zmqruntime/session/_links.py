@@ -10,8 +10,8 @@ from zmqruntime._errors import PeerLostError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from zmqruntime._control_server import ControlServer
-    from zmqruntime._peer import Peer
+    from zmqruntime.control._peer import Peer
+    from zmqruntime.control._server import ControlServer
 
 __all__ = ["ControlLink", "Link", "LinkPeer"]
 

@@ -17,7 +17,7 @@ from zmqruntime.session._machine import State
 if TYPE_CHECKING:
     from collections import Counter
 
-    from zmqruntime._loop import IOThread
+    from zmqruntime.loop._loop import IOThread
     from zmqruntime.session._changes import Changes
     from zmqruntime.session._commands import CommandTable
     from zmqruntime.session._legacy import LegacyNames

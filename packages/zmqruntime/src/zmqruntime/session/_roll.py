@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from msgspec import UnsetType
 
-    from zmqruntime._loop import IOThread
+    from zmqruntime.loop._loop import IOThread
     from zmqruntime.session import protocol2
     from zmqruntime.session._admission import Admission
     from zmqruntime.session._broadcast import Broadcast

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType
 
-from zmqruntime._workers import WorkerPool
+from zmqruntime.loop._workers import WorkerPool
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._admission import Admission, token_authenticator
 from zmqruntime.session._application import Applied, check_applied, check_notice

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
-from zmqruntime._polling import Backoff
+from zmqruntime.loop._polling import Backoff
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._application import envelope_of, numbered
 from zmqruntime.session._envelopes import MOST_BYTES, encode, type_of
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping
 
-    from zmqruntime._loop import IOThread
-    from zmqruntime._timers import TimerHandle
+    from zmqruntime.loop._loop import IOThread
+    from zmqruntime.loop._timers import TimerHandle
     from zmqruntime.session._application import Baseline, Grant
     from zmqruntime.session._instructions import Instruction
     from zmqruntime.session._links import Link

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-    from zmqruntime._messages import Reply, Request
-    from zmqruntime._peer import Peer
+    from zmqruntime.control._messages import Reply, Request
+    from zmqruntime.control._peer import Peer
 
 __all__ = ["free_endpoint", "serve_in_thread"]
 

@@ -1,0 +1,1 @@
+"""Requests and replies: one ROUTER, many DEALERs, hello and how a peer is."""

@@ -1,0 +1,1 @@
+"""Streams: publishers and feeds, credits, gaps and replay."""

@@ -1,0 +1,1 @@
+"""The thread that owns sockets, and what it waits for."""

@@ -1,0 +1,1 @@
+"""Services of this user: found, started, waited for, stopped, cleaned up after."""
