@@ -248,11 +248,11 @@ def test_service_shows_a_run_and_serves_the_next_one(
     port = free_endpoint().port
     process = service(port)
     for _ in range(2):
-        with NapariFeed(shown_run.out, "plate", port=port, tell=print) as feed:
+        with NapariFeed(shown_run.out, "plate", port=port, tell=print, stalled_s=READY_S) as feed:
             feed(shown_run.started())
             for well in shown_run.wells:
                 feed(shown_run.finished(well))
-            assert feed.finish(60).missed == 0
+            assert feed.finish(READY_S).missed == 0
     told = describe(port)
     assert told["layers"] == ["stitched DAPI", "stitched GFP", "nuclei"]
     assert told["counts"]["received"] == 18
@@ -267,16 +267,16 @@ def test_killed_service_gets_everything_when_it_is_started_again(
 ) -> None:
     port = free_endpoint().port
     first = service(port)
-    with NapariFeed(shown_run.out, "plate", port=port, tell=print) as feed:
+    with NapariFeed(shown_run.out, "plate", port=port, tell=print, stalled_s=READY_S) as feed:
         feed(shown_run.started())
         feed(shown_run.finished(shown_run.wells[0]))
-        assert feed.finish(60).missed == 0
+        assert feed.finish(READY_S).missed == 0
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         for well in shown_run.wells[1:]:
             feed(shown_run.finished(well))
         service(port)
-        assert feed.finish(60).missed == 0
+        assert feed.finish(READY_S).missed == 0
     assert describe(port)["counts"]["received"] == 9
 
 

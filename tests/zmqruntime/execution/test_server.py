@@ -370,9 +370,10 @@ def test_what_a_job_prints_is_its_log(served: Served) -> None:
 @pytest.mark.req("F.18", "G.11")
 def test_lists_come_in_pages_and_history_is_bounded(served: Served) -> None:
     client = served(history=History(jobs=20))
-    ids = [client.submit("noop") for _ in range(45)]
-    for job in ids:
-        client.wait(job, SOON)
+    ids = []
+    for _ in range(45):
+        ids.append(client.submit("noop"))
+        client.wait(ids[-1], SOON)  # before it is forgotten
     answer = client.client.control.request("list", {"limit": 8})
     assert [job["id"] for job in answer["jobs"]] == ids[:-9:-1]
     assert answer["next"] is not None
