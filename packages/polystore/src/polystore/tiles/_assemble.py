@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Assembler", "Picture", "Taken"]
 
 _PAST_EPOCHS = 16
+_NOTHING = (-1, 0)
 
 Decode: TypeAlias = "Callable[[PartHeader, bytes | bytearray | memoryview], NDArray[Any]]"
 
@@ -126,7 +127,7 @@ class Assembler:
         self._shown: FrameHeader | None = None
         self._news = False
         self._settled: Settled | None = None
-        self._announced = -1  # the highest number of a frame that any message named
+        self._announced = _NOTHING  # the newest that any message named
         self._distrusted = False
         self.corrupt = 0
         """How many parts were not what their headers said."""
@@ -191,7 +192,7 @@ class Assembler:
             return TileRequest(lane=self._lane, header=True, whole=True)
         wanted = 0 if self._to_verify() is None else EXACT
         lacking = self._lacking(wanted)
-        behind = self._announced > target.frame
+        behind = self._announced > _rank(target)
         if not (lacking or behind or self._distrusted):
             return None
         columns = target.raster.grid.counts(target.raster.level)[1]
@@ -220,9 +221,8 @@ class Assembler:
         if self._canvas is None or self._shown is None or self._shown.raster != raster:
             self._canvas = np.zeros(raster.shape, raster.dtype)
         grid = raster.grid
-        tiles = grid.tiles(raster.level)
         for at, pixels in self._fresh.items():
-            self._canvas[grid.rect(tiles[at]).slices] = pixels
+            self._canvas[grid.rect(grid.tile(at, raster.level)).slices] = pixels
         self._fresh.clear()
         self._shown = target
         self._news = False
@@ -241,25 +241,25 @@ class Assembler:
             return Taken.STALE
         target = self._target
         same_epoch = target is not None and target.epoch == header.epoch
-        if target is not None and same_epoch and header.frame <= target.frame:
-            return Taken.HELD if header.frame == target.frame else Taken.STALE
+        if target is not None and same_epoch and _rank(header) <= _rank(target):
+            return Taken.HELD if _rank(header) == _rank(target) else Taken.STALE
         self._check_size(header.raster)
         if not same_epoch:
             if target is not None:
                 self._past = [*self._past, target.epoch][-_PAST_EPOCHS:]
-            self._announced = -1
+            self._announced = _NOTHING
             self._early.clear()
         if target is None or (target.epoch, target.raster) != (header.epoch, header.raster):
             self._held = [None] * len(header.changed)
             self._fresh.clear()
             self._distrusted = False
         self._target = header
-        self._announced = max(self._announced, header.frame)
+        self._announced = max(self._announced, _rank(header))
         self._news = True
-        if self._settled is not None and self._settled.frame != header.frame:
+        if self._settled is not None and _rank(self._settled) < _rank(header):
             self._settled = None
         for at, early in list(self._early.items()):
-            if early.frame <= header.frame:
+            if (early.frame, -early.raster.level) <= _rank(header):
                 del self._early[at]
                 if early.raster == header.raster and self._improves(at, early.frame, early.quality):
                     self._hold(at, early.frame, early.quality, early.pixels)
@@ -267,13 +267,13 @@ class Assembler:
 
     def _receive_settled(self, message: Settled) -> Taken:
         assert self._target is not None
-        self._announced = max(self._announced, message.frame)
-        if message.frame < self._target.frame:
+        self._announced = max(self._announced, _rank(message))
+        if _rank(message) < _rank(self._target):
             return Taken.STALE
         if message == self._settled:
             return Taken.HELD
         self._settled = message
-        self._news = self._news or message.frame == self._target.frame
+        self._news = self._news or self._to_verify() is not None
         return Taken.NEW
 
     def _receive_part(self, part: PartHeader, body: bytes | bytearray | memoryview | None) -> Taken:
@@ -281,10 +281,10 @@ class Assembler:
         assert target is not None
         if part.inline and body is None:
             raise TileError("the bytes of a part did not come with it")
-        self._announced = max(self._announced, part.frame)
+        self._announced = max(self._announced, _rank(part))
         grid = part.raster.grid
         places = [grid.index(tile) for tile in part.tiles]
-        early = part.frame > target.frame
+        early = _rank(part) > _rank(target)
         if early:
             self._check_size(part.raster)
             self._forget_other_than(part)
@@ -301,9 +301,8 @@ class Assembler:
         if isinstance(pixels, Taken):
             return pixels
         whole = part.area
-        tiles = grid.tiles(part.raster.level)
         for at in wanted:
-            rect = grid.rect(tiles[at])
+            rect = grid.rect(grid.tile(at, part.raster.level))
             top, left = rect.y - whole.y, rect.x - whole.x
             piece = pixels[top : top + rect.height, left : left + rect.width]
             if early:
@@ -348,7 +347,7 @@ class Assembler:
     def _forget_other_than(self, part: PartHeader) -> None:
         """Keep no more than one frame's worth of what came early."""
         if any(
-            early.raster != part.raster and early.frame < part.frame
+            early.raster != part.raster and (early.frame, -early.raster.level) < _rank(part)
             for early in self._early.values()
         ):
             self._early.clear()
@@ -364,7 +363,7 @@ class Assembler:
     def _to_verify(self) -> Settled | None:
         """Give the hash of the target, if the sender sent one."""
         target, settled = self._target, self._settled
-        if target is None or settled is None or settled.frame != target.frame:
+        if target is None or settled is None or _rank(settled) != _rank(target):
             return None
         return settled
 
@@ -410,3 +409,8 @@ class Assembler:
             for at, (held, changed) in enumerate(zip(self._held, self._target.changed, strict=True))
             if held is None or held[0] < changed or held[1] < quality
         ]
+
+
+def _rank(message: FrameHeader | PartHeader | Settled) -> tuple[int, int]:
+    """Order what is sent: by the frame, and what is drawn finer after what is coarser."""
+    return message.frame, -message.raster.level

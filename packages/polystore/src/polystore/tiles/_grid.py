@@ -175,6 +175,19 @@ class TileGrid:
             raise ValueError(f"{tile} is not among {rows} rows and {columns} columns")
         return tile.row * columns + tile.column
 
+    def tile(self, index: int, level: int = 0) -> Tile:
+        """Return the tile at a place in `tiles`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such place.
+        """
+        rows, columns = self.counts(level)
+        if not 0 <= index < rows * columns:
+            raise ValueError(f"tile {index} is not among {rows} rows and {columns} columns")
+        return Tile(level, *divmod(index, columns))
+
     def rect(self, tile: Tile, rows: int = 1, columns: int = 1) -> Rect:
         """Pixels of a tile, or of several side by side, in those of its level.
 

@@ -110,6 +110,11 @@ class Raster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Bytes of such an array."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
+    @property
+    def nbytes_per_pixel(self) -> int:
+        """Bytes of one pixel."""
+        return self.samples * np.dtype(self.dtype).itemsize
+
     def shape_of(self, rect: Rect | None) -> tuple[int, ...]:
         """Shape of an array with the pixels of a rectangle; None is all of the level."""
         sides = self.grid.size(self.level) if rect is None else (rect.height, rect.width)
