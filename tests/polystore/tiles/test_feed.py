@@ -325,6 +325,25 @@ def test_a_client_at_half_size_settles_at_full_size_and_keeps_it_while_nothing_m
     assert (shown.header.state_version, shown.exact, shown.verified) == (1, True, True)
 
 
+def test_a_stroke_does_not_take_a_settled_picture_back_to_half_size() -> None:
+    tiles, clock = feed()
+    tiles.join("a", ladder(clock, HALF))
+    tiles.show(picture(1), state_version=0)
+    clock.advance(1)
+    drain(tiles, "a")
+    stroke = picture(1)
+    stroke[9, 9] ^= 255
+    tiles.show(stroke, state_version=1)
+    parcel = tiles.take("a")
+    assert parcel is not None
+    assert [part.rect for part in parts(parcel)] == [(8, 8, 8, 8)]
+    assert parts(parcel)[0].raster.level == 0
+    tiles.show(picture(2), state_version=2)
+    parcel = tiles.take("a")
+    assert parcel is not None
+    assert {part.raster.level for part in parts(parcel)} == {1}
+
+
 def test_a_frame_drawn_coarsely_is_settled_once_it_is_drawn_in_full() -> None:
     tiles, clock = feed()
     assembler = Assembler(decode)

@@ -325,7 +325,9 @@ class Assembler:
         else:
             assert body is not None
             pixels, quality = self._decode(part, body), part.quality
-            if np.may_share_memory(pixels, np.frombuffer(body, np.uint8)):
+            if type(body) is not bytes and np.may_share_memory(
+                pixels, np.frombuffer(body, np.uint8)
+            ):
                 pixels = pixels.copy()  # whoever brought the bytes may take them away again
         expected = part.raster.shape_of(part.area)
         if (

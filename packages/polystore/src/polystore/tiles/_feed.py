@@ -318,10 +318,17 @@ class TileFeed:
         return Parcel(frame=header.frame, rung=self._exact.name, messages=((settled, None),))
 
     def _level_for(self, there: _Client, newest: Frame, rung: Rung) -> int:
-        """Choose the level; a client that has the picture as it is does not lose it again."""
+        """Choose the level; a client that has the picture as it is does not lose it for a stroke.
+
+        What changed is sent at the level that is held while that is no more than all of the
+        coarser one would be.
+        """
         told, header = there.table.told, newest.header
-        if told is not None and told.raster == header.raster and max(header.changed) <= told.frame:
-            return header.raster.level
+        if told is not None and told.raster == header.raster:
+            lacking = len(there.table.lacking(header))
+            coarser = max(rung.level - header.raster.level, 0)
+            if max(header.changed) <= told.frame or lacking * 4**coarser <= len(header.changed):
+                return header.raster.level
         return max(rung.level, header.raster.level)
 
     def _at_level(self, newest: Frame, level: int) -> Frame:
