@@ -18,7 +18,7 @@ from openhcs._errors import (
     PlaneUnreadableError,
     PlateError,
 )
-from openhcs.plates import PlateIndex, describe, format_names, open_plate, read_index
+from openhcs.plates import PlateIndex, describe, format_names, open_plate, read_index, write_index
 from openhcs.testing import PlateTruth, synthetic_plate
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def test_why_names_the_format_and_what_it_was_known_by(truth: PlateTruth) -> Non
 
 def test_an_index_reads_back_equal_without_pickle(truth: PlateTruth, tmp_path: Path) -> None:
     index = open_plate(truth.folder, cache=False)
-    index.write(tmp_path / "index")
+    write_index(index, tmp_path / "index")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
     again = read_index(tmp_path / "index")
     assert again == index
@@ -136,7 +136,7 @@ def test_a_harmony_index_reads_back_with_its_profiles(tmp_path: Path) -> None:
         tmp_path / "p", format="phenix", wells=("A01",), grid=(1, 1), size_px=(32, 40), z=1
     )
     index = open_plate(truth.folder, cache=False)
-    index.write(tmp_path / "index")
+    write_index(index, tmp_path / "index")
     again = read_index(tmp_path / "index")
     assert again == index
     for channel in index.channels:
@@ -150,7 +150,7 @@ def test_a_harmony_index_reads_back_with_its_profiles(tmp_path: Path) -> None:
 
 def test_an_empty_selection_is_stored_too(truth: PlateTruth, tmp_path: Path) -> None:
     nothing = open_plate(truth.folder, cache=False).select(wells=[])
-    nothing.write(tmp_path / "index")
+    write_index(nothing, tmp_path / "index")
     assert len(read_index(tmp_path / "index")) == 0
     assert read_index(tmp_path / "index").wells == ()
 

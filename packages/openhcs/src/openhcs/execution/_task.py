@@ -17,7 +17,7 @@ from openhcs._errors import PlaneUnreadableError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
 from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, well_planes
-from openhcs.plates import read_index
+from openhcs.plates import read_index, write_index
 from polystore.backends import write_json
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ Finished: TypeAlias = Callable[[str, float], None]
 
 def write_work(folder: ResultFolder, plan: Plan) -> None:
     """Write what tasks refer to: the plan's steps and the index of the plate."""
-    plan.index.write(folder.work / "index")
-    plan.plate.write(folder.work / "plate")
+    write_index(plan.index, folder.work / "index")
+    write_index(plan.plate, folder.work / "plate")
     write_json(
         folder.work / "plan.json",
         {

@@ -11,7 +11,7 @@ from openhcs.plates._plane import Plane, PlaneKind, PlaneStatus
 from openhcs.plates._platemap import Platemap, read_platemap
 from openhcs.plates._positions import PositionGrid, position_grid
 from openhcs.plates._profile import PolynomialProfile
-from openhcs.plates._storage import read_index
+from openhcs.plates._storage import read_index, write_index
 from openhcs.plates._wells import parse_well, parse_wells, sort_wells, well_name
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "read_platemap",
     "sort_wells",
     "well_name",
+    "write_index",
 ]

@@ -392,23 +392,6 @@ class PlateIndex:
         shape = int(self._columns["height"][first]), int(self._columns["width"][first])
         return profile.evaluate(shape)
 
-    def write(self, path: str | Path) -> None:
-        """Store the index in one file; see `read_index`.
-
-        Parameters
-        ----------
-        path
-            The file; it is replaced when it is complete.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        """
-        from openhcs.plates._storage import write_index
-
-        write_index(self, path)
-
     def with_findings(self, findings: Sequence[Finding]) -> PlateIndex:
         """Give the same index with further findings.
 
