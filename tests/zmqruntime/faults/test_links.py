@@ -173,8 +173,8 @@ def test_a_stream_whose_link_breaks_at_any_byte_loses_nothing(
             link, way, most = proxy.data, "to_server", 200_000
         else:  # acknowledgements
             link, way, most = proxy.control, "to_client", 500
-        link.cut_after(dice.randrange(most), way, ending=dice.choice(("rst", "fin")))
         broken = link.counters["broken"]
+        link.cut_after(dice.randrange(most), way, ending=dice.choice(("rst", "fin")))
         while link.counters["broken"] == broken:
             key = again.pop(0) if again else f"{number}.{len(sent)}"
             try:
