@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 
+import store_codecs
 import store_tiles
 from _rows import print_rows
 
@@ -14,6 +15,7 @@ from _rows import print_rows
 def main() -> int:
     """Measure and print; exit status 1 when a target is missed."""
     parts = {
+        "codecs": store_codecs.rows,
         "tiles": store_tiles.rows,
     }
     parser = argparse.ArgumentParser(description=__doc__)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tracemalloc
+import zlib
 from typing import Any
 
 import msgspec
@@ -13,16 +14,30 @@ from hypothesis import strategies as st
 
 from polystore import (
     HEADER_MOST_BYTES,
+    CodecError,
     Components,
     Kind,
     Payload,
     PayloadError,
+    StreamError,
+    UnknownCodecError,
     WireError,
     WireHeaderError,
     WireSizeError,
     WireVersionError,
+    coding_of,
     decode,
     encode,
+)
+from polystore.codecs import (
+    Codec,
+    Codecs,
+    Encoded,
+    JpegCodec,
+    JpegXlCodec,
+    RawCodec,
+    ZstdCodec,
+    standard_codecs,
 )
 from polystore.testing import assert_equal
 from polystore.testing.strategies import payloads
@@ -112,7 +127,8 @@ def test_the_bytes_of_version_1_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "what"),
     [
-        ({"v": 2}, WireVersionError, "version 2"),
+        ({"v": 3}, WireVersionError, "version 3"),
+        ({"v": 0}, WireVersionError, "version 0"),
         ({"v": "1"}, WireHeaderError, "v"),
         ({"kind": "video"}, WireHeaderError, "video"),
         ({"kind": "points"}, WireHeaderError, "points"),
@@ -246,3 +262,249 @@ def test_encoding_needs_no_more_memory_for_a_larger_image() -> None:
 
     peak(image((2, 2)))  # the first time, types are prepared
     assert peak(image((2048, 2048))) < 4 * peak(image((2, 2)))
+
+
+NOISE = np.random.default_rng(0).poisson(100, (40, 50)).astype(np.uint16)
+
+
+def coded(codec: Codec | None = None, **changes: Any) -> tuple[bytes, list[memoryview]]:
+    """Encode a noisy plane, and change what the header says about how that was done."""
+    header, buffers = encode(Payload(data=NOISE), codec=codec or ZstdCodec())
+    fields = msgspec.msgpack.decode(header)
+    array = fields["arrays"][0]
+    fields.update({key: value for key, value in changes.items() if key in ("v", "kind", "lossy")})
+    array.update({key: value for key, value in changes.items() if key in ("dtype", "shape")})
+    array["codec"].update(
+        {key: value for key, value in changes.items() if key not in fields | array}
+    )
+    return msgspec.msgpack.encode(fields), buffers
+
+
+@settings(max_examples=100, deadline=None)
+@given(payload=payloads(), data=st.data())
+def test_every_payload_comes_back_bit_for_bit_from_a_lossless_codec(
+    payload: Payload, data: st.DataObject
+) -> None:
+    codecs = standard_codecs()
+    fitting = [
+        codec
+        for codec in codecs
+        if not codec.lossy
+        and (
+            payload.kind not in {Kind.IMAGE, Kind.LABELS}
+            or codec.takes(payload.array.dtype, payload.array.shape)
+        )
+    ]
+    if fitting:
+        codec = data.draw(st.sampled_from(fitting))
+        assert_equal(decode(*encode(payload, codec=codec), codecs=codecs), payload)
+
+
+def test_the_header_says_how_a_plane_was_encoded() -> None:
+    header, buffers = encode(Payload(data=NOISE), codec=ZstdCodec(3))
+    fields = json.loads(json.dumps(msgspec.msgpack.decode(header)))
+    assert fields["v"] == 2
+    assert fields["arrays"] == [
+        {
+            "name": "data",
+            "dtype": "<u2",
+            "shape": [40, 50],
+            "sizes": [buffers[0].nbytes],
+            "codec": {
+                "id": "zstd",
+                "package": "polystore[codecs]",
+                "crc32": zlib.crc32(buffers[0]),
+                "parameters": {"level": 3},
+            },
+        }
+    ]
+    coding = coding_of(header)
+    assert coding is not None
+    assert (coding.codec, coding.lossy, dict(coding.parameters)) == ("zstd", False, {"level": 3})
+    assert (coding.stream_nbytes, coding.nbytes) == (buffers[0].nbytes, NOISE.nbytes)
+
+
+class NumberOfVersion1(msgspec.Struct):
+    v: int
+
+
+class ArrayOfVersion1(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+class HeaderOfVersion1(msgspec.Struct, forbid_unknown_fields=True):
+    v: int
+    kind: str
+    arrays: tuple[ArrayOfVersion1, ...]
+    components: dict[str, str | int] = {}
+    name: str = ""
+    axes: tuple[str, ...] = ()
+    pixel_um: tuple[float, float] | None = None
+    origin_um: tuple[float, float] | None = None
+    units: str | None = None
+    channel_name: str | None = None
+    contrast_limits: tuple[float, float] | None = None
+    run: str | None = None
+
+
+def test_a_reader_of_version_1_refuses_an_encoded_plane_by_its_number_and_reads_others() -> None:
+    old = msgspec.msgpack.Decoder(HeaderOfVersion1)
+    number = msgspec.msgpack.Decoder(NumberOfVersion1)
+    for codec in (None, RawCodec()):
+        header, _ = encode(image(), codec=codec)
+        assert number.decode(header).v == 1
+        assert old.decode(header).arrays[0].sizes == (24,)
+    for header, _ in (
+        encode(Payload(data=NOISE), codec=ZstdCodec()),
+        encode(Payload(data=NOISE, lossy=True)),
+    ):
+        assert number.decode(header).v == 2
+        with pytest.raises(msgspec.ValidationError, match="unknown field"):
+            old.decode(header)
+
+
+def test_without_codecs_an_encoded_plane_is_refused_and_the_error_says_what_to_do() -> None:
+    header, buffers = encode(Payload(data=NOISE), codec=ZstdCodec())
+    with pytest.raises(UnknownCodecError, match=r"'zstd'.*standard_codecs.*polystore\[codecs\]"):
+        decode(header, buffers)
+    with pytest.raises(UnknownCodecError, match="here are: raw"):
+        decode(header, buffers, codecs=Codecs([RawCodec()]))
+
+
+def test_raw_copies_nothing_and_what_gets_no_smaller_stays_raw() -> None:
+    payload = image()
+    _, buffers = encode(payload, codec=RawCodec())
+    assert np.shares_memory(np.frombuffer(buffers[0], np.uint8), payload.array)
+    for codec in standard_codecs():
+        if not codec.lossy:
+            tiny = Payload(data=np.arange(4, dtype=np.uint16).reshape(2, 2))
+            header, buffers = encode(tiny, codec=codec)
+            assert coding_of(header) is None
+            assert buffers[0].nbytes == 8
+    header, _ = encode(Payload(data=np.zeros((0, 5))), codec=JpegXlCodec())
+    assert coding_of(header) is None
+
+
+def test_what_a_codec_does_not_take_is_an_error_and_other_kinds_go_as_they_are() -> None:
+    with pytest.raises(CodecError, match=r"'jpegxl' takes no array of float64"):
+        encode(Payload(data=np.zeros((50, 50))), codec=JpegXlCodec())
+    points = Payload(data=np.zeros((500, 2)), kind=Kind.POINTS)
+    header, buffers = encode(points, codec=ZstdCodec())
+    assert coding_of(header) is None
+    assert buffers[0].nbytes == 8000
+
+
+@pytest.mark.req("001.7")
+def test_lossy_is_said_aloud_marked_and_travels_on() -> None:
+    y, x = np.mgrid[:64, :64]
+    grey = Payload(data=(y * 2 + x).astype(np.uint8), name="view")
+    codec = JpegCodec(80, measured=True)
+    with pytest.raises(CodecError, match="preview=True"):
+        encode(grey, codec=codec)
+    header, buffers = encode(grey, codec=codec, preview=True)
+    coding = coding_of(header)
+    assert coding is not None
+    assert coding.lossy
+    assert coding.deviation is not None
+    assert coding.deviation.psnr_db > 35
+    back = decode(header, buffers, codecs=standard_codecs())
+    assert back.lossy
+    assert np.abs(back.array.astype(int) - grey.array).max() == coding.deviation.largest
+    assert decode(*encode(back)).lossy  # raw from here on, and still an approximation
+    assert decode(*encode(back, codec=ZstdCodec()), codecs=standard_codecs()).lossy
+
+
+def test_labels_are_never_lossy() -> None:
+    labels = Payload(data=np.zeros((64, 64), np.uint8), kind=Kind.LABELS)
+    with pytest.raises(CodecError, match="labels"):
+        encode(labels, codec=JpegCodec(), preview=True)
+    with pytest.raises(PayloadError, match="lossy"):
+        Payload(data=np.zeros((64, 64), np.uint8), kind=Kind.LABELS, lossy=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "what"),
+    [
+        ({"v": 1}, WireHeaderError, "version 1"),
+        ({"kind": "points"}, WireHeaderError, "points"),
+        ({"kind": "table"}, WireHeaderError, "table"),
+        ({"dtype": "|O"}, WireHeaderError, "O"),
+        ({"dtype": "text"}, WireHeaderError, "text"),
+        ({"dtype": "<u4"}, StreamError, "4000 bytes"),
+        ({"shape": [40, 51]}, StreamError, "4000 bytes"),
+        ({"shape": [40, -50]}, WireHeaderError, "shape"),
+        ({"shape": [0, 50]}, StreamError, "shape"),
+        ({"shape": [2**31, 2**31]}, WireSizeError, "allowed"),
+        ({"shape": [2**32, 2**32]}, WireSizeError, "allowed"),
+        ({"shape": [2**20, 2**11]}, WireSizeError, "allowed"),
+        ({"shape": [2**20, 2**10]}, StreamError, "4000 bytes"),
+        ({"id": "raw"}, WireHeaderError, "raw"),
+        ({"id": "A b"}, WireHeaderError, "id of a codec"),
+        ({"id": ""}, WireHeaderError, "id"),
+        ({"id": "x" * 65}, WireHeaderError, "id"),
+        ({"id": "jpegxl"}, StreamError, "JPEG XL"),
+        ({"id": "jpeg"}, WireHeaderError, "jpeg is lossy"),
+        ({"package": "x" * 65}, WireHeaderError, "package"),
+        ({"crc32": 5}, StreamError, "checksum"),
+        ({"crc32": -1}, WireHeaderError, "crc32"),
+        ({"crc32": 2**32}, WireHeaderError, "crc32"),
+        ({"parameters": {"a": [1]}}, WireHeaderError, "parameters"),
+        ({"parameters": {str(n): n for n in range(33)}}, WireHeaderError, "parameters"),
+        ({"deviation": {"largest": 1.0}}, WireHeaderError, "mean_square"),
+        (
+            {"deviation": {"largest": float("nan"), "mean_square": 1.0, "peak": 255.0}},
+            WireHeaderError,
+            "finite",
+        ),
+        (
+            {"deviation": {"largest": -1.0, "mean_square": 1.0, "peak": 255.0}},
+            WireHeaderError,
+            "finite",
+        ),
+        ({"pickle": b""}, WireHeaderError, "pickle"),
+    ],
+)
+def test_a_header_that_lies_about_an_encoded_plane_is_refused_before_anything_is_allocated(
+    changes: dict[str, Any], error: type[WireError], what: str
+) -> None:
+    header, buffers = coded(**changes)
+    codecs = standard_codecs()
+    tracemalloc.start()
+    try:
+        with pytest.raises(error, match=what):
+            decode(header, buffers, codecs=codecs)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_codec_that_makes_another_array_than_announced_is_found() -> None:
+    class Wrong(ZstdCodec):
+        def decode(self, encoded: Encoded) -> Any:
+            return super().decode(encoded)[1:]
+
+    header, buffers = encode(Payload(data=NOISE), codec=ZstdCodec())
+    with pytest.raises(StreamError, match=r"made uint16 \(39, 50\)"):
+        decode(header, buffers, codecs=Codecs([Wrong()]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 4096), st.integers(0, 255)), min_size=1, max_size=6),
+    cut=st.none() | st.integers(0, 4096),
+    flip=st.none() | st.integers(0, 1000),
+)
+def test_a_mangled_header_of_an_encoded_plane_is_a_typed_error_or_another_payload(
+    edits: list[tuple[int, int]], cut: int | None, flip: int | None
+) -> None:
+    header, buffers = coded()
+    mangled, stream = bytearray(header), bytearray(buffers[0])
+    for at, value in edits:
+        mangled[at % len(mangled)] = value
+    if flip is not None:
+        stream[flip % len(stream)] ^= 1
+    with contextlib.suppress(WireError):
+        decode(bytes(mangled[:cut]), [bytes(stream)], codecs=standard_codecs())

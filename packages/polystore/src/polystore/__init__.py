@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from polystore._components import COMPONENTS, Components, ComponentValue
 from polystore._errors import (
+    BasePlaneError,
+    CodecError,
     LayoutError,
     MissingExtraError,
     NotStoredError,
@@ -12,7 +14,9 @@ from polystore._errors import (
     PolystoreError,
     ProjectionError,
     StorageError,
+    StreamError,
     TileError,
+    UnknownCodecError,
     UnreadableError,
     WireError,
     WireHeaderError,
@@ -24,13 +28,24 @@ from polystore._kinds import Kind
 from polystore._payload import Column, Data, Payload, Table
 from polystore._protocols import DataSink, Reader, Writer
 from polystore._regions import Regions
-from polystore._wire import HEADER_MOST_BYTES, PAYLOAD_MOST_BYTES, WIRE_VERSION, decode, encode
+from polystore._wire import (
+    HEADER_MOST_BYTES,
+    PAYLOAD_MOST_BYTES,
+    WIRE_VERSION,
+    coding_of,
+    decode,
+    encode,
+)
+from polystore._wire_codecs import Coding
 
 __all__ = [
     "COMPONENTS",
     "HEADER_MOST_BYTES",
     "PAYLOAD_MOST_BYTES",
     "WIRE_VERSION",
+    "BasePlaneError",
+    "CodecError",
+    "Coding",
     "Column",
     "ComponentValue",
     "Components",
@@ -48,8 +63,10 @@ __all__ = [
     "Reader",
     "Regions",
     "StorageError",
+    "StreamError",
     "Table",
     "TileError",
+    "UnknownCodecError",
     "UnreadableError",
     "WireError",
     "WireHeaderError",
@@ -57,6 +74,7 @@ __all__ = [
     "WireVersionError",
     "WriteOnlyError",
     "Writer",
+    "coding_of",
     "decode",
     "encode",
 ]

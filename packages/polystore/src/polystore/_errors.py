@@ -7,13 +7,17 @@
     ├── WireError
     │   ├── WireVersionError    ValueError              another version of the format
     │   ├── WireHeaderError     ValueError              no header, or one that contradicts itself
-    │   └── WireSizeError       ValueError              buffers not as long as the header says
+    │   ├── WireSizeError       ValueError              buffers not as long as the header says
+    │   ├── StreamError         ValueError              an encoded plane, damaged or another one
+    │   ├── BasePlaneError      LookupError             the base of a difference is not here
+    │   └── UnknownCodecError   LookupError             encoded by what is not here
     ├── StorageError
     │   ├── NotStoredError      FileNotFoundError       nothing is stored under this name
     │   ├── UnreadableError     OSError                 what is stored cannot be decoded
     │   ├── NotWrittenError     OSError                 not written; the old one still stands
     │   ├── LayoutError         ValueError              a plate, image or label that does not fit
     │   └── WriteOnlyError      io.UnsupportedOperation a sink that was asked to read
+    ├── CodecError              ValueError              what a codec cannot encode, or may not
     ├── MissingExtraError       ImportError             an optional dependency is not installed
     ├── ProjectionError         ValueError              a payload that no layer can show
     └── TileError               ValueError              a frame that does not fit its tiles
@@ -24,6 +28,8 @@ from __future__ import annotations
 import io
 
 __all__ = [
+    "BasePlaneError",
+    "CodecError",
     "LayoutError",
     "MissingExtraError",
     "NotStoredError",
@@ -32,7 +38,9 @@ __all__ = [
     "PolystoreError",
     "ProjectionError",
     "StorageError",
+    "StreamError",
     "TileError",
+    "UnknownCodecError",
     "UnreadableError",
     "WireError",
     "WireHeaderError",
@@ -64,6 +72,22 @@ class WireHeaderError(WireError, ValueError):
 
 class WireSizeError(WireError, ValueError):
     """The buffers are not as many or as long as the header says."""
+
+
+class StreamError(WireError, ValueError):
+    """An encoded plane is cut off or damaged, or is not of the type and shape announced."""
+
+
+class BasePlaneError(WireError, LookupError):
+    """The earlier plane that a difference is to is not here; the message names its hash."""
+
+
+class UnknownCodecError(WireError, LookupError):
+    """A plane was encoded by a codec that is not here; the message says what provides it."""
+
+
+class CodecError(PolystoreError, ValueError):
+    """What a codec cannot encode, gains nothing from, or may not because it is lossy."""
 
 
 class StorageError(PolystoreError):

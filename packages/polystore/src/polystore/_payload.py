@@ -63,6 +63,9 @@ class Payload:
         Values shown as black and as white.
     run
         Identity of the run that made it.
+    lossy
+        Whether the values are an approximation, because they came through a lossy codec; to look
+        at, not to measure.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class Payload:
     channel_name: str | None = None
     contrast_limits: tuple[float, float] | None = None
     run: str | None = None
+    lossy: bool = False
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -108,6 +112,8 @@ class Payload:
         ):
             if text is not None and (type(text) is not str or len(text) > _TEXT_MOST):
                 raise PayloadError(f"{label} has to be text of at most {_TEXT_MOST} characters")
+        if type(self.lossy) is not bool or (self.lossy and self.kind is not Kind.IMAGE):
+            raise PayloadError(f"lossy is True or False, and only images are: {self.lossy!r}")
 
     @property
     def array(self) -> NDArray[Any]:

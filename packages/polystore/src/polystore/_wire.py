@@ -2,12 +2,12 @@
 
 The header is one msgpack map. It says everything there is to know before a buffer is looked at::
 
-    v           1
+    v           1; 2 where an array is encoded or the payload is lossy
     kind        "image", "labels", "points", "regions", "table" or "text"
     arrays      one entry for each array: {name, dtype, shape, sizes}
     components  {plate, step, well, field, channel, z, t}, those that apply
-    name, axes, pixel_um, origin_um, units, channel_name, contrast_limits, run
-                left out where empty or unknown
+    name, axes, pixel_um, origin_um, units, channel_name, contrast_limits, run, lossy
+                left out where empty, unknown or false
 
 ``dtype`` is the array's type in numpy's short form with its byte order, as ``"<u2"``; ``sizes``
 are the lengths in bytes of the buffers that hold it, which follow each other in the order of
@@ -16,7 +16,20 @@ buffers: ``shape[0] + 1`` offsets (``<i8``) and the UTF-8 bytes they point into.
 points are one array called ``data``; regions are ``vertices``, ``offsets`` and ``labels``; each
 column of a table is an array of its own name.
 
-A header of another version is refused by its number, not read as far as it goes.
+The array of an image or of labels may be encoded. Its entry then has ``codec``, a map::
+
+    id          of the codec, as "jpegxl"
+    package     what provides it, as "polystore[codecs]"
+    crc32       of the encoded bytes
+    lossy       true where what comes back may differ; else left out
+    parameters  what the codec was told and needs, names to numbers or text
+    deviation   {largest, mean_square, peak}, where that was measured
+
+``dtype`` and ``shape`` are those of the array as it comes back, ``sizes`` has the length of the
+encoded bytes.
+
+A header of another version is refused by its number, not read as far as it goes. What version 1
+can say is written as version 1, so that its readers go on reading it.
 """
 
 from __future__ import annotations
@@ -38,16 +51,27 @@ from polystore._errors import (
 from polystore._kinds import Kind
 from polystore._payload import DTYPES, Column, Data, Payload
 from polystore._regions import Regions
+from polystore._wire_codecs import Coding, CodingEntry, coded, decoded, to_coding, to_entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["HEADER_MOST_BYTES", "PAYLOAD_MOST_BYTES", "WIRE_VERSION", "decode", "encode"]
+    from polystore._coding import Codec
+    from polystore.codecs import Codecs
 
-WIRE_VERSION = 1
-"""Number of the format that this module writes and reads."""
+__all__ = [
+    "HEADER_MOST_BYTES",
+    "PAYLOAD_MOST_BYTES",
+    "WIRE_VERSION",
+    "coding_of",
+    "decode",
+    "encode",
+]
+
+WIRE_VERSION = 2
+"""Number of the newest format that this module writes and reads."""
 HEADER_MOST_BYTES = 64 * 1024
 """Longest header that is written or read."""
 PAYLOAD_MOST_BYTES = 4 * 1024**3
@@ -55,6 +79,7 @@ PAYLOAD_MOST_BYTES = 4 * 1024**3
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+_OLDEST = 1
 _ORDERS = frozenset("<>|")
 _TEXT = "text"
 _REGIONS = (("vertices", "f4"), ("offsets", "i8"), ("labels", "i8"))
@@ -63,11 +88,17 @@ _Size = Annotated[int, msgspec.Meta(ge=0, le=PAYLOAD_MOST_BYTES)]
 _Name = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-class _Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Array(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     name: _Name
     dtype: Annotated[str, msgspec.Meta(max_length=4)]
     shape: Annotated[tuple[_Size, ...], msgspec.Meta(max_length=8)]
     sizes: Annotated[tuple[_Size, ...], msgspec.Meta(max_length=2)]
+    codec: CodingEntry | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, once decoded."""
+        return math.prod(self.shape) * int(self.dtype[2:])
 
 
 class _Header(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -83,6 +114,12 @@ class _Header(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     channel_name: _Name | None = None
     contrast_limits: tuple[float, float] | None = None
     run: _Name | None = None
+    lossy: bool = False
+
+    @property
+    def least_version(self) -> int:
+        """The oldest version that can say this."""
+        return 2 if self.lossy or any(array.codec for array in self.arrays) else _OLDEST
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -94,8 +131,20 @@ _VERSION = msgspec.msgpack.Decoder(_Version)
 _HEADER = msgspec.msgpack.Decoder(_Header)
 
 
-def encode(payload: Payload) -> tuple[bytes, list[memoryview]]:
+def encode(
+    payload: Payload, *, codec: Codec | None = None, preview: bool = False
+) -> tuple[bytes, list[memoryview]]:
     """Write a payload as a header and buffers.
+
+    Parameters
+    ----------
+    payload
+        What to write.
+    codec
+        Encodes the array of an image or of labels; None leaves it as it is. What does not get
+        smaller is left as it is too, and so is every other kind; the header says which.
+    preview
+        Whether the codec may be lossy.
 
     Returns
     -------
@@ -108,11 +157,26 @@ def encode(payload: Payload) -> tuple[bytes, list[memoryview]]:
     PayloadError
         If the header would be longer than `HEADER_MOST_BYTES` or the buffers longer than
         `PAYLOAD_MOST_BYTES`.
+    CodecError
+        If the codec does not take the array, or is lossy without `preview` or for labels.
+    MissingExtraError
+        If the library that the codec needs is not installed.
     """
     buffers: list[memoryview] = []
     data = payload.data
+    lossy = payload.lossy
     if isinstance(data, np.ndarray):
-        arrays: tuple[_Array, ...] = (_array("data", data, buffers),)
+        encoded = None if codec is None else coded(payload, codec, preview=preview)
+        if encoded is None:
+            arrays: tuple[_Array, ...] = (_array("data", data, buffers),)
+        else:
+            if data.nbytes > PAYLOAD_MOST_BYTES:
+                raise _too_large(data.nbytes)
+            stream = encoded.stream
+            buffers.append(stream)
+            entry = to_entry(encoded)
+            arrays = (_Array("data", data.dtype.str, data.shape, (stream.nbytes,), entry),)
+            lossy = lossy or encoded.lossy
     elif isinstance(data, Regions):
         arrays = (
             _array("vertices", data.vertices, buffers),
@@ -128,9 +192,10 @@ def encode(payload: Payload) -> tuple[bytes, list[memoryview]]:
             else _texts(name, column, buffers)
             for name, column in data.items()
         )
+    coded_or_lossy = lossy or any(array.codec is not None for array in arrays)
     header = _ENCODER.encode(
         _Header(
-            v=WIRE_VERSION,
+            v=WIRE_VERSION if coded_or_lossy else _OLDEST,
             kind=payload.kind,
             arrays=arrays,
             components=payload.components.to_dict(),
@@ -142,6 +207,7 @@ def encode(payload: Payload) -> tuple[bytes, list[memoryview]]:
             channel_name=payload.channel_name,
             contrast_limits=payload.contrast_limits,
             run=payload.run,
+            lossy=lossy,
         )
     )
     if len(header) > HEADER_MOST_BYTES or len(arrays) > 1024:
@@ -150,14 +216,18 @@ def encode(payload: Payload) -> tuple[bytes, list[memoryview]]:
             f"{HEADER_MOST_BYTES} bytes can be sent: send fewer columns at a time"
         )
     if (size := sum(buffer.nbytes for buffer in buffers)) > PAYLOAD_MOST_BYTES:
-        raise PayloadError(
-            f"the payload is {size} bytes and at most {PAYLOAD_MOST_BYTES} can be sent: "
-            "send it plane by plane"
-        )
+        raise _too_large(size)
     return header, buffers
 
 
-def decode(header: Buffer, buffers: Sequence[Buffer]) -> Payload:
+def _too_large(nbytes: int) -> PayloadError:
+    return PayloadError(
+        f"the payload is {nbytes} bytes and at most {PAYLOAD_MOST_BYTES} can be sent: "
+        "send it plane by plane"
+    )
+
+
+def decode(header: Buffer, buffers: Sequence[Buffer], *, codecs: Codecs | None = None) -> Payload:
     """Read a payload from a header and buffers.
 
     Everything the header says is checked before an array is made. Arrays are read-only views of
@@ -169,6 +239,9 @@ def decode(header: Buffer, buffers: Sequence[Buffer]) -> Payload:
         As `encode` gave it.
     buffers
         As many, in the same order; each has to be contiguous.
+    codecs
+        Those of this end, as `polystore.codecs.standard_codecs` gives them; without, encoded
+        arrays are refused.
 
     Raises
     ------
@@ -177,13 +250,22 @@ def decode(header: Buffer, buffers: Sequence[Buffer]) -> Payload:
     WireHeaderError
         If the header is no header, or contradicts itself.
     WireSizeError
-        If the buffers are not as many or as long as the header says.
+        If the buffers are not as many or as long as the header says, or what was encoded would be
+        larger than is allowed.
+    UnknownCodecError
+        If an array is encoded, and its codec is not here.
+    StreamError
+        If an encoded array is cut off, damaged or not what the header says.
+    BasePlaneError
+        If it is a difference to a plane that is not here.
+    MissingExtraError
+        If the library that a codec needs is not installed.
     """
     fields = _read_header(header)
     views = _read_buffers(fields, buffers)
     try:
         return Payload(
-            data=_data(fields, views),
+            data=_data(fields, views, codecs),
             components=Components.from_dict(_component_values(fields)),
             kind=fields.kind,
             name=fields.name,
@@ -194,9 +276,33 @@ def decode(header: Buffer, buffers: Sequence[Buffer]) -> Payload:
             channel_name=fields.channel_name,
             contrast_limits=fields.contrast_limits,
             run=fields.run,
+            lossy=fields.lossy,
         )
     except PayloadError as error:
         raise WireHeaderError(f"the header describes no payload: {error}") from error
+
+
+def coding_of(header: Buffer) -> Coding | None:
+    """Say how the array of a payload was encoded, from its header alone.
+
+    Returns
+    -------
+    Coding or None
+        None where nothing is encoded.
+
+    Raises
+    ------
+    WireVersionError
+        If the header is of another version.
+    WireHeaderError
+        If the header is no header, or contradicts itself.
+    """
+    fields = _read_header(header)
+    for array in fields.arrays:
+        _check_array(array, fields.kind)
+        if array.codec is not None:
+            return to_coding(array.codec, stream_nbytes=array.sizes[0], nbytes=array.nbytes)
+    return None
 
 
 def _array(name: str, array: NDArray[Any], buffers: list[memoryview]) -> _Array:
@@ -227,23 +333,31 @@ def _read_header(header: Buffer) -> _Header:
         )
     try:
         version = _VERSION.decode(header).v
-        if version != WIRE_VERSION:
+        if not _OLDEST <= version <= WIRE_VERSION:
             raise WireVersionError(
                 f"the header is of version {version}, this is version {WIRE_VERSION}: "
                 "use the same polystore at both ends"
             )
-        return _HEADER.decode(header)
+        fields = _HEADER.decode(header)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise WireHeaderError(f"the header cannot be read: {error}") from error
+    if fields.least_version > version:
+        raise WireHeaderError(
+            f"the header is of version {version} and says what only {fields.least_version} can"
+        )
+    if not fields.lossy and any(array.codec and array.codec.lossy for array in fields.arrays):
+        raise WireHeaderError("an array is encoded with loss, and the header does not say so")
+    return fields
 
 
 def _read_buffers(fields: _Header, buffers: Sequence[Buffer]) -> list[memoryview]:
     sizes: list[int] = []
     for array in fields.arrays:
-        _check_array(array)
+        _check_array(array, fields.kind)
         sizes.extend(array.sizes)
-    if sum(sizes) > PAYLOAD_MOST_BYTES:
-        raise WireSizeError(f"{sum(sizes)} bytes are announced, {PAYLOAD_MOST_BYTES} are allowed")
+    wanted = sum(sizes) + sum(array.nbytes for array in fields.arrays if array.codec)
+    if wanted > PAYLOAD_MOST_BYTES:
+        raise WireSizeError(f"{wanted} bytes are announced, {PAYLOAD_MOST_BYTES} are allowed")
     if len(buffers) != len(sizes):
         raise WireSizeError(f"{len(sizes)} buffers are announced, {len(buffers)} came")
     views: list[memoryview] = []
@@ -259,9 +373,13 @@ def _read_buffers(fields: _Header, buffers: Sequence[Buffer]) -> list[memoryview
     return views
 
 
-def _check_array(array: _Array) -> None:
+def _check_array(array: _Array, kind: Kind) -> None:
     what = f"array {array.name!r}"
+    if array.codec is not None:
+        array.codec.check(kind)
     if array.dtype == _TEXT:
+        if array.codec is not None:
+            raise WireHeaderError(f"{what} is text, which cannot be encoded")
         if len(array.shape) != 1 or len(array.sizes) != 2:
             raise WireHeaderError(f"{what} is text: it has one dimension and two buffers")
         if array.sizes[0] != (array.shape[0] + 1) * 8:
@@ -272,6 +390,8 @@ def _check_array(array: _Array) -> None:
         raise WireHeaderError(f"{what} is of type {array.dtype!r}, which is not allowed")
     if len(array.sizes) != 1:
         raise WireHeaderError(f"{what} has {len(array.sizes)} buffers instead of one")
+    if array.codec is not None:
+        return
     needed = math.prod(array.shape) * int(element[1:])
     if needed != array.sizes[0]:
         raise WireHeaderError(
@@ -280,12 +400,15 @@ def _check_array(array: _Array) -> None:
         )
 
 
-def _data(fields: _Header, views: list[memoryview]) -> Data:
+def _data(fields: _Header, views: list[memoryview], codecs: Codecs | None) -> Data:
     match fields.kind:
         case Kind.IMAGE | Kind.LABELS | Kind.POINTS:
             array = _only(fields)
             if array.dtype == _TEXT:
                 raise WireHeaderError(f"{fields.kind} cannot be text")
+            if array.codec is not None:
+                dtype = np.dtype(array.dtype)
+                return decoded(array.codec, dtype, array.shape, views[0], codecs)
             return _view(array, views[0])
         case Kind.TEXT:
             array = _only(fields)
