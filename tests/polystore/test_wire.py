@@ -481,6 +481,15 @@ def test_a_header_that_lies_about_an_encoded_plane_is_refused_before_anything_is
         tracemalloc.stop()
 
 
+def test_a_plane_that_is_encoded_in_no_bytes_is_refused() -> None:
+    header, _ = coded()
+    fields = msgspec.msgpack.decode(header)
+    fields["arrays"][0]["sizes"] = [0]
+    empty = np.zeros((0,), np.uint8).data
+    with pytest.raises(WireHeaderError, match="no bytes"):
+        decode(msgspec.msgpack.encode(fields), [empty], codecs=standard_codecs())
+
+
 def test_a_codec_that_makes_another_array_than_announced_is_found() -> None:
     class Wrong(ZstdCodec):
         def decode(self, encoded: Encoded) -> Any:

@@ -391,6 +391,8 @@ def _check_array(array: _Array, kind: Kind) -> None:
     if len(array.sizes) != 1:
         raise WireHeaderError(f"{what} has {len(array.sizes)} buffers instead of one")
     if array.codec is not None:
+        if not array.sizes[0]:
+            raise WireHeaderError(f"{what} is encoded in no bytes")
         return
     needed = math.prod(array.shape) * int(element[1:])
     if needed != array.sizes[0]:
