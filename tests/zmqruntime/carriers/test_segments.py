@@ -136,7 +136,8 @@ def test_a_segment_has_one_owner_and_nobody_is_warned_of_its_end(shm: Path) -> N
             receiver.go_on()
             assert receiver.hear() == "closed"
             assert receiver.end() == ""
-            assert segments(shm) == held, "a receiver removed what is not its own"
+            # the sender may have made another one meanwhile, for whoever comes next
+            assert held.items() <= segments(shm).items(), "a receiver removed what is not its own"
             sender.go_on()
             assert sender.hear() == "closed"
             assert segments(shm) == {}
