@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import sys
 import tempfile
 
 import transport_control
 import transport_data
 import transport_jobs
-from _rows import print_rows
+from _parts import measure_parts
 
 
 def main() -> int:
     """Measure and print; exit status 1 when a target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print a JSON list of rows")
-    parser.add_argument("--repeats", type=int, default=5, help="medians of so many runs")
-    parser.add_argument("--only", choices=["control", "data", "jobs"], help="one of the parts")
-    arguments = parser.parse_args()
     parts = {
         "control": transport_control.rows,
         "data": transport_data.rows,
@@ -29,15 +22,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="zr-bench-") as folder:
         for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
             os.environ[name] = folder  # locks, keys and logs of this run go with it
-        rows = [
-            row
-            for name, measure in parts.items()
-            if arguments.only in (None, name)
-            for row in measure(repeats=arguments.repeats)
-        ]
-    if not arguments.json:
-        print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
-    return print_rows(rows, as_json=arguments.json)
+        return measure_parts(__doc__, parts)
 
 
 if __name__ == "__main__":
