@@ -552,6 +552,9 @@ class FeedMachine(RuleBasedStateMachine):
             self.last[name] = -1
             self.tiles.join(name, Ladder(rungs, self.clock), parts=how, cache_bytes=cache_bytes)
 
+    def _name(self, number: int) -> str:
+        return str(number % len(self.clients))
+
     def _encode(self, rung: Rung, pixels: Any) -> bytes:
         self.encoded.append(rung.name)
         return encode(rung, pixels)
@@ -576,30 +579,43 @@ class FeedMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    @rule(name=st.sampled_from("012"), times=st.integers(1, 4))
-    def take(self, name: str, times: int) -> None:
-        for _ in range(times if name in self.clients else 0):
+    @rule(number=st.integers(0, 2), times=st.integers(1, 4))
+    def take(self, number: int, times: int) -> None:
+        name = self._name(number)
+        for _ in range(times):
             parcel = self.tiles.take(name)
             if parcel is not None:
                 assert parcel.frame == len(self.frames) - 1
                 self.under_way[name] += parcel.messages
 
-    @rule(name=st.sampled_from("012"), data=st.data())
-    def carry(self, name: str, data: st.DataObject) -> None:
-        there = self.under_way.get(name)
+    @rule(number=st.integers(0, 2), data=st.data())
+    def carry(self, number: int, data: st.DataObject) -> None:
+        name = self._name(number)
+        there = self.under_way[name]
         if there:
-            order = data.draw(st.lists(st.integers(0, len(there) - 1), max_size=len(there) + 2))
-            for at in order:
+            places = st.integers(0, len(there) - 1)
+            lost = data.draw(st.sets(places, max_size=3))
+            order = [at for at in range(len(there)) if at not in lost]
+            order += data.draw(st.lists(places, max_size=3))
+            for at in data.draw(st.just(order) | st.permutations(order)):
                 self.clients[name].receive(*there[at])
             if data.draw(st.booleans()):
                 there.clear()
 
-    @rule(name=st.sampled_from("012"))
-    def ask(self, name: str) -> None:
-        if name in self.clients:
-            request = self.clients[name].missing()
-            if request is not None:
-                self.tiles.asked(name, request)
+    @rule(number=st.integers(0, 2))
+    def carry_all(self, number: int) -> None:
+        """Carry everything, so that frames come together also while others are shown."""
+        name = self._name(number)
+        for message in self.under_way[name]:
+            self.clients[name].receive(*message)
+        self.under_way[name].clear()
+
+    @rule(number=st.integers(0, 2))
+    def ask(self, number: int) -> None:
+        name = self._name(number)
+        request = self.clients[name].missing()
+        if request is not None:
+            self.tiles.asked(name, request)
 
     @invariant()
     def no_picture_is_wrong(self) -> None:
@@ -638,5 +654,5 @@ class FeedMachine(RuleBasedStateMachine):
             assert assembler.mismatches == assembler.corrupt == 0
 
 
-FeedMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+FeedMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestFeed = FeedMachine.TestCase
