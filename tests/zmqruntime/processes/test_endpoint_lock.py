@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,3 +135,73 @@ def test_without_a_session_folder_the_state_folder_is_used(
 def test_a_name_that_cannot_name_files_is_refused(app: str) -> None:
     with pytest.raises(ValueError, match="app"):
         EndpointLock(app, 5555)
+
+
+def grow_old(path: Path) -> None:
+    month_ago = time.time() - 31 * 24 * 3600
+    os.utime(path, (month_ago, month_ago))
+
+
+def test_what_nobody_has_used_for_a_month_is_removed_by_the_next_that_starts() -> None:
+    with hold("napari", 5555) as old:
+        pass
+    killed = hold("fiji", 5565)
+    killed.close()  # as a kill does: the record and the token stay
+    with hold("jobs", 5575) as recent:
+        pass
+    for lock in (old, killed):
+        grow_old(lock.path)
+    with hold("viewer", 5585):
+        assert not old.path.exists()
+        assert not killed.path.exists()
+        assert not killed.token_path.exists()
+        assert recent.path.exists()
+
+
+def test_what_serves_for_longer_than_a_month_is_left_alone(runtime_folder: Path) -> None:
+    with hold("napari", 5555) as serving:
+        foreign = runtime_folder / "notes-1.lock.txt"
+        foreign.touch()
+        for path in (serving.path, foreign):
+            grow_old(path)
+        with hold("fiji", 5565):
+            assert serving.path.exists()
+            assert read_token(5555) == "t"
+            assert foreign.exists()
+        with pytest.raises(EndpointInUse):
+            hold("napari", 5555)
+
+
+def test_two_that_start_while_the_file_is_removed_as_old_do_not_both_hold_it() -> None:
+    outcomes: list[EndpointLock] = []
+    refused: list[EndpointInUse] = []
+    with hold("napari", 5555) as lock:
+        path = lock.path
+
+    def start(app: str, port: int) -> None:
+        try:
+            outcomes.append(hold(app, port))
+        except EndpointInUse as error:
+            refused.append(error)
+
+    for turn in range(20):
+        grow_old(path)
+        threads = [
+            threading.Thread(target=start, args=("napari", 5555)),
+            threading.Thread(target=start, args=("fiji", 6000 + turn)),
+            threading.Thread(target=start, args=("napari", 5555)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        holders = [each for each in outcomes if each.app == "napari"]
+        assert len(holders) <= 1
+        assert len(refused) == 2 - len(holders)
+        if holders:
+            assert read_token(5555) == "t"
+        for each in outcomes:
+            each.release()
+        outcomes.clear()
+        refused.clear()
+        path.touch()

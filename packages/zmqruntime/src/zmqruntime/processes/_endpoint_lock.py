@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -18,16 +19,21 @@ from zmqruntime.processes._lock_record import LockRecord, read_lock
 from zmqruntime.processes._runtime_dir import is_app, open_private, remove_socket_file, runtime_dir
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Self
 
 __all__ = ["EndpointLock"]
+
+_KEPT_S = 30 * 24 * 3600
+_LOCK_NAME = re.compile(r"(?P<app>[a-z0-9][a-z0-9_-]*)-(?P<port>[1-9][0-9]{0,4})\.lock")
 
 
 class EndpointLock:
     """The right to serve as one application on one port, for as long as the process lives.
 
     The kernel gives the lock up when the process ends, however it ends. The file stays, so the
-    name of the server stays the same when it starts again.
+    name of the server stays the same when it starts again; one that nobody has used for 30 days
+    is removed by the next server that starts.
 
     Parameters
     ----------
@@ -100,6 +106,7 @@ class EndpointLock:
             transport=transport,
         )
         self._write(self._record)
+        self._forget_old()
         return self._record
 
     def clear(self) -> bool:
@@ -124,12 +131,16 @@ class EndpointLock:
 
     def _lock(self) -> LockRecord | None:
         """Take the lock, and read what the last holder left."""
-        descriptor = open_private(self.path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise self._in_use() from error
+        while True:
+            descriptor = open_private(self.path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(descriptor)
+                raise self._in_use() from error
+            if _is_at(self.path, descriptor):
+                break
+            os.close(descriptor)  # removed as old before it was locked: it locks nothing
         self._descriptor = descriptor
         close_in_forked_children(self)
         return read_lock(self.path)
@@ -143,17 +154,38 @@ class EndpointLock:
             file.write(token)
         draft.replace(self.token_path)
 
+    def _forget_old(self) -> None:
+        """Remove files that nobody has used for long: ports at random would leave hundreds."""
+        folder = self.path.parent
+        for name in os.listdir(folder):  # noqa: PTH208 - hundreds of names: glob takes long
+            match = _LOCK_NAME.fullmatch(name)
+            if match is None:
+                continue
+            try:
+                if time.time() - (folder / name).lstat().st_mtime < _KEPT_S:
+                    continue
+                old = EndpointLock(match["app"], int(match["port"]))
+                old._lock()
+            except (EndpointInUse, ServiceError, FileNotFoundError):
+                continue  # it serves since long, it is not ours, or another one was quicker
+            with contextlib.closing(old):
+                old._remove_leftovers()
+                old.path.unlink(missing_ok=True)  # while it is locked: see `_lock`
+
     def release(self) -> None:
         """Give the lock up; remove the token and socket files; twice is harmless."""
         if self._descriptor is None:
             return
+        self._remove_leftovers()
+        if self._record is not None:
+            self._write(msgspec.structs.replace(self._record, identity=None, since=None))
+        self.close()
+
+    def _remove_leftovers(self) -> None:
         self.token_path.unlink(missing_ok=True)
         for kind in ("", ".data"):  # libzmq leaves them
             with contextlib.suppress(ServiceError):  # never what is not a socket of ours
                 remove_socket_file(self.path.with_name(f"{self.app}-{self.port}{kind}.sock"))
-        if self._record is not None:
-            self._write(msgspec.structs.replace(self._record, identity=None, since=None))
-        self.close()
 
     def close(self) -> None:
         """Close the file and leave its text as it is."""
@@ -189,3 +221,11 @@ class EndpointLock:
             app=record.app,
             since=record.since,
         )
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the file that is open still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
