@@ -16,6 +16,8 @@
     │   ├── UnreadableError     OSError                 what is stored cannot be decoded
     │   ├── NotWrittenError     OSError                 not written; the old one still stands
     │   ├── LayoutError         ValueError              a plate, image or label that does not fit
+    │   ├── FormatError         ValueError              what a file format cannot hold
+    │   ├── UnknownFormatError  LookupError             a name that says no format that is here
     │   └── WriteOnlyError      io.UnsupportedOperation a sink that was asked to read
     ├── CodecError              ValueError              what a codec cannot encode, or may not
     ├── MissingExtraError       ImportError             an optional dependency is not installed
@@ -30,6 +32,7 @@ import io
 __all__ = [
     "BasePlaneError",
     "CodecError",
+    "FormatError",
     "LayoutError",
     "MissingExtraError",
     "NotStoredError",
@@ -41,6 +44,7 @@ __all__ = [
     "StreamError",
     "TileError",
     "UnknownCodecError",
+    "UnknownFormatError",
     "UnreadableError",
     "WireError",
     "WireHeaderError",
@@ -108,6 +112,14 @@ class NotWrittenError(StorageError, OSError):
 
 class LayoutError(StorageError, ValueError):
     """A plate, image or label that does not fit what is there or what the format allows."""
+
+
+class FormatError(StorageError, ValueError):
+    """A payload that a file format cannot hold whole; the message says which formats could."""
+
+
+class UnknownFormatError(StorageError, LookupError):
+    """A name that ends in no suffix of a format that is here; the message lists them."""
 
 
 class WriteOnlyError(StorageError, io.UnsupportedOperation):

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from polystore.testing._backends import BackendTests, Store, assert_equal
+from polystore.testing._backends import BackendTests, Store, assert_equal, assert_same_data
 from polystore.testing._clock import FakeClock
 from polystore.testing._codecs import CodecTests
+from polystore.testing._formats import FormatTests
+from polystore.testing._samples import Sample, samples
 
-__all__ = ["BackendTests", "CodecTests", "FakeClock", "Store", "assert_equal"]
+__all__ = [
+    "BackendTests",
+    "CodecTests",
+    "FakeClock",
+    "FormatTests",
+    "Sample",
+    "Store",
+    "assert_equal",
+    "assert_same_data",
+    "samples",
+]

@@ -15,7 +15,7 @@ from polystore._kinds import Kind
 from polystore._payload import Payload
 from polystore._protocols import Reader, Writer
 
-__all__ = ["BackendTests", "Store", "assert_equal"]
+__all__ = ["BackendTests", "Store", "assert_equal", "assert_same_data"]
 
 
 class Store(Reader, Writer, Protocol):
@@ -35,6 +35,17 @@ def assert_equal(one: Payload, other: Payload) -> None:
             continue
         mine, theirs = getattr(one, each.name), getattr(other, each.name)
         assert mine == theirs, f"{each.name} differs: {mine!r} and {theirs!r}"
+    assert_same_data(one, other)
+
+
+def assert_same_data(one: Payload, other: Payload) -> None:
+    """Check that the data of two payloads are the same, bit for bit, whatever else they say.
+
+    Raises
+    ------
+    AssertionError
+        If they differ, with where.
+    """
     a, b = one.data, other.data
     if isinstance(a, Mapping):
         assert isinstance(b, Mapping)
