@@ -10,15 +10,25 @@ from polystore.backends._atomic import (
     write_bytes,
     write_json,
 )
+from polystore.backends._check import store_problems
+from polystore.backends._groups import OmeVersion
 from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout
 from polystore.backends._memory import MemoryBackend
 from polystore.backends._multiscales import ChannelMeta, ImageMeta
-from polystore.backends._plates import create_plate, extend_plate, read_plate, settle_plate
+from polystore.backends._ngff import Problem, metadata_problems
+from polystore.backends._plate_read import (
+    PlateReader,
+    open_image,
+    open_labels,
+    read_labels,
+    read_plate,
+)
+from polystore.backends._plates import create_plate, extend_plate, settle_plate
 from polystore.backends._stream import Publish, StreamingBackend
 from polystore.backends._tiff import TiffHeader, read_header, read_plane, write_plane
 from polystore.backends._zarr import ImageWriter
 from polystore.backends._zarr_labels import LabelsWriter, write_labels
-from polystore.backends._zarr_read import ImageReader, open_image, open_labels, read_labels
+from polystore.backends._zarr_read import ImageReader
 
 __all__ = [
     "Acquisition",
@@ -29,7 +39,10 @@ __all__ = [
     "ImageWriter",
     "LabelsWriter",
     "MemoryBackend",
+    "OmeVersion",
     "PlateLayout",
+    "PlateReader",
+    "Problem",
     "Publish",
     "StreamingBackend",
     "TiffHeader",
@@ -38,6 +51,7 @@ __all__ = [
     "create_plate",
     "extend_plate",
     "leftovers",
+    "metadata_problems",
     "open_image",
     "open_labels",
     "read_header",
@@ -46,6 +60,7 @@ __all__ = [
     "read_plate",
     "remove_leftovers",
     "settle_plate",
+    "store_problems",
     "write_bytes",
     "write_json",
     "write_labels",

@@ -8,18 +8,19 @@ is only there to fill up is said in the image's own metadata, ``polystore.valid_
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polystore._errors import NotStoredError, UnreadableError
+from polystore._errors import NotStoredError
+from polystore.backends._arrays import array_file, read_array
 from polystore.backends._atomic import commit_folder, partial_path, write_json
-from polystore.backends._groups import read_array, read_group, valid_px, write_group
-from polystore.backends._layout import well_path
+from polystore.backends._groups import OmeVersion, read_group, write_group
 from polystore.backends._multiscales import dataset
+from polystore.backends._plate_read import PlateReader
 from polystore.backends._pyramid import halve_labels, halve_mean, halved
-from polystore.backends._shards import ShardedArray
-from polystore.backends._zarr_read import ImageReader
+from polystore.backends._zarr import new_array
+from polystore.backends._zarr_read import ImageReader, read_valid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,12 +50,13 @@ def align_images(root: Path, layout: PlateLayout) -> None:
     NotWrittenError
         If they cannot be written.
     """
+    plate = PlateReader(root)
     groups: dict[str, list[tuple[Path, tuple[int, int]]]] = {}
     for well, images in layout.wells.items():
         for image in images:
-            folder = root / well_path(well) / image.path
+            folder = plate.folder(well) / image.path
             for group in (folder, *_label_groups(folder)):
-                valid = valid_px(read_group(group))
+                valid = read_group(group).valid_px
                 if valid is not None:
                     groups.setdefault(image.path, []).append((group, valid))
     for members in groups.values():
@@ -65,59 +67,48 @@ def align_images(root: Path, layout: PlateLayout) -> None:
             while len(_levels(group)) < levels:
                 _add_level(group)
             for number, level in enumerate(_levels(group)):
-                _resize(group / level, halved(size, number))
+                _resize(group / level, halved(size, number), plate.version)
 
 
-def _resize(folder: Path, size: tuple[int, int]) -> None:
-    document = read_array(folder)
-    if tuple(document["shape"][-2:]) != size:
-        document["shape"][-2:] = size
-        write_json(folder / "zarr.json", document)
+def _resize(folder: Path, size: tuple[int, int], version: OmeVersion) -> None:
+    meta = read_array(folder, version)
+    if meta.shape[-2:] != size:
+        document = {**meta.document, "shape": [*meta.shape[:-2], *size]}
+        write_json(array_file(folder, version), document)
 
 
 def _label_groups(folder: Path) -> list[Path]:
     labels = folder / "labels"
     try:
-        names = read_group(labels).get("ome", {}).get("labels", [])
+        names = read_group(labels).ome.get("labels", [])
     except NotStoredError:
         return []
     return [labels / name for name in names]
 
 
 def _levels(group: Path) -> list[str]:
-    return [dataset["path"] for dataset in _multiscale(read_group(group), group)["datasets"]]
+    datasets = read_valid(group, "multiscales").ome["multiscales"][0]["datasets"]
+    return [dataset["path"] for dataset in datasets]
 
 
-def _add_level(group: Path) -> None:
-    attributes = read_group(group)
-    datasets = _multiscale(attributes, group)["datasets"]
+def _add_level(folder: Path) -> None:
+    group = read_valid(folder, "multiscales")
+    datasets = group.ome["multiscales"][0]["datasets"]
     number = len(datasets)
-    halve = halve_labels if "image-label" in attributes["ome"] else halve_mean
-    finer = ImageReader(group)
+    halve = halve_labels if "image-label" in group.ome else halve_mean
+    finer = ImageReader(folder)
     shape = finer.shapes[-1]
-    partial = partial_path(group / str(number))
+    sides = halved((shape[-2], shape[-1]), 1)
+    partial = partial_path(folder / str(number))
     try:
-        coarser = ShardedArray(
-            partial,
-            shape=(*shape[:-2], *halved((shape[-2], shape[-1]), 1)),
-            dtype=finer.dtype,
-            names=finer.axes,
-        )
+        coarser = new_array(group.version, partial, (*shape[:-2], *sides), finer.dtype, finer.axes)
         for index in np.ndindex(shape[:-2]):
             place = dict(zip(finer.axes, index, strict=False))
             plane = finer.read(number - 1, c=place.get("c", 0), z=place["z"], t=place["t"])
             coarser.write_plane(index, halve(plane))
         coarser.close()
-        commit_folder(partial, group / str(number))
+        commit_folder(partial, folder / str(number))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     datasets.append(dataset(datasets[0]["coordinateTransformations"][0]["scale"], number))
-    write_group(group, attributes)
-
-
-def _multiscale(attributes: dict[str, Any], group: Path) -> dict[str, Any]:
-    try:
-        multiscale: dict[str, Any] = attributes["ome"]["multiscales"][0]
-    except (KeyError, IndexError, TypeError) as error:
-        raise UnreadableError(f"{group} is no OME-Zarr image: {error!r}") from error
-    return multiscale
+    write_group(folder, group.version, group.ome, group.others)

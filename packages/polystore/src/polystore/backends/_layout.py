@@ -14,7 +14,15 @@ from polystore._errors import LayoutError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Acquisition", "ImageSlot", "PlateLayout", "difference", "well_path"]
+__all__ = [
+    "Acquisition",
+    "ImageSlot",
+    "PlateLayout",
+    "difference",
+    "normal_well",
+    "row_name",
+    "well_path",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9]+")
 _WELL = re.compile(r"([A-Z]{1,2})0*([1-9][0-9]*)")
@@ -122,7 +130,7 @@ class PlateLayout:
         slots = tuple(ImageSlot(image) if isinstance(image, str) else image for image in images)
         return cls(
             name=name,
-            rows=tuple(_row_name(number) for number in range(rows)),
+            rows=tuple(row_name(number) for number in range(rows)),
             columns=tuple(str(number + 1) for number in range(columns)),
             wells=dict.fromkeys(wells, slots),
             acquisitions=tuple(acquisitions),
@@ -143,6 +151,11 @@ def well_path(well: str) -> str:
     return f"{match[1]}/{match[2]}"
 
 
+def normal_well(row: str, column: str) -> str:
+    """Name of the well in a row and a column: ``"A01"`` for ``"A"`` and ``"1"``."""
+    return f"{row}{int(column):02d}"
+
+
 def difference(there: PlateLayout, wanted: PlateLayout) -> str:
     """Say how two layouts differ, in a few words."""
     for what in ("name", "rows", "columns", "wells", "acquisitions"):
@@ -160,6 +173,7 @@ def _check_names(what: str, names: Iterable[str]) -> None:
         )
 
 
-def _row_name(number: int) -> str:
+def row_name(number: int) -> str:
+    """Name of a row by its number from 0: letters, two of them from the 27th on."""
     letters = string.ascii_uppercase
     return letters[number] if number < 26 else letters[number // 26 - 1] + letters[number % 26]

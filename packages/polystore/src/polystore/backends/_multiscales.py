@@ -2,8 +2,8 @@
 
 Notes
 -----
-OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5/), sections on multiscales and omero. Level k is
-translated by (2**k - 1) / 2 pixels: the centre of its first pixel.
+OME-Zarr 0.4 and 0.5 (https://ngff.openmicroscopy.org), sections on multiscales and omero. Level k
+is translated by (2**k - 1) / 2 pixels: the centre of its first pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from polystore._errors import LayoutError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ChannelMeta", "ImageMeta", "channels", "dataset", "multiscale"]
+__all__ = [
+    "ChannelMeta",
+    "ImageMeta",
+    "channels",
+    "dataset",
+    "micrometers",
+    "multiscale",
+    "seconds",
+]
 
 _COLOR = re.compile("[0-9A-Fa-f]{6}")
 _COLORS = ("00FFFF", "00FF00", "FF00FF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
@@ -29,6 +37,23 @@ _UNITS = {
     "z": ("space", "micrometer"),
     "y": ("space", "micrometer"),
     "x": ("space", "micrometer"),
+}
+_UM = {
+    "angstrom": 1e-4,
+    "nanometer": 1e-3,
+    "micrometer": 1.0,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
+}
+_S = {
+    "nanosecond": 1e-9,
+    "microsecond": 1e-6,
+    "millisecond": 1e-3,
+    "second": 1.0,
+    "minute": 60.0,
+    "hour": 3600.0,
+    "day": 86400.0,
 }
 
 
@@ -74,6 +99,10 @@ class ImageMeta:
         Height and width of a pixel in µm, or None when it is not known.
     z_um, t_s
         Distance of planes in µm and of time points in s, or None.
+    units
+        Unit of the values, as ``"counts"``, or None.
+    lossy
+        Whether the values are an approximation, because they came through a lossy codec.
     attributes
         JSON to be kept beside the metadata of the format, by name.
 
@@ -87,12 +116,17 @@ class ImageMeta:
     pixel_um: tuple[float, float] | None = None
     z_um: float | None = None
     t_s: float | None = None
+    units: str | None = None
+    lossy: bool = False
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for size in (*(self.pixel_um or ()), self.z_um, self.t_s):
             if size is not None and not (math.isfinite(size) and size > 0):
                 raise LayoutError(f"sizes have to be above 0, or None when unknown: {self}")
+        reserved = sorted({"ome", "polystore"} & self.attributes.keys())
+        if reserved:
+            raise LayoutError(f"attributes of an image cannot be called {reserved}")
 
 
 def channels(
@@ -164,7 +198,14 @@ def multiscale(
         )
     base = [1.0 if scale is None else float(scale) for scale in scales]
     datasets = [dataset(base, level) for level in range(levels)]
-    return {"name": name, "axes": described, "datasets": datasets, "type": method}
+    how = {"description": f"each level is the {method} of the one before", "method": "polystore"}
+    return {
+        "name": name,
+        "axes": described,
+        "datasets": datasets,
+        "type": method,
+        "metadata": how,
+    }
 
 
 def dataset(base: Sequence[float], level: int) -> dict[str, Any]:
@@ -185,6 +226,20 @@ def dataset(base: Sequence[float], level: int) -> dict[str, Any]:
         moved = [*(0.0 for _ in base[:-2]), base[-2] * shift, base[-1] * shift]
         transforms.append({"type": "translation", "translation": moved})
     return {"path": str(level), "coordinateTransformations": transforms}
+
+
+def micrometers(scale: float | None, unit: str | None) -> float | None:
+    """Turn a length into µm; None where it has no unit that is known."""
+    return _converted(scale, _UM.get(unit or ""))
+
+
+def seconds(scale: float | None, unit: str | None) -> float | None:
+    """Turn a time into s; None where it has no unit that is known."""
+    return _converted(scale, _S.get(unit or ""))
+
+
+def _converted(scale: float | None, factor: float | None) -> float | None:
+    return None if scale is None or factor is None or scale <= 0 else scale * factor
 
 
 def _window(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -5,89 +5,33 @@ processes may do so at once.
 
 Notes
 -----
-OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5/), sections on plates and wells.
+OME-Zarr 0.4 and 0.5 (https://ngff.openmicroscopy.org), sections on plates and wells.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
 from polystore.backends._align import align_images
 from polystore.backends._atomic import writing
-from polystore.backends._groups import OME_VERSION, read_group, read_ome, write_group
-from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout, difference, well_path
+from polystore.backends._groups import OmeVersion, group_exists, read_group, write_group
+from polystore.backends._layout import PlateLayout, difference, well_path
+from polystore.backends._plate_read import PlateReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["create_plate", "extend_plate", "read_plate", "settle_plate"]
-
-_Count = Annotated[int, msgspec.Meta(ge=1)]
-_Time = Annotated[int, msgspec.Meta(ge=0)]
-_Part = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]+$")]
-
-
-class _Named(msgspec.Struct, frozen=True):
-    name: _Part
-
-
-class _PlateWell(msgspec.Struct, frozen=True, rename="camel"):
-    path: str
-    row_index: Annotated[int, msgspec.Meta(ge=0)]
-    column_index: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _PlateAcquisition(msgspec.Struct, frozen=True):
-    id: Annotated[int, msgspec.Meta(ge=0)]
-    name: str | None = None
-    maximumfieldcount: _Count | None = None
-    starttime: _Time | None = None
-    endtime: _Time | None = None
-
-
-class _WellImage(msgspec.Struct, frozen=True):
-    path: _Part
-    acquisition: int = 0
-
-
-class _Well(msgspec.Struct, frozen=True):
-    images: Annotated[tuple[_WellImage, ...], msgspec.Meta(min_length=1)]
-
-
-class _Plate(msgspec.Struct, frozen=True):
-    """What a plate's metadata have to say, by the specification."""
-
-    rows: Annotated[tuple[_Named, ...], msgspec.Meta(min_length=1)]
-    columns: Annotated[tuple[_Named, ...], msgspec.Meta(min_length=1)]
-    wells: Annotated[tuple[_PlateWell, ...], msgspec.Meta(min_length=1)]
-    acquisitions: tuple[_PlateAcquisition, ...] = ()
-    name: str | None = None
-    field_count: _Count | None = None
-
-    def check(self) -> None:
-        """Check what one field alone cannot say.
-
-        Raises
-        ------
-        LayoutError
-            If a well is there twice, or not where its path says.
-        """
-        if len(set(self.wells)) != len(self.wells):
-            raise LayoutError("a well is listed twice")
-        for well in self.wells:
-            if well.row_index >= len(self.rows) or well.column_index >= len(self.columns):
-                raise LayoutError(f"well {well.path} is not on the plate")
-            expected = f"{self.rows[well.row_index].name}/{self.columns[well.column_index].name}"
-            if well.path != expected:
-                raise LayoutError(f"the well at {expected} has the path {well.path}")
+__all__ = ["create_plate", "extend_plate", "settle_plate"]
 
 
 def create_plate(
-    path: Path | str, layout: PlateLayout, *, attributes: Mapping[str, Any] | None = None
+    path: Path | str,
+    layout: PlateLayout,
+    *,
+    version: OmeVersion | str = OmeVersion.V05,
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the metadata of a plate, its rows and its wells.
 
@@ -99,27 +43,41 @@ def create_plate(
         ``something.zarr``, in a folder that exists.
     layout
         What the plate will hold.
+    version
+        Of OME-Zarr, ``"0.5"`` or ``"0.4"``. All that is written into the plate is in it. In 0.4
+        each chunk is a file: tens of times as many.
     attributes
         JSON to be kept beside the metadata of the format, by name.
 
     Raises
     ------
     LayoutError
-        If another plate is there, with how it differs; `extend_plate` adds to it.
+        If another plate is there, with how it differs; `extend_plate` adds to it. Or if there is
+        no such version.
     NotWrittenError
         If it cannot be written.
     """
     root = Path(path)
-    if (root / "zarr.json").exists():
-        there = read_plate(root)
+    try:
+        version = OmeVersion(version)
+    except ValueError as error:
+        raise LayoutError(f"{root}: {version!r} is not 0.4 or 0.5, which are written") from error
+    if group_exists(root):
+        reader = PlateReader(root)
+        if reader.version is not version:
+            raise LayoutError(
+                f"{root} is a plate of OME-Zarr {reader.version} already, not of {version}: choose "
+                "another folder"
+            )
+        there = reader.layout()
         if there != layout:
             raise LayoutError(
                 f"{root} is another plate already ({difference(there, layout)}): choose another "
                 "folder, or extend it"
             )
     # the plate itself comes last: a plate that can be opened has all its wells
-    _write_wells(root, layout, layout.wells)
-    _write_plate(root, layout, attributes or {})
+    _write_wells(root, version, layout, layout.wells)
+    _write_plate(root, version, layout, attributes or {})
 
 
 def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
@@ -150,7 +108,8 @@ def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
         If it cannot be written.
     """
     root = Path(path)
-    there = read_plate(root)
+    reader = PlateReader(root)
+    there = reader.layout()
     if (there.name, there.rows, there.columns) != (layout.name, layout.rows, layout.columns):
         raise LayoutError(f"{root} is another plate ({difference(there, layout)})")
     acquisitions = {acquisition.id: acquisition for acquisition in there.acquisitions}
@@ -172,8 +131,8 @@ def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
         acquisitions=tuple(acquisitions.values()),
     )
     changed = [well for well, images in both.wells.items() if there.wells.get(well) != images]
-    _write_wells(root, both, changed)
-    _write_plate(root, both, _own_attributes(read_group(root)))
+    _write_wells(root, reader.version, both, changed)
+    _write_plate(root, reader.version, both, reader.attributes)
     return both
 
 
@@ -205,13 +164,10 @@ def settle_plate(path: Path | str) -> PlateLayout:
         If something cannot be written.
     """
     root = Path(path)
-    planned = read_plate(root)
+    reader = PlateReader(root)
+    planned = reader.layout()
     written = {
-        well: tuple(
-            image
-            for image in images
-            if (root / well_path(well) / image.path / "zarr.json").exists()
-        )
+        well: tuple(image for image in images if group_exists(reader.folder(well) / image.path))
         for well, images in planned.wells.items()
     }
     wells = {well: images for well, images in written.items() if images}
@@ -228,57 +184,16 @@ def settle_plate(path: Path | str) -> PlateLayout:
         wells=wells,
         acquisitions=tuple(each for each in planned.acquisitions if each.id in used),
     )
-    _write_plate(root, settled, _own_attributes(read_group(root)))
+    _write_plate(root, reader.version, settled, reader.attributes)
     changed = [well for well, images in wells.items() if planned.wells[well] != images]
-    _write_wells(root, settled, changed)
+    _write_wells(root, reader.version, settled, changed)
     align_images(root, settled)
     return settled
 
 
-def read_plate(path: Path | str) -> PlateLayout:
-    """Read what a plate holds.
-
-    Parameters
-    ----------
-    path
-        Of an OME-Zarr 0.5 plate.
-
-    Raises
-    ------
-    NotStoredError
-        If there is no plate.
-    UnreadableError
-        If its metadata are not those of a plate.
-    """
-    root = Path(path)
-    try:
-        plate = msgspec.convert(read_ome(root).get("plate"), _Plate)
-        plate.check()
-        wells = {}
-        for well in plate.wells:
-            images = msgspec.convert(read_ome(root / well.path).get("well"), _Well).images
-            row, column = well.path.split("/")
-            name = f"{row}{int(column):02d}" if column.isdigit() else f"{row}{column}"
-            wells[name] = tuple(ImageSlot(image.path, image.acquisition) for image in images)
-        return PlateLayout(
-            name=plate.name or root.stem,
-            rows=tuple(row.name for row in plate.rows),
-            columns=tuple(column.name for column in plate.columns),
-            wells=wells,
-            acquisitions=tuple(
-                Acquisition(each.id, each.name or str(each.id)) for each in plate.acquisitions
-            )
-            or (Acquisition(0, "0"),),
-        )
-    except (msgspec.ValidationError, LayoutError) as error:
-        raise UnreadableError(f"{root} is no OME-Zarr 0.5 plate: {error}") from error
-
-
-def _own_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if name != "ome"}
-
-
-def _write_plate(root: Path, layout: PlateLayout, attributes: Mapping[str, Any]) -> None:
+def _write_plate(
+    root: Path, version: OmeVersion, layout: PlateLayout, attributes: Mapping[str, Any]
+) -> None:
     wells = []
     for well in layout.wells:
         row, column = well_path(well).split("/")
@@ -298,7 +213,6 @@ def _write_plate(root: Path, layout: PlateLayout, attributes: Mapping[str, Any])
     }
     plate = {
         "name": layout.name,
-        "version": OME_VERSION,
         "field_count": max(map(len, layout.wells.values())),
         "acquisitions": [
             {"id": each.id, "name": each.name, "maximumfieldcount": max(1, counts[each.id])}
@@ -310,28 +224,40 @@ def _write_plate(root: Path, layout: PlateLayout, attributes: Mapping[str, Any])
     }
     with writing(root):
         root.mkdir(exist_ok=True)
-    _write_if_new(root, {**attributes, "ome": {"version": OME_VERSION, "plate": plate}})
+    _write_if_new(root, version, {"plate": plate}, attributes)
 
 
-def _write_wells(root: Path, layout: PlateLayout, wells: Iterable[str]) -> None:
+def _write_wells(
+    root: Path, version: OmeVersion, layout: PlateLayout, wells: Iterable[str]
+) -> None:
     with writing(root):
         root.mkdir(exist_ok=True)
     for well in wells:
         folder = root / well_path(well)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        _write_if_new(folder.parent, {})
+        _write_if_new(folder.parent, version, {}, {})
         images = [
             {"path": image.path, "acquisition": image.acquisition} for image in layout.wells[well]
         ]
-        ome = {"version": OME_VERSION, "well": {"version": OME_VERSION, "images": images}}
-        _write_if_new(folder, {"ome": ome})
+        _write_if_new(folder, version, {"well": {"images": images}}, {})
 
 
-def _write_if_new(folder: Path, attributes: Mapping[str, Any]) -> None:
+def _write_if_new(
+    folder: Path, version: OmeVersion, ome: Mapping[str, Any], others: Mapping[str, Any]
+) -> None:
     try:
-        if read_group(folder) == attributes:
+        there = read_group(folder)
+        unversioned = {name: _unversioned(value) for name, value in there.ome.items()}
+        unversioned.pop("version", None)
+        if (there.version, unversioned, there.others) == (version, ome, others):
             return
     except (NotStoredError, UnreadableError):
         pass
-    write_group(folder, attributes)
+    write_group(folder, version, ome, others)
+
+
+def _unversioned(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    return {name: each for name, each in value.items() if name != "version"}

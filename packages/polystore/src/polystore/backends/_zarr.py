@@ -1,4 +1,4 @@
-"""Images of an OME-Zarr 0.5 plate, written plane by plane.
+"""Images of an OME-Zarr plate, written plane by plane.
 
 An image is written beside its place and takes it by one rename, so a reader sees the whole image
 or none of it. Each plane is compressed as it comes, with the coarser levels made from it, so the
@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from polystore._errors import LayoutError, NotStoredError
 from polystore.backends._atomic import commit_folder, partial_path, writing
-from polystore.backends._groups import OME_VERSION, read_ome, write_group
-from polystore.backends._layout import well_path
+from polystore.backends._chunk_files import ChunkedArray
+from polystore.backends._groups import OmeVersion, write_group
 from polystore.backends._multiscales import ImageMeta, channels, multiscale
+from polystore.backends._plate_read import PlateReader
 from polystore.backends._pyramid import halve_mean, level_shapes
 from polystore.backends._shards import ShardedArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
 
-__all__ = ["ImageWriter", "PyramidWriter"]
+    from polystore.backends._chunks import PlaneArray
+
+__all__ = ["ImageWriter", "PyramidWriter", "new_array"]
 
 _AXES = ("t", "c", "z", "y", "x")
 _IMAGE_TYPES = frozenset({"u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"})
@@ -41,6 +44,7 @@ class PyramidWriter(ABC):
     def __init__(
         self,
         target: Path,
+        version: OmeVersion,
         *,
         shape: tuple[int, ...],
         levels: Sequence[tuple[int, int]],
@@ -50,6 +54,7 @@ class PyramidWriter(ABC):
         if any(side < 1 for side in shape):
             raise LayoutError(f"{target}: an image of shape {shape} has nothing in it")
         self._target = target
+        self._version = version
         self._shape = shape
         self._dtype = dtype
         self._axes = axes
@@ -60,9 +65,7 @@ class PyramidWriter(ABC):
             self._partial.mkdir()
         try:
             self._levels = [
-                ShardedArray(
-                    self._partial / str(level), shape=(*shape[:-2], *sides), dtype=dtype, names=axes
-                )
+                new_array(version, self._partial / str(level), (*shape[:-2], *sides), dtype, axes)
                 for level, sides in enumerate(levels)
             ]
         except BaseException:
@@ -96,7 +99,15 @@ class PyramidWriter(ABC):
         self._written[index] = True
         return plane
 
-    def _finish(self, attributes: Mapping[str, Any], *, partial: bool, fsync: bool) -> None:
+    def _finish(
+        self,
+        ome: Mapping[str, Any],
+        attributes: Mapping[str, Any],
+        own: Mapping[str, Any],
+        *,
+        partial: bool,
+        fsync: bool,
+    ) -> None:
         missing = [list(map(int, index)) for index in np.argwhere(~self._written)]
         if missing and not partial:
             names = self._axes[:-2]
@@ -106,8 +117,8 @@ class PyramidWriter(ABC):
             )
         for level in self._levels:
             level.close()
-        own = {"format": 1, "valid_px": self._shape[-2:], "missing_planes": missing}
-        write_group(self._partial, {**attributes, "polystore": own})
+        known = {"format": 1, "valid_px": self._shape[-2:], "missing_planes": missing, **own}
+        write_group(self._partial, self._version, ome, {**attributes, "polystore": known})
         commit_folder(self._partial, self._target, fsync=fsync)
         self._open = False
 
@@ -181,8 +192,9 @@ class ImageWriter(PyramidWriter):
         *,
         coarsest_px: int = 512,
     ) -> None:
-        folder = Path(plate) / well_path(well)
-        names = [each["path"] for each in read_ome(folder).get("well", {}).get("images", [])]
+        reader = PlateReader(plate)
+        folder = reader.folder(well)
+        names = [slot.path for slot in reader.images(well)]
         if image not in names:
             raise NotStoredError(f"{folder} has the images {names}, and no {image!r}: extend_plate")
         full = _full_shape(shape)
@@ -199,6 +211,7 @@ class ImageWriter(PyramidWriter):
         self._ranges: dict[int, list[tuple[float, float]]] = {}
         super().__init__(
             folder / image,
+            reader.version,
             shape=full,
             levels=level_shapes(*full[-2:], coarsest_px=coarsest_px),
             dtype=kind,
@@ -257,12 +270,35 @@ class ImageWriter(PyramidWriter):
         scales = (meta.t_s, None, meta.z_um, *(meta.pixel_um or (None, None)))
         described = channels(meta, self._shape[1], self._dtype, self._ranges)
         ome = {
-            "version": OME_VERSION,
             "multiscales": [multiscale(self._image, _AXES, len(self._levels), scales, "2x2 mean")],
             "omero": {"channels": described, "rdefs": {"model": "color"}},
         }
-        self._finish({**self._meta.attributes, "ome": ome}, partial=partial, fsync=fsync)
+        own: dict[str, Any] = {"units": meta.units} if meta.units is not None else {}
+        if meta.lossy:
+            own["lossy"] = True
+        self._finish(ome, meta.attributes, own, partial=partial, fsync=fsync)
         return self.path
+
+
+def new_array(
+    version: OmeVersion,
+    folder: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    names: tuple[str, ...],
+) -> PlaneArray:
+    """Begin an array as a version of OME-Zarr keeps it.
+
+    Raises
+    ------
+    NotWrittenError
+        If its folder cannot be made.
+    MissingExtraError
+        If zarr is not installed.
+    """
+    if version is OmeVersion.V05:
+        return ShardedArray(folder, shape=shape, dtype=dtype, names=names)
+    return ChunkedArray(folder, shape=shape, dtype=dtype)
 
 
 def _full_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""Label images of an OME-Zarr 0.5 plate, written plane by plane.
+"""Label images of an OME-Zarr plate, written plane by plane.
 
 Notes
 -----
-OME-Zarr 0.5 (https://ngff.openmicroscopy.org/0.5/), section on labels. They have the axes
+OME-Zarr 0.4 and 0.5 (https://ngff.openmicroscopy.org), section on labels. They have the axes
 t, z, y, x without c, so that viewers which split channels into layers show image and labels with
 the same axes.
 """
@@ -10,28 +10,23 @@ the same axes.
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polystore._errors import LayoutError, NotStoredError, UnreadableError
+from polystore._errors import LayoutError, NotStoredError
 from polystore.backends._atomic import writing
-from polystore.backends._groups import (
-    OME_VERSION,
-    read_array,
-    read_group,
-    read_ome,
-    valid_px,
-    write_group,
-)
-from polystore.backends._layout import well_path
+from polystore.backends._groups import read_group, write_group
 from polystore.backends._multiscales import multiscale
+from polystore.backends._paths import inside
+from polystore.backends._plate_read import PlateReader
 from polystore.backends._pyramid import halve_labels, halved
 from polystore.backends._zarr import PyramidWriter
+from polystore.backends._zarr_read import ImageReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -77,26 +72,26 @@ class LabelsWriter(PyramidWriter):
         *,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        folder = Path(plate) / well_path(well) / image
+        folder = inside(PlateReader(plate).folder(well), image)
         kind = np.dtype(dtype).newbyteorder("=")
         if kind.kind not in "iu":
             raise LayoutError(f"{folder}: labels have to be integers, not {kind}")
         if not name or not name.replace("_", "").replace("-", "").isalnum():
             raise LayoutError(f"{folder}: labels cannot be called {name!r}")
-        described = _multiscale_of(folder)
-        shape = tuple(read_array(folder / described["datasets"][0]["path"])["shape"])
-        sides = valid_px(read_group(folder)) or (shape[-2], shape[-1])
+        described = ImageReader(folder)
+        sizes = dict(zip(described.axes, described.shapes[0], strict=True))
+        shape = tuple(sizes.get(axis, 1) for axis in _AXES)
+        sides = (shape[-2], shape[-1])
         self._name = name
-        self._image_folder = folder
-        self._scales = described["datasets"][0]["coordinateTransformations"][0]["scale"]
-        self._image_axes = described["axes"]
+        self._image = described
         self._attributes = attributes or {}
         with writing(folder / "labels"):
             (folder / "labels").mkdir(exist_ok=True)
         super().__init__(
             folder / "labels" / name,
-            shape=(shape[0], *shape[2:-2], *sides),
-            levels=[halved(sides, level) for level in range(len(described["datasets"]))],
+            described.version,
+            shape=shape,
+            levels=[halved(sides, level) for level in range(described.level_count)],
             dtype=kind,
             axes=_AXES,
         )
@@ -145,19 +140,15 @@ class LabelsWriter(PyramidWriter):
         NotWrittenError
             If they cannot be written.
         """
-        scales = [self._scales[0], *self._scales[2:]]
+        image = self._image
+        scales = (image.t_s, image.z_um, *(image.pixel_um or (None, None)))
         described = multiscale(self._name, _AXES, len(self._levels), scales, "nearest")
-        described["axes"] = [axis for axis in self._image_axes if axis["name"] != "c"]
-        ome = {
-            "version": OME_VERSION,
-            "multiscales": [described],
-            "image-label": {"version": OME_VERSION, "source": {"image": "../../"}},
-        }
-        self._finish({**self._attributes, "ome": ome}, partial=partial, fsync=fsync)
-        names = _label_names(self._image_folder)
+        ome = {"multiscales": [described], "image-label": {"source": {"image": "../../"}}}
+        self._finish(ome, self._attributes, {}, partial=partial, fsync=fsync)
+        names = _label_names(image.path)
         if self._name not in names:
-            listed = {"version": OME_VERSION, "labels": sorted([*names, self._name])}
-            write_group(self._image_folder / "labels", {"ome": listed})
+            listed = {"labels": sorted([*names, self._name])}
+            write_group(image.path / "labels", image.version, listed)
         return self.path
 
 
@@ -206,16 +197,7 @@ def write_labels(
 
 def _label_names(folder: Path) -> list[str]:
     try:
-        names: list[str] = read_group(folder / "labels").get("ome", {}).get("labels", [])
+        names: list[str] = read_group(folder / "labels").ome.get("labels", [])
     except NotStoredError:
         return []
     return names
-
-
-def _multiscale_of(folder: Path) -> dict[str, Any]:
-    ome = read_ome(folder)
-    try:
-        first: dict[str, Any] = ome["multiscales"][0]
-    except (KeyError, IndexError, TypeError) as error:
-        raise UnreadableError(f"{folder} is no OME-Zarr image: {error!r}") from error
-    return first
