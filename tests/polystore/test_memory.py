@@ -3,10 +3,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polystore import Components, DataSink, Kind, Payload, Reader, Regions, WriteOnlyError, Writer
+from polystore import (
+    Components,
+    DataSink,
+    Folder,
+    Kind,
+    Payload,
+    Reader,
+    Regions,
+    WriteOnlyError,
+    Writer,
+)
 from polystore import decode as decode_payload
 from polystore.backends import MemoryBackend, StreamingBackend
-from polystore.testing import BackendTests, Store, assert_equal
+from polystore.backends._key_tree import KeyTree
+from polystore.testing import BackendTests, SinkTests, Store, assert_equal
 
 
 class TestMemoryThatCopies(BackendTests):
@@ -17,6 +28,23 @@ class TestMemoryThatCopies(BackendTests):
 class TestMemoryThatRefers(BackendTests):
     def make(self) -> Store:
         return MemoryBackend(copy=False)
+
+
+class Sent(StreamingBackend):
+    """A stream whose frames can be looked at."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[bytes, list[memoryview]]] = []
+        super().__init__(lambda header, buffers: self.frames.append((header, list(buffers))))
+
+
+class TestStream(SinkTests):
+    def make_sink(self) -> DataSink:
+        return Sent()
+
+    def taken(self, sink: DataSink) -> list[Payload]:
+        assert isinstance(sink, Sent)
+        return [decode_payload(*frames) for frames in sink.frames]
 
 
 def test_copying_or_referring_is_what_was_said() -> None:
@@ -49,6 +77,31 @@ def test_a_memory_store_stands_in_for_a_viewer() -> None:
     assert isinstance(store, Reader)
     assert isinstance(store, Writer)
     assert isinstance(store, DataSink)
+
+
+def test_a_copy_is_not_the_same_memory_for_any_kind() -> None:
+    column = np.zeros(3)
+    vertices = np.zeros((3, 2), np.float32)
+    store = MemoryBackend(copy=True)
+    store.store("t", Payload(data={"a": column}, kind=Kind.TABLE))
+    regions = Regions(vertices, np.array([0, 3]), np.array([1]))
+    store.store("r", Payload(data=regions, kind=Kind.REGIONS))
+    column[0] = vertices[0, 0] = 1
+    assert not np.any(store.load("t").table["a"])
+    assert not np.any(store.load("r").regions.vertices)
+
+
+def test_one_folder_among_many_is_listed_and_all_are_taken_away_again() -> None:
+    tree = KeyTree()
+    for number in range(20_000):
+        tree.add(f"plate/{number // 100:04}/{number % 100:02}.npy")
+    listed = tree.folder("plate/0150")
+    assert len(listed.keys) == 100
+    assert listed.keys[7] == "plate/0150/07.npy"
+    assert len(tree.keys("plate/0150/0")) == 10
+    for number in range(20_000):
+        tree.discard(f"plate/{number // 100:04}/{number % 100:02}.npy")
+    assert tree.folder("") == Folder(name="", folders=(), keys=())
 
 
 @pytest.mark.req("000.8")

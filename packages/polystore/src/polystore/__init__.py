@@ -7,6 +7,7 @@ from polystore._errors import (
     BasePlaneError,
     CodecError,
     FormatError,
+    KeyNameError,
     LayoutError,
     MissingExtraError,
     NotStoredError,
@@ -14,9 +15,11 @@ from polystore._errors import (
     PayloadError,
     PolystoreError,
     ProjectionError,
+    ReadOnlyError,
     StorageError,
     StreamError,
     TileError,
+    UnknownBackendError,
     UnknownCodecError,
     UnknownFormatError,
     UnreadableError,
@@ -26,9 +29,18 @@ from polystore._errors import (
     WireVersionError,
     WriteOnlyError,
 )
+from polystore._files import FileManager
+from polystore._keys import (
+    KEY_MOST_BYTES,
+    PART_MOST_BYTES,
+    Folder,
+    check_folder,
+    check_key,
+    key_of,
+)
 from polystore._kinds import Kind
 from polystore._payload import Column, Data, Payload, Table
-from polystore._protocols import DataSink, Reader, Writer
+from polystore._protocols import Backend, Capabilities, DataSink, Reader, Writer
 from polystore._regions import Regions
 from polystore._wire import (
     HEADER_MOST_BYTES,
@@ -43,9 +55,13 @@ from polystore._wire_codecs import Coding
 __all__ = [
     "COMPONENTS",
     "HEADER_MOST_BYTES",
+    "KEY_MOST_BYTES",
+    "PART_MOST_BYTES",
     "PAYLOAD_MOST_BYTES",
     "WIRE_VERSION",
+    "Backend",
     "BasePlaneError",
+    "Capabilities",
     "CodecError",
     "Coding",
     "Column",
@@ -53,7 +69,10 @@ __all__ = [
     "Components",
     "Data",
     "DataSink",
+    "FileManager",
+    "Folder",
     "FormatError",
+    "KeyNameError",
     "Kind",
     "LayoutError",
     "MissingExtraError",
@@ -63,12 +82,14 @@ __all__ = [
     "PayloadError",
     "PolystoreError",
     "ProjectionError",
+    "ReadOnlyError",
     "Reader",
     "Regions",
     "StorageError",
     "StreamError",
     "Table",
     "TileError",
+    "UnknownBackendError",
     "UnknownCodecError",
     "UnknownFormatError",
     "UnreadableError",
@@ -78,7 +99,10 @@ __all__ = [
     "WireVersionError",
     "WriteOnlyError",
     "Writer",
+    "check_folder",
+    "check_key",
     "coding_of",
     "decode",
     "encode",
+    "key_of",
 ]

@@ -18,6 +18,9 @@
     │   ├── LayoutError         ValueError              a plate, image or label that does not fit
     │   ├── FormatError         ValueError              what a file format cannot hold
     │   ├── UnknownFormatError  LookupError             a name that says no format that is here
+    │   ├── KeyNameError        ValueError              what cannot be a key, or not beside others
+    │   ├── UnknownBackendError LookupError             no backend has this name
+    │   ├── ReadOnlyError       io.UnsupportedOperation a source that was asked to write
     │   └── WriteOnlyError      io.UnsupportedOperation a sink that was asked to read
     ├── CodecError              ValueError              what a codec cannot encode, or may not
     ├── MissingExtraError       ImportError             an optional dependency is not installed
@@ -33,6 +36,7 @@ __all__ = [
     "BasePlaneError",
     "CodecError",
     "FormatError",
+    "KeyNameError",
     "LayoutError",
     "MissingExtraError",
     "NotStoredError",
@@ -40,9 +44,11 @@ __all__ = [
     "PayloadError",
     "PolystoreError",
     "ProjectionError",
+    "ReadOnlyError",
     "StorageError",
     "StreamError",
     "TileError",
+    "UnknownBackendError",
     "UnknownCodecError",
     "UnknownFormatError",
     "UnreadableError",
@@ -120,6 +126,18 @@ class FormatError(StorageError, ValueError):
 
 class UnknownFormatError(StorageError, LookupError):
     """A name that ends in no suffix of a format that is here; the message lists them."""
+
+
+class KeyNameError(StorageError, ValueError):
+    """A name that cannot be a key, or cannot stand beside the keys there are."""
+
+
+class UnknownBackendError(StorageError, LookupError):
+    """No backend has this name; the message lists those there are."""
+
+
+class ReadOnlyError(StorageError, io.UnsupportedOperation):
+    """A place that is only read from was asked to write."""
 
 
 class WriteOnlyError(StorageError, io.UnsupportedOperation):

@@ -1,4 +1,4 @@
-"""Where payloads are kept: files written whole or not at all, TIFF planes, OME-Zarr plates."""
+"""Where payloads are kept: memory, files written whole or not at all, OME-Zarr plates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from polystore.backends._atomic import (
     write_json,
 )
 from polystore.backends._check import store_problems
+from polystore.backends._disk import DiskStore
 from polystore.backends._groups import OmeVersion
 from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout
 from polystore.backends._memory import MemoryBackend
@@ -26,6 +27,7 @@ from polystore.backends._plate_read import (
 from polystore.backends._plates import create_plate, extend_plate, settle_plate
 from polystore.backends._stream import Publish, StreamingBackend
 from polystore.backends._tiff import TiffHeader, read_header, read_plane, write_plane
+from polystore.backends._virtual import Source, VirtualBackend
 from polystore.backends._zarr import ImageWriter
 from polystore.backends._zarr_labels import LabelsWriter, write_labels
 from polystore.backends._zarr_read import ImageReader
@@ -33,6 +35,7 @@ from polystore.backends._zarr_read import ImageReader
 __all__ = [
     "Acquisition",
     "ChannelMeta",
+    "DiskStore",
     "ImageMeta",
     "ImageReader",
     "ImageSlot",
@@ -44,8 +47,10 @@ __all__ = [
     "PlateReader",
     "Problem",
     "Publish",
+    "Source",
     "StreamingBackend",
     "TiffHeader",
+    "VirtualBackend",
     "atomic_file",
     "atomic_folder",
     "create_plate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from polystore._errors import WriteOnlyError
+from polystore._protocols import Capabilities
 from polystore._wire import encode
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class StreamingBackend:
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """It takes everything, refers to the arrays it was given, and keeps nothing."""
+        return Capabilities(takes=True, copies=False)
 
     def save(self, payload: Payload) -> None:
         """Publish a payload. Its arrays are referred to, not copied.

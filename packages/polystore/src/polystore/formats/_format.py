@@ -58,7 +58,7 @@ class Format(Protocol):
         payload
             One for which `refusal` is None.
         stream
-            Empty, at its start; it can be read, written and sought.
+            Empty, at its start; it can be written and sought.
 
         Raises
         ------

@@ -131,7 +131,7 @@ class Formats:
         payload
             What to write.
         stream
-            Empty, at its start; it can be read, written and sought.
+            Empty, at its start; it can be written and sought.
 
         Raises
         ------

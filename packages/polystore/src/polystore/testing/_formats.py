@@ -11,7 +11,7 @@ import numpy as np
 
 from polystore._errors import FormatError, UnreadableError
 from polystore.formats import Format, Formats
-from polystore.testing._backends import assert_equal, assert_same_data
+from polystore.testing._equal import assert_equal, assert_same_data
 from polystore.testing._samples import samples
 
 if TYPE_CHECKING:

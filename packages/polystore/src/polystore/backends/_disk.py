@@ -1,0 +1,464 @@
+"""Payloads in files below one folder, in the formats that their names say."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+import unicodedata
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING
+
+from polystore._errors import (
+    FormatError,
+    KeyNameError,
+    NotStoredError,
+    NotWrittenError,
+    StorageError,
+    UnreadableError,
+)
+from polystore._keys import Folder, check_folder, check_key, key_of
+from polystore._kinds import Kind
+from polystore._protocols import Capabilities
+from polystore.backends._atomic import atomic_file, writing
+from polystore.formats import Formats, NpyFormat, standard_formats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from polystore._payload import Payload
+    from polystore.formats import Format
+
+__all__ = ["DiskStore"]
+
+_SAVED_AS = MappingProxyType(
+    {
+        Kind.IMAGE: ".npy",
+        Kind.LABELS: ".npy",
+        Kind.POINTS: ".npy",
+        Kind.REGIONS: ".json",
+        Kind.TABLE: ".json",
+        Kind.TEXT: ".json",
+    }
+)
+_TRIES = 100  # so often a folder may be taken away between making it and writing into it
+
+
+class DiskStore:
+    """Keeps payloads in files below a folder; a `Reader`, a `Writer` and a `DataSink`.
+
+    The file of a key is the key below the folder, and its end says the format. Files that others
+    put there are keys too, if their names can be keys and say a format that is here. All other
+    files are left alone. Links below the folder are never followed, so that nothing outside is
+    read or written.
+
+    Parameters
+    ----------
+    root
+        The folder; it is made when something is first stored. It may itself be a link.
+    formats
+        Those of this store; all that there are if not given.
+    saved_as
+        Ends of the names that `save` gives, by kind, where they are not to be ``.npy`` for arrays
+        and ``.json`` for all else.
+    fsync
+        Whether storing waits until the file has reached the disk, so that it also survives a power
+        cut.
+    folds_case
+        Whether the disk takes names for one that differ in case, or in how an accent is written;
+        found out if not given.
+
+    Raises
+    ------
+    UnknownFormatError
+        If `saved_as` has a suffix that is not one of the formats'.
+
+    Notes
+    -----
+    A file is written beside its place and takes it by one rename (`atomic_file`): readers have the
+    old or the new one, in this process and in others, and a process that is killed leaves at most
+    a leftover, which `leftovers` finds and `remove_leftovers` removes. Several threads and
+    processes may read and write at once; of two that write one key, one is the last.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        formats: Formats | None = None,
+        saved_as: Mapping[Kind, str] | None = None,
+        fsync: bool = False,
+        folds_case: bool | None = None,
+    ) -> None:
+        self._root = Path(root).absolute()
+        self._formats = standard_formats() if formats is None else formats
+        for suffix in (saved_as or {}).values():
+            self._formats.of(f"file{suffix}")
+        self._saved_as = {**_SAVED_AS, **(saved_as or {})}
+        self._fsync = fsync
+        self._folds_case = _folds_case(self._root) if folds_case is None else folds_case
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self._root
+
+    @property
+    def formats(self) -> Formats:
+        """The formats; what is added to them can be stored."""
+        return self._formats
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """It holds what its formats hold, and keeps it when this process is gone."""
+        return Capabilities(
+            takes=True,
+            reads=True,
+            writes=True,
+            lasts=True,
+            kinds=frozenset[Kind]().union(*(each.kinds for each in self._formats)),
+            suffixes=self._formats.suffixes,
+            folds_case=self._folds_case,
+        )
+
+    def store(self, key: str, payload: Payload) -> None:
+        """Keep a payload in the file of `key`, in place of what was there.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key, is a folder of others or lies below one, or cannot be told
+            from another by this disk.
+        UnknownFormatError
+            If `key` does not end in the suffix of a format.
+        FormatError
+            If the format cannot hold the payload; the message says which could.
+        NotWrittenError
+            If it cannot be written, as on a full disk; what was there before still is.
+        MissingExtraError
+            If the library that does the work is not installed.
+        """
+        path = self._path(key)
+        found = self._formats.check(key, payload)
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                if self._folds_case:
+                    self._check_alone(path, key)
+                self._make_folder(path.parent, key)
+                if path.is_dir() and not path.is_symlink():
+                    raise KeyNameError(f"{key!r} cannot be a key: {path} is a folder")
+                with atomic_file(path, fsync=self._fsync) as stream:
+                    _write(found, payload, stream, key)
+            except NotWrittenError as error:
+                # whoever deletes the last file of a folder deletes the folder too
+                if error.errno != errno.ENOENT or not tries_left:
+                    raise
+            else:
+                return
+
+    def store_batch(self, items: Iterable[tuple[str, Payload]]) -> None:
+        """Keep several payloads, as `store` does, each in one piece.
+
+        Raises
+        ------
+        StorageError
+            At the first that cannot be kept; those before it are.
+        """
+        for key, payload in items:
+            self.store(key, payload)
+
+    def load(self, key: str) -> Payload:
+        """Read the file of `key` into memory.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key.
+        UnknownFormatError
+            If it does not end in the suffix of a format.
+        NotStoredError
+            If there is no such file.
+        UnreadableError
+            If the file is damaged, is no plain file, or must not be read; the message names it.
+        MissingExtraError
+            If the library that does the work is not installed.
+        """
+        path = self._path(key)
+        found = self._formats.of(key)
+        with self._open(path, key) as stream:
+            return found.read(stream, str(path))
+
+    def load_batch(self, keys: Iterable[str]) -> list[Payload]:
+        """Read several files, in the order of `keys`.
+
+        Raises
+        ------
+        StorageError, MissingExtraError
+            At the first that cannot be read, as `load`.
+        """
+        return [self.load(key) for key in keys]
+
+    def load_mapped(self, key: str) -> Payload:
+        """Read the NPY file of `key`, whose elements stay on the disk until they are looked at.
+
+        The payload is of the file as it is now, also when another takes its place later.
+
+        Raises
+        ------
+        KeyNameError, NotStoredError, UnreadableError
+            As `load`.
+        FormatError
+            If the file is of another format.
+        """
+        path = self._path(key)
+        found = self._formats.of(key)
+        if not isinstance(found, NpyFormat):
+            raise FormatError(
+                f"{key!r} is {found.name}, and only NPY files can be mapped: use load, or store it "
+                "as .npy"
+            )
+        with self._open(path, key) as stream:
+            return found.read_mapped(stream, str(path))
+
+    def exists(self, key: str) -> bool:
+        """Say whether there is a file of `key`, in a format that is here.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key.
+        """
+        path = self._path(key)
+        return self._formats.find(key) is not None and self._is_file(path)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """List the keys of all files that start with `prefix`, sorted.
+
+        Raises
+        ------
+        UnreadableError
+            If a folder cannot be listed.
+        """
+        folder, _, rest = prefix.rpartition("/")
+        if prefix.startswith("/") or (folder and not self._is_folder(folder)):
+            return []
+        found: list[str] = []
+        waiting = [folder]
+        while waiting:
+            here = self._list(waiting.pop())
+            first = here.name == folder
+            start = len(folder) + 1 if folder else 0
+            found.extend(key for key in here.keys if not first or key.startswith(rest, start))
+            waiting.extend(n for n in here.folders if not first or n.startswith(rest, start))
+        return sorted(found)
+
+    def folder(self, name: str = "") -> Folder:
+        """List what lies directly in a folder; of folders in it, also those without a key.
+
+        Raises
+        ------
+        KeyNameError
+            If `name` is neither empty nor could be a key.
+        UnreadableError
+            If the folder cannot be listed.
+        """
+        if check_folder(name) and not self._is_folder(name):
+            return Folder(name=name, folders=(), keys=())
+        return self._list(name)
+
+    def delete(self, key: str) -> None:
+        """Remove the file of `key`, and the folders that are empty without it.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key.
+        NotStoredError
+            If there is no such file.
+        NotWrittenError
+            If it cannot be removed.
+        """
+        path = self._path(key)
+        if not self.exists(key):
+            raise NotStoredError(f"{path}: nothing is kept under {key!r}")
+        try:
+            with writing(path):
+                path.unlink()
+        except NotWrittenError as error:
+            if error.errno == errno.ENOENT:
+                raise NotStoredError(f"{path}: nothing is kept under {key!r}") from error
+            raise
+        for folder in path.parents:
+            if folder == self._root:
+                break
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # something else is in it, which is no error
+
+    def save(self, payload: Payload) -> None:
+        """Keep a payload under a key made of its components, kind and name.
+
+        Raises
+        ------
+        StorageError
+            As `store`, and where a name is so long that the key is too long.
+        """
+        self.store(key_of(payload, self._saved_as[payload.kind]), payload)
+
+    def save_batch(self, payloads: Iterable[Payload]) -> None:
+        """Keep several payloads, as `save` does.
+
+        Raises
+        ------
+        StorageError
+            At the first that cannot be kept; those before it are.
+        """
+        for payload in payloads:
+            self.save(payload)
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _link(self, path: Path) -> Path | None:
+        """Return the first link on the way from the root to a path, itself included."""
+        for depth in range(1, len(path.parts) - len(self._root.parts) + 1):
+            step = Path(*path.parts[: len(self._root.parts) + depth])
+            if step.is_symlink():
+                return step
+        return None
+
+    @contextlib.contextmanager
+    def _open(self, path: Path, key: str) -> Iterator[IO[bytes]]:
+        try:
+            with _looking(path):
+                if link := self._link(path):
+                    raise UnreadableError(
+                        f"{link} is a link, and links are not followed here: put the file itself "
+                        "there"
+                    )
+                mode = path.stat().st_mode
+                if stat.S_ISDIR(mode):
+                    raise NotStoredError(f"{path} is a folder: nothing is kept under {key!r}")
+                if not stat.S_ISREG(mode):
+                    raise UnreadableError(f"{path} is no file that could be read")
+                stream = path.open("rb")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotStoredError(f"{path}: nothing is kept under {key!r}") from error
+        with stream:
+            yield stream
+
+    def _is_file(self, path: Path) -> bool:
+        with _looking(path):
+            return self._link(path) is None and path.is_file()
+
+    def _is_folder(self, name: str) -> bool:
+        path = self._root / name
+        with _looking(path):
+            return self._link(path) is None and path.is_dir()
+
+    def _make_folder(self, folder: Path, key: str) -> None:
+        if link := self._link(folder):
+            raise NotWrittenError(
+                errno.ELOOP,
+                f"{key!r} was not written: {link} is a link, and links are not followed here",
+            )
+        try:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        except NotWrittenError as error:
+            if error.errno not in {errno.ENOTDIR, errno.EEXIST} or folder == self._root:
+                raise
+            for above in (folder, *folder.parents):
+                if above.exists() and not above.is_dir():
+                    raise KeyNameError(
+                        f"{key!r} cannot be kept below {above}, which is a file"
+                    ) from error
+            # what was in the way is gone; writing finds out whether the folder is there
+
+    def _check_alone(self, path: Path, key: str) -> None:
+        """Refuse a name that the disk takes for another one, at any depth."""
+        parent = self._root
+        for part in path.relative_to(self._root).parts:
+            try:
+                names = [path.name for path in parent.iterdir()]
+            except OSError:
+                return
+            if part not in names:
+                folded = _folded(part)
+                if twin := next((name for name in names if _folded(name) == folded), None):
+                    raise KeyNameError(
+                        f"{key!r} cannot be kept beside {parent / twin}: this disk takes the two "
+                        "names for one"
+                    )
+                return
+            parent /= part
+
+    def _list(self, name: str) -> Folder:
+        start = f"{name}/" if name else ""
+        folders: list[str] = []
+        keys: list[str] = []
+        path = self._root / name
+        try:
+            with _looking(path), os.scandir(path) as entries:
+                for entry in entries:
+                    whole = start + entry.name
+                    if not _can_be_key(whole):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(whole)
+                    elif entry.is_file(follow_symlinks=False) and self._formats.find(entry.name):
+                        keys.append(whole)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # it was taken away, which is as if it had never been
+        return Folder(name=name, folders=tuple(sorted(folders)), keys=tuple(sorted(keys)))
+
+
+def _write(found: Format, payload: Payload, stream: IO[bytes], key: str) -> None:
+    try:
+        found.write(payload, stream)
+    except (OSError, StorageError):
+        raise
+    except (ValueError, TypeError, RuntimeError, OverflowError, struct.error) as error:
+        raise FormatError(f"{key!r} cannot be written as {found.name}: {error}") from error
+
+
+@contextlib.contextmanager
+def _looking(path: Path) -> Iterator[None]:
+    """Turn what the disk says into an error that names the path, unless nothing is there."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, StorageError):
+        raise
+    except OSError as error:
+        raise UnreadableError(
+            error.errno, f"{path} cannot be read: {error.strerror or error}"
+        ) from error
+
+
+def _can_be_key(name: str) -> bool:
+    try:
+        check_key(name)
+    except KeyNameError:
+        return False
+    return True
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _folds_case(folder: Path) -> bool:
+    """Say whether the disk takes names for one that differ in case, by the folder's own name."""
+    for path in (folder, *folder.parents):
+        swapped = path.with_name(path.name.swapcase()) if path.name else path
+        if swapped == path or not path.exists():
+            continue
+        try:
+            return swapped.samefile(path)
+        except OSError:
+            return False
+    return False
