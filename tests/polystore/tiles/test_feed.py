@@ -203,7 +203,7 @@ def test_what_is_kept_of_encodes_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("samples", [Samples.RGBA, Samples.BGRA])
-@pytest.mark.req("B.5")
+@pytest.mark.req("B.5", "001.2")
 def test_after_a_movement_the_client_has_the_senders_frame_bit_for_bit(samples: Samples) -> None:
     tiles, clock = feed()
     assembler = Assembler(decode)
@@ -397,6 +397,7 @@ def test_clients_get_what_changed_in_the_parts_that_they_take(how: Parts, count:
     np.testing.assert_array_equal(shown.pixels, changed[..., :3])
 
 
+@pytest.mark.req("001.6")
 def test_a_rung_may_send_the_whole_frame_where_most_of_it_changed() -> None:
     rung = Rung(name="r", codec="raw", quality=50, frame_bytes=2000, whole_above=0.5)
     tiles, clock = feed()

@@ -23,6 +23,7 @@ def swept(
     return motion, clock
 
 
+@pytest.mark.req("001.11", "B.10")
 def test_a_sweep_wants_the_planes_ahead_the_nearest_first() -> None:
     motion, _ = swept(10)
     wanted = motion.planes("z", 1000)
@@ -39,6 +40,7 @@ def test_a_fast_sweep_wants_no_more_than_thirty_two_in_its_direction() -> None:
     assert [each.index for each in motion.planes("z", 310)] == list(range(301, 310))
 
 
+@pytest.mark.req("B.10")
 def test_a_turn_is_followed_within_a_moment_and_the_way_before_is_not_forgotten() -> None:
     motion, clock = swept(20)
     for step in range(1, 6):  # a tenth of a second back
