@@ -572,11 +572,12 @@ def test_a_closed_feed_says_so_and_its_readers_wait_for_the_next_one(shm: Path) 
         with pytest.raises(NotAttachedError, match="closed"):
             ends.feed.publish("frames", b"")
         with next_feed(ends.server, shm) as again:
-            assert reader.wait_subscribed("frames", 10)
-            again.publish("frames", b"new")
-            gap, item = receive(reader, 2)
+            (gap,) = receive(reader, 1)  # until then it takes the closed one for the one it reads
             assert isinstance(gap, Gap)
             assert gap.detail
+            assert reader.wait_subscribed("frames", 10)
+            again.publish("frames", b"new")
+            (item,) = receive(reader, 1)
             assert isinstance(item, Item)
             item.lease.release()
 

@@ -758,6 +758,7 @@ def test_clients_of_protocol_1_that_are_gone_make_room_for_others() -> None:
         sessions.on_closed(lambda _record, _reason: lost.set())
         with Raw(sessions, token) as raw:
             assert raw.hello()["type"] == "session.welcome"
+            assert raw.hear()["type"] == "notify.scene"  # the last that it is sent
             sessions.server.control.on_disconnected(ended.set)
         assert ended.wait(SOON)
         assert not lost.is_set(), "nothing was sent to it, so nothing shows that it is gone"
