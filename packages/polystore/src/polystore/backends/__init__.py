@@ -13,6 +13,12 @@ from polystore.backends._atomic import (
 from polystore.backends._check import store_problems
 from polystore.backends._disk import DiskStore
 from polystore.backends._groups import OmeVersion
+from polystore.backends._image_parts import (
+    ImagePart,
+    PartWriter,
+    create_image,
+    finish_image,
+)
 from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout
 from polystore.backends._memory import MemoryBackend
 from polystore.backends._multiscales import ChannelMeta, ImageMeta
@@ -37,12 +43,14 @@ __all__ = [
     "ChannelMeta",
     "DiskStore",
     "ImageMeta",
+    "ImagePart",
     "ImageReader",
     "ImageSlot",
     "ImageWriter",
     "LabelsWriter",
     "MemoryBackend",
     "OmeVersion",
+    "PartWriter",
     "PlateLayout",
     "PlateReader",
     "Problem",
@@ -53,8 +61,10 @@ __all__ = [
     "VirtualBackend",
     "atomic_file",
     "atomic_folder",
+    "create_image",
     "create_plate",
     "extend_plate",
+    "finish_image",
     "leftovers",
     "metadata_problems",
     "open_image",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ChunkedArray"]
+__all__ = ["ChunkedArray", "chunked_document"]
 
 
 class ChunkedArray:
@@ -75,16 +75,33 @@ class ChunkedArray:
         NotWrittenError
             If they cannot be written.
         """
-        document = {
-            "zarr_format": 2,
-            "shape": list(self._shape),
-            "chunks": [*(1 for _ in self._shape[:-2]), *self._chunks.sides],
-            "dtype": self._dtype.str,
-            "compressor": {"id": "blosc", **BLOSC, "shuffle": 2},
-            "fill_value": 0,
-            "order": "C",
-            "filters": None,
-            # the default of Zarr is ".", which OME-Zarr does not allow
-            "dimension_separator": "/",
-        }
+        document = chunked_document(self._shape, self._dtype, self._chunks.sides)
         write_json(self._folder / ".zarray", document)
+
+
+def chunked_document(
+    shape: tuple[int, ...], dtype: np.dtype[Any], sides: tuple[int, int]
+) -> dict[str, Any]:
+    """Say what ``.zarray`` says of an array.
+
+    Parameters
+    ----------
+    shape
+        Of the array.
+    dtype
+        Of its elements.
+    sides
+        Of a chunk, which is a part of one plane.
+    """
+    return {
+        "zarr_format": 2,
+        "shape": list(shape),
+        "chunks": [*(1 for _ in shape[:-2]), *sides],
+        "dtype": dtype.str,
+        "compressor": {"id": "blosc", **BLOSC, "shuffle": 2},
+        "fill_value": 0,
+        "order": "C",
+        "filters": None,
+        # the default of Zarr is ".", which OME-Zarr does not allow
+        "dimension_separator": "/",
+    }

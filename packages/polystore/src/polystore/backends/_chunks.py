@@ -99,9 +99,13 @@ class PlaneChunks:
         self._dtype = dtype
 
     def cut(self, plane: NDArray[Any]) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """Give row, column and pixels of each chunk; those at the edge filled up with 0."""
+        """Give row, column and pixels of each chunk; those at the edge filled up with 0.
+
+        A plane that is smaller than it was said to be has fewer of them.
+        """
         height, width = self.sides
-        for row, column in product(range(self.grid[0]), range(self.grid[1])):
+        down, along = math.ceil(plane.shape[0] / height), math.ceil(plane.shape[1] / width)
+        for row, column in product(range(down), range(along)):
             part = plane[row * height : (row + 1) * height, column * width : (column + 1) * width]
             if part.shape == self.sides:
                 yield row, column, np.ascontiguousarray(part, dtype=self._dtype)

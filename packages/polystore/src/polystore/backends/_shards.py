@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ShardedArray", "crc32c"]
+__all__ = ["ShardedArray", "array_document", "crc32c", "shard_of"]
 
 _SHARD_MOST_BYTES = 64 * 1024**2
 _ABSENT = np.uint64(2**64 - 1)
@@ -91,15 +91,15 @@ class ShardedArray:
         shard = tuple(i // n for i, n in zip(index, self._shard_planes, strict=True))
         place = tuple(i % n for i, n in zip(index, self._shard_planes, strict=True))
         path, entries, end = self._shards.get(shard) or self._new_shard(shard)
-        with writing(path), path.open("ab") as stream:
+        # not at the end: a write that failed may have left something there
+        with writing(path), path.open("r+b") as stream:
+            stream.seek(end)
             for row, column, chunk in self._chunks.cut(plane):
-                if chunk[0, 0] == 0 and not chunk.any():
-                    entries[(*place, row, column)] = _ABSENT
-                    continue
-                packed = self._compress(chunk)
-                stream.write(packed)
-                entries[(*place, row, column)] = end, len(packed)
-                end += len(packed)
+                packed = self._compress(chunk) if _holds_something(chunk) else None
+                entries[(*place, row, column)] = _ABSENT if packed is None else (end, len(packed))
+                if packed is not None:
+                    stream.write(packed)
+                    end += len(packed)
         self._shards[shard] = (path, entries, end)
 
     def close(self) -> None:
@@ -110,55 +110,97 @@ class ShardedArray:
         NotWrittenError
             If they cannot be written.
         """
-        for path, entries, _ in self._shards.values():
-            index = entries.astype("<u8").tobytes()
-            with writing(path), path.open("ab") as stream:
-                stream.write(index + crc32c(index).to_bytes(4, "little"))
-        write_json(self._folder / "zarr.json", self._metadata())
+        for path, entries, end in self._shards.values():
+            with writing(path), path.open("r+b") as stream:
+                stream.seek(end)
+                stream.write(_index(entries))
+                stream.truncate()
+        sides, grid = self._chunks.sides, self._chunks.grid
+        document = array_document(
+            self._shape,
+            self._dtype,
+            self._names,
+            shard=(*self._shard_planes, grid[0] * sides[0], grid[1] * sides[1]),
+            sides=sides,
+        )
+        write_json(self._folder / "zarr.json", document)
 
     def _new_shard(self, shard: tuple[int, ...]) -> tuple[Path, NDArray[np.uint64], int]:
         path = self._folder.joinpath("c", *map(str, shard), "0", "0")
         with writing(path):
             path.parent.mkdir(parents=True)
+            path.touch()
         entries = np.full((*self._shard_planes, *self._chunks.grid, 2), _ABSENT, dtype=np.uint64)
         return path, entries, 0
 
-    def _metadata(self) -> dict[str, Any]:
-        sides, grid = self._chunks.sides, self._chunks.grid
-        inner = (*(1 for _ in self._shard_planes), *sides)
-        outer = (*self._shard_planes, grid[0] * sides[0], grid[1] * sides[1])
-        order: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
-        blosc = {
-            "name": "blosc",
-            "configuration": {
-                **BLOSC,
-                "typesize": self._dtype.itemsize,
-                "shuffle": "bitshuffle",
-            },
-        }
-        return {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": list(self._shape),
-            "data_type": self._dtype.name,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(outer)}},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": 0,
-            "codecs": [
-                {
-                    "name": "sharding_indexed",
-                    "configuration": {
-                        "chunk_shape": list(inner),
-                        "codecs": [order, blosc],
-                        "index_codecs": [order, {"name": "crc32c"}],
-                        "index_location": "end",
-                    },
-                }
-            ],
-            "attributes": {},
-            "dimension_names": list(self._names),
-            "storage_transformers": [],
-        }
+
+def array_document(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    names: tuple[str, ...],
+    *,
+    shard: tuple[int, ...],
+    sides: tuple[int, int],
+) -> dict[str, Any]:
+    """Say what ``zarr.json`` says of an array.
+
+    Parameters
+    ----------
+    shape
+        Of the array.
+    dtype
+        Of its elements.
+    names
+        Of its axes.
+    shard
+        Shape of what is one file.
+    sides
+        Of a chunk, which is a part of one plane.
+    """
+    order: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+    blosc = {**BLOSC, "typesize": dtype.itemsize, "shuffle": "bitshuffle"}
+    sharding = {
+        "chunk_shape": [*(1 for _ in shape[:-2]), *sides],
+        "codecs": [order, {"name": "blosc", "configuration": blosc}],
+        "index_codecs": [order, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shard)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": {},
+        "dimension_names": list(names),
+        "storage_transformers": [],
+    }
+
+
+def shard_of(part: NDArray[Any], chunks: PlaneChunks) -> bytes:
+    """Compress a part of a plane into a shard of its own."""
+    compress = compressor()
+    entries = np.full((*chunks.grid, 2), _ABSENT, dtype=np.uint64)
+    pieces: list[bytes] = []
+    end = 0
+    for row, column, chunk in chunks.cut(part):
+        if _holds_something(chunk):
+            pieces.append(compress(chunk))
+            entries[row, column] = end, len(pieces[-1])
+            end += len(pieces[-1])
+    return b"".join((*pieces, _index(entries)))
+
+
+def _holds_something(chunk: NDArray[Any]) -> bool:
+    return bool(chunk[0, 0] != 0 or chunk.any())
+
+
+def _index(entries: NDArray[np.uint64]) -> bytes:
+    index = entries.astype("<u8").tobytes()
+    return index + crc32c(index).to_bytes(4, "little")
 
 
 def crc32c(content: bytes) -> int:

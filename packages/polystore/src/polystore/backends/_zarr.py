@@ -31,9 +31,21 @@ if TYPE_CHECKING:
 
     from polystore.backends._chunks import PlaneArray
 
-__all__ = ["ImageWriter", "PyramidWriter", "new_array"]
+__all__ = [
+    "IMAGE_AXES",
+    "ImageWriter",
+    "PyramidWriter",
+    "checked_image",
+    "image_ome",
+    "image_place",
+    "new_array",
+    "own_of",
+    "percentiles",
+]
 
-_AXES = ("t", "c", "z", "y", "x")
+IMAGE_AXES = ("t", "c", "z", "y", "x")
+"""Axes of the images that are written."""
+
 _IMAGE_TYPES = frozenset({"u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"})
 _SAMPLE_PX = 256
 
@@ -192,30 +204,18 @@ class ImageWriter(PyramidWriter):
         *,
         coarsest_px: int = 512,
     ) -> None:
-        reader = PlateReader(plate)
-        folder = reader.folder(well)
-        names = [slot.path for slot in reader.images(well)]
-        if image not in names:
-            raise NotStoredError(f"{folder} has the images {names}, and no {image!r}: extend_plate")
-        full = _full_shape(shape)
-        kind = np.dtype(dtype).newbyteorder("=")
-        if kind.kind + str(kind.itemsize) not in _IMAGE_TYPES:
-            raise LayoutError(f"{folder / image}: an image cannot be of type {kind}")
-        meta = meta or ImageMeta()
-        if meta.channels and len(meta.channels) != full[1]:
-            raise LayoutError(
-                f"{folder / image} has {full[1]} channels and {len(meta.channels)} are described"
-            )
+        folder, version = image_place(plate, well, image)
+        full, kind = checked_image(folder, shape, dtype, meta := meta or ImageMeta())
         self._image = image
         self._meta = meta
         self._ranges: dict[int, list[tuple[float, float]]] = {}
         super().__init__(
-            folder / image,
-            reader.version,
+            folder,
+            version,
             shape=full,
             levels=level_shapes(*full[-2:], coarsest_px=coarsest_px),
             dtype=kind,
-            axes=_AXES,
+            axes=IMAGE_AXES,
         )
 
     def _halve(self, plane: NDArray[Any]) -> NDArray[Any]:
@@ -241,7 +241,7 @@ class ImageWriter(PyramidWriter):
         coarsest = self._put((t, c, z), plane)
         channels = self._meta.channels
         if not channels or channels[c].window is None:
-            self._ranges.setdefault(c, []).extend(_percentiles(coarsest))
+            self._ranges.setdefault(c, []).extend(percentiles(coarsest))
 
     def commit(self, *, partial: bool = False, fsync: bool = False) -> Path:
         """Put the image in its place, with its labels gone if there was an older one.
@@ -266,18 +266,70 @@ class ImageWriter(PyramidWriter):
         NotWrittenError
             If it cannot be written.
         """
-        meta = self._meta
-        scales = (meta.t_s, None, meta.z_um, *(meta.pixel_um or (None, None)))
-        described = channels(meta, self._shape[1], self._dtype, self._ranges)
-        ome = {
-            "multiscales": [multiscale(self._image, _AXES, len(self._levels), scales, "2x2 mean")],
-            "omero": {"channels": described, "rdefs": {"model": "color"}},
-        }
-        own: dict[str, Any] = {"units": meta.units} if meta.units is not None else {}
-        if meta.lossy:
-            own["lossy"] = True
-        self._finish(ome, meta.attributes, own, partial=partial, fsync=fsync)
+        described = channels(self._meta, self._shape[1], self._dtype, self._ranges)
+        ome = image_ome(self._image, self._meta, len(self._levels), described)
+        self._finish(
+            ome, self._meta.attributes, own_of(self._meta), partial=partial, fsync=fsync
+        )
         return self.path
+
+
+def image_place(plate: Path | str, well: str, image: str) -> tuple[Path, OmeVersion]:
+    """Folder for an image of a plate, and the version that it is to be in.
+
+    Raises
+    ------
+    NotStoredError
+        If the plate has no such well or image.
+    """
+    reader = PlateReader(plate)
+    folder = reader.folder(well)
+    names = [slot.path for slot in reader.images(well)]
+    if image not in names:
+        raise NotStoredError(f"{folder} has the images {names}, and no {image!r}: extend_plate")
+    return folder / image, reader.version
+
+
+def checked_image(
+    folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any] | type[Any] | str, meta: ImageMeta
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Give shape, with all axes, and type of an image.
+
+    Raises
+    ------
+    LayoutError
+        If shape or type are none that can be written, or channels are described that it has not.
+    """
+    full = _full_shape(shape)
+    kind = np.dtype(dtype).newbyteorder("=")
+    if any(side < 1 for side in full):
+        raise LayoutError(f"{folder}: an image of shape {full} has nothing in it")
+    if kind.kind + str(kind.itemsize) not in _IMAGE_TYPES:
+        raise LayoutError(f"{folder}: an image cannot be of type {kind}")
+    if meta.channels and len(meta.channels) != full[1]:
+        raise LayoutError(
+            f"{folder} has {full[1]} channels and {len(meta.channels)} are described"
+        )
+    return full, kind
+
+
+def image_ome(
+    name: str, meta: ImageMeta, levels: int, described: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Say what the format says of an image."""
+    scales = (meta.t_s, None, meta.z_um, *(meta.pixel_um or (None, None)))
+    return {
+        "multiscales": [multiscale(name, IMAGE_AXES, levels, scales, "2x2 mean")],
+        "omero": {"channels": described, "rdefs": {"model": "color"}},
+    }
+
+
+def own_of(meta: ImageMeta) -> dict[str, Any]:
+    """Say what the format has no place for."""
+    own: dict[str, Any] = {"units": meta.units} if meta.units is not None else {}
+    if meta.lossy:
+        own["lossy"] = True
+    return own
 
 
 def new_array(
@@ -313,7 +365,8 @@ def _full_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
             raise LayoutError(f"{other} has to be (c, y, x), (c, z, y, x) or (t, c, z, y, x)")
 
 
-def _percentiles(plane: NDArray[Any]) -> list[tuple[float, float]]:
+def percentiles(plane: NDArray[Any]) -> list[tuple[float, float]]:
+    """Values at 0.1 and 99.9 % of a sample of a plane; none where nothing is finite."""
     step = max(1, max(plane.shape) // _SAMPLE_PX)
     sample = plane[::step, ::step]
     known = sample[np.isfinite(sample)]

@@ -70,11 +70,17 @@ class ImageReader:
         omero = group.ome.get("omero")
         self._channels = () if omero is None else msgspec.convert(omero, Omero).channels
         self._valid = group.valid_px
+        own = group.own or {}
         try:
-            missing = (group.own or {}).get("missing_planes", [])
-            self._missing = frozenset(tuple(map(int, each)) for each in missing)
-        except (TypeError, ValueError) as error:
-            raise UnreadableError(f"{group.file}: polystore.missing_planes is damaged") from error
+            self._missing = frozenset(
+                tuple(map(int, each))
+                for key in ("missing_planes", "missing_parts")
+                for each in own.get(key, ())
+            )
+            part = own.get("part_px")
+            self._part_px = None if part is None else (max(1, int(part[0])), max(1, int(part[1])))
+        except (TypeError, ValueError, LookupError) as error:
+            raise UnreadableError(f"{group.file}: the attribute polystore is damaged") from error
         self._metas: dict[int, ArrayMeta] = {}
         self._opened: dict[int, Any] = {}
 
@@ -168,6 +174,33 @@ class ImageReader:
     def lossy(self) -> bool:
         """Whether the values are an approximation: to look at, not to measure."""
         return (self._group.own or {}).get("lossy") is True
+
+    @property
+    def part_px(self) -> tuple[int, int] | None:
+        """Height and width of a part, where the image is written in parts; see `PartWriter`."""
+        return self._part_px
+
+    def level_path(self, level: int) -> Path:
+        """Folder of the array of a level, to be opened by zarr or dask.
+
+        Raises
+        ------
+        UnreadableError
+            If it is none that may be read.
+        """
+        self._meta(level)
+        return self.path / self._paths[level]
+
+    def chunk_px(self, level: int) -> tuple[int, int]:
+        """Height and width of a chunk of a level: what is read at once.
+
+        Raises
+        ------
+        UnreadableError
+            If it is none that may be read.
+        """
+        height, width = self._meta(level).chunks[-2:]
+        return height, width
 
     @property
     def is_labels(self) -> bool:
@@ -322,10 +355,22 @@ class ImageReader:
         for row in _units(rows, unit[-2]):
             for column in _units(columns, unit[-1]):
                 file = folder.joinpath(*at, str(row), str(column))
-                if not file.exists():
-                    raise UnreadableError(
-                        f"{file} is not there: the image is damaged, run it again"
-                    )
+                if not file.exists() and (
+                    (*leading, *self._part(level, row * unit[-2], column * unit[-1]))
+                    not in self._missing
+                ):
+                    raise UnreadableError(f"{file} is not there: {self._why_absent()}")
+
+    def _part(self, level: int, y: int, x: int) -> tuple[int, ...]:
+        if self._part_px is None:
+            return ()
+        down, along = (max(1, side >> level) for side in self._part_px)
+        return y // down, x // along
+
+    def _why_absent(self) -> str:
+        if (self._group.own or {}).get("unfinished"):
+            return "this part of the image has not been written yet"
+        return "the image is damaged, run it again"
 
 
 def read_valid(path: Path, key: str) -> Group:
