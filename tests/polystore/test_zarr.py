@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import resource
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from polystore.backends import (
     LabelsWriter,
     OmeVersion,
     PlateLayout,
+    PlateReader,
     create_plate,
     extend_plate,
     open_image,
@@ -42,7 +45,7 @@ from polystore.backends._pyramid import halve_labels, halve_mean, level_shapes
 from polystore.backends._shards import crc32c
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -448,6 +451,28 @@ def test_a_full_disk_names_the_image_and_keeps_the_old_one(plate: Path) -> None:
     assert names(plate / "A" / "1") == ["stitched"]
 
 
+def test_a_plane_that_found_no_room_may_be_written_again(plate: Path) -> None:
+    image = noise((3, 700, 700))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with ImageWriter(plate, "A01", "stitched", image.shape, "u2") as writer:
+        writer.write_plane(image[0])
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, before[1]))
+            with pytest.raises(NotWrittenError):
+                writer.write_plane(image[1], c=1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        writer.write_plane(image[2], c=2)
+        writer.write_plane(image[1], c=1)
+        writer.commit()
+    reader = open_image(plate, "A01", "stitched")
+    for level, c in product(range(reader.level_count), range(3)):
+        expected = image[c] if level == 0 else halve_mean(image[c])
+        np.testing.assert_array_equal(reader.read(level, c=c), expected)
+
+
 IMAGE_LOOP = """
 import sys
 import numpy as np
@@ -536,10 +561,100 @@ def test_processes_write_different_wells_at_once_and_the_death_of_one_harms_no_o
         np.testing.assert_array_equal(labels.read(), image[0].astype("i4"))
 
 
-def test_a_plate_of_many_wells_is_few_files(plate: Path) -> None:
-    write(plate, "A01", noise((3, 2000, 2000)), ImageMeta())
-    files = [path for path in (plate / "A" / "1" / "stitched").rglob("*") if path.is_file()]
-    assert len(files) * 384 < 3000
+def files_below(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("version", "most", "least"), [(OmeVersion.V05, 5500, 0), (OmeVersion.V04, 60_000, 20_000)]
+)
+def test_a_plate_of_384_wells_with_fields_is_a_few_thousand_files(
+    tmp_path: Path, version: OmeVersion, most: int, least: int
+) -> None:
+    # 4 fields of 3 channels without coarser levels, as processing needs them; two wells of it
+    wells = ("A01", "A02")
+    fields = tuple("0123")
+    path = tmp_path / "p.zarr"
+    plan = PlateLayout.regular("p", rows=16, columns=24, wells=wells, images=fields)
+    create_plate(path, plan, version=version)
+    plane = np.ones((2048, 2048), np.uint16)
+    for well, field in product(wells, fields):
+        with ImageWriter(path, well, field, (3, *plane.shape), "u2", coarsest_px=2048) as writer:
+            for c in range(3):
+                writer.write_plane(plane, c=c)
+            writer.commit()
+    per_well = files_below(path / "A" / "1")
+    assert per_well == files_below(path / "A" / "2")
+    rest = 17 * (1 if version is OmeVersion.V05 else 2)  # the plate and 16 rows
+    assert files_below(path) == 2 * per_well + rest * 2 // 17
+    assert least < 384 * per_well + rest < most
+
+
+def test_a_stitched_well_with_its_levels_is_seven_files(plate: Path) -> None:
+    path = write(plate, "A01", noise((3, 2000, 2000)), ImageMeta())
+    assert files_below(path) * 384 < 3000
+
+
+@pytest.mark.req("001.15", "001.23")
+@pytest.mark.parametrize("version", list(OmeVersion))
+def test_opening_reads_metadata_only_and_a_well_as_much_as_in_a_small_plate(
+    tmp_path: Path, version: OmeVersion
+) -> None:
+    counts = []
+    for rows, columns in ((2, 3), (16, 24)):
+        path = tmp_path / f"{rows}.zarr"
+        empty = PlateLayout.regular("p", rows=rows, columns=columns, wells=["A01"], images=["0"])
+        wells = [f"{row}{column:02d}" for row in empty.rows for column in range(1, columns + 1)]
+        plan = dataclasses.replace(empty, wells=dict.fromkeys(wells, empty.wells["A01"]))
+        create_plate(path, plan, version=version)
+        with ImageWriter(path, "B03", "0", (2, 60, 50), "u2", coarsest_px=30) as writer:
+            for c, plane in enumerate(noise((2, 60, 50))):
+                writer.write_plane(plane, c=c)
+            writer.commit()
+        write_labels(path, "B03", "0", "cells", np.ones((60, 50), np.uint8))
+        with opened_below(path) as opened:
+            reader = PlateReader(path)
+            assert len(reader.wells) == rows * columns
+            listed = len(opened)
+            (slot,) = reader.images("B03")
+            asked = len(opened)
+            image = reader.open_image("B03", slot.path)
+            assert image.shapes[1] == (1, 2, 1, 30, 25)
+            assert image.label_names == ("cells",)
+            assert image.windows
+            metadata = len(opened)
+            assert all(file.name.startswith((".z", "zarr.json")) for file in opened)
+            image.read(1, c=1)
+            pixels = {file for file in opened if not file.name.startswith((".z", "zarr.json"))}
+            assert len(pixels) == 1
+        counts.append((listed, asked - listed, metadata))
+    assert counts[0] == counts[1]
+    assert max(counts[1]) <= 14
+
+
+@contextlib.contextmanager
+def opened_below(folder: Path) -> Iterator[list[Path]]:
+    """Note each file below a folder that this process opens, by whatever program."""
+    found: list[Path] = []
+    HOOKED.append((folder, found))
+    if len(HOOKED) == 1:
+        sys.addaudithook(note)  # for as long as the process lives
+    try:
+        yield found
+    finally:
+        HOOKED[0] = (Path("/nothing"), [])
+        del HOOKED[1:]
+
+
+HOOKED: list[tuple[Path, list[Path]]] = []
+
+
+def note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], (str, Path)):
+        path = Path(arguments[0])
+        for folder, found in HOOKED:
+            if path.is_relative_to(folder):
+                found.append(path)
 
 
 @BOTH

@@ -116,7 +116,7 @@ def create_image(
     levels = level_shapes(*full[-2:], coarsest_px=coarsest_px)
     sides = [_Side.of(side, len(levels), part_px) for side in full[-2:]]
     unset = [c for c in range(full[1]) if not meta.channels or meta.channels[c].window is None]
-    described = channels(meta, full[1], kind, dict.fromkeys(unset, [_whole_range(kind)]))
+    described = channels(meta, full[1], kind, {c: [_whole_range(kind)] for c in unset})
     own = {"format": 1, "valid_px": full[-2:], "missing_planes": [], **own_of(meta)}
     own |= {"part_px": [side.part(0) for side in sides], "unfinished": True, "unset": unset}
     with atomic_folder(folder) as partial:
@@ -222,10 +222,11 @@ class PartWriter:
         """
         if part not in self._known:
             raise LayoutError(f"{self.path} has no part {part}")
-        if pixels.shape != (part.height, part.width) or pixels.dtype.newbyteorder("=") != self._reader.dtype:
+        shape, dtype = (part.height, part.width), self._reader.dtype
+        if pixels.shape != shape or pixels.dtype.newbyteorder("=") != dtype:
             raise LayoutError(
-                f"{self.path}: pixels are {pixels.dtype} {pixels.shape}, the part is "
-                f"{self._reader.dtype} {(part.height, part.width)}"
+                f"{self.path}: pixels are {pixels.dtype} {pixels.shape}, the part has to be "
+                f"{dtype} {shape}"
             )
         levels = [pixels]
         for _ in self._chunks[1:]:

@@ -205,7 +205,8 @@ class ImageWriter(PyramidWriter):
         coarsest_px: int = 512,
     ) -> None:
         folder, version = image_place(plate, well, image)
-        full, kind = checked_image(folder, shape, dtype, meta := meta or ImageMeta())
+        meta = meta or ImageMeta()
+        full, kind = checked_image(folder, shape, dtype, meta)
         self._image = image
         self._meta = meta
         self._ranges: dict[int, list[tuple[float, float]]] = {}
@@ -268,9 +269,7 @@ class ImageWriter(PyramidWriter):
         """
         described = channels(self._meta, self._shape[1], self._dtype, self._ranges)
         ome = image_ome(self._image, self._meta, len(self._levels), described)
-        self._finish(
-            ome, self._meta.attributes, own_of(self._meta), partial=partial, fsync=fsync
-        )
+        self._finish(ome, self._meta.attributes, own_of(self._meta), partial=partial, fsync=fsync)
         return self.path
 
 
@@ -307,9 +306,7 @@ def checked_image(
     if kind.kind + str(kind.itemsize) not in _IMAGE_TYPES:
         raise LayoutError(f"{folder}: an image cannot be of type {kind}")
     if meta.channels and len(meta.channels) != full[1]:
-        raise LayoutError(
-            f"{folder} has {full[1]} channels and {len(meta.channels)} are described"
-        )
+        raise LayoutError(f"{folder} has {full[1]} channels and {len(meta.channels)} are described")
     return full, kind
 
 
