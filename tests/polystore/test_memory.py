@@ -84,7 +84,13 @@ def test_a_copy_is_not_the_same_memory_for_any_kind() -> None:
     vertices = np.zeros((3, 2), np.float32)
     store = MemoryBackend(copy=True)
     store.store("t", Payload(data={"a": column}, kind=Kind.TABLE))
-    regions = Regions(vertices, np.array([0, 3]), np.array([1]))
+    regions = Regions(
+        vertices=vertices,
+        offsets=np.array([0, 3]),
+        rings=np.array([0, 1]),
+        kinds=np.array([2], np.uint8),
+        labels=np.array([1]),
+    )
     store.store("r", Payload(data=regions, kind=Kind.REGIONS))
     column[0] = vertices[0, 0] = 1
     assert not np.any(store.load("t").table["a"])

@@ -96,27 +96,3 @@ def test_each_kind_gives_its_own_data() -> None:
     for wrong in ("array", "regions", "text"):
         with pytest.raises(PayloadError, match="table"):
             getattr(table, wrong)
-
-
-def test_regions_are_polygons_with_numbers() -> None:
-    regions = Regions.from_polygons([[[0, 0], [0, 2], [2, 2]], [[1, 1]]])
-    assert len(regions) == 2
-    assert [len(polygon) for polygon in regions] == [3, 1]
-    assert regions.labels.tolist() == [1, 2]
-    assert regions != Regions.from_polygons([])
-
-
-@pytest.mark.parametrize(
-    ("vertices", "offsets", "labels", "what"),
-    [
-        (np.zeros((3, 3)), [0, 3], [1], "vertices"),
-        (np.zeros((3, 2)), [0, 3], [1, 2], "offset"),
-        (np.zeros((3, 2)), [0, 2], [1], "rise"),
-        (np.zeros((3, 2)), [0, 4, 3], [1, 2], "rise"),
-    ],
-)
-def test_regions_that_do_not_add_up_are_refused(
-    vertices: Any, offsets: list[int], labels: list[int], what: str
-) -> None:
-    with pytest.raises(PayloadError, match=what):
-        Regions(vertices, np.array(offsets), np.array(labels))

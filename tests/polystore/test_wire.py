@@ -64,7 +64,7 @@ def with_header(payload: Payload, **changes: Any) -> tuple[bytes, list[memoryvie
     return msgspec.msgpack.encode(fields), buffers
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(payload=payloads())
 def test_every_payload_comes_back_bit_for_bit(payload: Payload) -> None:
     header, buffers = encode(payload)
@@ -127,7 +127,7 @@ def test_the_bytes_of_version_1_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "what"),
     [
-        ({"v": 3}, WireVersionError, "version 3"),
+        ({"v": 4}, WireVersionError, "version 4"),
         ({"v": 0}, WireVersionError, "version 0"),
         ({"v": "1"}, WireHeaderError, "v"),
         ({"kind": "video"}, WireHeaderError, "video"),
@@ -227,7 +227,7 @@ def test_text_whose_offsets_lie_is_refused() -> None:
         decode(header, [buffers[0], b"\xff" * 7])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     payload=payloads(),
     edits=st.lists(st.tuples(st.integers(0, 4096), st.integers(0, 255)), min_size=1, max_size=6),
@@ -280,7 +280,7 @@ def coded(codec: Codec | None = None, **changes: Any) -> tuple[bytes, list[memor
     return msgspec.msgpack.encode(fields), buffers
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(payload=payloads(), data=st.data())
 def test_every_payload_comes_back_bit_for_bit_from_a_lossless_codec(
     payload: Payload, data: st.DataObject

@@ -6,6 +6,7 @@ from polystore._components import COMPONENTS, Components, ComponentValue
 from polystore._errors import (
     BasePlaneError,
     CodecError,
+    ColumnTypeError,
     FormatError,
     KeyNameError,
     LayoutError,
@@ -16,6 +17,7 @@ from polystore._errors import (
     PolystoreError,
     ProjectionError,
     ReadOnlyError,
+    RoiError,
     StorageError,
     StreamError,
     TileError,
@@ -39,18 +41,15 @@ from polystore._keys import (
     key_of,
 )
 from polystore._kinds import Kind
-from polystore._payload import Column, Data, Payload, Table
+from polystore._payload import Data, Payload
 from polystore._protocols import Backend, Capabilities, DataSink, Reader, Writer
-from polystore._regions import Regions
-from polystore._wire import (
-    HEADER_MOST_BYTES,
-    PAYLOAD_MOST_BYTES,
-    WIRE_VERSION,
-    coding_of,
-    decode,
-    encode,
-)
+from polystore._provenance import Provenance
+from polystore._region import Region, RegionKind
+from polystore._regions import Overlap, Regions
+from polystore._tables import Column, Table
+from polystore._wire import coding_of, decode, encode
 from polystore._wire_codecs import Coding
+from polystore._wire_header import HEADER_MOST_BYTES, PAYLOAD_MOST_BYTES, WIRE_VERSION
 
 __all__ = [
     "COMPONENTS",
@@ -65,6 +64,7 @@ __all__ = [
     "CodecError",
     "Coding",
     "Column",
+    "ColumnTypeError",
     "ComponentValue",
     "Components",
     "Data",
@@ -78,13 +78,18 @@ __all__ = [
     "MissingExtraError",
     "NotStoredError",
     "NotWrittenError",
+    "Overlap",
     "Payload",
     "PayloadError",
     "PolystoreError",
     "ProjectionError",
+    "Provenance",
     "ReadOnlyError",
     "Reader",
+    "Region",
+    "RegionKind",
     "Regions",
+    "RoiError",
     "StorageError",
     "StreamError",
     "Table",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from polystore._dtypes import DTYPES
 from polystore._errors import CodecError, UnknownCodecError
-from polystore._payload import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

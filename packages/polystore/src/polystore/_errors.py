@@ -4,6 +4,8 @@
 
     PolystoreError
     ├── PayloadError            ValueError              a value that cannot be a payload
+    ├── ColumnTypeError         TypeError               a foreign column of a type that no table has
+    ├── RoiError                ValueError              bytes or a file that hold no regions
     ├── WireError
     │   ├── WireVersionError    ValueError              another version of the format
     │   ├── WireHeaderError     ValueError              no header, or one that contradicts itself
@@ -35,6 +37,7 @@ import io
 __all__ = [
     "BasePlaneError",
     "CodecError",
+    "ColumnTypeError",
     "FormatError",
     "KeyNameError",
     "LayoutError",
@@ -45,6 +48,7 @@ __all__ = [
     "PolystoreError",
     "ProjectionError",
     "ReadOnlyError",
+    "RoiError",
     "StorageError",
     "StreamError",
     "TileError",
@@ -66,6 +70,14 @@ class PolystoreError(Exception):
 
 class PayloadError(PolystoreError, ValueError):
     """A value that cannot be a payload, or a component of one."""
+
+
+class ColumnTypeError(PolystoreError, TypeError):
+    """A column of another library's table has a type that ours have not; the message says which."""
+
+
+class RoiError(PolystoreError, ValueError):
+    """Bytes that are no ImageJ ROI or ROI zip, or regions that such a file cannot hold."""
 
 
 class WireError(PolystoreError):

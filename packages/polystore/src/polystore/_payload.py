@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, TypeAlias, assert_never, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polystore._components import Components
+from polystore._dtypes import check_dtype, read_only
 from polystore._errors import PayloadError
 from polystore._kinds import Kind
+from polystore._provenance import Provenance
 from polystore._regions import Regions
+from polystore._tables import Column, Table
 
-__all__ = ["DTYPES", "Column", "Data", "Payload", "Table"]
+__all__ = ["Data", "Payload"]
 
-Column: TypeAlias = NDArray[Any] | tuple[str, ...]
-Table: TypeAlias = Mapping[str, Column]
-Data: TypeAlias = NDArray[Any] | Regions | Table | str
-
-DTYPES = frozenset({"b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"})
-"""Kinds and sizes in bytes of the elements that a payload may hold, of either byte order."""
+Data: TypeAlias = NDArray[Any] | Regions | Mapping[str, Column] | str
 
 _LEADING = ("t", "channel", "z")
 _AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
@@ -41,7 +38,8 @@ class Payload:
     ----------
     data
         Image and labels: array whose last axes are y, x. Points: floats of shape (points, 2),
-        y and x in pixels. Regions: `Regions`. Table: columns of equal length by name. Text: str.
+        y and x in pixels. Regions: `Regions`. Table: a `Table`, or a mapping of names to columns,
+        of which one is made. Text: str.
     components
         Where it belongs.
     kind
@@ -62,7 +60,9 @@ class Payload:
     contrast_limits
         Values shown as black and as white.
     run
-        Identity of the run that made it.
+        Identity of the run that made it; the step of it is a component.
+    provenance
+        What it was made of, and by which software; None when it is not known.
     lossy
         Whether the values are an approximation, because they came through a lossy codec; to look
         at, not to measure.
@@ -84,6 +84,7 @@ class Payload:
     channel_name: str | None = None
     contrast_limits: tuple[float, float] | None = None
     run: str | None = None
+    provenance: Provenance | None = None
     lossy: bool = False
 
     def __post_init__(self) -> None:
@@ -112,6 +113,8 @@ class Payload:
         ):
             if text is not None and (type(text) is not str or len(text) > _TEXT_MOST):
                 raise PayloadError(f"{label} has to be text of at most {_TEXT_MOST} characters")
+        if self.provenance is not None and not isinstance(self.provenance, Provenance):
+            raise PayloadError(f"provenance has to be a Provenance, not {_type(self.provenance)}")
         if type(self.lossy) is not bool or (self.lossy and self.kind is not Kind.IMAGE):
             raise PayloadError(f"lossy is True or False, and only images are: {self.lossy!r}")
 
@@ -130,20 +133,20 @@ class Payload:
 
     @property
     def table(self) -> Table:
-        """The columns of a table.
+        """The table.
 
         Raises
         ------
         PayloadError
             If the payload is of another kind.
         """
-        if isinstance(self.data, Mapping):
+        if isinstance(self.data, Table):
             return self.data
         raise PayloadError(f"a payload of kind {self.kind} is no table")
 
     @property
     def regions(self) -> Regions:
-        """The outlines.
+        """The regions.
 
         Raises
         ------
@@ -173,28 +176,9 @@ class Payload:
         data = self.data
         if isinstance(data, np.ndarray):
             return data.nbytes
-        if isinstance(data, Regions):
-            return data.vertices.nbytes + data.offsets.nbytes + data.labels.nbytes
         if isinstance(data, str):
             return len(data)
-        return sum(
-            column.nbytes if isinstance(column, np.ndarray) else sum(map(len, column))
-            for column in data.values()
-        )
-
-
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Refuse elements that payloads may not hold.
-
-    Raises
-    ------
-    PayloadError
-        If `dtype` is not one of `DTYPES`.
-    """
-    if dtype.kind + str(dtype.itemsize) not in DTYPES or dtype.names is not None:
-        raise PayloadError(
-            f"elements of type {dtype} cannot be sent; use one of {', '.join(sorted(DTYPES))}"
-        )
+        return cast("Regions | Table", data).nbytes
 
 
 def _checked(
@@ -205,14 +189,14 @@ def _checked(
             array = _array(kind, data)
             if kind is Kind.LABELS and array.dtype.kind not in "biu":
                 raise PayloadError(f"labels have to be integers, not {array.dtype}")
-            return _read_only(array), _axes_of(array, axes, components)
+            return read_only(array), _axes_of(array, axes, components)
         case Kind.POINTS:
             array = _array(kind, data)
             if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind != "f":
                 raise PayloadError(
                     f"points have to be floats of shape (n, 2), not {array.dtype} {array.shape}"
                 )
-            return _read_only(array), _none(kind, axes)
+            return read_only(array), _none(kind, axes)
         case Kind.REGIONS:
             if not isinstance(data, Regions):
                 raise PayloadError(f"regions have to be a Regions value, not {_type(data)}")
@@ -220,7 +204,7 @@ def _checked(
         case Kind.TABLE:
             if not isinstance(data, Mapping):
                 raise PayloadError(f"a table has to be a mapping of columns, not {_type(data)}")
-            return _table(data), _none(kind, axes)
+            return data if isinstance(data, Table) else Table(data), _none(kind, axes)
         case Kind.TEXT:
             if type(data) is not str:
                 raise PayloadError(f"text has to be str, not {_type(data)}")
@@ -254,45 +238,10 @@ def _axes_of(array: NDArray[Any], axes: tuple[str, ...], components: Components)
     return axes
 
 
-def _table(columns: Mapping[str, Column]) -> Table:
-    checked: dict[str, Column] = {}
-    length: int | None = None
-    for name, column in columns.items():
-        if type(name) is not str or not 0 < len(name) <= 256:
-            raise PayloadError(f"a column's name has to be text of 1 to 256 characters: {name!r}")
-        if isinstance(column, np.ndarray):
-            if column.ndim != 1:
-                raise PayloadError(f"column {name!r} has to be (rows,), not {column.shape}")
-            if column.dtype.kind == "U":
-                checked[name] = tuple(column.tolist())
-            else:
-                check_dtype(column.dtype)
-                checked[name] = _read_only(column)
-        else:
-            texts = tuple(column)
-            if not all(type(text) is str for text in texts):
-                raise PayloadError(f"column {name!r} has to be an array or a sequence of str")
-            checked[name] = texts
-        if length is not None and len(checked[name]) != length:
-            raise PayloadError(
-                f"column {name!r} has {len(checked[name])} rows, those before it have {length}"
-            )
-        length = len(checked[name])
-    return MappingProxyType(checked)
-
-
 def _none(kind: Kind, axes: tuple[str, ...]) -> tuple[str, ...]:
     if axes:
         raise PayloadError(f"a payload of kind {kind} has no axes, {axes} were given")
     return ()
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    if type(array) is np.ndarray and not array.flags.writeable:
-        return array
-    view = array.view(np.ndarray)
-    view.flags.writeable = False
-    return view
 
 
 def _pair(name: str, values: tuple[float, float]) -> tuple[float, float]:

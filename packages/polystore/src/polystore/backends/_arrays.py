@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from polystore._dtypes import DTYPES
 from polystore._errors import NotStoredError, UnreadableError
-from polystore._payload import DTYPES
 from polystore.backends._groups import OmeVersion, read_document
 
 if TYPE_CHECKING:

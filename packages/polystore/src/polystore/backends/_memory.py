@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from polystore._errors import NotStoredError
 from polystore._keys import check_folder, check_key, key_of
 from polystore._protocols import Capabilities
 from polystore._regions import Regions
+from polystore._tables import Table
 from polystore.backends._key_tree import KeyTree
 
 if TYPE_CHECKING:
@@ -173,15 +174,6 @@ class MemoryBackend:
 def _copied(data: Data) -> Data:
     if isinstance(data, np.ndarray):
         return data.copy()
-    if isinstance(data, Regions):
-        arrays = {each.name: getattr(data, each.name) for each in fields(data)}
-        return replace(
-            data,
-            **{n: value.copy() for n, value in arrays.items() if isinstance(value, np.ndarray)},
-        )
-    if isinstance(data, str):
-        return data
-    return {
-        name: column.copy() if isinstance(column, np.ndarray) else column
-        for name, column in data.items()
-    }
+    if isinstance(data, Regions | Table):
+        return data.copy()
+    return data

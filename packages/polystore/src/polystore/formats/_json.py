@@ -11,7 +11,7 @@ name, its type in numpy's short form, its shape, and its values as nested lists:
 
 Numbers are written so that the same come back, whatever their type. What JSON has no number for is
 text: ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; which NaN it was is not kept. Text arrays have
-the type ``"text"``.
+the type ``"text"``. A column may have a ``unit``; where one is ``missing`` values, they are null.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import numpy as np
 from polystore._errors import PolystoreError, UnreadableError
 from polystore._kinds import Kind
 from polystore._payload import Payload
-from polystore._wire import WIRE_VERSION, decode, encode
+from polystore._wire import decode, encode
+from polystore._wire_header import WIRE_VERSION
 from polystore.formats._guard import reading, refused
 from polystore.formats._note import as_note, dtype_of, read_note
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["JsonFormat"]
 
 _TEXT = "text"
+_OF_ARRAYS = frozenset({"name", "dtype", "shape", "values"})
+_OF_COLUMNS = frozenset({"unit", "missing"})
+_EMPTY = {"f": float("nan"), "b": False}
+"""What stands for a missing value, by kind of elements; 0 for others."""
 _NAMED = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _NUMBERS = {"b": (bool,), "u": (int,), "i": (int,), "f": (int, float)}
 
@@ -95,7 +100,12 @@ class JsonFormat:
                 values = _texts(next(rest), next(rest))
             else:
                 values = _numbers(np.frombuffer(next(rest), dtype_of(dtype)).reshape(shape))
-            arrays.append({"name": name, "dtype": dtype, "shape": shape, "values": values})
+            said = {key: entry[key] for key in _OF_COLUMNS if key in entry}
+            if entry.get("missing"):
+                missing = np.unpackbits(np.frombuffer(next(rest), np.uint8), count=shape[0])
+                for row in np.flatnonzero(missing).tolist():
+                    values[row] = None
+            arrays.append({"name": name, "dtype": dtype, "shape": shape, **said, "values": values})
         document = {**as_note(payload), "arrays": arrays}
         stream.write(json.dumps(document, allow_nan=False).encode("ascii") + b"\n")
 
@@ -149,12 +159,17 @@ def _frames(entries: Any, where: str) -> tuple[list[dict[str, Any]], list[bytes]
     arrays: list[dict[str, Any]] = []
     buffers: list[bytes] = []
     for entry in entries if isinstance(entries, list) else [None]:
-        if not isinstance(entry, dict) or entry.keys() != {"name", "dtype", "shape", "values"}:
+        if not isinstance(entry, dict) or entry.keys() - _OF_COLUMNS != _OF_ARRAYS:
             raise UnreadableError(f"{where}: an array has to have name, dtype, shape and values")
         shape, values = entry["shape"], entry["values"]
         if not isinstance(shape, list) or not all(type(side) is int for side in shape):
             raise UnreadableError(f"{where}: {shape!r} is no shape")
         flat = _flat(values, shape, where)
+        missing = None
+        if entry.get("missing") is True:
+            missing = np.packbits(np.array([value is None for value in flat], np.bool_))
+            empty = "" if entry["dtype"] == _TEXT else _EMPTY.get(str(entry["dtype"])[1:2], 0)
+            flat = [empty if value is None else value for value in flat]
         if entry["dtype"] == _TEXT:
             if not all(type(text) is str for text in flat):
                 raise UnreadableError(f"{where}: array {entry['name']!r} is not all text")
@@ -164,6 +179,8 @@ def _frames(entries: Any, where: str) -> tuple[list[dict[str, Any]], list[bytes]
             made = [offsets.tobytes(), b"".join(parts)]
         else:
             made = [_elements(flat, str(entry["dtype"]), f"{where}: array {entry['name']!r}")]
+        if missing is not None:
+            made.append(missing.tobytes())
         arrays.append({**entry, "sizes": [len(part) for part in made]})
         del arrays[-1]["values"]
         buffers.extend(made)

@@ -21,8 +21,9 @@ import msgspec
 import numpy as np
 
 from polystore._components import Components
+from polystore._dtypes import DTYPES
 from polystore._errors import UnreadableError
-from polystore._payload import DTYPES, Payload
+from polystore._payload import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polystore._coding import Deviation, check_id
+from polystore._dtypes import DTYPES
 from polystore._errors import CodecError, StreamError, WireError
-from polystore._payload import DTYPES, Payload
+from polystore._payload import Payload
 from polystore._wire import coding_of, decode, encode
 from polystore.codecs import Codecs
 

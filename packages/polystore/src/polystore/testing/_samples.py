@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polystore._components import Components
+from polystore._dtypes import DTYPES
 from polystore._kinds import Kind
-from polystore._payload import DTYPES, Column, Payload, Table
+from polystore._payload import Payload
+from polystore._provenance import Provenance
+from polystore._region import Region, RegionKind
 from polystore._regions import Regions
+from polystore._tables import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +77,7 @@ def _images() -> Iterator[Sample]:
             channel_name="DAPI, «blau»",
             contrast_limits=(0.1, 65535.0),
             run="2026-01-01T00:00:00Z/7f",
+            provenance=Provenance(sources=("raw/B03 s1.tif", "é/2"), software="openhcs 0.1.0"),
         ),
     )
     yield Sample(
@@ -162,6 +167,29 @@ def _others() -> Iterator[Sample]:
         ),
     )
     yield Sample("no regions", Payload(data=Regions.from_polygons([]), kind=Kind.REGIONS))
+    holes = np.zeros((7, 9), np.uint8)
+    holes[1:6, 1:6] = 1
+    holes[2:4, 2:4] = 0
+    holes[6, 7] = 1
+    every = [
+        *Regions.from_labels(holes),
+        Region(kind=RegionKind.POINT, label=2, rings=(corner.astype(np.float32),)),
+        Region(kind=RegionKind.LINE, label=3, rings=(corner.astype(np.float32),)),
+        Region.rectangle(4, top=1, left=2, bottom=3.5, right=9),
+        Region.ellipse(2**40, y=20, x=30, height=5, width=7.5),
+        Region.from_mask(6, [[1, 0, 1], [0, 1, 1]], top=3, left=5),
+    ]
+    table = Table(
+        {"name": ("é", "a/b", "", "5", "x", "y"), "area": np.arange(6.0), "t": np.arange(6)},
+        units={"area": "µm²"},
+        missing={"area": np.arange(6) == 3, "name": np.arange(6) == 2},
+    )
+    yield Sample(
+        "regions of every kind",
+        Payload(
+            data=Regions.from_regions(every, properties=table), kind=Kind.REGIONS, components=_WHERE
+        ),
+    )
 
 
 def _tables() -> Iterator[Sample]:
@@ -190,7 +218,20 @@ def _tables() -> Iterator[Sample]:
         "name": ("one", "two", "three"),
     }
     yield Sample("a plain table", Payload(data=plain, kind=Kind.TABLE))
-    odd: tuple[tuple[str, Table], ...] = (
+    several: dict[str, Column] = {
+        "area": np.array([1.5, np.nan, 3.0]),
+        "count": np.array([5, 6, 7], np.uint16),
+        "ok": np.array([True, False, True]),
+        "gene": ("TP53", "", "MYC"),
+    }
+    there = np.array([False, False, True])
+    yield Sample(
+        "a table with units and missing values",
+        Payload(
+            data=Table(several, {"area": "µm²"}, dict.fromkeys(several, there)), kind=Kind.TABLE
+        ),
+    )
+    odd: tuple[tuple[str, dict[str, Column]], ...] = (
         ("a table without columns", {}),
         ("a table without rows", {"a": np.empty(0, "f4"), "b": ()}),
         ("a table of one empty text", {"a": ("",)}),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polystore._dtypes import DTYPES
 from polystore._errors import TileError
-from polystore._payload import DTYPES
 from polystore.tiles._dirty import dirty_tiles
 from polystore.tiles._headers import FrameHeader, Raster
 

@@ -27,8 +27,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import numpy as np
 
+from polystore._dtypes import DTYPES
 from polystore._errors import WireHeaderError, WireVersionError
-from polystore._payload import DTYPES
 from polystore.tiles._grid import LEVELS_MOST, SIDE_MOST_PX, TILES_MOST, Rect, Tile, TileGrid
 
 __all__ = [
