@@ -25,7 +25,15 @@ from polystore import (
     UnreadableError,
 )
 from polystore.backends import DiskStore, leftovers, remove_leftovers
-from polystore.formats import Format, Formats, JsonFormat, NpyFormat
+from polystore.formats import (
+    Format,
+    Formats,
+    JsonFormat,
+    NpyFormat,
+    OmeTiffFormat,
+    PngFormat,
+    TiffFormat,
+)
 from polystore.testing import BackendTests, Store, assert_equal
 
 if TYPE_CHECKING:
@@ -73,6 +81,21 @@ class TestNpyOnDisk(OnDisk):
 class TestJsonOnDisk(OnDisk):
     def format(self) -> Format:
         return JsonFormat()
+
+
+class TestTiffOnDisk(OnDisk):
+    def format(self) -> Format:
+        return TiffFormat()
+
+
+class TestOmeTiffOnDisk(OnDisk):
+    def format(self) -> Format:
+        return OmeTiffFormat()
+
+
+class TestPngOnDisk(OnDisk):
+    def format(self) -> Format:
+        return PngFormat()
 
 
 class TestDiskThatFoldsCase(OnDisk):

@@ -16,13 +16,13 @@ __all__ = ["importing", "reading", "refused"]
 
 # what decoders raise for a file that is not what it says; RecursionError is a RuntimeError
 _BROKEN = (
+    ArithmeticError,
     AssertionError,
     EOFError,
     IndexError,
     KeyError,
     MemoryError,
     OSError,
-    OverflowError,
     RuntimeError,
     SyntaxError,
     TypeError,

@@ -9,6 +9,10 @@ from typing import IO, TYPE_CHECKING
 from polystore._errors import FormatError, UnknownFormatError
 from polystore.formats._json import JsonFormat
 from polystore.formats._npy import NpyFormat
+from polystore.formats._ome_tiff import OmeTiffFormat
+from polystore.formats._png import PngFormat
+from polystore.formats._text import TextFormat
+from polystore.formats._tiff import TiffFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -204,4 +208,6 @@ def standard_formats() -> Formats:
 
     Nothing heavy is loaded before the first file is written or read.
     """
-    return Formats((NpyFormat(), JsonFormat()))
+    return Formats(
+        (NpyFormat(), TiffFormat(), OmeTiffFormat(), PngFormat(), JsonFormat(), TextFormat())
+    )
