@@ -11,7 +11,7 @@ import numpy as np
 
 from polystore._errors import UnreadableError
 from polystore._payload import Payload
-from polystore._wire import PAYLOAD_MOST_BYTES
+from polystore._wire_header import PAYLOAD_MOST_BYTES
 from polystore.formats._guard import importing, reading
 from polystore.formats._note import read_note
 
