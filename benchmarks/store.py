@@ -5,8 +5,15 @@ from __future__ import annotations
 import sys
 
 import store_codecs
+import store_projection
 import store_tiles
 from _parts import measure_parts
 
+PARTS = {
+    "codecs": store_codecs.rows,
+    "projection": store_projection.rows,
+    "tiles": store_tiles.rows,
+}
+
 if __name__ == "__main__":
-    sys.exit(measure_parts(__doc__, {"codecs": store_codecs.rows, "tiles": store_tiles.rows}))
+    sys.exit(measure_parts(__doc__, PARTS))

@@ -110,6 +110,35 @@ def test_second_run_updates_the_same_layers(viewer: Any) -> None:
     assert viewer.layers[0].data.max() == 5
 
 
+def test_what_a_run_makes_anew_is_empty_until_it_comes(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    show(book, source, image("A01", 1), image("B01", 2))
+    source.restart("second", Components(well="B01"))
+    show(book, source)
+    assert [int(plane.max()) for plane in viewer.layers[0].data] == [1, 0]
+
+
+def test_layer_that_is_taken_away_is_gone_and_can_come_again(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    show(book, source, image("A01", 1), image("A01", 2, channel=1))
+    source.remove(source.layers[0])
+    show(book, source)
+    assert [layer.name for layer in viewer.layers] == ["stitched GFP"]
+    show(book, source, image("A02", 3))
+    assert [layer.name for layer in viewer.layers] == ["stitched GFP", "stitched DAPI"]
+    assert viewer.layers[1].data.max() == 3
+
+
+def test_wells_and_fields_can_share_a_slider(viewer: Any) -> None:
+    modes = ComponentModes().changed({"well": "stack", "field": "stack"})
+    book, source = LayerBook(viewer), Projector(modes, time.monotonic)
+    for well, field in (("B01", 1), ("A01", 0), ("A01", 1)):
+        there = Components(well=well, field=field)
+        show(book, source, Payload(data=np.full((4, 4), field + 1, np.uint8), components=there))
+    assert viewer.dims.axis_labels[-3] == "stack"
+    assert [int(plane.max()) for plane in viewer.layers[0].data.reshape(4, 4, 4)] == [1, 2, 0, 2]
+
+
 def test_layer_that_the_user_removed_comes_back_with_the_next_image(viewer: Any) -> None:
     book, source = LayerBook(viewer), projector()
     show(book, source, image("A01", 1))

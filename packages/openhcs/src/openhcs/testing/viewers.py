@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from polystore.projection import LayerUpdate, Placement
+    from polystore.projection import LayerKey, LayerUpdate, Placement
     from zmqruntime import Peer, Request
 
 __all__ = ["RecordingViewer", "ShownRun"]
@@ -54,6 +54,7 @@ class RecordingViewer:
         self.port = port
         self.planes: dict[tuple[str, tuple[object, ...]], NDArray[Any]] = {}
         self.states: dict[tuple[str, str], str] = {}
+        self._names: dict[LayerKey, str] = {}
         self._changed = threading.Condition()  # guards planes and states
         self._server = ZMQServer("napari", Endpoint("localhost", port), bind_address="127.0.0.1")
         self._thread = threading.Thread(target=self._work, name="recording-viewer")
@@ -102,6 +103,11 @@ class RecordingViewer:
 
     def _record(self, update: LayerUpdate) -> tuple[Placement, ...]:
         with self._changed:
+            before = self._names.get(update.key, update.name)
+            if before != update.name:  # because another layer came that would have the same
+                for name, place in [each for each in self.planes if each[0] == before]:
+                    self.planes[update.name, place] = self.planes.pop((name, place))
+            self._names[update.key] = update.name
             for placement in update.placements:
                 place = tuple(
                     axis.values[at]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from polystore.projection._axes import Axis
 from polystore.projection._batch import Batch
 from polystore.projection._debounce import Debounce
-from polystore.projection._grouping import ComponentModes, LayerKey, Mode
-from polystore.projection._layers import Axis, LayerUpdate, Placement, Resize
+from polystore.projection._grouping import LayerKey
+from polystore.projection._hyperstack import Hyperstack, StackPosition
+from polystore.projection._layers import LayerUpdate, Placement, Resize
+from polystore.projection._modes import ComponentModes, Fit, Mode
 from polystore.projection._projector import Projector
 
 __all__ = [
@@ -13,10 +16,13 @@ __all__ = [
     "Batch",
     "ComponentModes",
     "Debounce",
+    "Fit",
+    "Hyperstack",
     "LayerKey",
     "LayerUpdate",
     "Mode",
     "Placement",
     "Projector",
     "Resize",
+    "StackPosition",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from polystore._payload import Payload
 
@@ -34,6 +35,8 @@ class Batch(Generic[_Place]):
         self._most_items = most_items
         self._most_bytes = most_bytes
         self._waiting: dict[_Place, Payload] = {}
+        # a dict whose first entries were taken out is searched from where they were, each time
+        self._turns: deque[_Place] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -49,26 +52,47 @@ class Batch(Generic[_Place]):
         """Whether a whole batch waits."""
         return len(self._waiting) >= self._most_items or self._bytes >= self._most_bytes
 
+    def get(self, place: _Place) -> Payload | None:
+        """Give what waits at a place."""
+        return self._waiting.get(place)
+
     def put(self, place: _Place, payload: Payload) -> Payload | None:
         """Let a payload wait; gives the older one at the same place, which is dropped.
 
         The place keeps its turn, so that what changes all the time is shown nevertheless.
         """
-        older = self._waiting.get(place)
-        self._waiting[place] = payload
-        self._bytes += payload.nbytes - (older.nbytes if older is not None else 0)
+        waiting = self._waiting
+        older = waiting.get(place)
+        waiting[place] = payload
+        if older is None:
+            self._turns.append(place)
+            self._bytes += payload.nbytes
+        else:
+            self._bytes += payload.nbytes - older.nbytes
         return older
 
-    def take(self) -> list[tuple[_Place, Payload]]:
-        """Hand out the next batch, at least one item if any waits."""
-        taken: list[tuple[_Place, Payload]] = []
-        size = 0
-        for place, payload in self._waiting.items():
-            size += payload.nbytes
-            if taken and (size > self._most_bytes or len(taken) >= self._most_items):
-                break
-            taken.append((place, payload))
-        for place, payload in taken:
-            del self._waiting[place]
-            self._bytes -= payload.nbytes
-        return taken
+    def take(self) -> tuple[list[_Place], list[Payload]]:
+        """Hand out the next batch, places and their payloads, at least one if any waits."""
+        waiting, turns = self._waiting, self._turns
+        if len(waiting) <= self._most_items and self._bytes <= self._most_bytes:
+            places = list(turns)
+            turns.clear()
+            self._bytes = 0
+        else:
+            places, left = [], self._most_bytes
+            while turns and len(places) < self._most_items:
+                nbytes = waiting[turns[0]].nbytes
+                if nbytes > left and places:
+                    break
+                left -= nbytes
+                places.append(turns.popleft())
+            self._bytes -= self._most_bytes - left
+        return places, list(map(waiting.pop, places))
+
+    def drop(self, unwanted: Callable[[_Place], bool]) -> list[Payload]:
+        """Take out what waits at some places, and give it; linear in what waits."""
+        gone = [self._waiting.pop(place) for place in self._turns if unwanted(place)]
+        if gone:
+            self._turns = deque(place for place in self._turns if place in self._waiting)
+            self._bytes -= sum(payload.nbytes for payload in gone)
+        return gone

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeAlias
+
+from polystore._kinds import Kind
+from polystore.projection._modes import Fit, Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polystore._components import Components, ComponentValue
-    from polystore._kinds import Kind
+    from polystore._payload import Payload
+    from polystore.projection._modes import ComponentModes
 
-__all__ = ["ComponentModes", "LayerKey", "Mode"]
+__all__ = ["ARRAYS", "Coordinates", "Grouping", "LayerKey"]
 
+ARRAYS = frozenset({Kind.IMAGE, Kind.LABELS})
+"""Kinds that are shown as arrays."""
 
-class Mode(StrEnum):
-    """What the values of a component become in a viewer."""
-
-    AXIS = "axis"
-    """Positions along a slider."""
-    LAYER = "layer"
-    """Layers of their own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComponentModes:
-    """What each component becomes. The axes are in the order of the attributes."""
-
-    plate: Mode = Mode.LAYER
-    step: Mode = Mode.LAYER
-    channel: Mode = Mode.LAYER
-    well: Mode = Mode.AXIS
-    field: Mode = Mode.AXIS
-    t: Mode = Mode.AXIS
-    z: Mode = Mode.AXIS
-
-    def of(self, mode: Mode) -> tuple[str, ...]:
-        """Names of the components that have this mode."""
-        return tuple(each.name for each in fields(self) if getattr(self, each.name) is mode)
+Coordinates: TypeAlias = tuple["ComponentValue | None", ...]
+"""Value of each component that is on an axis; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,45 +39,82 @@ class LayerKey:
     values
         Components that are layers, by name and value.
     axes
-        Components that are axes and that these payloads have.
+        Components that are on axes and that these payloads have.
+    window
+        Those of `values` that are windows: layers of one window may be drawn over each other.
+    form
+        Size, type and size of a pixel where layers are split by them, as
+        ``"512 x 512 uint16 0.65 x 0.65 µm"``; otherwise empty.
     """
 
     kind: Kind
     name: str
     values: tuple[tuple[str, ComponentValue], ...]
     axes: tuple[str, ...]
+    window: tuple[tuple[str, ComponentValue], ...] = ()
+    form: str = ""
 
     def __str__(self) -> str:
         parts = [str(self.kind), self.name, *(f"{name}={value}" for name, value in self.values)]
-        return "/".join([*parts, "+".join(self.axes)])
+        parts.append("+".join(self.axes))
+        return "/".join([*parts, self.form] if self.form else parts)
 
 
 class Grouping:
-    """Sorts components into layer keys and coordinates; each key is made once."""
+    """Sorts payloads into layer keys and coordinates; each key is made once."""
 
-    def __init__(self, modes: ComponentModes) -> None:
-        self.axes = modes.of(Mode.AXIS)
-        self._layers = modes.of(Mode.LAYER)
-        self._keys: dict[tuple[object, ...], LayerKey] = {}
+    def __init__(self, modes: ComponentModes, fit: Fit) -> None:
+        self.axes = modes.axes()
+        self.on_axes = tuple(name for names in self.axes.values() for name in names)
+        self._layers = modes.layers()
+        self._windows = frozenset(modes.of(Mode.WINDOW))
+        self._values = _getter(self._layers)
+        self._coordinates = _getter(self.on_axes)
+        self._splits = fit is Fit.SPLIT
 
-    def place(
-        self, kind: Kind, name: str, components: Components
-    ) -> tuple[LayerKey, tuple[ComponentValue | None, ...]]:
-        """Give the layer, and the value on each of `axes`; None where there is none."""
-        values = tuple(getattr(components, each) for each in self._layers)
-        coordinates = tuple(getattr(components, each) for each in self.axes)
-        present = tuple(value is not None for value in coordinates)
-        found = (kind, name, values, present)
-        key = self._keys.get(found)
-        if key is None:
-            key = self._keys[found] = LayerKey(
-                kind=kind,
-                name=name,
-                values=tuple(
-                    (each, value)
-                    for each, value in zip(self._layers, values, strict=True)
-                    if value is not None
-                ),
-                axes=tuple(each for each, there in zip(self.axes, present, strict=True) if there),
-            )
-        return key, coordinates
+    def place(self, plane: Payload) -> tuple[tuple[object, ...], Coordinates]:
+        """Give what tells the layer from others, cheaply made, and the value on each axis."""
+        components = plane.components
+        coordinates = self._coordinates(components)
+        found = (
+            id(plane.kind),  # an enum's own hash is computed in Python
+            plane.name,
+            self._values(components),
+            tuple(map(type, coordinates)),  # which are there
+        )
+        if self._splits and plane.kind in ARRAYS:
+            array = plane.array
+            return (*found, array.shape, array.dtype.newbyteorder("="), plane.pixel_um), coordinates
+        return found, coordinates
+
+    def key(self, plane: Payload) -> LayerKey:
+        """Make the key of a layer that nothing was known of before."""
+        there = plane.components.to_dict()
+        values = tuple((name, there[name]) for name in self._layers if name in there)
+        split = self._splits and plane.kind in ARRAYS
+        return LayerKey(
+            kind=plane.kind,
+            name=plane.name,
+            values=values,
+            axes=tuple(name for name in self.on_axes if name in there),
+            window=tuple(pair for pair in values if pair[0] in self._windows),
+            form=_form(plane) if split else "",
+        )
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Components], Coordinates]:
+    """Make what gives some components as a tuple; it runs for every payload."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    if not names:
+        return lambda _: ()
+    (name,) = names
+    return lambda components: (components.get(name),)
+
+
+def _form(plane: Payload) -> str:
+    (height, width), dtype = plane.array.shape, plane.array.dtype.newbyteorder("=")
+    form = f"{height} x {width} {dtype}"
+    if plane.pixel_um is None:
+        return form
+    return f"{form} {plane.pixel_um[0]:g} x {plane.pixel_um[1]:g} µm"

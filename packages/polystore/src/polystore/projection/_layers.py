@@ -5,36 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from polystore._payload import Payload  # a Struct looks its types up
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
-    from polystore._components import ComponentValue
-    from polystore._payload import Payload
+    from polystore.projection._axes import Axis
     from polystore.projection._grouping import LayerKey
 
-__all__ = ["Axis", "LayerUpdate", "Placement", "Resize"]
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A leading axis of a layer.
-
-    Attributes
-    ----------
-    name
-        Of the component.
-    values
-        Value at each position, in order; empty where the layer has no such component, which is
-        one position then.
-    """
-
-    name: str
-    values: tuple[ComponentValue, ...]
-
-    @property
-    def length(self) -> int:
-        """Number of positions, at least 1."""
-        return max(1, len(self.values))
+__all__ = ["LayerUpdate", "Placement", "Resize"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +28,8 @@ class Resize:
     ----------
     shape
         Of the array before.
-    places
-        For each leading axis, the new position of each old one. Rows and columns stay where they
-        are: what is added is below and to the right, and is 0.
+    before, after
+        Leading axes.
 
     Notes
     -----
@@ -56,11 +38,21 @@ class Resize:
     """
 
     shape: tuple[int, ...]
-    places: tuple[tuple[int, ...], ...]
+    before: tuple[Axis, ...]
+    after: tuple[Axis, ...]
+
+    @property
+    def places(self) -> tuple[Sequence[int], ...]:
+        """For each leading axis, the new position of each old one.
+
+        Rows and columns stay where they are: what is added is below and to the right, and is 0.
+        Computed when asked for, in time linear in the lengths of the axes.
+        """
+        return tuple(old.places_in(new) for old, new in zip(self.before, self.after, strict=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+# a Struct, because one is made for every plane: a frozen dataclass takes five times as long
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """A payload and its place in the layer.
 
     Attributes
@@ -68,7 +60,7 @@ class Placement:
     index
         Position on each leading axis.
     payload
-        One plane, or the points, regions, rows or text of one plane.
+        One plane, or the points, regions, rows or text of one plane, in place of what was there.
     padded
         Whether an image is smaller than the layer: what it does not cover is to be 0.
     """
@@ -80,7 +72,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerUpdate:
-    """What to do with one layer: make it if `created`, then `resize`, then set `placements`.
+    """What to do with one layer.
+
+    If `removed`, take it away, and that is all. Otherwise make it if `created`, then `resize`,
+    empty the places `cleared`, and set `placements`.
 
     Attributes
     ----------
@@ -89,7 +84,8 @@ class LayerUpdate:
     created
         Whether this is the first update of the layer.
     name
-        For people, different from that of all other layers.
+        For people, different from that of all other layers. It can change when another layer
+        comes that would have the same.
     axes
         Leading axes, the same names in the same order for all layers.
     shape
@@ -101,16 +97,28 @@ class LayerUpdate:
     placements
         In the order to set them; each index once.
     pixel_um
-        Height and width of a pixel in µm, or None when it is not known.
+        Height and width of a pixel in µm, the smallest where planes differ; None if not known.
+    origin_um
+        y and x of the upper left corner from the centre of the well in µm, the uppermost and
+        leftmost where planes differ; None if not known.
     contrast_limits
         For an image: values shown as black and as white, around those that came with the planes
         so far; if none came with any, the range of the type (floats: of the pixels).
     channel_name
-        As ``"DAPI"``, or None.
+        As ``"DAPI"``, or None; the first in the alphabet where planes differ.
     filled, expected
         Planes that have come so far, and that there are positions for.
+    run
+        The newest run that something came of, or None.
+    earlier
+        How many of the filled ones an earlier run made.
+    cleared
+        Indexes of what is shown no longer: an image is 0 there, and there are no points, regions,
+        rows or text.
+    removed
+        Whether the layer is gone.
     notes
-        What is not quite as sent: padded planes, pixel sizes that differ.
+        What is not quite as sent: padded planes, sizes of pixels that differ.
     """
 
     key: LayerKey
@@ -122,8 +130,13 @@ class LayerUpdate:
     resize: Resize | None
     placements: tuple[Placement, ...]
     pixel_um: tuple[float, float] | None
+    origin_um: tuple[float, float] | None = None
     contrast_limits: tuple[float, float] | None
     channel_name: str | None
     filled: int
     expected: int
+    run: str | None = None
+    earlier: int = 0
+    cleared: tuple[tuple[int, ...], ...] = ()
+    removed: bool = False
     notes: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from polystore.testing._formats import FormatTests
 from polystore.testing._readers import ReaderTests
 from polystore.testing._samples import Sample, samples
 from polystore.testing._sinks import SinkTests
+from polystore.testing._viewer import StandInViewer
 
 __all__ = [
     "BackendTests",
@@ -19,6 +20,7 @@ __all__ = [
     "ReaderTests",
     "Sample",
     "SinkTests",
+    "StandInViewer",
     "Store",
     "assert_equal",
     "assert_same_data",

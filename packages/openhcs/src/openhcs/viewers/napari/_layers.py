@@ -80,10 +80,15 @@ class LayerBook:
         key = str(update.key)
         if key in self._layers and self._layers[key] not in self._viewer.layers:
             self._forget(key)  # the user removed it; what comes from now on is shown again
+        if update.removed:
+            self._remove(key)
+            return ()
         if key not in self._layers and not update.placements:
             return ()
         stack = self._stacks.setdefault(key, PlaneStack())
         stack.fit(update.axes, (update.shape[-2], update.shape[-1]), _drawable(update))
+        for index in update.cleared:
+            stack.clear(index)
         for placement in update.placements:
             stack.put(placement.index, placement.payload.array)
         self._applying = True
@@ -98,7 +103,7 @@ class LayerBook:
         finally:
             self._applying = False
         shown = tuple(each for each in update.placements if self._is_shown(layer, each))
-        if shown:
+        if shown or update.cleared:
             layer.refresh(extent=False, thumbnail=False, highlight=False)
         return shown
 
@@ -127,6 +132,12 @@ class LayerBook:
                 self._hidden.add(key)
                 layer.visible = False
         self._hidden -= {key for key in self._layers if self._plates[key] == plate}
+
+    def _remove(self, key: str) -> None:
+        layer = self._layers.get(key)
+        self._forget(key)
+        if layer is not None:
+            self._viewer.layers.remove(layer)
 
     def _forget(self, key: str) -> None:
         for entries in (self._layers, self._stacks, self._axes, self._plates):

@@ -73,6 +73,12 @@ class PlaneStack:
         np.copyto(target[: plane.shape[0], : plane.shape[1]], plane, casting="unsafe")
         self._filled.add(index)
 
+    def clear(self, index: tuple[int, ...]) -> None:
+        """Make a plane 0 again, as before it came."""
+        if index in self._filled:
+            self.array[index] = 0
+            self._filled.discard(index)
+
     def _holds(self, sides: tuple[int, int]) -> bool:
         height, width = self._whole.shape[-2:]
         return bool(sides[0] <= height and sides[1] <= width)
@@ -85,12 +91,9 @@ class PlaneStack:
         shape = tuple(axis.length for axis in axes)
         whole = np.zeros((*shape, *map(_roomy, room)), dtype)
         moved: set[tuple[int, ...]] = set()
-        lookups = [{value: at for at, value in enumerate(axis.values)} for axis in axes]
+        places = [before.places_in(after) for before, after in zip(self._axes, axes, strict=False)]
         for index in self._filled:
-            place = tuple(
-                lookup[axis.values[at]] if axis.values else 0
-                for at, axis, lookup in zip(index, self._axes, lookups, strict=True)
-            )
+            place = tuple(at_new[at] for at, at_new in zip(index, places, strict=True))
             whole[place][:height, :width] = old[index]
             moved.add(place)
         self._whole, self._axes, self._filled = whole, axes, moved
