@@ -6,12 +6,14 @@ import sys
 
 import store_codecs
 import store_projection
+import store_regions
 import store_tiles
 from _parts import measure_parts
 
 PARTS = {
     "codecs": store_codecs.rows,
     "projection": store_projection.rows,
+    "regions": store_regions.rows,
     "tiles": store_tiles.rows,
 }
 

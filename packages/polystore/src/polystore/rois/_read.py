@@ -15,6 +15,7 @@ from polystore._errors import PayloadError, RoiError
 from polystore._region import Region, RegionKind
 from polystore._regions import Regions
 from polystore._tables import Table
+from polystore.rois._corners import AREA_SHIFT
 from polystore.rois._limits import RoiLimits
 from polystore.rois._names import (
     COLUMN,
@@ -264,13 +265,13 @@ def _region(module: ModuleType, roi: Any) -> Region | None:
         return _composite(roi.multi_coordinates)
     if kind in (kinds.RECT, kinds.OVAL):
         found = RegionKind.RECTANGLE if kind == kinds.RECT else RegionKind.ELLIPSE
-        return _made(found, _bounds(roi), 0.5)
+        return _made(found, _bounds(roi), AREA_SHIFT)
     if kind == kinds.LINE:
         return _made(RegionKind.LINE, [[roi.x1, roi.y1], [roi.x2, roi.y2]], 0)
     if kind == kinds.FREEHAND and roi.subtype in (subtypes.ELLIPSE, subtypes.ROTATED_RECT):
         return _turned(roi, is_round=roi.subtype == subtypes.ELLIPSE)
     if kind in (kinds.POLYGON, kinds.FREEHAND, kinds.TRACED):
-        return _made(RegionKind.POLYGON, _coordinates(roi), 0.5)
+        return _made(RegionKind.POLYGON, _coordinates(roi), AREA_SHIFT)
     if kind in (kinds.POLYLINE, kinds.FREELINE, kinds.ANGLE):
         return _made(RegionKind.LINE, _coordinates(roi), 0)
     if kind == kinds.POINT:
@@ -290,7 +291,7 @@ def _made(kind: RegionKind, corners: Any, shift: float) -> Region:
 
 def _composite(path: NDArray[np.float32]) -> Region:
     corners, starts = _path(path)
-    whole = _made(RegionKind.POLYGON, corners, 0.5)
+    whole = _made(RegionKind.POLYGON, corners, AREA_SHIFT)
     rings = tuple(whole.rings[0][a:b] for a, b in pairwise([*starts, len(corners)]))
     return replace(whole, rings=rings)
 
@@ -354,7 +355,7 @@ def _turned(roi: Any, *, is_round: bool) -> Region:
     across = np.array([-axis[1], axis[0]]) / 2
     across = across * width if is_round else across * (width / length if length else 0)
     corners = [one - across, other - across, other + across, one + across]
-    return _made(RegionKind.ELLIPSE if is_round else RegionKind.RECTANGLE, corners, 0.5)
+    return _made(RegionKind.ELLIPSE if is_round else RegionKind.RECTANGLE, corners, AREA_SHIFT)
 
 
 def _coordinates(roi: Any) -> NDArray[np.float32]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import quote
 
 import numpy as np
 
 from polystore._components import Components
-from polystore._errors import PayloadError, RoiError
+from polystore._errors import RoiError
 from polystore._region import RegionKind
 from polystore._regions import Regions
+from polystore.rois._corners import Corners, corners_of
 from polystore.rois._names import (
     GROUP,
     KIND,
@@ -28,14 +30,12 @@ from polystore.rois._names import (
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from numpy.typing import NDArray
-
     from polystore._region import Region
 
 __all__ = ["to_rois"]
 
-_INTEGER_MOST = 2**15 - 1
 _CORNERS_MOST = 2**24
+_CLOSE = np.array([4], np.float32)
 _ROUND = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 
 
@@ -78,10 +78,10 @@ def to_rois(regions: Regions, where: Components | None = None) -> list[bytes]:
     own = {name: table[name] for name in ("name", GROUP, *POSITIONS) if places(table, name)}
     at = {name: (where or Components()).get(name) for name in POSITIONS}
     made = []
-    for number, region in enumerate(regions):
+    for number, (region, corners) in enumerate(zip(regions, corners_of(regions), strict=True)):
         roi = module.ImagejRoi(name=str(region.label))
         roi.props = f"{LABEL}: {region.label}\n{lines[number]}"
-        _draw(module, roi, region)
+        _draw(module, roi, region, corners)
         for name, attribute in POSITIONS.items():
             place = at[name]
             if name in own and not _absent(table.missing, name, number):
@@ -114,137 +114,115 @@ def _name(roi: Any, name: str, label: int) -> None:
         roi.props += f"{NAME}: {quote(name, safe='', errors='surrogatepass')}\n"
 
 
-def _draw(module: ModuleType, roi: Any, region: Region) -> None:
+def _draw(module: ModuleType, roi: Any, region: Region, corners: Corners) -> None:
     kinds = module.ROI_TYPE
     match region.kind:
         case RegionKind.POINT:
-            _corners(module, roi, kinds.POINT, kinds.POINT, _xy(region.rings[0], 0), line=True)
+            _put(module, roi, kinds.POINT, corners, line=True)
+        case RegionKind.LINE if len(corners.rings[0]) > 2:
+            _put(module, roi, kinds.POLYLINE, corners, line=True)
         case RegionKind.LINE:
-            _line(module, roi, _xy(region.rings[0], 0))
+            roi.roitype = kinds.LINE
+            roi.x1, roi.y1, roi.x2, roi.y2 = corners.rings[0].ravel().tolist()
+            _bound(roi, corners, line=True)
         case RegionKind.POLYGON:
-            _polygon(module, roi, region.label, region.rings)
+            _polygon(module, roi, region.label, corners)
         case RegionKind.RECTANGLE | RegionKind.ELLIPSE:
-            _box(module, roi, region.kind, _xy(region.rings[0], 0.5).astype(np.float64))
+            _box(module, roi, region.kind, corners)
         case RegionKind.MASK:
-            assert region.mask is not None
-            top, left = (region.rings[0][0] + 0.5).astype(int).tolist()
-            height, width = region.mask.shape
-            if not region.mask.any():
-                raise RoiError(f"the mask {region.label} has no pixel, and ImageJ no such ROI")
-            rings = tuple(
-                ring + np.array([top, left], np.float32)
-                for ring in next(iter(Regions.from_labels(region.mask))).rings
-            )
-            _polygon(module, roi, region.label, rings)
-            roi.props += f"{KIND}: {region.kind} {top} {left} {height} {width}\n"
+            _mask(module, roi, region)
         case _:
             assert_never(region.kind)
 
 
-def _xy(ring: NDArray[np.float32], shift: float) -> NDArray[np.float32]:
-    return ring[:, ::-1] + np.float32(shift)
-
-
-def _line(module: ModuleType, roi: Any, corners: NDArray[np.float32]) -> None:
+def _polygon(module: ModuleType, roi: Any, label: int, corners: Corners) -> None:
     kinds = module.ROI_TYPE
-    if len(corners) > 2:
-        _corners(module, roi, kinds.POLYLINE, kinds.POLYLINE, corners, line=True)
-        return
-    roi.roitype = kinds.LINE
-    roi.x1, roi.y1, roi.x2, roi.y2 = corners.ravel().tolist()
-    _bound(roi, corners, line=True)
-
-
-def _polygon(
-    module: ModuleType, roi: Any, label: int, rings: tuple[NDArray[np.float32], ...]
-) -> None:
-    kinds = module.ROI_TYPE
-    there = [_xy(ring, 0.5) for ring in rings if len(ring)]
-    if not there:
+    if not corners.rings:
         raise RoiError(f"the polygon {label} has no corner, and ImageJ no such ROI")
-    if len(there) == 1:
-        _corners(module, roi, kinds.TRACED, kinds.POLYGON, there[0], line=False)
+    if len(corners.rings) == 1:
+        kind = kinds.TRACED if corners.are_whole else kinds.POLYGON
+        _put(module, roi, kind, corners, line=False)
         return
     path = []
-    for ring in there:
+    for ring in corners.rings:
         steps = np.ones((len(ring), 3), np.float32)
         steps[0, 0] = 0
         steps[:, 1:] = ring
-        path += [steps.ravel(), np.array([4], np.float32)]
+        path += [steps.ravel(), _CLOSE]
     roi.roitype = kinds.RECT
     roi.multi_coordinates = np.concatenate(path)
     roi.shape_roi_size = len(roi.multi_coordinates)
-    _bound(roi, np.concatenate(there), line=False)
+    _bound(roi, corners, line=False)
 
 
-def _box(module: ModuleType, roi: Any, kind: RegionKind, corners: NDArray[np.float64]) -> None:
-    kinds, round_ = module.ROI_TYPE, kind is RegionKind.ELLIPSE
-    along, across = corners[1] - corners[0], corners[3] - corners[0]
+def _mask(module: ModuleType, roi: Any, region: Region) -> None:
+    """Outline the pixels, and say that they were a mask."""
+    mask = np.zeros((0, 0), np.bool_) if region.mask is None else region.mask
+    if not mask.any():
+        raise RoiError(f"the mask {region.label} has no pixel, and ImageJ no such ROI")
+    place = (region.rings[0][0] + np.float32(0.5)).astype(int)
+    outline = Regions.from_labels(mask)
+    placed = replace(outline, vertices=outline.vertices + place.astype(np.float32))
+    _polygon(module, roi, region.label, next(corners_of(placed)))
+    box = (*place.tolist(), *mask.shape)
+    roi.props += f"{KIND}: {region.kind} {' '.join(map(str, box))}\n"
+
+
+def _box(module: ModuleType, roi: Any, kind: RegionKind, corners: Corners) -> None:
+    kinds, is_round = module.ROI_TYPE, kind is RegionKind.ELLIPSE
+    four = corners.rings[0].astype(np.float64)
+    along, across = four[1] - four[0], four[3] - four[0]
     if not along.all() and not across.all():
-        roi.roitype = kinds.OVAL if round_ else kinds.RECT
+        roi.roitype = kinds.OVAL if is_round else kinds.RECT
         _bound(roi, corners, line=False)
-        if not _whole(corners):
+        if not corners.are_whole:
             roi.options |= module.ROI_OPTIONS.SUB_PIXEL_RESOLUTION
-            low = corners.min(axis=0)
-            roi.xd, roi.yd = low.tolist()
-            roi.widthd, roi.heightd = (corners.max(axis=0) - low).tolist()
+            (roi.xd, roi.yd), (right, bottom) = corners.low, corners.high
+            roi.widthd, roi.heightd = right - roi.xd, bottom - roi.yd
         return
-    middle = corners.mean(axis=0)
+    middle = four.mean(axis=0)
     longer, shorter = (along, across) if np.hypot(*along) >= np.hypot(*across) else (across, along)
     length, width = float(np.hypot(*longer)), float(np.hypot(*shorter))
-    shape = corners
-    if round_:
+    shape = four
+    if is_round:
         shape = middle + np.outer(np.cos(_ROUND), along / 2) + np.outer(np.sin(_ROUND), across / 2)
     # older readers see these corners, ImageJ the axis and the width or the aspect ratio
-    _corners(module, roi, kinds.FREEHAND, kinds.FREEHAND, shape.astype(np.float32), line=False)
-    roi.subtype = module.ROI_SUBTYPE.ELLIPSE if round_ else module.ROI_SUBTYPE.ROTATED_RECT
+    low, high = shape.min(axis=0).tolist(), shape.max(axis=0).tolist()
+    drawn = Corners([shape.astype(np.float32)], low, high, are_whole=False)
+    _put(module, roi, kinds.FREEHAND, drawn, line=False)
+    roi.subtype = module.ROI_SUBTYPE.ELLIPSE if is_round else module.ROI_SUBTYPE.ROTATED_RECT
     roi.x1, roi.y1 = (middle - longer / 2).tolist()
     roi.x2, roi.y2 = (middle + longer / 2).tolist()
-    parameter = struct.pack(">f", width / length if round_ else width)
+    parameter = struct.pack(">f", width / length if is_round else width)
     # one float where roifile has the fields of arrows and of rounded corners
     roi.arrow_style_or_aspect_ratio, roi.arrow_head_size, roi.rounded_rect_arc_size = struct.unpack(
         ">BBh", parameter
     )
 
 
-def _corners(
-    module: ModuleType,
-    roi: Any,
-    whole: Any,
-    fractional: Any,
-    corners: NDArray[np.float32],
-    *,
-    line: bool,
-) -> None:
-    if len(corners) > _CORNERS_MOST:
-        raise PayloadError(f"a ROI of {len(corners)} corners is too long for ImageJ")
+def _put(module: ModuleType, roi: Any, kind: Any, corners: Corners, *, line: bool) -> None:
+    """Give a ROI its corners: integers beside the bounds, and floats where those do not do."""
+    xy = corners.rings[0]
+    if len(xy) > _CORNERS_MOST:
+        raise RoiError(f"a ROI of {len(xy)} corners is too long for ImageJ")
+    roi.roitype = kind
     _bound(roi, corners, line=line)
-    roi.n_coordinates = len(corners)
-    origin = np.array([roi.left, roi.top])
-    rounded = np.clip(np.floor(corners) - origin, 0, 2**16 - 1).astype(np.int32)
-    roi.integer_coordinates = rounded
-    roi.roitype = whole
-    if not _whole(corners):
-        roi.roitype = fractional
-        roi.options |= module.ROI_OPTIONS.SUB_PIXEL_RESOLUTION
-        roi.subpixel_coordinates = corners
+    roi.n_coordinates = len(xy)
+    if corners.are_whole:
+        roi.integer_coordinates = xy.astype(np.int32) - np.array([roi.left, roi.top], np.int32)
+        return
+    near = np.clip(np.floor(xy) - np.array([roi.left, roi.top]), 0, 2**16 - 1)
+    roi.integer_coordinates = near.astype(np.int32)
+    roi.options |= module.ROI_OPTIONS.SUB_PIXEL_RESOLUTION
+    roi.subpixel_coordinates = xy
 
 
-def _whole(corners: NDArray[Any]) -> bool:
-    return bool(
-        (corners == np.floor(corners)).all()
-        and corners.min() >= 0
-        and corners.max() <= _INTEGER_MOST
-    )
-
-
-def _bound(roi: Any, corners: NDArray[Any], *, line: bool) -> None:
+def _bound(roi: Any, corners: Corners, *, line: bool) -> None:
     """Set the bounds as ImageJ does: around areas, and around the pixels of lines and points."""
     shift = 0.5 if line else 0.0
-    low, high = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    roi.left, roi.top = (_bounded(math.floor(edge + shift)) for edge in low)
+    roi.left, roi.top = (_bounded(math.floor(edge + shift)) for edge in corners.low)
     roi.right, roi.bottom = (
-        _bounded(math.floor(edge + 1.5) if line else math.ceil(edge)) for edge in high
+        _bounded(math.floor(edge + 1.5) if line else math.ceil(edge)) for edge in corners.high
     )
 
 
