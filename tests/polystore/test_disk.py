@@ -26,11 +26,13 @@ from polystore import (
 )
 from polystore.backends import DiskStore, leftovers, remove_leftovers
 from polystore.formats import (
+    CsvFormat,
     Format,
     Formats,
     JsonFormat,
     NpyFormat,
     OmeTiffFormat,
+    ParquetFormat,
     PngFormat,
     TiffFormat,
 )
@@ -96,6 +98,16 @@ class TestOmeTiffOnDisk(OnDisk):
 class TestPngOnDisk(OnDisk):
     def format(self) -> Format:
         return PngFormat()
+
+
+class TestParquetOnDisk(OnDisk):
+    def format(self) -> Format:
+        return ParquetFormat()
+
+
+class TestCsvOnDisk(OnDisk):
+    def format(self) -> Format:
+        return CsvFormat()
 
 
 class TestDiskThatFoldsCase(OnDisk):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from polystore import FormatError, Kind, Payload, UnreadableError
 from polystore.formats import Format, NpyFormat, standard_formats
@@ -40,6 +40,7 @@ def read(content: bytes) -> Payload:
     return NPY.read(io.BytesIO(content), "plane.npy")
 
 
+@settings(max_examples=40)
 @given(payloads((Kind.IMAGE, Kind.LABELS, Kind.POINTS)))
 def test_arrays_of_any_bits_come_back(payload: Payload) -> None:
     assert_equal(read(written(payload)), payload)

@@ -1,22 +1,26 @@
-"""Payloads as files that others read too: NPY, TIFF, OME-TIFF, PNG, JSON, text."""
+"""Payloads as files that others read too: NPY, TIFF, PNG, CSV, Parquet, JSON, text."""
 
 from __future__ import annotations
 
+from polystore.formats._csv import CsvFormat
 from polystore.formats._format import Format
 from polystore.formats._json import JsonFormat
 from polystore.formats._npy import NpyFormat
 from polystore.formats._ome_tiff import OmeTiffFormat
+from polystore.formats._parquet import ParquetFormat
 from polystore.formats._png import PngFormat
 from polystore.formats._registry import Formats, standard_formats
 from polystore.formats._text import TextFormat
 from polystore.formats._tiff import TiffCompression, TiffFormat
 
 __all__ = [
+    "CsvFormat",
     "Format",
     "Formats",
     "JsonFormat",
     "NpyFormat",
     "OmeTiffFormat",
+    "ParquetFormat",
     "PngFormat",
     "TextFormat",
     "TiffCompression",

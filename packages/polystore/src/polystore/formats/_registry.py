@@ -7,9 +7,11 @@ import re
 from typing import IO, TYPE_CHECKING
 
 from polystore._errors import FormatError, UnknownFormatError
+from polystore.formats._csv import CsvFormat
 from polystore.formats._json import JsonFormat
 from polystore.formats._npy import NpyFormat
 from polystore.formats._ome_tiff import OmeTiffFormat
+from polystore.formats._parquet import ParquetFormat
 from polystore.formats._png import PngFormat
 from polystore.formats._text import TextFormat
 from polystore.formats._tiff import TiffFormat
@@ -209,5 +211,14 @@ def standard_formats() -> Formats:
     Nothing heavy is loaded before the first file is written or read.
     """
     return Formats(
-        (NpyFormat(), TiffFormat(), OmeTiffFormat(), PngFormat(), JsonFormat(), TextFormat())
+        (
+            NpyFormat(),
+            TiffFormat(),
+            OmeTiffFormat(),
+            PngFormat(),
+            CsvFormat(),
+            ParquetFormat(),
+            JsonFormat(),
+            TextFormat(),
+        )
     )

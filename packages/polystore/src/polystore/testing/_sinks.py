@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polystore._errors import PolystoreError
+from polystore._kinds import Kind
+from polystore._payload import Payload
 from polystore._protocols import Backend, DataSink
 from polystore.testing._equal import assert_equal, fingerprint
 from polystore.testing._samples import samples
@@ -16,10 +18,11 @@ from polystore.testing._samples import samples
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from polystore._payload import Payload
+    from numpy.typing import NDArray
+
     from polystore.testing._samples import Sample
 
-__all__ = ["SinkTests"]
+__all__ = ["SinkTests", "own_arrays"]
 
 
 class SinkTests(ABC):
@@ -93,12 +96,13 @@ class SinkTests(ABC):
         assert isinstance(sink, Backend)
         if not sink.capabilities.copies:
             return
-        mine = np.zeros((4, 5), np.uint16)
-        payload = replace(self._saved()[0].payload, data=mine, axes=())
-        sink.save(payload)
-        mine[...] = 1
-        (one,) = self.taken(sink)
-        assert not one.array.any()
+        for payload, mine in own_arrays():
+            if self.saves(payload):
+                sink.save(payload)
+                mine[...] = 1
+                (one,) = self.taken(sink)
+                assert not one.array.any()
+                return
 
     def _saved(self) -> list[Sample]:
         """Give samples that can be taken, each with a name of its own; the first is an image."""
@@ -107,3 +111,11 @@ class SinkTests(ABC):
             for number, sample in enumerate(samples())
         )
         return [sample for sample in named if self.saves(sample.payload)]
+
+
+def own_arrays() -> Iterator[tuple[Payload, NDArray[Any]]]:
+    """Give payloads of zeros, with the array of each, which can be written."""
+    pixels = np.zeros((4, 5), np.uint16)
+    yield Payload(data=pixels, name="pixels"), pixels
+    places = np.zeros((4, 2))
+    yield Payload(data=places, kind=Kind.POINTS, name="places"), places
