@@ -1,21 +1,22 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import signal
-import subprocess
+import stat
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from polystore import NotWrittenError
-from polystore.backends import _atomic as atomic
+from polystore import NotDurableError, NotStoredError, NotWrittenError
 from polystore.backends import (
+    Checksum,
     atomic_file,
     atomic_folder,
-    leftovers,
-    remove_leftovers,
+    delete_file,
     write_bytes,
     write_json,
 )
@@ -28,22 +29,6 @@ if TYPE_CHECKING:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def start(code: str, *arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdin=stdin, stdout=subprocess.PIPE, text=True
-    )
-
-
-def kill_after(child: subprocess.Popen[str], lines: int) -> None:
-    """Kill a child that prints a line per write, after so many of them."""
-    assert child.stdout is not None
-    for _ in range(lines):
-        assert child.stdout.readline()
-    child.kill()
-    assert child.wait() == -signal.SIGKILL
-    child.stdout.close()
 
 
 def test_a_document_comes_back_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -122,96 +107,6 @@ def test_an_error_while_filling_a_folder_leaves_the_old_one(tmp_path: Path) -> N
     assert names(tmp_path) == ["image"]
 
 
-JSON_LOOP = """
-import sys
-from polystore.backends import write_json
-number = 0
-while True:
-    number += 1
-    write_json(sys.argv[1], [number] * 20_000)
-    print(number, flush=True)
-"""
-
-
-@pytest.mark.parametrize("lines", [1, 2, 5, 9])
-def test_a_killed_writer_leaves_the_old_document_or_the_new(tmp_path: Path, lines: int) -> None:
-    file = tmp_path / "a.json"
-    kill_after(start(JSON_LOOP, str(file)), lines)
-    document = json.loads(file.read_bytes())
-    assert len(document) == 20_000
-    assert len(set(document)) == 1
-    assert document[0] >= lines
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == ["a.json"]
-
-
-FOLDER_LOOP = """
-import sys
-from polystore.backends import atomic_folder
-number = 0
-while True:
-    number += 1
-    with atomic_folder(sys.argv[1]) as folder:
-        for name in range(20):
-            (folder / str(name)).write_text(str(number))
-    print(number, flush=True)
-"""
-
-
-@pytest.mark.parametrize("lines", [1, 3, 8])
-def test_a_killed_writer_leaves_the_old_folder_or_the_new(tmp_path: Path, lines: int) -> None:
-    target = tmp_path / "image"
-    kill_after(start(FOLDER_LOOP, str(target)), lines)
-    contents = [file.read_text() for file in target.iterdir()]
-    assert len(contents) == 20
-    assert len(set(contents)) == 1
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == ["image"]
-
-
-WRITE_HALF = """
-import os, sys
-from pathlib import Path
-from polystore.backends._atomic import partial_path
-for name in ("file", "folder"):
-    partial = partial_path(Path(sys.argv[1]) / name)
-    partial.mkdir() if name == "folder" else partial.write_text("half")
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_leftovers_are_those_of_processes_that_are_gone(tmp_path: Path) -> None:
-    nested = tmp_path / "A" / "1"
-    nested.mkdir(parents=True)
-    (nested / ".hidden").write_text("not ours")
-    child = start(WRITE_HALF, str(nested), stdin=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.readline()
-    assert leftovers(tmp_path) == []
-    child.kill()
-    child.communicate()
-    assert len(leftovers(tmp_path)) == 2
-    mine = partial_path(nested / "mine")
-    mine.write_text("being written")
-    assert len(remove_leftovers(tmp_path)) == 2
-    assert names(nested) == sorted([".hidden", mine.name])
-
-
-def test_a_folder_moved_aside_by_a_killed_writer_is_moved_back(tmp_path: Path) -> None:
-    gone = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    aside = tmp_path / f".image.{gone}-{atomic._host()}-00000000.replaced"
-    aside.mkdir()
-    (aside / "old").write_text("x")
-    remove_leftovers(tmp_path)
-    assert names(tmp_path / "image") == ["old"]
-
-
 def in_small_disk(act: Callable[[], None]) -> None:
     """Run with files of at most 50 kB, as on a disk that is full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -241,3 +136,36 @@ def test_a_folder_that_cannot_be_renamed_is_named(tmp_path: Path) -> None:
     partial = partial_path(tmp_path / "image")
     with pytest.raises(NotWrittenError, match="image was not written"):
         commit_folder(partial, tmp_path / "image")
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127])
+def test_a_name_as_long_as_the_disk_allows_can_be_written(tmp_path: Path, name: str) -> None:
+    write_bytes(tmp_path / name, b"x")
+    assert names(tmp_path) == [name]
+    with pytest.raises(NotWrittenError, match="shorter name"):
+        write_bytes(tmp_path / (name + "xx"), b"x")
+
+
+def test_a_file_is_deleted_with_its_checksum(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"x", checksum=Checksum.SHA256)
+    delete_file(tmp_path / "a")
+    assert names(tmp_path) == []
+    with pytest.raises(NotStoredError, match="a: there is no such file"):
+        delete_file(tmp_path / "a")
+
+
+def test_what_the_disk_does_not_confirm_is_told_from_what_was_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = os.fsync
+
+    def fails_for_folders(number: int) -> None:
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        synced(number)
+
+    monkeypatch.setattr(os, "fsync", fails_for_folders)
+    with pytest.raises(NotDurableError, match="a is written, but the disk did not confirm"):
+        write_bytes(tmp_path / "a", b"new", fsync=True)
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert names(tmp_path) == ["a"]

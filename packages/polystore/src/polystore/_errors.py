@@ -16,7 +16,10 @@
     ├── StorageError
     │   ├── NotStoredError      FileNotFoundError       nothing is stored under this name
     │   ├── UnreadableError     OSError                 what is stored cannot be decoded
+    │   │   └── ChecksumError   OSError                 it is not what was stored
     │   ├── NotWrittenError     OSError                 not written; the old one still stands
+    │   │   └── LockedError     TimeoutError            somebody else has been changing it too long
+    │   ├── NotDurableError     OSError                 written, and perhaps not on the disk
     │   ├── LayoutError         ValueError              a plate, image or label that does not fit
     │   ├── FormatError         ValueError              what a file format cannot hold
     │   ├── UnknownFormatError  LookupError             a name that says no format that is here
@@ -36,12 +39,15 @@ import io
 
 __all__ = [
     "BasePlaneError",
+    "ChecksumError",
     "CodecError",
     "ColumnTypeError",
     "FormatError",
     "KeyNameError",
     "LayoutError",
+    "LockedError",
     "MissingExtraError",
+    "NotDurableError",
     "NotStoredError",
     "NotWrittenError",
     "PayloadError",
@@ -124,8 +130,20 @@ class UnreadableError(StorageError, OSError):
     """Something is stored under this name, and cannot be decoded; the message names the file."""
 
 
+class ChecksumError(UnreadableError):
+    """What is stored is not what was stored there once: a bit flipped, or somebody changed it."""
+
+
 class NotWrittenError(StorageError, OSError):
     """Nothing was written; what stood there before still stands. The message names the target."""
+
+
+class LockedError(NotWrittenError, TimeoutError):
+    """Somebody else has been changing it for too long; the message says who."""
+
+
+class NotDurableError(StorageError, OSError):
+    """It is written and in its place, but the disk did not confirm that it has reached it."""
 
 
 class LayoutError(StorageError, ValueError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from polystore.backends._atomic import (
     atomic_file,
     atomic_folder,
-    leftovers,
-    remove_leftovers,
+    delete_file,
     write_bytes,
     write_json,
 )
 from polystore.backends._check import store_problems
+from polystore.backends._checksums import Checksum, check_file, read_bytes
 from polystore.backends._disk import DiskStore
+from polystore.backends._documents import read_json, update_json
 from polystore.backends._groups import OmeVersion
 from polystore.backends._image_parts import (
     ImagePart,
@@ -20,6 +21,7 @@ from polystore.backends._image_parts import (
     finish_image,
 )
 from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout
+from polystore.backends._leftovers import leftovers, remove_leftovers
 from polystore.backends._memory import MemoryBackend
 from polystore.backends._multiscales import ChannelMeta, ImageMeta
 from polystore.backends._ngff import Problem, metadata_problems
@@ -41,6 +43,7 @@ from polystore.backends._zarr_read import ImageReader
 __all__ = [
     "Acquisition",
     "ChannelMeta",
+    "Checksum",
     "DiskStore",
     "ImageMeta",
     "ImagePart",
@@ -61,21 +64,26 @@ __all__ = [
     "VirtualBackend",
     "atomic_file",
     "atomic_folder",
+    "check_file",
     "create_image",
     "create_plate",
+    "delete_file",
     "extend_plate",
     "finish_image",
     "leftovers",
     "metadata_problems",
     "open_image",
     "open_labels",
+    "read_bytes",
     "read_header",
+    "read_json",
     "read_labels",
     "read_plane",
     "read_plate",
     "remove_leftovers",
     "settle_plate",
     "store_problems",
+    "update_json",
     "write_bytes",
     "write_json",
     "write_labels",

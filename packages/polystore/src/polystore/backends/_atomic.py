@@ -1,12 +1,8 @@
 """Files and folders that are there whole or not at all.
 
 What is being written has a name of its own beside its target, and takes the target's place by one
-rename. A process that is killed leaves the old thing or the new one, and at most a leftover whose
-name says who was writing it::
-
-    .{target}.{pid}-{host}-{random}.partial
-
-`remove_leftovers` takes away those whose process is gone.
+rename. A process that is killed leaves the old thing or the new one, and at most a leftover that
+`remove_leftovers` knows by its name.
 """
 
 from __future__ import annotations
@@ -14,64 +10,87 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import hashlib
 import json
 import os
-import re
-import secrets
 import shutil
-import socket
 import sys
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from polystore._errors import NotWrittenError
+from polystore._errors import NotStoredError, NotWrittenError, UnreadableError
+from polystore.backends._checksums import (
+    has_sums,
+    read_sums,
+    require,
+    sum_of_file,
+    sum_path,
+    sums_text,
+)
+from polystore.backends._leftovers import aside_path, partial_path, remove
+from polystore.backends._locks import LOCK_TIMEOUT_S, exclusive
+from polystore.backends._writing import settling, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from polystore.backends._checksums import Checksum, Sum
+
+if os.name == "posix":
+    import fcntl
 
 __all__ = [
     "atomic_file",
     "atomic_folder",
     "commit_folder",
-    "leftovers",
+    "delete_file",
     "partial_path",
-    "remove_leftovers",
     "write_bytes",
     "write_json",
     "writing",
 ]
 
-_LEFTOVER = re.compile(
-    r"\.(?P<target>.+)\.(?P<pid>[0-9]+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}\.(?P<what>partial|replaced)"
-)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def write_bytes(path: Path | str, content: bytes | memoryview, *, fsync: bool = False) -> None:
+def write_bytes(
+    path: Path | str,
+    content: bytes | memoryview,
+    *,
+    fsync: bool = False,
+    checksum: Checksum | None = None,
+) -> None:
     """Write a file in one piece.
 
     Parameters
     ----------
     path
-        In a folder that exists.
+        In a folder that exists. A link is replaced; what it leads to stays as it is.
     content
         All of it.
     fsync
         Whether to wait until it has reached the disk, so that it also survives a power cut.
+    checksum
+        Kept beside the file and compared by all that reads it here; None for no checksum, and
+        takes away that of an older file.
 
     Raises
     ------
     NotWrittenError
         If it cannot be written, as on a full disk; what was there before still is.
+    NotDurableError
+        If it is written and the disk does not confirm it.
+    MissingExtraError
+        If the checksum needs xxhash, which is not installed.
     """
-    with atomic_file(path, fsync=fsync) as stream:
+    with atomic_file(path, fsync=fsync, checksum=checksum) as stream:
         stream.write(content)
 
 
-def write_json(path: Path | str, document: object, *, fsync: bool = False) -> None:
+def write_json(
+    path: Path | str, document: object, *, fsync: bool = False, checksum: Checksum | None = None
+) -> None:
     """Write a JSON document in one piece, UTF-8, indented by two.
 
     Parameters
@@ -80,36 +99,48 @@ def write_json(path: Path | str, document: object, *, fsync: bool = False) -> No
         In a folder that exists.
     document
         What `json.dumps` takes; NaN and infinities are refused.
-    fsync
-        Whether to wait until it has reached the disk.
+    fsync, checksum
+        As for `write_bytes`.
 
     Raises
     ------
     NotWrittenError
         If it cannot be written; what was there before still is.
+    NotDurableError
+        If the disk does not confirm it.
     ValueError, TypeError
         If the document is no JSON.
     """
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode(), fsync=fsync)
+    write_bytes(path, (text + "\n").encode(), fsync=fsync, checksum=checksum)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path | str, *, fsync: bool = False) -> Iterator[IO[bytes]]:
+def atomic_file(
+    path: Path | str, *, fsync: bool = False, checksum: Checksum | None = None
+) -> Iterator[IO[bytes]]:
     """Open a file that takes its name when the block ends without an error.
 
     Parameters
     ----------
     path
-        In a folder that exists.
+        In a folder that exists. A link is replaced; what it leads to stays as it is.
     fsync
         Whether to wait until it has reached the disk.
+    checksum
+        As for `write_bytes`.
 
     Raises
     ------
     NotWrittenError
         If it cannot be written; what was there before still is.
+    NotDurableError
+        If it is written and the disk does not confirm it.
+    MissingExtraError
+        If the checksum needs xxhash, which is not installed.
     """
+    if checksum is not None:
+        require(checksum)
     target = Path(path)
     partial = partial_path(target)
     try:
@@ -118,13 +149,35 @@ def atomic_file(path: Path | str, *, fsync: bool = False) -> Iterator[IO[bytes]]
                 yield stream
                 if fsync:
                     stream.flush()
-                    os.fsync(stream.fileno())
-            partial.replace(target)
-            if fsync:
+                    _sync(stream.fileno())
+            _put_in_place(partial, target, checksum, fsync=fsync)
+        if fsync:
+            with settling(target):
                 _sync_folder(target.parent)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def delete_file(path: Path | str) -> None:
+    """Remove a file, and its checksum if it has one.
+
+    Raises
+    ------
+    NotStoredError
+        If there is no such file.
+    NotWrittenError
+        If it cannot be removed.
+    """
+    target = Path(path)
+    try:
+        # first, so that no checksum waits for another file of that name
+        sum_path(target).unlink(missing_ok=True)
+        target.unlink()
+    except FileNotFoundError as error:
+        raise NotStoredError(f"{target}: there is no such file") from error
+    except OSError as error:
+        raise NotWrittenError(error.errno, f"{target} was not removed: {error}") from error
 
 
 @contextlib.contextmanager
@@ -142,6 +195,8 @@ def atomic_folder(path: Path | str, *, fsync: bool = False) -> Iterator[Path]:
     ------
     NotWrittenError
         If it cannot be made; what was there before still is.
+    NotDurableError
+        If it is made and the disk does not confirm it.
     """
     target = Path(path)
     partial = partial_path(target)
@@ -170,12 +225,16 @@ def commit_folder(partial: Path, target: Path, *, fsync: bool = False) -> None:
     ------
     NotWrittenError
         If it cannot be done; what was there before still is.
+    NotDurableError
+        If it is done and the disk does not confirm it.
 
     Notes
     -----
-    Linux swaps two folders in one call (renameat2). Elsewhere the old one is first moved aside:
-    killed between the two renames, `remove_leftovers` moves it back.
+    Linux swaps two folders in one call (renameat2). Elsewhere, and on file systems that cannot swap
+    (NFS, some of FUSE), the old one is first moved aside: killed between the two renames,
+    `remove_leftovers` moves it back.
     """
+    old: Path | None = None
     with writing(target):
         if fsync:
             _sync_tree(partial)
@@ -184,108 +243,76 @@ def commit_folder(partial: Path, target: Path, *, fsync: bool = False) -> None:
         except OSError as error:
             if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
                 raise
-            if not _exchange(partial, target):
-                aside = partial.with_name(partial.name.removesuffix("partial") + "replaced")
-                target.rename(aside)
-                partial.rename(target)
-                partial = aside
-            _remove(partial)
-        if fsync:
+            old = partial if _exchange(partial, target) else _move_aside(partial, target)
+    if fsync:
+        with settling(target):
             _sync_folder(target.parent)
+    if old is not None:
+        with contextlib.suppress(OSError):  # the new one is there; what is left is recognised
+            remove(old)
 
 
-def partial_path(target: Path) -> Path:
-    """Name to write `target` under, beside it; `leftovers` recognises it."""
-    name = f".{target.name}.{os.getpid()}-{_host()}-{secrets.token_hex(4)}.partial"
-    return target.with_name(name)
+def _put_in_place(partial: Path, target: Path, checksum: Checksum | None, *, fsync: bool) -> None:
+    sums = sum_path(target)
+    if checksum is None and not has_sums(target):
+        partial.replace(target)
+        return
+    with exclusive(sums, timeout_s=LOCK_TIMEOUT_S):
+        if checksum is None:
+            # before its file: a file without a checksum is no alarm, one with an older one is
+            sums.unlink(missing_ok=True)
+            partial.replace(target)
+            return
+        new = sum_of_file(partial, checksum)
+        _write_sums(target, {new, *_standing(target, checksum)}, fsync=fsync)
+        partial.replace(target)
+        if fsync:
+            with settling(target):
+                _sync_folder(target.parent)
+        with contextlib.suppress(NotWrittenError):  # the right one stands there already
+            _write_sums(target, {new}, fsync=fsync)
 
 
-@contextlib.contextmanager
-def writing(target: Path | str) -> Iterator[None]:
-    """Turn errors of the operating system into one that names what was not written.
-
-    Raises
-    ------
-    NotWrittenError
-        In place of any OSError in the block.
-    """
+def _standing(target: Path, checksum: Checksum) -> frozenset[Sum]:
+    """Give the checksums that the old file may have; it stands there until the new one does."""
     try:
-        yield
-    except NotWrittenError:
+        known = read_sums(target)
+    except UnreadableError:
+        known = frozenset()
+    try:
+        return known or frozenset({sum_of_file(target, checksum)})
+    except FileNotFoundError:
+        return frozenset()
+
+
+def _write_sums(target: Path, sums: set[Sum], *, fsync: bool) -> None:
+    path = sum_path(target)
+    partial = partial_path(path)
+    try:
+        with writing(target):
+            with partial.open("xb") as stream:
+                stream.write(sums_text(target.name, sorted(sums, key=lambda each: each.digest)))
+                if fsync:
+                    stream.flush()
+                    _sync(stream.fileno())
+            partial.replace(path)
+            if fsync:
+                # on the disk before the file that it is about
+                _sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _move_aside(partial: Path, target: Path) -> Path:
+    aside = aside_path(partial)
+    target.rename(aside)
+    try:
+        partial.rename(target)
+    except OSError:
+        aside.rename(target)
         raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        advice = {
-            errno.ENOSPC: "make room on the disk and run again",
-            errno.EDQUOT: "make room in your quota and run again",
-            errno.EFBIG: "the file would be larger than is allowed here",
-            errno.EACCES: "you may not write there",
-            errno.EROFS: "the disk is read-only",
-            errno.ENOENT: "the folder it goes into does not exist",
-        }.get(error.errno or 0, "what stood there before still stands")
-        raise NotWrittenError(
-            error.errno, f"{target} was not written: {reason}; {advice}"
-        ) from error
-
-
-def leftovers(folder: Path | str) -> list[Path]:
-    """Find what writers that are gone left in a folder and below it, sorted.
-
-    What a process that is still alive writes is not listed, nor what another computer writes.
-    """
-    found: list[Path] = []
-    for root, folders, files in os.walk(folder):
-        matches = [name for name in (*folders, *files) if _LEFTOVER.fullmatch(name)]
-        folders[:] = [name for name in folders if name not in matches]
-        found.extend(Path(root, name) for name in matches if _abandoned(name))
-    return sorted(found)
-
-
-def remove_leftovers(folder: Path | str) -> list[Path]:
-    """Remove what writers that are gone left in a folder and below it.
-
-    Returns
-    -------
-    list of Path
-        What was removed, or moved back to the name it had.
-
-    Raises
-    ------
-    NotWrittenError
-        If one of them cannot be removed.
-    """
-    found = leftovers(folder)
-    for path in found:
-        match = _LEFTOVER.fullmatch(path.name)
-        assert match is not None
-        target = path.with_name(match["target"])
-        with writing(path):
-            if match["what"] == "replaced" and not target.exists():
-                path.rename(target)
-            else:
-                _remove(path)
-    return found
-
-
-@cache
-def _host() -> str:
-    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
-
-
-def _abandoned(name: str) -> bool:
-    match = _LEFTOVER.fullmatch(name)
-    if match is None or match["host"] != _host():
-        return False
-    pid = int(match["pid"])
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        return False
-    return False
+    return aside
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -308,18 +335,21 @@ def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _sync(number: int) -> None:
+    # fsync of macOS leaves it in the cache of the disk
+    full = getattr(fcntl, "F_FULLFSYNC", None) if os.name == "posix" else None
+    if full is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(number, full)
+            return
+    os.fsync(number)
 
 
 def _sync_tree(folder: Path) -> None:
     for root, _, files in os.walk(folder):
         for name in files:
             with Path(root, name).open("rb") as stream:
-                os.fsync(stream.fileno())
+                _sync(stream.fileno())
         _sync_folder(Path(root))
 
 
@@ -329,5 +359,9 @@ def _sync_folder(folder: Path) -> None:
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)
+    except OSError as error:
+        # some network file systems have no such thing, and sync a rename as it is made
+        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
     finally:
         os.close(number)

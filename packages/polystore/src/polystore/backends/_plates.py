@@ -18,6 +18,7 @@ from polystore.backends._align import align_images
 from polystore.backends._atomic import writing
 from polystore.backends._groups import OmeVersion, group_exists, read_group, write_group
 from polystore.backends._layout import PlateLayout, difference, well_path
+from polystore.backends._locks import LOCK_TIMEOUT_S, exclusive
 from polystore.backends._plate_read import PlateReader
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def create_plate(
 def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
     """Add wells, images and acquisitions to a plate.
 
-    Called by one process at a time, while images may be written by others.
+    Several processes may do so at once, while others write images.
 
     Parameters
     ----------
@@ -108,32 +109,9 @@ def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
         If it cannot be written.
     """
     root = Path(path)
-    reader = PlateReader(root)
-    there = reader.layout()
-    if (there.name, there.rows, there.columns) != (layout.name, layout.rows, layout.columns):
-        raise LayoutError(f"{root} is another plate ({difference(there, layout)})")
-    acquisitions = {acquisition.id: acquisition for acquisition in there.acquisitions}
-    for acquisition in layout.acquisitions:
-        if acquisitions.setdefault(acquisition.id, acquisition) != acquisition:
-            raise LayoutError(
-                f"{root}: acquisition {acquisition.id} is "
-                f"{acquisitions[acquisition.id].name!r}, not {acquisition.name!r}"
-            )
-    wells = dict(there.wells)
-    for well, images in layout.wells.items():
-        old = {image.path: image for image in wells.get(well, ())}
-        wells[well] = tuple((old | {image.path: image for image in images}).values())
-    both = PlateLayout(
-        name=there.name,
-        rows=there.rows,
-        columns=there.columns,
-        wells=wells,
-        acquisitions=tuple(acquisitions.values()),
-    )
-    changed = [well for well, images in both.wells.items() if there.wells.get(well) != images]
-    _write_wells(root, reader.version, both, changed)
-    _write_plate(root, reader.version, both, reader.attributes)
-    return both
+    read_group(root)  # without a folder there is nothing to lock
+    with exclusive(root / "plate", timeout_s=LOCK_TIMEOUT_S):
+        return _extended(root, layout)
 
 
 def settle_plate(path: Path | str) -> PlateLayout:
@@ -184,11 +162,45 @@ def settle_plate(path: Path | str) -> PlateLayout:
         wells=wells,
         acquisitions=tuple(each for each in planned.acquisitions if each.id in used),
     )
-    _write_plate(root, reader.version, settled, reader.attributes)
+    # wells first, so that none refers to an acquisition that the plate has not, whenever this is
+    # interrupted
     changed = [well for well, images in wells.items() if planned.wells[well] != images]
     _write_wells(root, reader.version, settled, changed)
+    _write_plate(root, reader.version, settled, reader.attributes)
     align_images(root, settled)
     return settled
+
+
+def _extended(root: Path, layout: PlateLayout) -> PlateLayout:
+    reader = PlateReader(root)
+    there = reader.layout()
+    if (there.name, there.rows, there.columns) != (layout.name, layout.rows, layout.columns):
+        raise LayoutError(f"{root} is another plate ({difference(there, layout)})")
+    acquisitions = {acquisition.id: acquisition for acquisition in there.acquisitions}
+    for acquisition in layout.acquisitions:
+        if acquisitions.setdefault(acquisition.id, acquisition) != acquisition:
+            raise LayoutError(
+                f"{root}: acquisition {acquisition.id} is "
+                f"{acquisitions[acquisition.id].name!r}, not {acquisition.name!r}"
+            )
+    wells = dict(there.wells)
+    for well, images in layout.wells.items():
+        old = {image.path: image for image in wells.get(well, ())}
+        wells[well] = tuple((old | {image.path: image for image in images}).values())
+    both = PlateLayout(
+        name=there.name,
+        rows=there.rows,
+        columns=there.columns,
+        wells=wells,
+        acquisitions=tuple(acquisitions.values()),
+    )
+    changed = [well for well, images in both.wells.items() if there.wells.get(well) != images]
+    # new wells are there before the plate lists them, and new acquisitions before wells refer to
+    # them, so that the plate can be read whenever this is interrupted
+    _write_wells(root, reader.version, both, [each for each in changed if each not in there.wells])
+    _write_plate(root, reader.version, both, reader.attributes)
+    _write_wells(root, reader.version, both, [each for each in changed if each in there.wells])
+    return both
 
 
 def _write_plate(

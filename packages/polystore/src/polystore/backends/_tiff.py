@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ import numpy as np
 
 from polystore._errors import MissingExtraError, NotStoredError, UnreadableError
 from polystore.backends._atomic import atomic_file
+from polystore.backends._checksums import has_sums, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPage
+
+    from polystore.backends._checksums import Checksum
 
 __all__ = ["TiffHeader", "read_header", "read_plane", "write_plane"]
 
@@ -56,7 +60,7 @@ class TiffHeader:
 
 
 def read_header(path: Path | str, page: int = 0) -> TiffHeader:
-    """Read what a page says about itself.
+    """Read what a page says about itself. Pixels are not read, so that no checksum is compared.
 
     Parameters
     ----------
@@ -90,7 +94,7 @@ def read_header(path: Path | str, page: int = 0) -> TiffHeader:
         )
 
 
-def read_plane(path: Path | str, page: int = 0) -> NDArray[Any]:
+def read_plane(path: Path | str, page: int = 0, *, verify: bool = True) -> NDArray[Any]:
     """Read the pixels of one page.
 
     Stored numbers are given as they are: a palette is not applied, an inverted scale stays.
@@ -101,6 +105,8 @@ def read_plane(path: Path | str, page: int = 0) -> NDArray[Any]:
         The file.
     page
         Counted from 0.
+    verify
+        Whether to compare the whole file with its checksum, if it was stored with one.
 
     Returns
     -------
@@ -111,12 +117,16 @@ def read_plane(path: Path | str, page: int = 0) -> NDArray[Any]:
     ------
     NotStoredError
         If there is no such file.
+    ChecksumError
+        If it is not what was stored.
     UnreadableError
         If it is no TIFF, is cut off or damaged, or has no such page; the message names the file.
     MissingExtraError
         If tifffile or imagecodecs is not installed.
     """
-    with _open(path) as tif:
+    # verified and decoded from the same bytes, which a disk may give differently the next time
+    content = read_bytes(path) if verify and has_sums(Path(path)) else None
+    with _open(path, content) as tif:
         found = _page(tif, path, page)
         _check_whole(found, path, page, tif.filehandle.size)
         # planes are read by several processes at once already
@@ -137,6 +147,7 @@ def write_plane(
     compression: Literal["lzw", "none"] = "none",
     description: str | None = None,
     fsync: bool = False,
+    checksum: Checksum | None = None,
 ) -> None:
     """Write one page, in one piece or not at all.
 
@@ -150,23 +161,25 @@ def write_plane(
         ``"lzw"`` is read by everything.
     description
         For tag 270; ASCII.
-    fsync
-        Whether to wait until it has reached the disk.
+    fsync, checksum
+        As for `write_bytes`.
 
     Raises
     ------
     NotWrittenError
         If it cannot be written; what was there before still is.
+    NotDurableError
+        If it is written and the disk does not confirm it.
     ValueError
         If `plane` is not two-dimensional.
     MissingExtraError
-        If tifffile or imagecodecs is not installed.
+        If tifffile or imagecodecs is not installed, or the checksum needs xxhash, which is not.
     """
     if plane.ndim != 2:
         raise ValueError(f"a plane has the axes y and x, not the shape {plane.shape}")
     with _extra():
         import tifffile
-    with atomic_file(path, fsync=fsync) as stream, _extra():
+    with atomic_file(path, fsync=fsync, checksum=checksum) as stream, _extra():
         tifffile.imwrite(
             stream,
             plane,
@@ -179,7 +192,7 @@ def write_plane(
 
 
 @contextlib.contextmanager
-def _open(path: Path | str) -> Iterator[TiffFile]:
+def _open(path: Path | str, content: bytes | None = None) -> Iterator[TiffFile]:
     with _extra():
         import tifffile
     # imagecodecs raises errors of its own for each format, all of them RuntimeErrors
@@ -198,7 +211,7 @@ def _open(path: Path | str) -> Iterator[TiffFile]:
         zlib.error,
     )
     try:
-        with _extra(), tifffile.TiffFile(path) as tif:
+        with _extra(), tifffile.TiffFile(path if content is None else io.BytesIO(content)) as tif:
             yield tif
     except (UnreadableError, MissingExtraError):
         raise

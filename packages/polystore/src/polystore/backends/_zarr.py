@@ -104,6 +104,7 @@ class PyramidWriter(ABC):
             )
         if any(not 0 <= i < n for i, n in zip(index, self._shape[:-2], strict=True)):
             raise LayoutError(f"{self._target}: there is no plane {index} in {self._shape}")
+        self._written[index] = False  # until it is in all levels: half of a plane is none
         for number, level in enumerate(self._levels):
             if number:
                 plane = self._halve(plane)

@@ -17,6 +17,7 @@ import numpy as np
 from polystore._errors import LayoutError, NotStoredError
 from polystore.backends._atomic import writing
 from polystore.backends._groups import read_group, write_group
+from polystore.backends._locks import LOCK_TIMEOUT_S, exclusive
 from polystore.backends._multiscales import multiscale
 from polystore.backends._paths import inside
 from polystore.backends._plate_read import PlateReader
@@ -38,8 +39,8 @@ _AXES = ("t", "z", "y", "x")
 class LabelsWriter(PyramidWriter):
     """Writes one label image below an image that is in its place.
 
-    Leaving its block without `commit` leaves everything as it was. One thread uses it, and one
-    writer at a time writes labels of an image.
+    Leaving its block without `commit` leaves everything as it was. One thread uses it; several
+    processes and threads may write labels of one image at once, each under a name of its own.
 
     Parameters
     ----------
@@ -145,10 +146,12 @@ class LabelsWriter(PyramidWriter):
         described = multiscale(self._name, _AXES, len(self._levels), scales, "nearest")
         ome = {"multiscales": [described], "image-label": {"source": {"image": "../../"}}}
         self._finish(ome, self._attributes, {}, partial=partial, fsync=fsync)
-        names = _label_names(image.path)
-        if self._name not in names:
-            listed = {"labels": sorted([*names, self._name])}
-            write_group(image.path / "labels", image.version, listed)
+        folder = image.path / "labels"
+        with exclusive(folder / "labels", timeout_s=LOCK_TIMEOUT_S):
+            names = _label_names(image.path)
+            if self._name not in names:
+                listed = {"labels": sorted([*names, self._name])}
+                write_group(folder, image.version, listed)
         return self.path
 
 

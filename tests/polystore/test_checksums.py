@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from polystore import ChecksumError, MissingExtraError, NotStoredError, UnreadableError
+from polystore.backends import (
+    Checksum,
+    check_file,
+    read_bytes,
+    read_json,
+    read_plane,
+    write_bytes,
+    write_json,
+    write_plane,
+)
+from polystore.backends._checksums import Sum, read_sums, sum_of, sum_path, sums_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PLANE = np.random.default_rng(0).poisson(300, (90, 130)).astype(np.uint16)
+KINDS = list(Checksum)
+
+
+def flip(file: Path, at: int, bit: int = 0) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1 << bit
+    file.write_bytes(content)
+
+
+def write_it(file: Path, kind: Checksum) -> None:
+    match file.suffix:
+        case ".tif":
+            write_plane(file, PLANE, checksum=kind)
+        case ".json":
+            write_json(file, {"pixel_um": 0.65}, checksum=kind)
+        case _:
+            write_bytes(file, b"0123456789", checksum=kind)
+
+
+READERS: dict[str, Callable[..., object]] = {
+    "a.tif": read_plane,
+    "a.json": read_json,
+    "a": read_bytes,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", list(READERS))
+def test_a_flipped_bit_is_an_error_that_names_the_file_and_what_to_do(
+    tmp_path: Path, name: str, kind: Checksum
+) -> None:
+    file = tmp_path / name
+    write_it(file, kind)
+    READERS[name](file)
+    assert check_file(file)
+    rng = np.random.default_rng(0)
+    for at in rng.integers(0, file.stat().st_size, 20):
+        flip(file, at, bit := int(rng.integers(8)))
+        for read in (READERS[name], check_file):
+            with pytest.raises(ChecksumError, match=rf"{name} is not what was stored.*a copy"):
+                read(file)
+        flip(file, at, bit)
+    assert check_file(file)
+    if name == "a.json":
+        # the digit that nobody would notice
+        file.write_text(file.read_text().replace("0.65", "0.66"))
+        assert read_json(file, verify=False) == {"pixel_um": 0.66}
+        with pytest.raises(OSError, match="not what was stored"):
+            read_json(file)
+
+
+def test_nothing_is_compared_where_no_checksum_was_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    write_bytes(file, b"one")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert check_file(file) is False
+    file.write_bytes(b"two")
+    assert read_bytes(file) == b"two"
+    with pytest.raises(NotStoredError, match="b: there is no such file"):
+        check_file(tmp_path / "b")
+    with pytest.raises(NotStoredError, match="b: there is no such file"):
+        read_bytes(tmp_path / "b")
+
+
+def test_a_file_stored_anew_without_a_checksum_has_none(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    write_bytes(file, b"one", checksum=Checksum.SHA256)
+    write_bytes(file, b"two", checksum=Checksum.XXH128)
+    assert {each.kind for each in read_sums(file)} == {Checksum.XXH128}
+    write_bytes(file, b"three")
+    assert read_bytes(file) == b"three"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_is_beside_a_file_and_is_no_checksum_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    for content in (b"", b"nonsense", b"XXH128 (a) = 12\n", b"\xff" * 100_000):
+        file.write_bytes(b"x")
+        sum_path(file).write_bytes(content)
+        with pytest.raises(UnreadableError, match=r"\.a\.sum holds no checksums"):
+            read_bytes(file)
+        # storing it again mends it
+        write_bytes(file, b"y", checksum=Checksum.SHA256)
+        assert check_file(file)
+
+
+def test_the_programs_that_check_sums_understand_them(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a (1).tif", b"x" * 1000, checksum=Checksum.SHA256)
+    program = shutil.which("sha256sum")
+    assert program is not None
+    command = [program, "--check", ".a (1).tif.sum"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert told == "a (1).tif: OK\n"
+
+
+# settings: the folder is the same for all examples, and each writes anew
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(name=st.text(min_size=1), contents=st.lists(st.binary(), min_size=1, max_size=3))
+def test_checksums_come_back_whatever_the_file_is_called(
+    tmp_path: Path, name: str, contents: list[bytes]
+) -> None:
+    sums: set[Sum] = {sum_of(each, kind) for each in contents for kind in KINDS}
+    try:
+        text = sums_text(name, sums)
+    except UnicodeEncodeError:
+        return  # no file can be called so
+    (tmp_path / ".a.sum").write_bytes(text)
+    assert read_sums(tmp_path / "a") == sums
+
+
+def test_whoever_reads_while_a_file_is_replaced_is_not_alarmed(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    write_bytes(file, b"0" * 5000, checksum=Checksum.XXH128)
+    done = threading.Event()
+
+    def replace() -> None:
+        for number in range(1, 200):
+            write_bytes(file, str(number % 10).encode() * 5000, checksum=Checksum.XXH128)
+        done.set()
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    while not done.is_set():
+        assert len(set(read_bytes(file))) == 1
+        assert check_file(file)
+    writer.join()
+
+
+def test_several_who_replace_a_file_leave_one_that_agrees_with_its_checksum(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+
+    def replace(digit: str) -> None:
+        for _ in range(30):
+            write_bytes(file, digit.encode() * 1000, checksum=Checksum.SHA256)
+
+    writers = [threading.Thread(target=replace, args=(digit,)) for digit in "123"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(set(read_bytes(file))) == 1
+    assert len(read_sums(file)) == 1
+
+
+def test_without_xxhash_the_error_says_what_to_do_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bytes(tmp_path / "a", b"x", checksum=Checksum.XXH128)
+    monkeypatch.setitem(sys.modules, "xxhash", None)
+    for act in (
+        lambda: read_bytes(tmp_path / "a"),
+        lambda: write_bytes(tmp_path / "b", b"", checksum=Checksum.XXH128),
+    ):
+        with pytest.raises(MissingExtraError, match=r"polystore\[checksums\]"):
+            act()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.sum", "a"]
