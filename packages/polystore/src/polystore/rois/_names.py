@@ -25,7 +25,6 @@ __all__ = [
     "GROUP",
     "KIND",
     "LABEL",
-    "NAME",
     "POSITIONS",
     "Cell",
     "column_of",
@@ -39,7 +38,6 @@ __all__ = [
 
 LABEL: Final = "polystore.label"
 KIND: Final = "polystore.kind"
-NAME: Final = "polystore.name"
 COLUMN: Final = "polystore.column."
 GROUP: Final = "group"
 POSITIONS: Final = {"t": "t_position", "z": "z_position", "channel": "c_position"}
@@ -92,11 +90,12 @@ def plain_name(name: str) -> str:
 
 
 def write_cells(table: Table) -> list[str]:
-    """Write what each row of a table holds in columns that ImageJ has not, as lines."""
+    """Write what each row of a table holds, a line for each column.
+
+    Also of those that ImageJ keeps itself, whose types, units and order it does not.
+    """
     rows = [""] * table.rows
     for name, column in table.items():
-        if places(table, name):
-            continue
         key = f"{COLUMN}{quote(name, safe='')}"
         missing = table.missing.get(name)
         unit = quote(table.units.get(name, ""), safe="")
@@ -105,7 +104,7 @@ def write_cells(table: Table) -> list[str]:
             values = [repr(value) for value in column.tolist()]
         else:
             kind = _TEXT
-            values = [quote(text, safe="", errors="surrogatepass") for text in column]
+            values = [quote(text, safe="") for text in column]
         for row, value in enumerate(values):
             given = "" if missing is not None and missing[row] else f"|{value}"
             rows[row] += f"{key}: {kind}|{unit}{given}\n"

@@ -22,7 +22,6 @@ from polystore.rois._names import (
     GROUP,
     KIND,
     LABEL,
-    NAME,
     POSITIONS,
     Cell,
     column_of,
@@ -33,7 +32,7 @@ from polystore.rois._names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -48,6 +47,8 @@ _CLOSE = 4
 _STEPS: dict[float, int] = {2: 5, 3: 7, _CLOSE: 1}
 """Numbers of a step of a path: of curves of two and of three degrees, of the end of a ring."""
 _CURVE = np.linspace(0, 1, 17)[1:, None]
+_WIDE = frozenset({"i4", "u4", "i8", "u8", "f8"})
+"""Types that hold every place."""
 _MASK = re.compile(r"mask (\d{1,8}) (\d{1,8}) (\d{1,8}) (\d{1,8})")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 _NAME = re.compile(r"0*[1-9][0-9]{0,18}")
@@ -78,8 +79,9 @@ def from_rois(
         In the same order. ``name`` is a property, and so are ``t``, ``z``, ``channel`` and
         ``group`` where a ROI has one; planes count from 0, the position in a plain stack is z.
         The label is the one that `to_rois` wrote; else the name, where that is a whole number
-        above 0; all others are numbered on from the highest. Other properties of ours have the
-        type and unit that they had, those of other programs are text.
+        above 0; all others are numbered on from the highest. Properties of ours have the types,
+        units and order that they had, with what was changed in ImageJ; those of other programs
+        are text.
 
         Polygon, freehand and traced selections become polygons, composites polygons of several
         rings with their curves in 16 parts, every line, arrow and angle a line. Colours, widths
@@ -112,23 +114,14 @@ class ReadRoi:
         Its shape; the label counts for nothing.
     label
         The one that it states.
-    name
-        None where it only says the label.
-    group
-        ImageJ's, 0 is none.
-    positions
-        On each axis, -1 is none.
     cells
-        What it holds in other columns.
+        What it holds in columns, in their order.
     box
         Top, left, height and width of the mask that it was.
     """
 
     region: Region
     label: int | None
-    name: str | None
-    group: int
-    positions: dict[str, int]
     cells: dict[str, Cell]
     box: tuple[int, int, int, int] | None
 
@@ -163,24 +156,12 @@ def _properties(read: list[ReadRoi]) -> Table:
     columns: dict[str, Column] = {}
     missing: dict[str, NDArray[np.bool_]] = {}
     units: dict[str, str] = {}
-    if any(one.name is not None for one in read):
-        columns["name"] = tuple(one.name or "" for one in read)
-        missing["name"] = np.array([one.name is None for one in read], dtype=np.bool_)
-    for name in POSITIONS:
-        values = np.array([one.positions[name] for one in read], dtype=np.int32)
-        if (values >= 0).any():
-            columns[name], missing[name] = values, values < 0
-    groups = np.array([one.group for one in read], dtype=np.uint16)
-    if groups.any():
-        columns[GROUP] = groups
     for name in dict.fromkeys(key for one in read for key in one.cells):
-        if name in columns:
-            continue  # ImageJ's own, and so what its user sees, goes before
         cells = [one.cells.get(name) for one in read]
         columns[name], missing[name] = column_of(cells)
         if unit := next((cell[1] for cell in cells if cell is not None and cell[1]), ""):
             units[name] = unit
-    return Table(columns, units, missing) if read else Table({})
+    return Table(columns, units, missing)
 
 
 def _read(module: ModuleType, data: bytes, what: str, others: Others) -> ReadRoi | None:
@@ -207,32 +188,41 @@ def _read(module: ModuleType, data: bytes, what: str, others: Others) -> ReadRoi
 
 
 def _said(roi: Any, region: Region, lines: dict[str, str]) -> ReadRoi:
-    name: str | None = roi.name
     label = _label(lines.get(LABEL), roi.name)
-    if NAME in lines:
-        true = unquote(lines[NAME], errors="surrogatepass")
-        name = true if plain_name(true) == roi.name else name  # else it was renamed in ImageJ
-    elif not name or (LABEL in lines and name == str(label)):
-        name = None
-    positions = {key: getattr(roi, field) - 1 for key, field in POSITIONS.items()}
-    if max(positions.values()) < 0 < roi.position:
-        positions["z"] = roi.position - 1
+    ours = {
+        unquote(key[len(COLUMN) :], errors="replace"): read_cell(value)
+        for key, value in lines.items()
+        if key.startswith(COLUMN)
+    }
     cells: dict[str, Cell] = {}
+    for name, cell in _imagejs_own(roi, ours, str(label) if LABEL in lines else ""):
+        (ours if name in ours else cells)[name] = cell
+    cells |= ours
     for key, value in lines.items():
-        if key.startswith(COLUMN):
-            cells[unquote(key[len(COLUMN) :], errors="replace")] = read_cell(value)
-        elif key not in (LABEL, KIND, NAME):
-            cells[key] = ("text", "", value)
+        if key not in (LABEL, KIND) and not key.startswith(COLUMN):
+            cells.setdefault(key, ("text", "", value))
     box = None if region.kind is not RegionKind.POLYGON else _box(region, lines.get(KIND, ""))
-    return ReadRoi(
-        region=region,
-        label=label,
-        name=name,
-        group=roi.group,
-        positions=positions,
-        cells=cells,
-        box=box,
-    )
+    return ReadRoi(region=region, label=label, cells=cells, box=box)
+
+
+def _imagejs_own(roi: Any, ours: dict[str, Cell], label: str) -> Iterator[tuple[str, Cell]]:
+    """Give name, planes and group where ImageJ has one and ours do not say the same."""
+    said = ours.get("name")
+    stated = label if said is None or said[2] is None else plain_name(said[2])
+    if roi.name and roi.name != stated:
+        yield "name", ("text", said[1] if said else "", roi.name)
+    places = {key: getattr(roi, field) - 1 for key, field in POSITIONS.items()}
+    if max(places.values()) < 0 < roi.position:
+        places["z"] = roi.position - 1
+    if roi.group:
+        places[GROUP] = roi.group
+    for key, place in places.items():
+        said = ours.get(key)
+        if place >= 0 and (said is None or said[2] != str(place)):
+            kind, unit = (said[0], said[1]) if said else ("i4", "")
+            if kind == "b1" or (kind not in _WIDE and place > 127):  # set there, does not fit
+                kind = "i4"
+            yield key, (kind, unit, str(place))
 
 
 def _box(region: Region, said: str) -> tuple[int, int, int, int] | None:

@@ -6,7 +6,6 @@ import math
 import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
-from urllib.parse import quote
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from polystore.rois._names import (
     GROUP,
     KIND,
     LABEL,
-    NAME,
     POSITIONS,
     places,
     plain_name,
@@ -74,7 +72,10 @@ def to_rois(regions: Regions, where: Components | None = None) -> list[bytes]:
     """
     module = roifile()
     table = regions.properties
-    lines = write_cells(table) if table else [""] * len(regions)
+    try:
+        lines = write_cells(table) if table else [""] * len(regions)
+    except UnicodeEncodeError as error:
+        raise RoiError(f"the properties have text that is not Unicode: {error}") from error
     own = {name: table[name] for name in ("name", GROUP, *POSITIONS) if places(table, name)}
     at = {name: (where or Components()).get(name) for name in POSITIONS}
     made = []
@@ -91,7 +92,7 @@ def to_rois(regions: Regions, where: Components | None = None) -> list[bytes]:
         if GROUP in own:
             roi.group = int(own[GROUP][number])
         if "name" in own and not _absent(table.missing, "name", number):
-            _name(roi, str(own["name"][number]), region.label)
+            roi.name = plain_name(str(own["name"][number]))
         try:
             made.append(roi.tobytes())
         except UnicodeEncodeError as error:
@@ -101,17 +102,6 @@ def to_rois(regions: Regions, where: Components | None = None) -> list[bytes]:
 
 def _absent(missing: Any, name: str, row: int) -> bool:
     return name in missing and bool(missing[name][row])
-
-
-def _name(roi: Any, name: str, label: int) -> None:
-    """Name a ROI.
-
-    The name is kept apart as well where it has characters beyond 16 bits, whose length roifile
-    miscounts, where it is empty, and where it would be taken for one that only says the label.
-    """
-    roi.name = plain_name(name)
-    if roi.name != name or name in ("", str(label)):
-        roi.props += f"{NAME}: {quote(name, safe='', errors='surrogatepass')}\n"
 
 
 def _draw(module: ModuleType, roi: Any, region: Region, corners: Corners) -> None:

@@ -96,6 +96,8 @@ def read_roi_zip(
                 one = read_one(data, f"entry {info.filename!r}", others)
                 if one is not None:
                     read.append(one)
+    except RoiError:
+        raise
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -103,7 +105,7 @@ def read_roi_zip(
         NotImplementedError,
         RuntimeError,
         struct.error,
-        UnicodeDecodeError,
+        ValueError,
     ) as error:
         raise RoiError(f"the ROI set is no zip file, or damaged: {error}") from error
     return assembled(read, most)
@@ -142,6 +144,8 @@ def _entries(archive: zipfile.ZipFile, limits: RoiLimits) -> list[zipfile.ZipInf
     total = 0
     for info in entries:
         total += info.file_size
+        if info.header_offset < 0:
+            raise RoiError(f"entry {info.filename!r} is said to be before the file")
         if info.flag_bits & 1:
             raise RoiError(f"entry {info.filename!r} is encrypted: save it without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
