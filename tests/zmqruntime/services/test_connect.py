@@ -154,6 +154,34 @@ def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
         assert (ports.control, ports.data) == (endpoint.port, endpoint.data_port)
 
 
+def test_a_service_that_ends_before_it_answers_is_started_again(tmp_path: Path) -> None:
+    endpoint, asked = free_endpoint(), threading.Event()
+
+    class Telling(ZMQServiceManager):
+        def _connect_to_service(self, timeout: float) -> None:
+            asked.set()
+            super()._connect_to_service(timeout)
+
+    with manager_for(tmp_path, endpoint) as first:
+        assert first.connect(SOON), first.last_error
+        assert first.process is not None
+        ending = first.process.pid
+        os.kill(ending, signal.SIGSTOP)  # alive, and says nothing: as one that is being killed
+        with Telling(
+            "test",
+            endpoint,
+            command=[sys.executable, PROGRAM, "test", str(endpoint.port)],
+            log_path=tmp_path / "second.log",
+        ) as second:
+            connecting = threading.Thread(target=second.connect, args=(60.0,))
+            connecting.start()
+            assert asked.wait(SOON)
+            os.kill(ending, signal.SIGKILL)
+            connecting.join(60.0)
+            assert second.last_error is None
+            assert second.client.control.request("pid")["pid"] not in (ending, None)
+
+
 def test_a_persistent_service_is_left_running(tmp_path: Path) -> None:
     endpoint = free_endpoint()
     with manager_for(tmp_path, endpoint, persistent=True) as manager:

@@ -34,7 +34,6 @@ __all__ = ["RevivingManager"]
 
 logger = logging.getLogger(__name__)
 
-_ATTACH_S = 2.0
 _NOTICE_S = 0.05
 _RENEWED_S = 60.0  # after which a request that waits is made again, should it have been forgotten
 
@@ -91,31 +90,6 @@ class RevivingManager(ZMQServiceManager):
     def _prepare(self) -> None:
         """Make what a subclass needs before it is used; called once, by the constructor."""
 
-    def connect_or_raise(self, timeout: float = 30.0) -> None:
-        """Connect, starting the service if it does not run; as `ServiceManager.connect_or_raise`.
-
-        A service that was killed a moment ago may still look alive: it is looked for again.
-
-        Parameters
-        ----------
-        timeout
-            Longest wait in seconds for all of it.
-
-        Raises
-        ------
-        ServiceStartError
-            If a step failed; the message names it.
-        """
-        deadline = Deadline(timeout)
-        while True:
-            try:
-                super().connect_or_raise(deadline.remaining())
-            except ServiceStartError as error:
-                if error.step != "attach" or self.command is None or deadline.expired:
-                    raise
-            else:
-                return
-
     def close(self) -> None:
         """Disconnect, as `ZMQServiceManager.close` does; nothing is started again."""
         self._used = False
@@ -128,7 +102,7 @@ class RevivingManager(ZMQServiceManager):
             self._changed.notify_all()
 
     def _connect_to_service(self, timeout: float) -> None:
-        super()._connect_to_service(min(timeout, _ATTACH_S) if self.command else timeout)
+        super()._connect_to_service(timeout)
         self._used = True
         client = self.client
         client.on_welcome(lambda _: self._welcomed())

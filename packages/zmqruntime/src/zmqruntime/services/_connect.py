@@ -8,8 +8,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from zmqruntime._client import ZMQClient
-from zmqruntime._errors import HandshakeError, ServiceStartError, ZmqRuntimeError
-from zmqruntime.loop._polling import Deadline
+from zmqruntime._errors import (
+    ControlTimeout,
+    HandshakeError,
+    PeerLostError,
+    ServiceStartError,
+    ZmqRuntimeError,
+)
+from zmqruntime.loop._polling import Backoff, Deadline
 from zmqruntime.processes._identity import is_alive
 from zmqruntime.processes._lock_record import read_lock
 from zmqruntime.processes._runtime_dir import runtime_dir
@@ -33,9 +39,9 @@ class ServiceManager(ABC):
     """The steps from nothing to a connection, the same for every kind of service.
 
     `connect` asks `is_connected`; if not, `is_service_running`; if it runs,
-    `_connect_to_service`; otherwise `_start_service` and `_wait_and_connect`. All steps run on
-    the thread that called `connect`, one caller at a time, and raise a `ZmqRuntimeError` or an
-    `OSError` when they fail.
+    `_connect_to_service`; if it does not, or has ended by the time that fails, `_start_service`
+    and `_wait_and_connect`. All steps run on the thread that called `connect`, one caller at a
+    time, and raise a `ZmqRuntimeError` or an `OSError` when they fail.
 
     Attributes
     ----------
@@ -105,15 +111,15 @@ class ServiceManager(ABC):
         with self._connecting:
             step = "look"
             try:
-                if not self.is_connected():
-                    if self.is_service_running():
-                        step = "attach"
-                        self._connect_to_service(deadline.remaining())
-                    else:
-                        step = "start"
-                        self._start_service()
-                        step = "wait"
-                        self._wait_and_connect(deadline.remaining())
+                attached = self.is_connected()
+                if not attached and self.is_service_running():
+                    step = "attach"
+                    attached = self._attach(deadline)
+                if not attached:
+                    step = "start"
+                    self._start_service()
+                    step = "wait"
+                    self._wait_and_connect(deadline.remaining())
             except ServiceStartError as error:
                 self.last_error = error
                 raise
@@ -121,6 +127,16 @@ class ServiceManager(ABC):
                 self.last_error = self._explain(step, error)
                 raise self.last_error from error
             self.last_error = None
+
+    def _attach(self, deadline: Deadline) -> bool:
+        """Connect to what runs; False if it was ending: one that was killed looks alive a while."""
+        try:
+            self._connect_to_service(deadline.remaining())
+        except (ZmqRuntimeError, OSError):
+            if deadline.expired or self.is_service_running():
+                raise
+            return False
+        return True
 
     def _explain(self, step: str, error: Exception) -> ServiceStartError:
         """Make the error that `connect` leaves behind; a subclass may add what it knows."""
@@ -245,7 +261,7 @@ class ZMQServiceManager(ServiceManager):
             hello_extras=self._hello_extras,
         )
         try:
-            found = client.connect(timeout).server.name
+            found = self._welcome(client, timeout)
         except ZmqRuntimeError:
             client.close()
             raise
@@ -255,6 +271,23 @@ class ZMQServiceManager(ServiceManager):
                 f"{self.endpoint} is {found!r}, not {self.app!r}: choose another port"
             )
         self._client = client
+
+    def _welcome(self, client: ZMQClient, timeout: float) -> str:
+        """Wait for the welcome, as long as there is somebody to say it, and return who did."""
+        deadline, waits = Deadline(timeout), Backoff(first=0.1, longest=0.5)
+        while True:
+            try:
+                return client.connect(min(waits.next(), deadline.remaining())).server.name
+            except ControlTimeout:
+                if deadline.expired:
+                    raise ControlTimeout(
+                        f"nothing answered at {self.endpoint} within {timeout:.3g} s: is the "
+                        "service running?"
+                    ) from None
+                if not self.is_service_running():
+                    raise PeerLostError(
+                        f"{self.app} at {self.endpoint} ended before it answered"
+                    ) from None
 
     def _start_service(self) -> None:
         if self.command is None or self.log_path is None:
