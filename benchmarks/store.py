@@ -8,6 +8,7 @@ import store_codecs
 import store_projection
 import store_regions
 import store_tiles
+import store_zarr
 from _parts import measure_parts
 
 PARTS = {
@@ -15,6 +16,7 @@ PARTS = {
     "projection": store_projection.rows,
     "regions": store_regions.rows,
     "tiles": store_tiles.rows,
+    "zarr": store_zarr.rows,
 }
 
 if __name__ == "__main__":

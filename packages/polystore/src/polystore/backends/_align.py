@@ -100,8 +100,8 @@ def _add_level(folder: Path) -> None:
     shape = finer.shapes[-1]
     sides = halved((shape[-2], shape[-1]), 1)
     partial = partial_path(folder / str(number))
+    coarser = new_array(group.version, partial, (*shape[:-2], *sides), finer.dtype, finer.axes)
     try:
-        coarser = new_array(group.version, partial, (*shape[:-2], *sides), finer.dtype, finer.axes)
         for index in np.ndindex(shape[:-2]):
             place = dict(zip(finer.axes, index, strict=False))
             plane = finer.read(number - 1, c=place.get("c", 0), z=place["z"], t=place["t"])
@@ -109,6 +109,7 @@ def _add_level(folder: Path) -> None:
         coarser.close()
         commit_folder(partial, folder / str(number))
     finally:
+        coarser.abandon()
         shutil.rmtree(partial, ignore_errors=True)
     datasets.append(dataset(datasets[0]["coordinateTransformations"][0]["scale"], number))
     write_group(folder, group.version, group.ome, group.others)

@@ -78,6 +78,9 @@ class ChunkedArray:
         document = chunked_document(self._shape, self._dtype, self._chunks.sides)
         write_json(self._folder / ".zarray", document)
 
+    def abandon(self) -> None:
+        """Do nothing: no file stays open."""
+
 
 def chunked_document(
     shape: tuple[int, ...], dtype: np.dtype[Any], sides: tuple[int, int]

@@ -23,7 +23,7 @@ from polystore.backends._chunk_files import chunked_document
 from polystore.backends._chunks import PlaneChunks, compressor
 from polystore.backends._groups import OmeVersion, write_group
 from polystore.backends._multiscales import ImageMeta, channels
-from polystore.backends._plate_read import PlateReader
+from polystore.backends._plate_read import PlateReader, as_plate
 from polystore.backends._pyramid import halve_mean, halved, level_shapes
 from polystore.backends._shards import array_document, shard_of
 from polystore.backends._zarr import (
@@ -73,7 +73,7 @@ class ImagePart:
 
 
 def create_image(
-    plate: Path | str,
+    plate: PlateReader | Path | str,
     well: str,
     image: str,
     shape: tuple[int, ...],
@@ -170,8 +170,8 @@ class PartWriter:
         finish_image(plate, "B03", "stitched")
     """
 
-    def __init__(self, plate: Path | str, well: str, image: str) -> None:
-        self._reader = PlateReader(plate).open_image(well, image)
+    def __init__(self, plate: PlateReader | Path | str, well: str, image: str) -> None:
+        self._reader = as_plate(plate).open_image(well, image)
         self.path = self._reader.path
         if self._reader.part_px is None:
             raise LayoutError(f"{self.path} is not written in parts: create_image makes one")
@@ -271,7 +271,9 @@ class PartWriter:
         ]
 
 
-def finish_image(plate: Path | str, well: str, image: str, *, partial: bool = False) -> Path:
+def finish_image(
+    plate: PlateReader | Path | str, well: str, image: str, *, partial: bool = False
+) -> Path:
     """Say that an image which was written in parts is complete.
 
     Called once, when all have been written. Channels without a window get one.

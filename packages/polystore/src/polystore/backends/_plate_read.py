@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from polystore.backends._groups import OmeVersion
 
-__all__ = ["PlateReader", "open_image", "open_labels", "read_labels", "read_plate"]
+__all__ = ["PlateReader", "as_plate", "open_image", "open_labels", "read_labels", "read_plate"]
 
 _ROW = re.compile("[A-Z]{1,2}")
 _COLUMN = re.compile("[0-9]{1,4}")
@@ -180,6 +180,11 @@ class PlateReader:
             )
         except LayoutError as error:
             raise UnreadableError(f"{self.path} cannot be laid out: {error}") from error
+
+
+def as_plate(plate: PlateReader | Path | str) -> PlateReader:
+    """Give a plate that is open, or open it."""
+    return plate if isinstance(plate, PlateReader) else PlateReader(plate)
 
 
 def read_plate(path: Path | str) -> PlateLayout:

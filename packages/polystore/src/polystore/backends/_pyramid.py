@@ -13,7 +13,7 @@ __all__ = ["halve_labels", "halve_mean", "halved", "level_shapes"]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-_BAND_ROWS = 32
+_BAND_ROWS = 128
 _WIDE = {"u1": "u4", "u2": "u4", "u4": "u8", "i1": "i4", "i2": "i4", "i4": "i8"}
 
 
@@ -34,13 +34,15 @@ def halved(sides: tuple[int, int], times: int) -> tuple[int, int]:
     return -(-height // 2**times), -(-width // 2**times)
 
 
-def halve_mean(plane: NDArray[_Scalar]) -> NDArray[_Scalar]:
+def halve_mean(plane: NDArray[_Scalar], out: NDArray[_Scalar] | None = None) -> NDArray[_Scalar]:
     """Mean of each two by two pixels, rounded half up where integers.
 
     Parameters
     ----------
     plane
         Shape (y, x). The last row and column of an odd size are taken twice.
+    out
+        Where to put it; new memory if not given.
 
     Returns
     -------
@@ -54,25 +56,46 @@ def halve_mean(plane: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """
     plane = _even(plane)
     kind = plane.dtype.kind + str(plane.dtype.itemsize)
-    small: NDArray[Any] = np.empty((plane.shape[0] // 2, plane.shape[1] // 2), plane.dtype)
+    sides = (plane.shape[0] // 2, plane.shape[1] // 2)
+    small: NDArray[Any] = np.empty(sides, plane.dtype) if out is None else out
+    if kind == "u2" and plane.flags.c_contiguous and plane.dtype.isnative and plane.max() < 2**14:
+        _halve_packed(plane.view(np.uint32), small)
+        return small
     if plane.dtype.kind == "f" and plane.dtype.itemsize in {4, 8}:
         wide, exact = plane.dtype.newbyteorder("="), False
     elif kind in _WIDE:
         wide, exact = np.dtype(_WIDE[kind]), True
     else:
         raise TypeError(f"there is no mean of four elements of type {plane.dtype}")
-    # in bands that stay in the cache: 1.6 instead of 2.5 ms for 2048 x 2048 of 16 bits
-    for top in range(0, plane.shape[0], _BAND_ROWS):
+    # in bands that stay in the cache, without new memory for each
+    height, width = plane.shape
+    sums: NDArray[Any] = np.empty((_BAND_ROWS // 2, width), wide)
+    totals: NDArray[Any] = np.empty((_BAND_ROWS // 2, width // 2), wide)
+    for top in range(0, height, _BAND_ROWS):
         band = plane[top : top + _BAND_ROWS]
-        rows = np.add(band[0::2], band[1::2], dtype=wide)
-        total = rows[:, 0::2] + rows[:, 1::2]
+        rows = np.add(band[0::2], band[1::2], out=sums[: len(band) // 2], dtype=wide)
+        total = np.add(rows[:, 0::2], rows[:, 1::2], out=totals[: len(rows)])
+        into = small[top // 2 : top // 2 + len(total)]
         if exact:
             total += 2
-            total >>= 2
+            np.right_shift(total, 2, out=into, casting="unsafe")
         else:
-            total *= 0.25
-        small[top // 2 : top // 2 + len(total)] = total
+            np.multiply(total, 0.25, out=into)
     return small
+
+
+def _halve_packed(pairs: NDArray[np.uint32], small: NDArray[Any]) -> None:
+    # two pixels side by side in one number: four of 14 bits have a sum of 16, so that what their
+    # neighbours add up to stays in the upper half, which is cut off
+    sums, others = np.empty((2, _BAND_ROWS // 2, pairs.shape[1]), np.uint32)
+    for top in range(0, len(pairs), _BAND_ROWS):
+        band = pairs[top : top + _BAND_ROWS]
+        total = np.add(band[0::2], band[1::2], out=sums[: len(band) // 2])
+        total += np.right_shift(total, 16, out=others[: len(total)])
+        into = small[top // 2 : top // 2 + len(total)]
+        into[...] = total
+        into += 2
+        into >>= 2
 
 
 def halve_labels(plane: NDArray[_Scalar]) -> NDArray[_Scalar]:

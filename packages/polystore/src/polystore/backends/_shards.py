@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,6 +72,8 @@ class ShardedArray:
         planes = shape[1:-2] if together else (1,) * len(shape[1:-2])
         self._shard_planes = (1, *planes)
         self._shards: dict[tuple[int, ...], tuple[Path, NDArray[np.uint64], int]] = {}
+        self._stream: IO[bytes] | None = None
+        self._open_path = folder
         with writing(folder):
             folder.mkdir()
 
@@ -91,15 +93,18 @@ class ShardedArray:
         shard = tuple(i // n for i, n in zip(index, self._shard_planes, strict=True))
         place = tuple(i % n for i, n in zip(index, self._shard_planes, strict=True))
         path, entries, end = self._shards.get(shard) or self._new_shard(shard)
-        # not at the end: a write that failed may have left something there
-        with writing(path), path.open("r+b") as stream:
+        found = np.full((*self._chunks.grid, 2), _ABSENT, dtype=np.uint64)
+        with writing(path):
+            stream = self._stream_of(path)
+            # not at the end of the file: a write that failed may have left something there
             stream.seek(end)
             for row, column, chunk in self._chunks.cut(plane):
-                packed = self._compress(chunk) if _holds_something(chunk) else None
-                entries[(*place, row, column)] = _ABSENT if packed is None else (end, len(packed))
-                if packed is not None:
-                    stream.write(packed)
+                if _holds_something(chunk):
+                    packed = self._compress(chunk)
+                    _write(stream, packed)
+                    found[row, column] = end, len(packed)
                     end += len(packed)
+        entries[place] = found
         self._shards[shard] = (path, entries, end)
 
     def close(self) -> None:
@@ -111,10 +116,12 @@ class ShardedArray:
             If they cannot be written.
         """
         for path, entries, end in self._shards.values():
-            with writing(path), path.open("r+b") as stream:
+            with writing(path):
+                stream = self._stream_of(path)
                 stream.seek(end)
-                stream.write(_index(entries))
+                _write(stream, _index(entries))
                 stream.truncate()
+        self.abandon()
         sides, grid = self._chunks.sides, self._chunks.grid
         document = array_document(
             self._shape,
@@ -125,11 +132,30 @@ class ShardedArray:
         )
         write_json(self._folder / "zarr.json", document)
 
+    def abandon(self) -> None:
+        """Let go of what is open. Harmless after `close`, and twice."""
+        if self._stream is not None:
+            with writing(self._folder):
+                self._stream.close()
+            self._stream = None
+
+    def _stream_of(self, path: Path) -> IO[bytes]:
+        # the last one stays open: planes mostly come one after the other
+        if self._stream is None or self._open_path != path:
+            self.abandon()
+            self._stream, self._open_path = path.open("r+b", buffering=0), path
+        return self._stream
+
     def _new_shard(self, shard: tuple[int, ...]) -> tuple[Path, NDArray[np.uint64], int]:
-        path = self._folder.joinpath("c", *map(str, shard), "0", "0")
+        folder = self._folder
+        with writing(folder):
+            for name in ("c", *map(str, shard), "0"):
+                folder = folder / name
+                folder.mkdir(exist_ok=True)
+        path = folder / "0"
+        self.abandon()
         with writing(path):
-            path.parent.mkdir(parents=True)
-            path.touch()
+            self._stream, self._open_path = path.open("w+b", buffering=0), path
         entries = np.full((*self._shard_planes, *self._chunks.grid, 2), _ABSENT, dtype=np.uint64)
         return path, entries, 0
 
@@ -192,6 +218,13 @@ def shard_of(part: NDArray[Any], chunks: PlaneChunks) -> bytes:
             entries[row, column] = end, len(pieces[-1])
             end += len(pieces[-1])
     return b"".join((*pieces, _index(entries)))
+
+
+def _write(stream: IO[bytes], content: bytes) -> None:
+    # without a buffer a write may stop short, as at the end of the disk
+    left = memoryview(content)
+    while left:
+        left = left[stream.write(left) :]
 
 
 def _holds_something(chunk: NDArray[Any]) -> bool:

@@ -18,7 +18,7 @@ from polystore.backends._atomic import commit_folder, partial_path, writing
 from polystore.backends._chunk_files import ChunkedArray
 from polystore.backends._groups import OmeVersion, write_group
 from polystore.backends._multiscales import ImageMeta, channels, multiscale
-from polystore.backends._plate_read import PlateReader
+from polystore.backends._plate_read import PlateReader, as_plate
 from polystore.backends._pyramid import halve_mean, level_shapes
 from polystore.backends._shards import ShardedArray
 
@@ -47,7 +47,7 @@ IMAGE_AXES = ("t", "c", "z", "y", "x")
 """Axes of the images that are written."""
 
 _IMAGE_TYPES = frozenset({"u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"})
-_SAMPLE_PX = 256
+_SAMPLE_PX = 128
 
 
 class PyramidWriter(ABC):
@@ -72,6 +72,7 @@ class PyramidWriter(ABC):
         self._axes = axes
         self._partial = partial_path(target)
         self._written = np.zeros(shape[:-2], dtype=np.bool_)
+        self._coarse = [np.empty(sides, dtype) for sides in levels[1:]]
         self._open = True
         with writing(target):
             self._partial.mkdir()
@@ -90,7 +91,7 @@ class PyramidWriter(ABC):
         return self._target
 
     @abstractmethod
-    def _halve(self, plane: NDArray[Any]) -> NDArray[Any]:
+    def _halve(self, plane: NDArray[Any], out: NDArray[Any]) -> None:
         """Make a plane half as high and wide, rounded up."""
 
     def _put(self, index: tuple[int, ...], plane: NDArray[Any]) -> NDArray[Any]:
@@ -107,7 +108,8 @@ class PyramidWriter(ABC):
         self._written[index] = False  # until it is in all levels: half of a plane is none
         for number, level in enumerate(self._levels):
             if number:
-                plane = self._halve(plane)
+                self._halve(plane, self._coarse[number - 1])
+                plane = self._coarse[number - 1]
             level.write_plane(index, plane)
         self._written[index] = True
         return plane
@@ -139,6 +141,8 @@ class PyramidWriter(ABC):
         """Leave everything as it was before. Harmless after `commit`, and twice."""
         if self._open:
             self._open = False
+            for level in self._levels:
+                level.abandon()
             shutil.rmtree(self._partial, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -161,7 +165,8 @@ class ImageWriter(PyramidWriter):
     Parameters
     ----------
     plate
-        Path of the plate, made by `create_plate`.
+        Path of the plate, made by `create_plate`; or its `PlateReader`, which saves whoever writes
+        many images reading the plate's metadata for each.
     well
         As ``"B03"``.
     image
@@ -196,7 +201,7 @@ class ImageWriter(PyramidWriter):
 
     def __init__(
         self,
-        plate: Path | str,
+        plate: PlateReader | Path | str,
         well: str,
         image: str,
         shape: tuple[int, ...],
@@ -220,8 +225,8 @@ class ImageWriter(PyramidWriter):
             axes=IMAGE_AXES,
         )
 
-    def _halve(self, plane: NDArray[Any]) -> NDArray[Any]:
-        return halve_mean(plane)
+    def _halve(self, plane: NDArray[Any], out: NDArray[Any]) -> None:
+        halve_mean(plane, out)
 
     def write_plane(self, plane: NDArray[Any], *, c: int = 0, z: int = 0, t: int = 0) -> None:
         """Write one plane; the last one written at a place counts.
@@ -274,7 +279,7 @@ class ImageWriter(PyramidWriter):
         return self.path
 
 
-def image_place(plate: Path | str, well: str, image: str) -> tuple[Path, OmeVersion]:
+def image_place(plate: PlateReader | Path | str, well: str, image: str) -> tuple[Path, OmeVersion]:
     """Folder for an image of a plate, and the version that it is to be in.
 
     Raises
@@ -282,7 +287,7 @@ def image_place(plate: Path | str, well: str, image: str) -> tuple[Path, OmeVers
     NotStoredError
         If the plate has no such well or image.
     """
-    reader = PlateReader(plate)
+    reader = as_plate(plate)
     folder = reader.folder(well)
     names = [slot.path for slot in reader.images(well)]
     if image not in names:
@@ -366,9 +371,11 @@ def _full_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def percentiles(plane: NDArray[Any]) -> list[tuple[float, float]]:
     """Values at 0.1 and 99.9 % of a sample of a plane; none where nothing is finite."""
     step = max(1, max(plane.shape) // _SAMPLE_PX)
-    sample = plane[::step, ::step]
-    known = sample[np.isfinite(sample)]
-    if not known.size:
+    sample = plane[::step, ::step].ravel()
+    if plane.dtype.kind == "f":
+        sample = sample[np.isfinite(sample)]
+    if not sample.size:
         return []
-    low, high = np.percentile(known, [0.1, 99.9])
-    return [(float(low), float(high))]
+    ends = round(0.001 * (sample.size - 1)), round(0.999 * (sample.size - 1))
+    ordered = np.partition(sample, ends)
+    return [(float(ordered[ends[0]]), float(ordered[ends[1]]))]

@@ -20,7 +20,7 @@ from polystore.backends._groups import read_group, write_group
 from polystore.backends._locks import LOCK_TIMEOUT_S, exclusive
 from polystore.backends._multiscales import multiscale
 from polystore.backends._paths import inside
-from polystore.backends._plate_read import PlateReader
+from polystore.backends._plate_read import PlateReader, as_plate
 from polystore.backends._pyramid import halve_labels, halved
 from polystore.backends._zarr import PyramidWriter
 from polystore.backends._zarr_read import ImageReader
@@ -65,7 +65,7 @@ class LabelsWriter(PyramidWriter):
 
     def __init__(
         self,
-        plate: Path | str,
+        plate: PlateReader | Path | str,
         well: str,
         image: str,
         name: str,
@@ -73,7 +73,7 @@ class LabelsWriter(PyramidWriter):
         *,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        folder = inside(PlateReader(plate).folder(well), image)
+        folder = inside(as_plate(plate).folder(well), image)
         kind = np.dtype(dtype).newbyteorder("=")
         if kind.kind not in "iu":
             raise LayoutError(f"{folder}: labels have to be integers, not {kind}")
@@ -97,8 +97,8 @@ class LabelsWriter(PyramidWriter):
             axes=_AXES,
         )
 
-    def _halve(self, plane: NDArray[Any]) -> NDArray[Any]:
-        return halve_labels(plane)
+    def _halve(self, plane: NDArray[Any], out: NDArray[Any]) -> None:
+        out[...] = halve_labels(plane)
 
     def write_plane(self, plane: NDArray[Any], *, z: int = 0, t: int = 0) -> None:
         """Write one plane; the last one written at a place counts.
@@ -156,7 +156,7 @@ class LabelsWriter(PyramidWriter):
 
 
 def write_labels(
-    plate: Path | str,
+    plate: PlateReader | Path | str,
     well: str,
     image: str,
     name: str,
