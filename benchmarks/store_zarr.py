@@ -1,7 +1,7 @@
 """Images and plates of OME-Zarr beside bare zarr and bare compression of the same chunks.
 
-Times are taken in turns with the limit they are held against, and are the seconds that the processes
-worked, so that whatever else the computer does falls on nobody.
+Times are taken in turns with the limit they are held against, and are the seconds that the
+processes worked, so that whatever else the computer does falls on nobody.
 """
 
 from __future__ import annotations
