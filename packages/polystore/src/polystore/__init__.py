@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polystore._components import COMPONENTS, Components, ComponentValue
 from polystore._errors import (
+    AccessDeniedError,
     BasePlaneError,
     ChecksumError,
     CodecError,
@@ -27,6 +28,7 @@ from polystore._errors import (
     UnknownBackendError,
     UnknownCodecError,
     UnknownFormatError,
+    UnreachableError,
     UnreadableError,
     WireError,
     WireHeaderError,
@@ -61,6 +63,7 @@ __all__ = [
     "PART_MOST_BYTES",
     "PAYLOAD_MOST_BYTES",
     "WIRE_VERSION",
+    "AccessDeniedError",
     "Backend",
     "BasePlaneError",
     "Capabilities",
@@ -103,6 +106,7 @@ __all__ = [
     "UnknownBackendError",
     "UnknownCodecError",
     "UnknownFormatError",
+    "UnreachableError",
     "UnreadableError",
     "WireError",
     "WireHeaderError",

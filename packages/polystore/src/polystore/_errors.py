@@ -20,6 +20,8 @@
     │   ├── NotWrittenError     OSError                 not written; the old one still stands
     │   │   └── LockedError     TimeoutError            somebody else has been changing it too long
     │   ├── NotDurableError     OSError                 written, and perhaps not on the disk
+    │   ├── UnreachableError    ConnectionError         a remote store did not give an answer
+    │   ├── AccessDeniedError   PermissionError         a remote store refuses
     │   ├── LayoutError         ValueError              a plate, image or label that does not fit
     │   ├── FormatError         ValueError              what a file format cannot hold
     │   ├── UnknownFormatError  LookupError             a name that says no format that is here
@@ -38,6 +40,7 @@ from __future__ import annotations
 import io
 
 __all__ = [
+    "AccessDeniedError",
     "BasePlaneError",
     "ChecksumError",
     "CodecError",
@@ -61,6 +64,7 @@ __all__ = [
     "UnknownBackendError",
     "UnknownCodecError",
     "UnknownFormatError",
+    "UnreachableError",
     "UnreadableError",
     "WireError",
     "WireHeaderError",
@@ -144,6 +148,14 @@ class LockedError(NotWrittenError, TimeoutError):
 
 class NotDurableError(StorageError, OSError):
     """It is written and in its place, but the disk did not confirm that it has reached it."""
+
+
+class UnreachableError(StorageError, ConnectionError):
+    """A remote store is not there, has no such bucket, or did not answer in time."""
+
+
+class AccessDeniedError(StorageError, PermissionError):
+    """A remote store refuses the credentials, or what they ask for."""
 
 
 class LayoutError(StorageError, ValueError):

@@ -33,6 +33,8 @@ from polystore.backends._plate_read import (
     read_plate,
 )
 from polystore.backends._plates import create_plate, extend_plate, settle_plate
+from polystore.backends._remote import RemoteStore
+from polystore.backends._remote_access import RemoteAccess
 from polystore.backends._stream import Publish, StreamingBackend
 from polystore.backends._tiff import TiffHeader, read_header, read_plane, write_plane
 from polystore.backends._virtual import Source, VirtualBackend
@@ -58,6 +60,8 @@ __all__ = [
     "PlateReader",
     "Problem",
     "Publish",
+    "RemoteAccess",
+    "RemoteStore",
     "Source",
     "StreamingBackend",
     "TiffHeader",

@@ -1,0 +1,468 @@
+"""Payloads as objects of a remote store: S3 and what speaks it, Google, Azure."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import struct
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from polystore._errors import (
+    ChecksumError,
+    FormatError,
+    NotStoredError,
+    NotWrittenError,
+    StorageError,
+    UnreachableError,
+    UnreadableError,
+)
+from polystore._keys import Folder, check_folder, check_key, key_of
+from polystore._kinds import Kind
+from polystore._protocols import Capabilities
+from polystore._wire_header import PAYLOAD_MOST_BYTES
+from polystore.backends._checksums import Checksum, Sum, require, sum_of
+from polystore.backends._remote_access import RemoteAccess, open_objects
+from polystore.backends._remote_errors import asking, sending
+from polystore.formats import Formats, standard_formats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from polystore._payload import Payload
+    from polystore.formats import Format
+
+__all__ = ["RemoteStore"]
+
+_SAVED_AS = MappingProxyType(
+    {
+        Kind.IMAGE: ".npy",
+        Kind.LABELS: ".npy",
+        Kind.POINTS: ".npy",
+        Kind.REGIONS: ".json",
+        Kind.TABLE: ".json",
+        Kind.TEXT: ".json",
+    }
+)
+_ATTRIBUTE = "polystore-checksum"
+_PART_BYTES = 64 * 1024**2
+_OVERHEAD_BYTES = 64 * 1024**2
+_UPDATE_PAUSE_S = 0.05
+
+
+class RemoteStore:
+    """Keeps payloads as objects; a `Reader`, a `Writer` and a `DataSink`.
+
+    The name of an object is the key below the URL, and its end says the format. Objects that
+    others put there are keys too, if their names can be keys and say a format that is here.
+
+    Parameters
+    ----------
+    url
+        ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``, and for tests
+        ``memory:///``, which is gone with the object.
+    access
+        Credentials, endpoint, and how long anything may take.
+    formats
+        Those of this store; all that there are if not given.
+    saved_as
+        Ends of the names that `save` gives, by kind.
+    checksum
+        Kept with each object, in its metadata, and compared when it is loaded; None for none. A
+        store that reads compares whatever it finds.
+
+    Raises
+    ------
+    StorageError
+        If the URL holds credentials, or is none that is known; for a folder use `DiskStore`.
+    UnknownFormatError
+        If `saved_as` has a suffix that is not one of the formats'.
+    MissingExtraError
+        If obstore is not installed, or xxhash is needed and not installed.
+
+    Notes
+    -----
+    An object is put in one request up to 64 MiB, and in parts that become one object at the end
+    above that: readers have the old or the new one, whoever is killed. Parts of an upload that
+    never ended are not seen, but are kept and paid for until the bucket's rules remove them.
+
+    Several threads may use it at once. A process that was forked cannot use what its parent
+    opened, and says so: open the store in each process, and start them by ``spawn``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        access: RemoteAccess | None = None,
+        *,
+        formats: Formats | None = None,
+        saved_as: Mapping[Kind, str] | None = None,
+        checksum: Checksum | None = None,
+    ) -> None:
+        access = access or RemoteAccess()
+        self._formats = standard_formats() if formats is None else formats
+        for suffix in (saved_as or {}).values():
+            self._formats.of(f"file{suffix}")
+        self._saved_as = {**_SAVED_AS, **(saved_as or {})}
+        if checksum is not None:
+            require(checksum)
+        self._checksum = checksum
+        self._objects: Any = open_objects(url, access)  # obstore's functions take any of its stores
+        self._where = url if access.endpoint is None else f"{url} at {access.endpoint}"
+        self._secrets = access.secrets
+        self._deadline_s = access.deadline_s
+        self._process = os.getpid()
+        self._answered = False
+
+    @property
+    def where(self) -> str:
+        """URL and endpoint, as in messages."""
+        return self._where
+
+    @property
+    def formats(self) -> Formats:
+        """The formats; what is added to them can be stored."""
+        return self._formats
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """It holds what its formats hold; objects are in no folders, so a key may be both."""
+        return Capabilities(
+            takes=True,
+            reads=True,
+            writes=True,
+            lasts=not self._where.startswith("memory:"),
+            kinds=frozenset[Kind]().union(*(each.kinds for each in self._formats)),
+            suffixes=self._formats.suffixes,
+            keys_below_keys=True,
+        )
+
+    def store(self, key: str, payload: Payload) -> None:
+        """Keep a payload as one object, in place of what was there.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key.
+        UnknownFormatError
+            If `key` does not end in the suffix of a format.
+        FormatError
+            If the format cannot hold the payload; the message says which could.
+        NotWrittenError
+            If it cannot be kept; the message says why, `errno` which kind of reason it is. When
+            the store's answer was lost, the new one may be there whole; otherwise the old one is.
+        MissingExtraError
+            If the library that does the work is not installed.
+        """
+        found = self._formats.check(check_key(key), payload)
+        self._put(key, _content(self._formats, found, key, payload))
+
+    def store_batch(self, items: Iterable[tuple[str, Payload]]) -> None:
+        """Keep several payloads, as `store` does, each as one object.
+
+        Raises
+        ------
+        StorageError
+            At the first that cannot be kept; those before it are.
+        """
+        for key, payload in items:
+            self.store(key, payload)
+
+    def load(self, key: str) -> Payload:
+        """Read an object into memory.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key.
+        UnknownFormatError
+            If it does not end in the suffix of a format.
+        NotStoredError
+            If there is no such object.
+        ChecksumError
+            If it is not what was stored.
+        UnreadableError
+            If it is damaged, or too large to be a payload.
+        AccessDeniedError, UnreachableError
+            If the store does not let it be read, or does not answer.
+        MissingExtraError
+            If the library that does the work is not installed.
+        """
+        found = self._formats.of(check_key(key))
+        content, _ = self._get(key)
+        return self._formats.from_bytes(key, content, f"{self._where}/{key} ({found.name})")
+
+    def load_batch(self, keys: Iterable[str]) -> list[Payload]:
+        """Read several objects, in the order of `keys`.
+
+        Raises
+        ------
+        StorageError, MissingExtraError
+            At the first that cannot be read, as `load`.
+        """
+        return [self.load(key) for key in keys]
+
+    def update_json(self, key: str, change: Callable[[Any], Any], *, default: Any = None) -> Any:
+        """Change a JSON document so that no change of others who do the same is lost.
+
+        The new document is put on the condition that the old one is still there, and made anew
+        from the newer one where it is not.
+
+        Parameters
+        ----------
+        key
+            Name of the object; its end does not matter.
+        change
+            Given the document, gives the new one. It may be called several times.
+        default
+            What `change` is given where there is no document yet; None makes that an error.
+
+        Returns
+        -------
+        object
+            The new document.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key.
+        NotStoredError
+            If there is no document, and no `default`.
+        UnreadableError
+            If what is there is no JSON.
+        NotWrittenError
+            If it cannot be written, or others changed it each time until the deadline.
+        AccessDeniedError, UnreachableError
+            If the store does not let it be read, or does not answer.
+        """
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        check_key(key)
+        due = time.monotonic() + self._deadline_s
+        tries = 0
+        while True:
+            tries += 1
+            mode: Any = "create"
+            try:
+                content, tag = self._get(key)
+                document = _parsed(f"{self._where}/{key}", content)
+                mode = {"e_tag": tag}
+            except NotStoredError:
+                if default is None:
+                    raise
+                document = default
+            changed = change(document)
+            text = json.dumps(changed, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            try:
+                self._put(key, text.encode(), mode=mode)
+            except (AlreadyExistsError, PreconditionError) as error:
+                if time.monotonic() >= due:
+                    raise NotWrittenError(
+                        f"{self._where}/{key} was not changed: others changed it each of {tries} "
+                        "times; try again"
+                    ) from error
+                time.sleep(_UPDATE_PAUSE_S * random.random())
+            else:
+                return changed
+
+    def exists(self, key: str) -> bool:
+        """Say whether there is an object of `key`, in a format that is here.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key.
+        AccessDeniedError, UnreachableError
+            If the store does not say.
+        """
+        return self._formats.find(check_key(key)) is not None and self._is_there(key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """List the keys of all objects that start with `prefix`, sorted.
+
+        Raises
+        ------
+        AccessDeniedError, UnreachableError
+            If the store does not say.
+        """
+        if prefix.startswith("/") or "//" in prefix or not _may_begin_key(prefix):
+            return []
+        folder, _, _ = prefix.rpartition("/")
+        here = self._list(folder)
+        found = [key for key in here.keys if key.startswith(prefix)]
+        for each in here.folders:
+            if each.startswith(prefix):
+                with self._asking(each):
+                    batches = [batch for batch in self._objects.list(each)]  # noqa: C416
+                names = [entry["path"] for batch in batches for entry in batch]
+                found.extend(name for name in names if self._is_key(name))
+        return sorted(found)
+
+    def folder(self, name: str = "") -> Folder:
+        """List what lies directly in a folder.
+
+        Raises
+        ------
+        KeyNameError
+            If `name` is neither empty nor could be a key.
+        AccessDeniedError, UnreachableError
+            If the store does not say.
+        """
+        return self._list(check_folder(name))
+
+    def delete(self, key: str) -> None:
+        """Remove an object.
+
+        Raises
+        ------
+        KeyNameError
+            If `key` cannot be a key.
+        NotStoredError
+            If there is none.
+        NotWrittenError
+            If it cannot be removed.
+        AccessDeniedError, UnreachableError
+            If the store does not answer.
+        """
+        if not self.exists(key):
+            raise NotStoredError(f"{self._where}: nothing is kept under {key!r}")
+        with sending(self._where, key, self._secrets):
+            self._objects.delete(key)
+
+    def save(self, payload: Payload) -> None:
+        """Keep a payload under a key made of its components, kind and name.
+
+        Raises
+        ------
+        StorageError
+            As `store`, and where a name is so long that the key is too long.
+        """
+        self.store(key_of(payload, self._saved_as[payload.kind]), payload)
+
+    def save_batch(self, payloads: Iterable[Payload]) -> None:
+        """Keep several payloads, as `save` does.
+
+        Raises
+        ------
+        StorageError
+            At the first that cannot be kept; those before it are.
+        """
+        for payload in payloads:
+            self.save(payload)
+
+    def _put(self, key: str, content: bytes, mode: Any = "overwrite") -> None:
+        self._check_process()
+        attributes: dict[str, str] = {}
+        if self._checksum is not None:
+            known = sum_of(content, self._checksum)
+            attributes[_ATTRIBUTE] = f"{known.kind}={known.digest}"
+        with sending(self._where, key, self._secrets):
+            self._objects.put(
+                key,
+                content,
+                attributes=attributes or None,
+                mode=mode,
+                chunk_size=_PART_BYTES,
+                use_multipart=len(content) > _PART_BYTES and mode == "overwrite",
+            )
+        self._answered = True
+
+    def _get(self, key: str) -> tuple[bytes, str | None]:
+        self._check_process()
+        try:
+            with self._asking(key):
+                answer = self._objects.get(key)
+                meta, attributes = answer.meta, answer.attributes
+                if meta["size"] > PAYLOAD_MOST_BYTES + _OVERHEAD_BYTES:
+                    raise UnreadableError(
+                        f"{self._where}/{key} is {meta['size']} bytes, and a payload at most "
+                        f"{PAYLOAD_MOST_BYTES}"
+                    )
+                content = bytes(answer.bytes())
+        except NotStoredError:
+            self._check_bucket()
+            raise
+        self._answered = True
+        if len(content) != meta["size"]:
+            raise UnreadableError(
+                f"{self._where}/{key} is cut off: {len(content)} of {meta['size']} bytes came"
+            )
+        _verify(f"{self._where}/{key}", content, attributes.get(_ATTRIBUTE))
+        return content, meta["e_tag"]
+
+    def _is_there(self, key: str) -> bool:
+        self._check_process()
+        try:
+            with self._asking(key):
+                self._objects.head(key)
+        except NotStoredError:
+            self._check_bucket()
+            return False
+        self._answered = True
+        return True
+
+    def _list(self, name: str) -> Folder:
+        self._check_process()
+        with self._asking(name):
+            found = self._objects.list_with_delimiter(name or None)
+        self._answered = True
+        folders = [each for each in found["common_prefixes"] if _may_begin_key(each)]
+        keys = [each["path"] for each in found["objects"] if self._is_key(each["path"])]
+        return Folder(name=name, folders=tuple(sorted(folders)), keys=tuple(sorted(keys)))
+
+    def _is_key(self, name: str) -> bool:
+        return _may_begin_key(name) and self._formats.find(name) is not None
+
+    def _check_bucket(self) -> None:
+        """Tell a bucket that is not there from an object that is not there, once."""
+        if not self._answered:
+            self._list("")
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise UnreachableError(
+                f"{self._where} was opened by another process, whose connections this one cannot "
+                "use: open the store in each process, and start them by spawn"
+            )
+
+    def _asking(self, what: str) -> Any:
+        return asking(self._where, what, self._secrets)
+
+
+def _content(formats: Formats, found: Format, key: str, payload: Payload) -> bytes:
+    try:
+        return formats.to_bytes(key, payload)
+    except StorageError:
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError, OverflowError, struct.error) as error:
+        raise FormatError(f"{key!r} cannot be written as {found.name}: {error}") from error
+
+
+def _verify(where: str, content: bytes, said: str | None) -> None:
+    if said is None:
+        return
+    kind, _, digest = said.partition("=")
+    if kind not in set(Checksum):
+        raise UnreadableError(f"{where} has a checksum that is not known here: {kind[:20]!r}")
+    if sum_of(content, Checksum(kind)) != Sum(Checksum(kind), digest):
+        raise ChecksumError(
+            f"{where} is not what was stored: its checksum is another one. Something has damaged "
+            "or replaced it: take it from a copy, or make it again"
+        )
+
+
+def _parsed(where: str, content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{where} is no JSON: {error}") from error
+
+
+def _may_begin_key(name: str) -> bool:
+    try:
+        check_key(name.rstrip("/"))
+    except StorageError:
+        return name == ""
+    return True
