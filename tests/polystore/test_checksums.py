@@ -11,15 +11,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polystore import ChecksumError, MissingExtraError, NotStoredError, UnreadableError
+from polystore import ChecksumError, LayoutError, MissingExtraError, NotStoredError, UnreadableError
 from polystore.backends import (
     Checksum,
+    ImageReader,
+    ImageWriter,
+    PlateLayout,
     check_file,
+    create_plate,
+    open_image,
     read_bytes,
     read_json,
     read_plane,
+    settle_plate,
     write_bytes,
     write_json,
+    write_labels,
     write_plane,
 )
 from polystore.backends._checksums import Sum, read_sums, sum_of, sum_path, sums_text
@@ -185,3 +192,53 @@ def test_without_xxhash_the_error_says_what_to_do_and_nothing_is_written(
         with pytest.raises(MissingExtraError, match=r"polystore\[checksums\]"):
             act()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.sum", "a"]
+
+
+def make_plate(tmp_path: Path) -> tuple[Path, Path]:
+    plate = tmp_path / "p.zarr"
+    create_plate(plate, PlateLayout.regular("p", rows=1, columns=2, wells=["A01"], images=["0"]))
+    with ImageWriter(plate, "A01", "0", (1, 90, 130), np.uint16, checksum=True) as image:
+        image.write_plane(PLANE)
+        image.commit()
+    write_labels(plate, "A01", "0", "nuclei", PLANE.astype(np.uint32), checksum=True)
+    return plate, plate / "A" / "1" / "0"
+
+
+def test_a_flipped_bit_in_pixels_of_a_plate_is_an_error(tmp_path: Path) -> None:
+    plate, group = make_plate(tmp_path)
+    rng = np.random.default_rng(0)
+    for folder in (group, group / "labels" / "nuclei"):
+        shard = next(path for path in (folder / "0").rglob("0") if path.is_file())
+        named = 0
+        for at in rng.integers(0, shard.stat().st_size, 40):
+            flip(shard, at, bit := int(rng.integers(8)))
+            with pytest.raises(UnreadableError, match="0") as caught:
+                ImageReader(folder).read()
+            named += isinstance(caught.value, ChecksumError)
+            flip(shard, at, bit)
+        # a damaged index of a shard may say other things first
+        assert named > 30
+    np.testing.assert_array_equal(open_image(plate, "A01", "0").read(), PLANE)
+
+
+def test_levels_that_are_added_later_have_checksums_too(tmp_path: Path) -> None:
+    plate = tmp_path / "p.zarr"
+    wells = {"A01": (3, 510, 510), "A02": (3, 515, 515)}
+    create_plate(plate, PlateLayout.regular("p", rows=1, columns=2, wells=wells, images=["0"]))
+    for well, shape in wells.items():
+        with ImageWriter(plate, well, "0", shape, np.uint16, checksum=True) as image:
+            for channel in range(3):
+                image.write_plane(np.full(shape[1:], 7, np.uint16), c=channel)
+            image.commit()
+    settle_plate(plate)
+    document = read_json(plate / "A" / "1" / "0" / "1" / "zarr.json")
+    assert document["codecs"][0]["configuration"]["codecs"][-1] == {"name": "crc32c"}
+    assert (open_image(plate, "A01", "0").read(1) == 7).all()
+
+
+def test_a_version_without_checksums_says_so(tmp_path: Path) -> None:
+    layout = PlateLayout.regular("p", rows=1, columns=2, wells=["A01"], images=["0"])
+    create_plate(tmp_path / "p.zarr", layout, version="0.4")
+    with pytest.raises(LayoutError, match=r"0\.4 has no checksum"):
+        ImageWriter(tmp_path / "p.zarr", "A01", "0", (1, 9, 9), np.uint16, checksum=True)
+    assert not [each for each in (tmp_path / "p.zarr" / "A" / "1").iterdir() if each.is_dir()]

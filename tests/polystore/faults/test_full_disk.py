@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pytest
 
-from polystore import NotWrittenError
+from polystore import LayoutError, NotWrittenError
 from polystore.backends import (
     Checksum,
     ImageWriter,
@@ -213,3 +213,42 @@ def test_a_full_disk_is_an_error_that_names_what_was_not_written_and_leaves_the_
     assert not [name for name in everything(disk.folder) if name.endswith(("partial", "lock"))]
     write(target, 2)
     assert number_of(target) == 2
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_plane_that_did_not_fit_is_missing_until_it_is_written_again(
+    disk: Disk, *, again: bool
+) -> None:
+    plate = disk.folder / "p.zarr"
+    create_plate(plate, layout(1))
+    with ImageWriter(plate, "A01", "0", (2, 600, 600), np.uint16) as image:
+        image.write_plane(NOISE, c=0)
+        image.write_plane(NOISE, c=1)
+        with disk.full(700_000 if isinstance(disk, LimitedFiles) else 100_000):
+            with pytest.raises(NotWrittenError, match="0 was not written"):
+                image.write_plane(NOISE + np.uint16(1), c=1)
+            with pytest.raises(LayoutError, match="1 of 2 planes were not written"):
+                image.commit()
+        if again:
+            image.write_plane(NOISE + np.uint16(1), c=1)
+            image.commit()
+    if again:
+        read = open_image(plate, "A01", "0")
+        np.testing.assert_array_equal(read.read(c=0), NOISE)
+        np.testing.assert_array_equal(read.read(c=1), NOISE + np.uint16(1))
+    assert not [name for name in everything(disk.folder) if name.endswith("partial")]
+
+
+def test_a_plane_that_did_not_fit_is_in_no_level_of_an_image_that_may_be_partial(
+    disk: Disk,
+) -> None:
+    plate = disk.folder / "p.zarr"
+    create_plate(plate, layout(1))
+    with ImageWriter(plate, "A01", "0", (2, 600, 600), np.uint16) as image:
+        image.write_plane(NOISE, c=0)
+        with disk.full(100_000), pytest.raises(NotWrittenError):
+            image.write_plane(NOISE, c=1)
+        image.commit(partial=True)
+    read = open_image(plate, "A01", "0")
+    for level in range(2):
+        assert not read.read(level, c=1).any()

@@ -76,7 +76,8 @@ def write_folder(target: Path, number: int) -> None:
 def write_image(target: Path, number: int) -> None:
     shape = (2, SIDE_PX, SIDE_PX)
     meta = ImageMeta(attributes={"number": number})
-    with ImageWriter(target, "A01", "0", shape, np.uint16, meta, coarsest_px=64) as image:
+    place = (target, "A01", "0")
+    with ImageWriter(*place, shape, "u2", meta, coarsest_px=64, checksum=True) as image:
         for channel in range(2):
             image.write_plane(NOISE + np.uint16(number), c=channel)
         image.commit()

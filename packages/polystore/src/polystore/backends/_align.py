@@ -100,7 +100,14 @@ def _add_level(folder: Path) -> None:
     shape = finer.shapes[-1]
     sides = halved((shape[-2], shape[-1]), 1)
     partial = partial_path(folder / str(number))
-    coarser = new_array(group.version, partial, (*shape[:-2], *sides), finer.dtype, finer.axes)
+    coarser = new_array(
+        group.version,
+        partial,
+        (*shape[:-2], *sides),
+        finer.dtype,
+        finer.axes,
+        checksum=read_array(folder / datasets[-1]["path"], group.version).has_checksums,
+    )
     try:
         for index in np.ndindex(shape[:-2]):
             place = dict(zip(finer.axes, index, strict=False))

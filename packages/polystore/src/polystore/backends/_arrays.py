@@ -73,6 +73,13 @@ class ArrayMeta:
     names: tuple[str | None, ...] | None
     document: dict[str, Any]
 
+    @property
+    def has_checksums(self) -> bool:
+        """Whether each chunk in its shards has a checksum."""
+        outer = self.document.get("codecs") or [{}]
+        inner = outer[0].get("configuration", {}).get("codecs", [])
+        return any(codec.get("name") == "crc32c" for codec in inner)
+
 
 def array_file(folder: Path, version: OmeVersion) -> Path:
     """File that the metadata of an array are in."""

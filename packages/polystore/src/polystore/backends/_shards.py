@@ -18,10 +18,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from polystore._errors import MissingExtraError
 from polystore.backends._atomic import write_json, writing
 from polystore.backends._chunks import BLOSC, PlaneChunks, compressor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,6 +47,8 @@ class ShardedArray:
         Of the elements; written little-endian.
     names
         Of the axes.
+    checksum
+        Whether each chunk has a CRC-32C, which everything that reads Zarr compares.
 
     Raises
     ------
@@ -60,9 +64,16 @@ class ShardedArray:
     """
 
     def __init__(
-        self, folder: Path, *, shape: tuple[int, ...], dtype: np.dtype[Any], names: tuple[str, ...]
+        self,
+        folder: Path,
+        *,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        names: tuple[str, ...],
+        checksum: bool = False,
     ) -> None:
         self._compress = compressor()
+        self._sum = chunk_crc32c() if checksum else None
         self._folder = folder
         self._shape = shape
         self._dtype = dtype.newbyteorder("<")
@@ -102,8 +113,12 @@ class ShardedArray:
                 if _holds_something(chunk):
                     packed = self._compress(chunk)
                     _write(stream, packed)
-                    found[row, column] = end, len(packed)
-                    end += len(packed)
+                    size = len(packed)
+                    if self._sum is not None:
+                        _write(stream, self._sum(packed).to_bytes(4, "little"))
+                        size += 4
+                    found[row, column] = end, size
+                    end += size
         entries[place] = found
         self._shards[shard] = (path, entries, end)
 
@@ -129,6 +144,7 @@ class ShardedArray:
             self._names,
             shard=(*self._shard_planes, grid[0] * sides[0], grid[1] * sides[1]),
             sides=sides,
+            checksum=self._sum is not None,
         )
         write_json(self._folder / "zarr.json", document)
 
@@ -167,6 +183,7 @@ def array_document(
     *,
     shard: tuple[int, ...],
     sides: tuple[int, int],
+    checksum: bool = False,
 ) -> dict[str, Any]:
     """Say what ``zarr.json`` says of an array.
 
@@ -182,12 +199,15 @@ def array_document(
         Shape of what is one file.
     sides
         Of a chunk, which is a part of one plane.
+    checksum
+        Whether each chunk ends with its CRC-32C.
     """
+    sums = [{"name": "crc32c"}] if checksum else []
     order: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
     blosc = {**BLOSC, "typesize": dtype.itemsize, "shuffle": "bitshuffle"}
     sharding = {
         "chunk_shape": [*(1 for _ in shape[:-2]), *sides],
-        "codecs": [order, {"name": "blosc", "configuration": blosc}],
+        "codecs": [order, {"name": "blosc", "configuration": blosc}, *sums],
         "index_codecs": [order, {"name": "crc32c"}],
         "index_location": "end",
     }
@@ -234,6 +254,24 @@ def _holds_something(chunk: NDArray[Any]) -> bool:
 def _index(entries: NDArray[np.uint64]) -> bytes:
     index = entries.astype("<u8").tobytes()
     return index + crc32c(index).to_bytes(4, "little")
+
+
+def chunk_crc32c() -> Callable[[bytes], int]:
+    """Give what computes the CRC-32C of whole chunks, as fast as memory is read.
+
+    Raises
+    ------
+    MissingExtraError
+        If google-crc32c is not installed.
+    """
+    try:
+        import google_crc32c
+    except ImportError as error:
+        raise MissingExtraError(
+            "checksums of OME-Zarr need google-crc32c: install polystore[zarr]"
+        ) from error
+    compute: Callable[[bytes], int] = google_crc32c.value
+    return compute
 
 
 def crc32c(content: bytes) -> int:

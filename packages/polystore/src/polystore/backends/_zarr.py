@@ -62,6 +62,7 @@ class PyramidWriter(ABC):
         levels: Sequence[tuple[int, int]],
         dtype: np.dtype[Any],
         axes: tuple[str, ...],
+        checksum: bool,
     ) -> None:
         if any(side < 1 for side in shape):
             raise LayoutError(f"{target}: an image of shape {shape} has nothing in it")
@@ -78,7 +79,14 @@ class PyramidWriter(ABC):
             self._partial.mkdir()
         try:
             self._levels = [
-                new_array(version, self._partial / str(level), (*shape[:-2], *sides), dtype, axes)
+                new_array(
+                    version,
+                    self._partial / str(level),
+                    (*shape[:-2], *sides),
+                    dtype,
+                    axes,
+                    checksum=checksum,
+                )
                 for level, sides in enumerate(levels)
             ]
         except BaseException:
@@ -179,6 +187,8 @@ class ImageWriter(PyramidWriter):
         Pixel size, channels and so on.
     coarsest_px
         Levels are added until neither side is longer than this.
+    checksum
+        Whether each chunk of pixels has a checksum (CRC-32C), which all readers of Zarr v3 compare.
 
     Raises
     ------
@@ -209,6 +219,7 @@ class ImageWriter(PyramidWriter):
         meta: ImageMeta | None = None,
         *,
         coarsest_px: int = 512,
+        checksum: bool = False,
     ) -> None:
         folder, version = image_place(plate, well, image)
         meta = meta or ImageMeta()
@@ -223,6 +234,7 @@ class ImageWriter(PyramidWriter):
             levels=level_shapes(*full[-2:], coarsest_px=coarsest_px),
             dtype=kind,
             axes=IMAGE_AXES,
+            checksum=checksum,
         )
 
     def _halve(self, plane: NDArray[Any], out: NDArray[Any]) -> None:
@@ -341,18 +353,27 @@ def new_array(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     names: tuple[str, ...],
+    *,
+    checksum: bool = False,
 ) -> PlaneArray:
     """Begin an array as a version of OME-Zarr keeps it.
 
     Raises
     ------
+    LayoutError
+        If checksums are asked for in a version that has none which all readers know.
     NotWrittenError
         If its folder cannot be made.
     MissingExtraError
         If zarr is not installed.
     """
     if version is OmeVersion.V05:
-        return ShardedArray(folder, shape=shape, dtype=dtype, names=names)
+        return ShardedArray(folder, shape=shape, dtype=dtype, names=names, checksum=checksum)
+    if checksum:
+        raise LayoutError(
+            f"{folder.parent}: OME-Zarr 0.4 has no checksum that all readers know: write 0.5, or "
+            "without checksum"
+        )
     return ChunkedArray(folder, shape=shape, dtype=dtype)
 
 

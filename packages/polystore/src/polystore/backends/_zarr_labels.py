@@ -52,6 +52,8 @@ class LabelsWriter(PyramidWriter):
         Integers.
     attributes
         JSON to be kept beside the metadata of the format, by name.
+    checksum
+        As for `ImageWriter`.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class LabelsWriter(PyramidWriter):
         dtype: np.dtype[Any] | type[Any] | str,
         *,
         attributes: Mapping[str, Any] | None = None,
+        checksum: bool = False,
     ) -> None:
         folder = inside(as_plate(plate).folder(well), image)
         kind = np.dtype(dtype).newbyteorder("=")
@@ -95,6 +98,7 @@ class LabelsWriter(PyramidWriter):
             levels=[halved(sides, level) for level in range(described.level_count)],
             dtype=kind,
             axes=_AXES,
+            checksum=checksum,
         )
 
     def _halve(self, plane: NDArray[Any], out: NDArray[Any]) -> None:
@@ -163,6 +167,7 @@ def write_labels(
     labels: NDArray[Any],
     *,
     attributes: Mapping[str, Any] | None = None,
+    checksum: bool = False,
 ) -> Path:
     """Write one label image that is in memory; see `LabelsWriter`.
 
@@ -174,6 +179,8 @@ def write_labels(
         Integers of shape (y, x), (z, y, x) or (t, z, y, x).
     attributes
         JSON to be kept beside the metadata of the format, by name.
+    checksum
+        As for `ImageWriter`.
 
     Returns
     -------
@@ -192,7 +199,10 @@ def write_labels(
     if not 2 <= labels.ndim <= 4:
         raise LayoutError(f"labels of shape {labels.shape}: use (y, x), (z, y, x) or (t, z, y, x)")
     full = labels.reshape((1,) * (4 - labels.ndim) + labels.shape)
-    with LabelsWriter(plate, well, image, name, labels.dtype, attributes=attributes) as writer:
+    kind = labels.dtype
+    with LabelsWriter(
+        plate, well, image, name, kind, attributes=attributes, checksum=checksum
+    ) as writer:
         for t, z in product(range(full.shape[0]), range(full.shape[1])):
             writer.write_plane(full[t, z], z=z, t=t)
         return writer.commit()

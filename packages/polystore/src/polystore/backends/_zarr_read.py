@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from polystore._errors import LayoutError, MissingExtraError, NotStoredError, UnreadableError
+from polystore._errors import (
+    ChecksumError,
+    LayoutError,
+    MissingExtraError,
+    NotStoredError,
+    UnreadableError,
+)
 from polystore.backends._arrays import read_array
 from polystore.backends._groups import OmeVersion, read_group
 from polystore.backends._multiscales import ChannelMeta, micrometers, seconds
@@ -424,6 +430,11 @@ def _readable(folder: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotStoredError(f"{folder}: there is no array") from error
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError) as error:
+        if "checksum" in str(error):  # codecs and indices of zarr have no error of their own for it
+            raise ChecksumError(
+                f"{folder} is not what was stored: {error} A disk or a copy has damaged it: take "
+                "it from a copy, or make it again"
+            ) from error
         raise UnreadableError(f"{folder} cannot be read: {error}") from error
     except (MemoryError, OverflowError, AttributeError) as error:
         raise UnreadableError(f"{folder} cannot be read: {error!r}") from error
