@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 from polystore._kinds import Kind
 from polystore.projection._modes import Fit, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from polystore._components import Components, ComponentValue
     from polystore._payload import Payload
     from polystore.projection._modes import ComponentModes
 
-__all__ = ["ARRAYS", "Coordinates", "Grouping", "LayerKey"]
+__all__ = ["ARRAYS", "Coordinates", "Grouping", "LayerKey", "planes"]
 
 ARRAYS = frozenset({Kind.IMAGE, Kind.LABELS})
 """Kinds that are shown as arrays."""
@@ -118,3 +120,18 @@ def _form(plane: Payload) -> str:
     if plane.pixel_um is None:
         return form
     return f"{form} {plane.pixel_um[0]:g} x {plane.pixel_um[1]:g} µm"
+
+
+def planes(payload: Payload) -> Iterator[Payload]:
+    """Take an array of more than two axes apart, without a copy."""
+    leading = payload.axes[:-2]
+    array = payload.array
+    return (
+        replace(
+            payload,
+            data=array[index],
+            axes=(),
+            components=replace(payload.components, **dict(zip(leading, index, strict=True))),
+        )
+        for index in np.ndindex(array.shape[: len(leading)])
+    )

@@ -6,17 +6,15 @@ no picture. It can be called from one thread at a time.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from polystore._components import Components
 from polystore._errors import ProjectionError
+from polystore.projection._announced import Announced
 from polystore.projection._axes import AxisValues
 from polystore.projection._batch import Batch
 from polystore.projection._debounce import Debounce
-from polystore.projection._grouping import Coordinates, Grouping, LayerKey
+from polystore.projection._grouping import Coordinates, Grouping, LayerKey, planes
 from polystore.projection._layer_state import LayerState
 from polystore.projection._modes import ComponentModes, Fit, Mode, check_components
 from polystore.projection._runs import Runs
@@ -69,8 +67,8 @@ class Projector:
     Notes
     -----
     Adding a payload costs the same however many are waiting. Taking a batch is linear in its size;
-    where an axis gets longer, also in the number of layers that have it, and where a value comes in
-    between others, in the length of the axis.
+    where an axis gets longer, also in the number of layers that have it and in its length (0.1 ms
+    for 100,000 values; more where a value comes in between others).
 
     Which layers there are and what they hold does not depend on the order in which payloads come,
     nor on when batches are taken: only for one place the last that comes counts.
@@ -98,7 +96,7 @@ class Projector:
         self._shared = (
             {name: AxisValues() for name in self._grouping.on_axes} if shared_axes else None
         )
-        self._expected: dict[Components, dict[str, set[ComponentValue]]] = {}
+        self._announced = Announced()
         self._routes: dict[tuple[object, ...], LayerState] = {}
         self._layers: dict[LayerKey, LayerState] = {}  # those that were taken
         self._titles = Titles()
@@ -150,11 +148,13 @@ class Projector:
             who holds memory for them may let it go.
         """
         if len(payload.axes) > 2:
-            gone = [each for plane in _planes(payload) if (each := self._put(plane)) is not None]
             self._debounce.arrived(self._clock())
-            return tuple(gone)
+            return tuple(
+                older for plane in planes(payload) if (older := self._put(plane)) is not None
+            )
         older = self._put(payload)
-        self._debounce.arrived(self._clock())
+        if older is not payload:
+            self._debounce.arrived(self._clock())
         return () if older is None else (older,)
 
     def _put(self, plane: Payload) -> Payload | None:
@@ -203,15 +203,17 @@ class Projector:
         """
         check_components(extents)
         longer: list[AxisValues] = []
-        expected = self._expected.setdefault(where, {})
         for name, values in extents.items():
-            if name in self._grouping.on_axes:
-                there = expected.setdefault(name, set())
-                there.update(values)
-                if self._shared is not None and self._shared[name].update(there):
-                    longer.append(self._shared[name])
+            if name not in self._grouping.on_axes:
+                continue
+            if self._shared is None:
+                self._announced.add(where, name, values)
+            elif self._shared[name].update(values):
+                longer.append(self._shared[name])
         if self._shared is None:
-            longer += [each for layer in self._routes.values() for each in self._announce(layer)]
+            longer += [
+                each for layer in self._routes.values() for each in self._announced.put_on(layer)
+            ]
         if self._mark_longer(longer):
             self._debounce.arrived(self._clock())
 
@@ -322,12 +324,15 @@ class Projector:
         unseen, self._unseen = self._unseen, []
         self._mark_longer([longer for layer in unseen for longer in layer.grow()])
         groups: dict[LayerState, tuple[list[Coordinates], list[Payload]]] = {}
+        last: LayerState | None = None
+        there: list[Coordinates] = []
+        payloads: list[Payload] = []
         for (layer, coordinates), payload in zip(*self._batch.take(), strict=True):
-            group = groups.get(layer)
-            if group is None:
-                group = groups[layer] = ([], [])
-            group[0].append(coordinates)
-            group[1].append(payload)
+            if layer is not last:
+                last = layer
+                there, payloads = groups.setdefault(layer, ([], []))
+            there.append(coordinates)
+            payloads.append(payload)
         for layer in groups:
             self._layers.setdefault(layer.key, layer)
             self._rename(self._titles.put(layer.key, layer.channel_name))
@@ -369,18 +374,8 @@ class Projector:
         layer = LayerState(key, self._grouping.axes, values, placed=self._placed)
         self._routes[found] = layer
         if self._shared is None:
-            self._announce(layer)
+            self._announced.put_on(layer)
         return layer
-
-    def _announce(self, layer: LayerState) -> list[AxisValues]:
-        """Put what is expected of a layer with axes of its own on them."""
-        return [
-            layer.values[name]
-            for where, expected in self._expected.items()
-            if layer.matches(where.to_dict()) is not None
-            for name, values in expected.items()
-            if name in layer.values and layer.values[name].update(values)
-        ]
 
     def _mark_longer(self, longer: list[AxisValues]) -> bool:
         if not longer:
@@ -411,17 +406,3 @@ class Projector:
         if not (self._batch or self._changed or self._removals):
             self._debounce.taken()
         return dropped
-
-
-def _planes(payload: Payload) -> Iterable[Payload]:
-    leading = payload.axes[:-2]
-    array = payload.array
-    return (
-        replace(
-            payload,
-            data=array[index],
-            axes=(),
-            components=replace(payload.components, **dict(zip(leading, index, strict=True))),
-        )
-        for index in np.ndindex(array.shape[: len(leading)])
-    )
