@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polystore._bounded import BoundedMap
 from polystore._coding import frozen, is_listed
 from polystore._errors import BasePlaneError, CodecError
 
@@ -53,18 +53,21 @@ class EarlierPlanes:
     ----------
     most_bytes
         So many bytes of planes are kept; a plane larger than that is not.
+
+    Raises
+    ------
+    ValueError
+        If that is below 0.
     """
 
     def __init__(self, most_bytes: int = 256 * 1024**2) -> None:
-        self._most_bytes = most_bytes
-        self._nbytes = 0
-        self._planes: OrderedDict[str, NDArray[Any]] = OrderedDict()
+        self._planes: BoundedMap[str, NDArray[Any]] = BoundedMap(most_bytes)
         self._lock = Lock()
 
     @property
     def nbytes(self) -> int:
         """Bytes that are kept."""
-        return self._nbytes
+        return self._planes.nbytes
 
     def add(self, plane: NDArray[Any]) -> str:
         """Keep a copy of a plane, so that whoever has it may change it.
@@ -84,14 +87,8 @@ class EarlierPlanes:
     def keep(self, content: str, plane: NDArray[Any]) -> str:
         """Keep a plane itself under the hash that it is known to have; nobody may change it."""
         with self._lock:
-            if content in self._planes:
-                self._planes.move_to_end(content)
-            elif plane.nbytes <= self._most_bytes:
-                self._planes[content] = frozen(plane)
-                self._nbytes += plane.nbytes
-            while self._nbytes > self._most_bytes:
-                _, gone = self._planes.popitem(last=False)
-                self._nbytes -= gone.nbytes
+            if self._planes.get(content) is None:
+                self._planes.put(content, frozen(plane), plane.nbytes)
         return content
 
     def get(self, content: str) -> NDArray[Any]:
@@ -104,9 +101,8 @@ class EarlierPlanes:
         """
         with self._lock:
             plane = self._planes.get(content)
-            if plane is not None:
-                self._planes.move_to_end(content)
-                return plane
+        if plane is not None:
+            return plane
         raise BasePlaneError(
             f"the plane {content} that a difference is to is not here, or not any more: "
             "ask for the whole plane"

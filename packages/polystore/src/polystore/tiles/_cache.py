@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polystore.tiles._bounded import BoundedMap
+from polystore._bounded import BoundedMap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polystore.tiles._bounded import BoundedMap
+from polystore._bounded import BoundedMap
 
 if TYPE_CHECKING:
     from polystore.tiles._headers import FrameHeader, PartHeader, TileRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from polystore.tiles._bounded import BoundedMap
+from polystore._bounded import BoundedMap
 from polystore.tiles._frame import content_hash
 
 if TYPE_CHECKING:
