@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -30,6 +30,7 @@ __all__ = [
     "frozen",
     "is_listed",
     "new_encoded",
+    "new_lossy",
     "unknown_codec",
 ]
 
@@ -217,7 +218,6 @@ def new_encoded(
     array: NDArray[Any],
     stream: bytes | bytearray | memoryview,
     parameters: Mapping[str, Parameter] | None = None,
-    deviation: Deviation | None = None,
 ) -> Encoded:
     """Put together what `codec` made of `array`."""
     return Encoded(
@@ -228,9 +228,23 @@ def new_encoded(
         stream=memoryview(stream).toreadonly(),
         parameters=MappingProxyType(dict(parameters or {})),
         lossy=codec.lossy,
-        deviation=deviation,
         crc32=None if codec.id == RAW else zlib.crc32(stream),
     )
+
+
+def new_lossy(
+    codec: Codec,
+    array: NDArray[Any],
+    stream: bytes | bytearray | memoryview,
+    parameters: Mapping[str, Parameter],
+    *,
+    measured: bool,
+) -> Encoded:
+    """Put together what a lossy codec made; if `measured`, with how far it is off, decoded again."""
+    encoded = new_encoded(codec, array, stream, parameters)
+    if not measured:
+        return encoded
+    return replace(encoded, deviation=Deviation.between(array, codec.decode(encoded)))
 
 
 def is_listed(dtype: np.dtype[Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polystore._coding import Deviation, check_taken, frozen, new_encoded
+from polystore._coding import check_taken, frozen, new_lossy
 from polystore._errors import CodecError, StreamError
 from polystore.codecs._imagecodecs import PACKAGE, decoding, encoding
 
@@ -103,11 +103,7 @@ class JpegCodec:
         with encoding(self.id) as imagecodecs:
             stream = imagecodecs.jpeg8_encode(tile, level=self._quality, **options)
         told = {"quality": self._quality, "subsampling": self._subsampling.value}
-        encoded = new_encoded(self, array, stream, told)
-        if not self._measured:
-            return encoded
-        deviation = Deviation.between(array, self.decode(encoded))
-        return new_encoded(self, array, stream, told, deviation)
+        return new_lossy(self, array, stream, told, measured=self._measured)
 
     def decode(self, encoded: Encoded) -> NDArray[Any]:
         """Decompress, once the header was found to be of the announced size.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polystore._coding import Deviation, check_taken, frozen, new_encoded
+from polystore._coding import check_taken, frozen, new_lossy
 from polystore._errors import StreamError
 from polystore.codecs._imagecodecs import PACKAGE, decoding, encoding
 
@@ -89,11 +89,7 @@ class WebpCodec:
                 numthreads=1,
             )
         told = {"quality": self._quality, "method": self._method}
-        encoded = new_encoded(self, array, stream, told)
-        if not self._measured:
-            return encoded
-        deviation = Deviation.between(array, self.decode(encoded))
-        return new_encoded(self, array, stream, told, deviation)
+        return new_lossy(self, array, stream, told, measured=self._measured)
 
     def decode(self, encoded: Encoded) -> NDArray[Any]:
         """Decompress, once the header was found to be of the announced size.
