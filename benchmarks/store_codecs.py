@@ -26,6 +26,7 @@ from polystore.codecs import (
     EarlierPlanes,
     JpegCodec,
     JpegXlCodec,
+    QuantizedCodec,
     RawCodec,
     Subsampling,
     WebpCodec,
@@ -75,6 +76,7 @@ def rows(repeats: int = 5) -> list[Row]:
     return [
         *_lossless(fields, repeats),
         *_compared(fields, repeats),
+        *_quantized(fields["noisy"], repeats),
         *_views(view, repeats),
         *_deltas(fields, repeats),
         *_wire(fields["noisy"], repeats),
@@ -148,6 +150,27 @@ def _lossless(fields: dict[str, NDArray[np.uint16]], repeats: int) -> list[Row]:
                 found.append(
                     Row(f"{name}: {what}", mb_s, "MB/s", copy, mb_s / copy, COMPARED, met=True)
                 )
+    return found
+
+
+def _quantized(plane: NDArray[np.uint16], repeats: int) -> list[Row]:
+    """Planes of 16 bits to look at, rounded to parts of their noise."""
+    found = []
+    lossless = _speed(JpegXlCodec(), plane, repeats)
+    for step in (0.5, 1.0):
+        codec = QuantizedCodec(step)
+        speed, deviation = _speed(codec, plane, repeats), codec.encode(plane).deviation
+        assert deviation is not None
+        name = f"{codec.id} in steps of {step} of the noise"
+        gained = speed.ratio / lossless.ratio
+        found += [
+            _row(f"{name}: times smaller", speed.ratio, "x"),
+            _row(f"{name}: times smaller than jpegxl", gained, "x", "> 1", gained > 1),
+            _row(f"{name}: encode", speed.encode_mb_s, "MB/s"),
+            _row(f"{name}: decode", speed.decode_mb_s, "MB/s"),
+            _row(f"{name}: largest error", deviation.largest, "counts"),
+            _row(f"{name}: error, root mean square", deviation.mean_square**0.5, "counts"),
+        ]
     return found
 
 

@@ -15,9 +15,13 @@ from hypothesis import strategies as st
 from polystore import (
     CodecError,
     MissingExtraError,
+    Payload,
     StreamError,
     UnknownCodecError,
     WireSizeError,
+    coding_of,
+    decode,
+    encode,
 )
 from polystore.codecs import (
     Blosc2Codec,
@@ -28,6 +32,7 @@ from polystore.codecs import (
     Encoded,
     JpegCodec,
     JpegXlCodec,
+    QuantizedCodec,
     RawCodec,
     Subsampling,
     WebpCodec,
@@ -77,6 +82,16 @@ class TestJpegCodec(CodecTests):
             if array.shape[2:] == (4,):  # JPEG has no transparency
                 array[..., 3] = 255
             yield array
+
+
+class TestQuantizedCodec(CodecTests):
+    def make(self) -> Codec:
+        return QuantizedCodec()
+
+
+class TestQuantizedCodecOfFewLevels(CodecTests):
+    def make(self) -> Codec:
+        return QuantizedCodec(8.0, read_noise=0.0)
 
 
 class TestWebpCodec(CodecTests):
@@ -133,8 +148,46 @@ def test_every_array_that_a_lossless_codec_takes_comes_back_the_same(data: st.Da
 def test_planes_of_every_16_bit_number_come_back_bit_for_bit(shape: tuple[int, int]) -> None:
     plane = np.resize(np.arange(65536, dtype=np.uint16), shape)
     for codec in standard_codecs():
-        if codec.takes(plane.dtype, plane.shape):
+        if not codec.lossy and codec.takes(plane.dtype, plane.shape):
             np.testing.assert_array_equal(codec.decode(codec.encode(plane)), plane)
+
+
+@pytest.mark.parametrize("step", [0.25, 1.0, 20.0])
+@pytest.mark.parametrize("gain", [0.5, 4.0])
+def test_quantized_plane_is_off_by_half_a_step_of_its_noise_and_says_by_how_much(
+    step: float, gain: float
+) -> None:
+    plane = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    codec = QuantizedCodec(step, gain=gain, offset=100, read_noise=3)
+    encoded = codec.encode(plane)
+    back = QuantizedCodec().decode(encoded)  # whose own steps are others
+    off = np.abs(back.astype(np.int64) - plane)
+    noise = np.sqrt(9 + gain * np.maximum(plane.astype(float) - 100, 0))
+    # a step is as high as where it begins; within it the noise is hardly another
+    assert bool((off <= np.maximum(0.5, step * noise / 2 * 1.001)).all())
+    assert encoded.deviation == Deviation.between(plane, back)
+    assert encoded.lossy
+
+
+def test_quantized_plane_is_smaller_than_without_loss_and_only_for_previews() -> None:
+    rng = np.random.default_rng(0)
+    plane = (100 + rng.poisson(300, (512, 512))).astype(np.uint16)
+    codec = QuantizedCodec()
+    assert codec.encode(plane).stream.nbytes < 0.8 * JpegXlCodec().encode(plane).stream.nbytes
+    with pytest.raises(CodecError, match="preview=True"):
+        encode(Payload(data=plane), codec=codec)
+    header, buffers = encode(Payload(data=plane), codec=codec, preview=True)
+    back = decode(header, buffers, codecs=standard_codecs())
+    assert back.lossy
+    coding = coding_of(header)
+    assert coding is not None
+    assert coding.deviation == Deviation.between(plane, back.array)
+
+
+@pytest.mark.parametrize("told", [{"step": 0.0}, {"gain": -1.0}, {"offset": float("nan")}])
+def test_steps_that_are_none_are_refused(told: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="have to be above 0"):
+        QuantizedCodec(**told)
 
 
 def picture(channels: int = 3) -> NDArray[np.uint8]:

@@ -218,6 +218,7 @@ def new_encoded(
     array: NDArray[Any],
     stream: bytes | bytearray | memoryview,
     parameters: Mapping[str, Parameter] | None = None,
+    deviation: Deviation | None = None,
 ) -> Encoded:
     """Put together what `codec` made of `array`."""
     return Encoded(
@@ -228,6 +229,7 @@ def new_encoded(
         stream=memoryview(stream).toreadonly(),
         parameters=MappingProxyType(dict(parameters or {})),
         lossy=codec.lossy,
+        deviation=deviation,
         crc32=None if codec.id == RAW else zlib.crc32(stream),
     )
 

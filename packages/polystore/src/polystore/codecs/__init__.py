@@ -9,6 +9,7 @@ from polystore.codecs._delta import DeltaCodec
 from polystore.codecs._jpeg import JpegCodec, Subsampling
 from polystore.codecs._jpegxl import JpegXlCodec
 from polystore.codecs._planes import EarlierPlanes, content_hash
+from polystore.codecs._quantized import QuantizedCodec
 from polystore.codecs._raw import RawCodec
 from polystore.codecs._registry import Codecs, standard_codecs
 from polystore.codecs._webp import WebpCodec
@@ -30,6 +31,7 @@ __all__ = [
     "JpegXlCodec",
     "Parameter",
     "Prediction",
+    "QuantizedCodec",
     "RawCodec",
     "Subsampling",
     "WebpCodec",

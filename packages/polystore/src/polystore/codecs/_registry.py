@@ -10,6 +10,7 @@ from polystore._errors import CodecError, StreamError, WireSizeError
 from polystore.codecs._blosc2 import Blosc2Codec, Blosc2Compressor
 from polystore.codecs._jpeg import JpegCodec
 from polystore.codecs._jpegxl import JpegXlCodec
+from polystore.codecs._quantized import QuantizedCodec
 from polystore.codecs._raw import RawCodec
 from polystore.codecs._webp import WebpCodec
 from polystore.codecs._zstd import ZstdCodec
@@ -153,6 +154,7 @@ def standard_codecs(*, most_bytes: int = DECODED_MOST_BYTES) -> Codecs:
             Blosc2Codec(Blosc2Compressor.ZSTD),
             JpegXlCodec(),
             ZstdCodec(),
+            QuantizedCodec(),
             JpegCodec(),
             WebpCodec(),
         ),
