@@ -185,7 +185,7 @@ def test_quantized_plane_is_smaller_than_without_loss_and_only_for_previews() ->
 
 
 @pytest.mark.parametrize("told", [{"step": 0.0}, {"gain": -1.0}, {"offset": float("nan")}])
-def test_steps_that_are_none_are_refused(told: dict[str, float]) -> None:
+def test_steps_that_are_none_are_refused(told: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="have to be above 0"):
         QuantizedCodec(**told)
 

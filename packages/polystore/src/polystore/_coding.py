@@ -242,7 +242,7 @@ def new_lossy(
     *,
     measured: bool,
 ) -> Encoded:
-    """Put together what a lossy codec made; if `measured`, with how far it is off, decoded again."""
+    """Put together what a lossy codec made; if `measured`, with how far the result is off."""
     encoded = new_encoded(codec, array, stream, parameters)
     if not measured:
         return encoded

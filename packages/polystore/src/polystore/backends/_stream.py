@@ -9,8 +9,9 @@ from polystore._protocols import Capabilities
 from polystore._wire import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from polystore._coding import Codec
     from polystore._payload import Payload
 
 __all__ = ["Publish", "StreamingBackend"]
@@ -35,6 +36,12 @@ class StreamingBackend:
     ----------
     publish
         How frames leave: a publisher's method, a list's, a test's. What it raises passes through.
+    codec
+        Encodes the arrays of images and labels, for a slow link. What it does not take is refused;
+        where images and labels need different ones, a function gives the codec of each payload, or
+        None for one that is sent as it is.
+    preview
+        Whether codecs may be lossy.
 
     Examples
     --------
@@ -46,12 +53,20 @@ class StreamingBackend:
         assert decode(*sent[0]).components == payload.components
     """
 
-    def __init__(self, publish: Publish) -> None:
+    def __init__(
+        self,
+        publish: Publish,
+        *,
+        codec: Codec | Callable[[Payload], Codec | None] | None = None,
+        preview: bool = False,
+    ) -> None:
         self._publish = publish
+        self._codec = codec
+        self._preview = preview
 
     @property
     def capabilities(self) -> Capabilities:
-        """It takes everything, refers to the arrays it was given, and keeps nothing."""
+        """It takes everything, refers to the arrays that it does not encode, and keeps nothing."""
         return Capabilities(takes=True, copies=False)
 
     def save(self, payload: Payload) -> None:
@@ -61,8 +76,15 @@ class StreamingBackend:
         ------
         PayloadError
             If it is too large to be sent.
+        CodecError
+            If the codec does not take it, or is lossy and may not be. Nothing was published.
+        MissingExtraError
+            If the library that the codec needs is not installed.
         """
-        header, buffers = encode(payload)
+        codec = self._codec
+        if callable(codec):
+            codec = codec(payload)
+        header, buffers = encode(payload, codec=codec, preview=self._preview)
         self._publish(header, buffers)
 
     def save_batch(self, payloads: Iterable[Payload]) -> None:
@@ -70,8 +92,8 @@ class StreamingBackend:
 
         Raises
         ------
-        PayloadError
-            At the first that is too large to be sent; those before it are.
+        PayloadError, CodecError, MissingExtraError
+            At the first that cannot be sent, as `save` does; those before it are.
         """
         for payload in payloads:
             self.save(payload)
