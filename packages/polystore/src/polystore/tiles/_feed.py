@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polystore._errors import TileError
+from polystore._halving import halve_mean
 from polystore.tiles._client import ClientTiles
 from polystore.tiles._dirty import span
 from polystore.tiles._encodes import Body, Encode, SharedEncodes
@@ -425,9 +426,6 @@ class TileFeed:
 
 
 def _halved(pixels: NDArray[Any]) -> NDArray[Any]:
-    # storage is not needed by those who never send a coarser picture
-    from polystore.backends._pyramid import halve_mean
-
     try:
         if pixels.ndim == 2:
             return halve_mean(pixels)
