@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from polystore._errors import TileError
+from polystore.tiles._early import EarlyTile, EarlyTiles, rank
 from polystore.tiles._frame import content_hash
 from polystore.tiles._headers import (
     EXACT,
@@ -75,16 +76,6 @@ class Picture:
     verified: bool | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Early:
-    """A tile of a frame whose header has not come."""
-
-    frame: int
-    quality: int
-    raster: Raster
-    pixels: NDArray[Any]
-
-
 class Assembler:
     """Puts frames of one lane together. Not safe for threads.
 
@@ -122,7 +113,7 @@ class Assembler:
         # of each tile of the target: the frame it was cut from and how good it is, or None
         self._held: list[tuple[int, int] | None] = []
         self._fresh: dict[int, NDArray[Any]] = {}  # held, and not on the canvas yet
-        self._early: dict[int, _Early] = {}
+        self._early = EarlyTiles()
         self._canvas: NDArray[Any] | None = None
         self._shown: FrameHeader | None = None
         self._news = False
@@ -192,7 +183,7 @@ class Assembler:
             return TileRequest(lane=self._lane, header=True, whole=True)
         wanted = 0 if self._to_verify() is None else EXACT
         lacking = self._lacking(wanted)
-        behind = self._announced > _rank(target)
+        behind = self._announced > rank(target)
         if not (lacking or behind or self._distrusted):
             return None
         columns = target.raster.grid.counts(target.raster.level)[1]
@@ -241,8 +232,8 @@ class Assembler:
             return Taken.STALE
         target = self._target
         same_epoch = target is not None and target.epoch == header.epoch
-        if target is not None and same_epoch and _rank(header) <= _rank(target):
-            return Taken.HELD if _rank(header) == _rank(target) else Taken.STALE
+        if target is not None and same_epoch and rank(header) <= rank(target):
+            return Taken.HELD if rank(header) == rank(target) else Taken.STALE
         self._check_size(header.raster)
         if not same_epoch:
             if target is not None:
@@ -254,21 +245,19 @@ class Assembler:
             self._fresh.clear()
             self._distrusted = False
         self._target = header
-        self._announced = max(self._announced, _rank(header))
+        self._announced = max(self._announced, rank(header))
         self._news = True
-        if self._settled is not None and _rank(self._settled) < _rank(header):
+        if self._settled is not None and rank(self._settled) < rank(header):
             self._settled = None
-        for at, early in list(self._early.items()):
-            if (early.frame, -early.raster.level) <= _rank(header):
-                del self._early[at]
-                if early.raster == header.raster and self._improves(at, early.frame, early.quality):
-                    self._hold(at, early.frame, early.quality, early.pixels)
+        for at, early in self._early.take_up_to(header):
+            if early.raster == header.raster and self._improves(at, early.frame, early.quality):
+                self._hold(at, early.frame, early.quality, early.pixels)
         return Taken.NEW
 
     def _receive_settled(self, message: Settled) -> Taken:
         assert self._target is not None
-        self._announced = max(self._announced, _rank(message))
-        if _rank(message) < _rank(self._target):
+        self._announced = max(self._announced, rank(message))
+        if rank(message) < rank(self._target):
             return Taken.STALE
         if message == self._settled:
             return Taken.HELD
@@ -281,14 +270,13 @@ class Assembler:
         assert target is not None
         if part.inline and body is None:
             raise TileError("the bytes of a part did not come with it")
-        self._announced = max(self._announced, _rank(part))
+        self._announced = max(self._announced, rank(part))
         grid = part.raster.grid
         places = [grid.index(tile) for tile in part.tiles]
-        early = _rank(part) > _rank(target)
+        early = rank(part) > rank(target)
         if early:
             self._check_size(part.raster)
-            self._forget_other_than(part)
-            wanted = [at for at in places if self._is_later(at, part)]
+            wanted = self._early.wanted(part, places)
         elif part.raster != target.raster:
             return Taken.STALE
         else:
@@ -306,7 +294,7 @@ class Assembler:
             top, left = rect.y - whole.y, rect.x - whole.x
             piece = pixels[top : top + rect.height, left : left + rect.width]
             if early:
-                self._early[at] = _Early(part.frame, quality, part.raster, piece)
+                self._early.put(at, EarlyTile(part.frame, quality, part.raster, piece))
             else:
                 self._hold(at, part.frame, quality, piece)
         return Taken.NEW
@@ -346,26 +334,10 @@ class Assembler:
             self._cache.put(part.content, quality, pixels)
         return pixels, quality
 
-    def _forget_other_than(self, part: PartHeader) -> None:
-        """Keep no more than one frame's worth of what came early."""
-        if any(
-            early.raster != part.raster and (early.frame, -early.raster.level) < _rank(part)
-            for early in self._early.values()
-        ):
-            self._early.clear()
-
-    def _is_later(self, at: int, part: PartHeader) -> bool:
-        """Say whether a part of a frame to come replaces what is kept of such a frame."""
-        newest = next(iter(self._early.values()), None)
-        if newest is not None and newest.raster != part.raster:
-            return False
-        there = self._early.get(at)
-        return there is None or (part.frame, part.quality) > (there.frame, there.quality)
-
     def _to_verify(self) -> Settled | None:
         """Give the hash of the target, if the sender sent one."""
         target, settled = self._target, self._settled
-        if target is None or settled is None or _rank(settled) != _rank(target):
+        if target is None or settled is None or rank(settled) != rank(target):
             return None
         return settled
 
@@ -411,8 +383,3 @@ class Assembler:
             for at, (held, changed) in enumerate(zip(self._held, self._target.changed, strict=True))
             if held is None or held[0] < changed or held[1] < quality
         ]
-
-
-def _rank(message: FrameHeader | PartHeader | Settled) -> tuple[int, int]:
-    """Order what is sent: by the frame, and what is drawn finer after what is coarser."""
-    return message.frame, -message.raster.level

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from polystore._errors import TileError
-from polystore._halving import halve_mean
 from polystore.tiles._client import ClientTiles
 from polystore.tiles._dirty import span
 from polystore.tiles._encodes import Body, Encode, SharedEncodes
 from polystore.tiles._frame import Frame, FrameLedger, Samples, content_hash
 from polystore.tiles._grid import Tile
 from polystore.tiles._headers import EXACT, PartHeader, Settled
+from polystore.tiles._levels import Levels
 from polystore.tiles._settle import Settle
 
 if TYPE_CHECKING:
@@ -126,8 +123,7 @@ class TileFeed:
             raise ValueError(f"rung {exact.name!r} is not exact: {exact.quality}, {exact.level}")
         self._exact = exact
         self._ledger = FrameLedger(epoch, lane=lane, tile_px=tile_px)
-        self._names = (epoch, lane, tile_px)
-        self._reduced: dict[int, FrameLedger] = {}
+        self._levels = Levels(epoch, lane=lane, tile_px=tile_px)
         self._clock = clock
         self._quiet_s = quiet_s
         self._clients: dict[str, _Client] = {}
@@ -284,7 +280,7 @@ class TileFeed:
 
     def _moving(self, there: _Client, newest: Frame) -> Parcel | None:
         rung = there.ladder.rung
-        frame = self._at_level(newest, self._level_for(there, newest, rung))
+        frame = self._levels.at(newest, self._level_for(there, newest, rung))
         lacking = there.table.lacking(frame.header)
         if not lacking and there.table.told == frame.header and not there.retell:
             return None
@@ -331,30 +327,6 @@ class TileFeed:
             if max(header.changed) <= told.frame or lacking * 4**coarser <= len(header.changed):
                 return header.raster.level
         return max(rung.level, header.raster.level)
-
-    def _at_level(self, newest: Frame, level: int) -> Frame:
-        """Make the frame smaller, once for all clients that want it so."""
-        header = newest.header
-        if level == header.raster.level:
-            return newest
-        if level not in self._reduced:
-            epoch, lane, tile_px = self._names
-            self._reduced[level] = FrameLedger(epoch, lane=lane, tile_px=tile_px)
-        ledger = self._reduced[level]
-        made = ledger.newest
-        if made is not None and made.header.frame == header.frame:
-            return made
-        pixels = newest.cut()
-        for _ in range(level - header.raster.level):
-            pixels = _halved(pixels)
-        return ledger.show(
-            pixels,
-            state_version=header.state_version,
-            samples=Samples.SINGLE if header.raster.samples == 1 else Samples.RGB,
-            level=level,
-            full_size=(header.raster.height, header.raster.width),
-            number=header.frame,
-        )
 
     def _parts(
         self, there: _Client, frame: Frame, lacking: list[int], rung: Rung
@@ -423,12 +395,3 @@ class TileFeed:
         for part in made:
             there.table.sent(part)
         return Parcel(frame=header.frame, rung=rung.name, messages=tuple(messages))
-
-
-def _halved(pixels: NDArray[Any]) -> NDArray[Any]:
-    try:
-        if pixels.ndim == 2:
-            return halve_mean(pixels)
-    except TypeError as error:
-        raise TileError(f"a plane of {pixels.dtype} is not sent coarser: {error}") from error
-    return np.stack([halve_mean(pixels[..., at]) for at in range(pixels.shape[2])], axis=-1)
