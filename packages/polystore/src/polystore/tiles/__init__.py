@@ -5,6 +5,7 @@ from __future__ import annotations
 from polystore.tiles._assemble import Assembler, Picture, Taken
 from polystore.tiles._cache import CachedTile, TileCache
 from polystore.tiles._client import ClientTiles
+from polystore.tiles._codecs import decode_with, encode_with
 from polystore.tiles._dirty import dirty_tiles, merged_rect
 from polystore.tiles._encodes import Body, Encode, SharedEncodes
 from polystore.tiles._feed import Parcel, Parts, TileFeed
@@ -68,7 +69,9 @@ __all__ = [
     "choose_lane",
     "composite",
     "content_hash",
+    "decode_with",
     "dirty_tiles",
+    "encode_with",
     "from_header",
     "merged_rect",
     "outwards",
