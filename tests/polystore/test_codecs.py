@@ -443,12 +443,13 @@ def test_without_the_library_the_error_names_the_extra() -> None:
         from polystore import MissingExtraError
         from polystore.codecs import RawCodec, standard_codecs
         plane = np.zeros((4, 4, 3), np.uint8)
+        deep = np.zeros((4, 4), np.uint16)
         raw = RawCodec()
         assert (raw.decode(raw.encode(plane)) == plane).all()
         for codec in standard_codecs():
             if codec.id != "raw":
                 try:
-                    codec.encode(plane)
+                    codec.encode(plane if codec.takes(plane.dtype, plane.shape) else deep)
                 except MissingExtraError as error:
                     assert "polystore[codecs]" in str(error), error
                 else:

@@ -130,6 +130,8 @@ class Model:
         self.newest = 0
         self.ended: list[tuple[dict[str, ComponentValue], int]] = []
         self.shown_by: dict[Place, int] = {}
+        self.newest_of: dict[LayerKey, int] = {}
+        self.names: list[str | None] = [None]
 
     def number(self, run: str | None) -> int:
         if run is None:
@@ -141,6 +143,7 @@ class Model:
     def begin(self, run: str) -> None:
         self.newest += 1
         self.runs[run] = self.newest
+        self.names.append(run)
 
     def place(self, plane: Payload) -> Place:
         return key_of(plane, self.modes, self.fit), tuple(plane.components.to_dict().items())
@@ -167,7 +170,8 @@ class Model:
         for place, plane in taken:
             del self.waiting[place]
             self.shown.setdefault(place[0], {})[place] = plane
-            self.shown_by[place] = self.number(plane.run)
+            number = self.shown_by[place] = self.number(plane.run)
+            self.newest_of[place[0]] = max(number, self.newest_of.get(place[0], 0))
         return [plane for _, plane in taken]
 
     def clear(self, where: dict[str, ComponentValue]) -> int:
@@ -179,6 +183,7 @@ class Model:
     def forget(self, key: LayerKey) -> int:
         for place in self.shown.pop(key):
             del self.shown_by[place]
+        del self.newest_of[key]
         for axis in [axis for axis in self.values if axis[0] == key]:
             del self.values[axis]
         return self.drop([place for place in self.waiting if place[0] == key])
@@ -328,9 +333,9 @@ class ProjectionMachine(RuleBasedStateMachine):
             there = model.shown[update.key]
             assert update.filled == len(there)
             numbers = [model.shown_by[place] for place in there]
-            assert update.earlier == sum(
-                number != (model.runs[update.run] if update.run else 0) for number in numbers
-            )
+            newest = model.newest_of[update.key]
+            assert update.earlier == sum(number != newest for number in numbers)
+            assert update.run == model.names[newest]
         for key, update in viewer.last.items():
             compare_layer(model.shown[key], update, viewer)
 
