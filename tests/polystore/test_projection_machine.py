@@ -224,7 +224,6 @@ class ProjectionMachine(RuleBasedStateMachine):
         self.late += gone is plane
         self.superseded += gone is not None and gone is not plane
         assert [id(each) for each in self.projector.add(plane)] == [id(gone)] * (gone is not None)
-        self.note_arrivals()
 
     @rule(number=st.integers(0, 99))
     def send_again(self, number: int) -> None:
@@ -251,7 +250,6 @@ class ProjectionMachine(RuleBasedStateMachine):
         expected = sum(each is not None for each in gone)
         self.superseded += expected
         assert len(self.projector.add(stack)) == expected
-        self.note_arrivals()
 
     @rule(wells=st.lists(st.sampled_from(["A2", "C3", "B10"]), max_size=2), channel=st.booleans())
     def expect(self, wells: list[str], channel: bool) -> None:  # a rule
@@ -273,7 +271,6 @@ class ProjectionMachine(RuleBasedStateMachine):
         )
         self.viewer.show(updates)
         assert self.model.waiting or self.projector.due() is None
-        self.note_arrivals()
         self.compare(updates)
 
     @rule(where=st.sampled_from([{}, {"well": "A10"}, {"plate": "P1"}, {"step": "none"}]))
@@ -300,15 +297,12 @@ class ProjectionMachine(RuleBasedStateMachine):
             self.viewer.forget(key)
         assert len(gone) == self.model.forget(key)
 
-    def note_arrivals(self) -> None:
-        waiting = self.model.waiting
-        self.came = {place: self.came.get(place, self.clock()) for place in waiting}
-
     @invariant()
     def nothing_is_lost_between_arrival_and_view(self) -> None:
         if not hasattr(self, "model"):
             return
         projector, waiting = self.projector, self.model.waiting
+        self.came = {place: self.came.get(place, self.clock()) for place in waiting}
         assert projector.pending_items == len(waiting)
         assert projector.pending_bytes == sum(plane.nbytes for plane in waiting.values())
         assert (projector.late, projector.superseded) == (self.late, self.superseded)
