@@ -225,3 +225,15 @@ def test_what_no_cell_can_hold_is_refused(payload: Payload) -> None:
 def test_a_name_that_begins_with_a_byte_order_mark_keeps_it() -> None:
     payload = table({"\ufeffa": np.array([1])})
     assert_equal(read(written(payload)), payload)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        table({}, components=Components(step=";")),
+        table({"a;b": ("x",)}),
+        table({"a\tb": np.array([1])}),
+    ],
+)
+def test_a_separator_of_others_in_a_name_is_a_part_of_it(payload: Payload) -> None:
+    assert_equal(read(written(payload)), payload)

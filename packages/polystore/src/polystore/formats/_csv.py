@@ -112,7 +112,10 @@ class CsvFormat:
             note[_UNITS] = dict(table.units)
         names = list(cells)
         columns: list[Sequence[str]] = list(cells.values())
-        if note.keys() != {"polystore", "kind"} or payload.kind is not Kind.TABLE or not names:
+        # a lone name with a semicolon would be taken for names between semicolons
+        alone = len(names) == 1 and re.search("[;\t]", names[0]) is not None
+        plain = payload.kind is Kind.TABLE and note.keys() == {"polystore", "kind"}
+        if not plain or not names or alone:
             names.append(_MARK + json.dumps(note))
             columns.append([""] * table.rows)
             if len(names[-1]) > _CELL_MOST:
@@ -182,7 +185,8 @@ def _read_rows(raw: bytes, where: str) -> tuple[list[str], list[list[str]]]:
         names = next(reader, [])
         if not names:
             raise UnreadableError(f"{where} has no header: its first line has to be names")
-        if len(names) == 1 and (found := re.search("[;\t]", names[0])):
+        alone = len(names) == 1 and not names[0].startswith(_MARK + "{")
+        if alone and (found := re.search("[;\t]", names[0])):
             raise UnreadableError(
                 f"{where} has one column, {names[0]!r}: columns seem to be separated by "
                 f"{found[0]!r}, and have to be by commas"
