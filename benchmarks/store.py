@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import store_codecs
+import store_files
 import store_projection
 import store_regions
 import store_tiles
@@ -13,6 +14,7 @@ from _parts import measure_parts
 
 PARTS = {
     "codecs": store_codecs.rows,
+    "files": store_files.rows,
     "projection": store_projection.rows,
     "regions": store_regions.rows,
     "tiles": store_tiles.rows,

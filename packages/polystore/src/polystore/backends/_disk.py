@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -27,7 +26,7 @@ from polystore.backends._atomic import atomic_file, writing
 from polystore.formats import Formats, NpyFormat, standard_formats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from polystore._payload import Payload
     from polystore.formats import Format
@@ -94,6 +93,7 @@ class DiskStore:
         folds_case: bool | None = None,
     ) -> None:
         self._root = Path(root).absolute()
+        self._text = str(self._root)
         self._formats = standard_formats() if formats is None else formats
         for suffix in (saved_as or {}).values():
             self._formats.of(f"file{suffix}")
@@ -186,10 +186,9 @@ class DiskStore:
         MissingExtraError
             If the library that does the work is not installed.
         """
-        path = self._path(key)
-        found = self._formats.of(key)
-        with self._open(path, key) as stream:
-            return found.read(stream, str(path))
+        found = self._formats.of(check_key(key))
+        with self._open(key) as stream:
+            return found.read(stream, stream.name)
 
     def load_batch(self, keys: Iterable[str]) -> list[Payload]:
         """Read several files, in the order of `keys`.
@@ -213,15 +212,14 @@ class DiskStore:
         FormatError
             If the file is of another format.
         """
-        path = self._path(key)
-        found = self._formats.of(key)
+        found = self._formats.of(check_key(key))
         if not isinstance(found, NpyFormat):
             raise FormatError(
                 f"{key!r} is {found.name}, and only NPY files can be mapped: use load, or store it "
                 "as .npy"
             )
-        with self._open(path, key) as stream:
-            return found.read_mapped(stream, str(path))
+        with self._open(key) as stream:
+            return found.read_mapped(stream, stream.name)
 
     def exists(self, key: str) -> bool:
         """Say whether there is a file of `key`, in a format that is here.
@@ -231,8 +229,8 @@ class DiskStore:
         KeyNameError
             If `key` cannot be a key.
         """
-        path = self._path(key)
-        return self._formats.find(key) is not None and self._is_file(path)
+        check_key(key)
+        return self._formats.find(key) is not None and stat.S_ISREG(self._mode(key))
 
     def keys(self, prefix: str = "") -> list[str]:
         """List the keys of all files that start with `prefix`, sorted.
@@ -323,45 +321,50 @@ class DiskStore:
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    def _link(self, path: Path) -> Path | None:
-        """Return the first link on the way from the root to a path, itself included."""
-        for depth in range(1, len(path.parts) - len(self._root.parts) + 1):
-            step = Path(*path.parts[: len(self._root.parts) + depth])
-            if step.is_symlink():
-                return step
-        return None
+    def _look(self, key: str) -> tuple[str, int]:
+        """Return the path of a key and its mode, or those of the first link on the way there."""
+        # in plain text: making a Path of each step takes longer than asking the disk
+        step, mode = self._text, 0
+        for part in key.split("/"):
+            step = f"{step}{os.sep}{part}"
+            mode = os.lstat(step).st_mode
+            if stat.S_ISLNK(mode):
+                break
+        return step, mode
 
-    @contextlib.contextmanager
-    def _open(self, path: Path, key: str) -> Iterator[IO[bytes]]:
+    def _open(self, key: str) -> IO[bytes]:
         try:
-            with _looking(path):
-                if link := self._link(path):
-                    raise UnreadableError(
-                        f"{link} is a link, and links are not followed here: put the file itself "
-                        "there"
-                    )
-                mode = path.stat().st_mode
-                if stat.S_ISDIR(mode):
-                    raise NotStoredError(f"{path} is a folder: nothing is kept under {key!r}")
-                if not stat.S_ISREG(mode):
-                    raise UnreadableError(f"{path} is no file that could be read")
-                stream = path.open("rb")
+            path, mode = self._look(key)
+            if stat.S_ISREG(mode):
+                return open(path, "rb")  # noqa: PTH123  # the caller closes it
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotStoredError(f"{path}: nothing is kept under {key!r}") from error
-        with stream:
-            yield stream
+            raise NotStoredError(f"{self._path(key)}: nothing is kept under {key!r}") from error
+        except OSError as error:
+            raise _unreadable(self._path(key), error) from error
+        if stat.S_ISDIR(mode):
+            raise NotStoredError(f"{path} is a folder: nothing is kept under {key!r}")
+        if stat.S_ISLNK(mode):
+            raise UnreadableError(
+                f"{path} is a link, and links are not followed here: put the file itself there"
+            )
+        raise UnreadableError(f"{path} is no file that could be read")
 
-    def _is_file(self, path: Path) -> bool:
-        with _looking(path):
-            return self._link(path) is None and path.is_file()
+    def _mode(self, key: str) -> int:
+        """Return the mode of what a key is of, or 0 where there is nothing."""
+        try:
+            return self._look(key)[1]
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        except OSError as error:
+            raise _unreadable(self._path(key), error) from error
 
     def _is_folder(self, name: str) -> bool:
-        path = self._root / name
-        with _looking(path):
-            return self._link(path) is None and path.is_dir()
+        return stat.S_ISDIR(self._mode(name))
 
     def _make_folder(self, folder: Path, key: str) -> None:
-        if link := self._link(folder):
+        above = key.rpartition("/")[0]
+        if above and stat.S_ISLNK(self._mode(above)):
+            link = self._look(above)[0]
             raise NotWrittenError(
                 errno.ELOOP,
                 f"{key!r} was not written: {link} is a link, and links are not followed here",
@@ -372,10 +375,10 @@ class DiskStore:
         except NotWrittenError as error:
             if error.errno not in {errno.ENOTDIR, errno.EEXIST} or folder == self._root:
                 raise
-            for above in (folder, *folder.parents):
-                if above.exists() and not above.is_dir():
+            for path in (folder, *folder.parents):
+                if path.exists() and not path.is_dir():
                     raise KeyNameError(
-                        f"{key!r} cannot be kept below {above}, which is a file"
+                        f"{key!r} cannot be kept below {path}, which is a file"
                     ) from error
             # what was in the way is gone; writing finds out whether the folder is there
 
@@ -403,7 +406,7 @@ class DiskStore:
         keys: list[str] = []
         path = self._root / name
         try:
-            with _looking(path), os.scandir(path) as entries:
+            with os.scandir(path) as entries:
                 for entry in entries:
                     whole = start + entry.name
                     if not _can_be_key(whole):
@@ -414,6 +417,8 @@ class DiskStore:
                         keys.append(whole)
         except (FileNotFoundError, NotADirectoryError):
             pass  # it was taken away, which is as if it had never been
+        except OSError as error:
+            raise _unreadable(path, error) from error
         return Folder(name=name, folders=tuple(sorted(folders)), keys=tuple(sorted(keys)))
 
 
@@ -426,17 +431,8 @@ def _write(found: Format, payload: Payload, stream: IO[bytes], key: str) -> None
         raise FormatError(f"{key!r} cannot be written as {found.name}: {error}") from error
 
 
-@contextlib.contextmanager
-def _looking(path: Path) -> Iterator[None]:
-    """Turn what the disk says into an error that names the path, unless nothing is there."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError, StorageError):
-        raise
-    except OSError as error:
-        raise UnreadableError(
-            error.errno, f"{path} cannot be read: {error.strerror or error}"
-        ) from error
+def _unreadable(path: Path, error: OSError) -> UnreadableError:
+    return UnreadableError(error.errno, f"{path} cannot be read: {error.strerror or error}")
 
 
 def _can_be_key(name: str) -> bool:

@@ -23,12 +23,12 @@ import numpy as np
 from polystore._components import Components
 from polystore._dtypes import DTYPES
 from polystore._errors import UnreadableError
+from polystore._kinds import Kind
 from polystore._payload import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from polystore._kinds import Kind
     from polystore._payload import Data
 
 __all__ = ["NOTE_MOST_BYTES", "NOTE_VERSION", "Note", "as_note", "dtype_of", "read_note"]
@@ -38,7 +38,8 @@ NOTE_VERSION = 1
 NOTE_MOST_BYTES = 4 * 1024**2
 """Longest note that is read; the longest of an image is less than 200 kB."""
 
-_OWN = ("polystore", "dtype", "shape", "columns")
+_OWN = frozenset({"polystore", "kind", "dtype", "shape", "columns"})
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,29 +132,23 @@ def read_note(raw: bytes | str | Mapping[str, Any], where: str, *also: str) -> N
             f"{where} was written by a newer polystore: its note is of version {version}, this is "
             f"version {NOTE_VERSION}; install the newest"
         )
-    said: dict[str, Any] = {}
-    hints = _hints()
+    fields_of = _fields()
+    given = {name: value for name, value in document.items() if name not in also}
+    if unknown := given.keys() - {*fields_of.__struct_fields__, "polystore"}:
+        raise UnreadableError(
+            f"{where}: its note says {', '.join(sorted(unknown))}, which is unknown here"
+        )
     try:
-        for name, value in document.items():
-            if name in _OWN or name in also:
-                continue
-            if name not in hints:
-                raise UnreadableError(f"{where}: its note says {name!r}, which is unknown here")
-            said[name] = (
-                Components.from_dict(msgspec.convert(value, dict[str, str | int]))
-                if name == "components"
-                else msgspec.convert(value, hints[name])
-            )
-        kind = said.pop("kind")
-        shape = msgspec.convert(document.get("shape"), tuple[int, ...] | None)
-        columns = msgspec.convert(document.get("columns", {}), dict[str, str])
-        dtype = document.get("dtype")
+        read: Any = msgspec.convert(given, fields_of)
+        said = {name: getattr(read, name) for name in given if name not in _OWN}
+        if "components" in said:
+            said["components"] = Components.from_dict(said["components"])
         return Note(
-            kind=kind,
+            kind=_KINDS[read.kind],
             said=said,
-            dtype=None if dtype is None else dtype_of(msgspec.convert(dtype, str)),
-            shape=shape,
-            columns=columns,
+            dtype=None if read.dtype is None else dtype_of(read.dtype),
+            shape=read.shape,
+            columns=read.columns,
             document=document,
         )
     except (msgspec.ValidationError, ValueError, KeyError) as error:
@@ -196,7 +191,20 @@ def _default(each: Any) -> Any:
 
 
 @cache
-def _hints() -> dict[str, Any]:
-    hints = get_type_hints(Payload)
+def _fields() -> type[msgspec.Struct]:
+    """Make what one call of msgspec checks a note against: the fields of a payload, and ours."""
+    hints = {**get_type_hints(Payload), "kind": str, "components": dict[str, str | int]}
     del hints["data"]
-    return hints
+    own: dict[str, Any] = {
+        "dtype": str | None,
+        "shape": tuple[int, ...] | None,
+        "columns": dict[str, str],
+    }
+    defaults: dict[str, Any] = {"columns": {}}
+    return msgspec.defstruct(
+        "NoteFields",
+        [
+            ("kind", hints.pop("kind")),
+            *((name, hint, defaults.get(name)) for name, hint in {**hints, **own}.items()),
+        ],
+    )

@@ -27,7 +27,7 @@ from polystore._errors import UnreadableError
 from polystore._kinds import Kind
 from polystore._payload import Payload
 from polystore.formats._guard import reading
-from polystore.formats._note import Note, as_note, dtype_of, read_note
+from polystore.formats._note import NOTE_MOST_BYTES, Note, as_note, dtype_of, read_note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,11 +97,8 @@ class NpyFormat:
         """
         with reading(where, self.name):
             header = _read_header(stream, where)
-            raw = stream.read(header.nbytes)
-            if len(raw) != header.nbytes:
-                raise UnreadableError(f"{where} became shorter while it was read")
+            array = _read_elements(stream, header, where)
             note = _read_tail(stream, where)
-            array = np.frombuffer(raw, header.dtype) if raw else np.empty(0, header.dtype)
             return _payload(header.shaped(array), note, where)
 
     def read_mapped(self, stream: IO[bytes], where: str) -> Payload:
@@ -166,6 +163,22 @@ def _write_elements(array: NDArray[Any], stream: IO[bytes]) -> None:
             _write_elements(array[start : start + step], stream)
 
 
+def _read_elements(stream: IO[bytes], header: _Header, where: str) -> NDArray[Any]:
+    # numpy asks for large pages, which bytes are not given: half the time
+    array = np.empty(math.prod(header.shape), header.dtype)
+    into = getattr(stream, "readinto", None)
+    view = array.view(np.uint8)
+    if into is None:
+        raw = stream.read(header.nbytes)
+        read = len(raw)
+        view[:read] = np.frombuffer(raw, np.uint8)
+    else:
+        read = into(view.data) if header.nbytes else 0
+    if read != header.nbytes:
+        raise UnreadableError(f"{where} became shorter while it was read")
+    return array
+
+
 def _read_header(stream: IO[bytes], where: str) -> _Header:
     start = stream.read(8)
     if start[:6] != _MAGIC:
@@ -211,19 +224,17 @@ def _read_header(stream: IO[bytes], where: str) -> _Header:
 
 
 def _read_tail(stream: IO[bytes], where: str) -> Note | None:
-    at = stream.tell()
-    rest = stream.seek(0, os.SEEK_END) - at
-    if not rest:
+    tail = stream.read(NOTE_MOST_BYTES + _TAIL)
+    if not tail:
         return None
-    if rest >= _TAIL:
-        stream.seek(-_TAIL, os.SEEK_END)
-        tail = stream.read(_TAIL)
-        if tail.startswith(_MARK) and int.from_bytes(tail[-8:], "little") == rest - _TAIL:
-            stream.seek(at)
-            return read_note(stream.read(rest - _TAIL), where)
+    end = len(tail) - _TAIL
+    whole = end >= 0 and not stream.read(1)
+    if whole and tail.startswith(_MARK, end) and int.from_bytes(tail[-8:], "little") == end:
+        return read_note(tail[:end], where)
     raise UnreadableError(
-        f"{where}: {rest} bytes follow the array, and they are no note of polystore; if these are "
-        "several arrays in one file, read them with numpy.load and store each under its own name"
+        f"{where}: {len(tail)} bytes or more follow the array, and they are no note of polystore; "
+        "if these are several arrays in one file, read them with numpy.load and store each under "
+        "its own name"
     )
 
 
