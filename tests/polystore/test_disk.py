@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from polystore import (
+    ChecksumError,
     Components,
     FormatError,
     KeyNameError,
@@ -24,7 +25,7 @@ from polystore import (
     UnknownFormatError,
     UnreadableError,
 )
-from polystore.backends import DiskStore, leftovers, remove_leftovers
+from polystore.backends import Checksum, DiskStore, leftovers, remove_leftovers
 from polystore.formats import (
     CsvFormat,
     Format,
@@ -49,6 +50,7 @@ class OnDisk(BackendTests):
     """The suite, with files of one format, in folders that are removed after each test."""
 
     folds_case: bool | None = None
+    checksum: Checksum | None = None
 
     def format(self) -> Format:
         raise NotImplementedError
@@ -65,6 +67,7 @@ class OnDisk(BackendTests):
             formats=Formats([self.format()]),
             saved_as=dict.fromkeys(Kind, self.format().suffixes[0]),
             folds_case=self.folds_case,
+            checksum=self.checksum,
         )
 
     def key(self, stem: str, payload: Payload) -> str:
@@ -108,6 +111,13 @@ class TestParquetOnDisk(OnDisk):
 class TestCsvOnDisk(OnDisk):
     def format(self) -> Format:
         return CsvFormat()
+
+
+class TestDiskWithChecksums(OnDisk):
+    checksum = Checksum.SHA256
+
+    def format(self) -> Format:
+        return NpyFormat()
 
 
 class TestDiskThatFoldsCase(OnDisk):
@@ -216,6 +226,21 @@ def test_a_damaged_file_is_an_error_that_names_it(store: DiskStore) -> None:
         store.load("B03/a.npy")
     with pytest.raises(UnreadableError, match=str(file)):
         store.load_mapped("B03/a.npy")
+
+
+def test_a_file_that_is_not_what_was_stored_is_an_error(store: DiskStore) -> None:
+    careful = DiskStore(store.root, checksum=Checksum.SHA256)
+    careful.store("B03/a.npy", PLANE)
+    file = store.root / "B03" / "a.npy"
+    content = bytearray(file.read_bytes())
+    content[130] ^= 1  # in the pixels, where no format would notice
+    file.write_bytes(content)
+    for each in (careful, store):
+        with pytest.raises(ChecksumError, match=str(file)):
+            each.load("B03/a.npy")
+        assert each.keys() == ["B03/a.npy"]
+    careful.delete("B03/a.npy")
+    assert list(store.root.iterdir()) == []
 
 
 def test_a_format_that_cannot_hold_it_is_said_with_those_that_can(store: DiskStore) -> None:

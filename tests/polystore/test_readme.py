@@ -19,6 +19,10 @@ def shown(word: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_the_example_that_stores_an_array_in_four_formats_runs() -> None:
+    assert shown("raw.ome.tif") == ["B03 c0 (256, 256) (0.65, 0.65)"] * 4
+
+
 def test_the_example_that_writes_a_plate_runs() -> None:
     assert shown("create_plate") == ["(750, 750)"]
 
@@ -36,10 +40,10 @@ def test_the_example_that_publishes_to_a_viewer_shows_its_layers() -> None:
 
 def test_importing_polystore_loads_no_format_and_no_sibling() -> None:
     code = (
-        "import sys, polystore, polystore.backends, polystore.projection; "
+        "import sys, polystore, polystore.backends, polystore.formats, polystore.projection; "
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    heavy = {"zarr", "numcodecs", "tifffile", "imagecodecs", "hypothesis"}
+    heavy = {"zarr", "numcodecs", "tifffile", "imagecodecs", "pyarrow", "roifile", "hypothesis"}
     assert not loaded & (heavy | {"openhcs", "zmqruntime", "pyqt_reactive", "zmq", "PyQt6"})

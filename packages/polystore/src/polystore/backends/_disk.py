@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import struct
@@ -22,7 +23,8 @@ from polystore._errors import (
 from polystore._keys import Folder, check_folder, check_key, key_of
 from polystore._kinds import Kind
 from polystore._protocols import Capabilities
-from polystore.backends._atomic import atomic_file, writing
+from polystore.backends._atomic import atomic_file, delete_file, writing
+from polystore.backends._checksums import Checksum, has_sums, read_bytes
 from polystore.formats import Formats, NpyFormat, standard_formats
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ class DiskStore:
     fsync
         Whether storing waits until the file has reached the disk, so that it also survives a power
         cut.
+    checksum
+        How a checksum of each file is made, which is kept beside it (`Checksum`); None makes none.
+        A file that has one is compared with it whenever it is loaded, whatever is said here.
     folds_case
         Whether the disk takes names for one that differ in case, or in how an accent is written;
         found out if not given.
@@ -90,6 +95,7 @@ class DiskStore:
         formats: Formats | None = None,
         saved_as: Mapping[Kind, str] | None = None,
         fsync: bool = False,
+        checksum: Checksum | None = None,
         folds_case: bool | None = None,
     ) -> None:
         self._root = Path(root).absolute()
@@ -99,6 +105,7 @@ class DiskStore:
             self._formats.of(f"file{suffix}")
         self._saved_as = {**_SAVED_AS, **(saved_as or {})}
         self._fsync = fsync
+        self._checksum = checksum
         self._folds_case = _folds_case(self._root) if folds_case is None else folds_case
 
     @property
@@ -150,7 +157,7 @@ class DiskStore:
                 self._make_folder(path.parent, key)
                 if path.is_dir() and not path.is_symlink():
                     raise KeyNameError(f"{key!r} cannot be a key: {path} is a folder")
-                with atomic_file(path, fsync=self._fsync) as stream:
+                with atomic_file(path, fsync=self._fsync, checksum=self._checksum) as stream:
                     _write(found, payload, stream, key)
             except NotWrittenError as error:
                 # whoever deletes the last file of a folder deletes the folder too
@@ -183,11 +190,15 @@ class DiskStore:
             If there is no such file.
         UnreadableError
             If the file is damaged, is no plain file, or must not be read; the message names it.
+        ChecksumError
+            If it was stored with a checksum, and is not what was stored.
         MissingExtraError
             If the library that does the work is not installed.
         """
         found = self._formats.of(check_key(key))
         with self._open(key) as stream:
+            if has_sums(Path(stream.name)):
+                return found.read(io.BytesIO(read_bytes(stream.name)), stream.name)
             return found.read(stream, stream.name)
 
     def load_batch(self, keys: Iterable[str]) -> list[Payload]:
@@ -203,7 +214,8 @@ class DiskStore:
     def load_mapped(self, key: str) -> Payload:
         """Read the NPY file of `key`, whose elements stay on the disk until they are looked at.
 
-        The payload is of the file as it is now, also when another takes its place later.
+        The payload is of the file as it is now, also when another takes its place later. It is not
+        compared with a checksum, as that takes reading all of it: `check_file` does that.
 
         Raises
         ------
@@ -282,13 +294,7 @@ class DiskStore:
         path = self._path(key)
         if not self.exists(key):
             raise NotStoredError(f"{path}: nothing is kept under {key!r}")
-        try:
-            with writing(path):
-                path.unlink()
-        except NotWrittenError as error:
-            if error.errno == errno.ENOENT:
-                raise NotStoredError(f"{path}: nothing is kept under {key!r}") from error
-            raise
+        delete_file(path)
         for folder in path.parents:
             if folder == self._root:
                 break
