@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +48,21 @@ def test_columns_of_any_bits_come_back(payload: Payload) -> None:
     except FormatError as error:
         assert "not Unicode" in str(error) or "surrogates" in str(error)  # noqa: PT017
         return
-    assert_equal(read(stream), payload)
+    assert_equal(read(stream), with_nothing_beneath(payload))
+
+
+def with_nothing_beneath(payload: Payload) -> Payload:
+    """The same with the usual NaN where a float is missing; which NaN it was is not kept."""
+    if payload.kind is not Kind.TABLE:
+        return payload
+    columns = dict(payload.table.columns)
+    for name, mask in payload.table.missing.items():
+        column = columns[name]
+        if isinstance(column, np.ndarray) and column.dtype.kind == "f":
+            column = column.copy()
+            column[mask] = np.nan
+            columns[name] = column
+    return replace(payload, data=Table(columns, payload.table.units, payload.table.missing))
 
 
 def test_pyarrow_opens_them() -> None:
