@@ -204,17 +204,22 @@ def _plate(folder: Path, repeats: int) -> list[Row]:
             )
             for number in range(WORKERS)
         ]
-        taken: dict[str, list[float]] = {"raw": [], "plate": []}
+        taken: dict[str, list[float]] = {"raw": [], "files": [], "plate": []}
         for _ in range(repeats if version is OmeVersion.V05 else 1):
             shutil.rmtree(path, ignore_errors=True)
             create_plate(path, layout, version=version)
             for what, seconds in taken.items():
                 seconds.append(max(_told(workers, what)))
+            for file in folder.glob(f"{path.name}-*"):
+                file.unlink()
         _told(workers, "end")
         for worker in workers:
             worker.communicate()
-        ratio = statistics.median(
-            raw / ours for raw, ours in zip(taken["raw"], taken["plate"], strict=True)
+        ratio, stored = (
+            statistics.median(
+                limit / ours for limit, ours in zip(taken[what], taken["plate"], strict=True)
+            )
+            for what in ("raw", "files")
         )
         files = sum(each.is_file() for each in path.rglob("*"))
         speed = {what: pixels / statistics.median(s) / 1e6 for what, s in taken.items()}
@@ -225,6 +230,15 @@ def _plate(folder: Path, repeats: int) -> list[Row]:
                 speed["raw"], ratio,
                 ">= 0.8 of compressing the same chunks" if wanted else COMPARED,
                 ratio >= 0.8 or not wanted),
+            Row(
+                "the same, beside compressing and writing the chunks into one file an image",
+                speed["plate"],
+                "MB/s",
+                speed["files"],
+                stored,
+                COMPARED,
+                met=True,
+            ),
             Row(f"{name}: files", files, "", None, None, COMPARED, met=True),
         ]  # fmt: skip
         shutil.rmtree(path, ignore_errors=True)
@@ -266,6 +280,11 @@ def _work(path: str, wells: list[str]) -> None:
                 if line.strip() == "raw":
                     for chunk in chunks:
                         compress(chunk)
+                    continue
+                if line.strip() == "files":
+                    with Path(f"{path}-{well}-{field}").open("wb") as stream:
+                        for chunk in chunks:
+                            stream.write(compress(chunk))
                     continue
                 shape = (CHANNELS, FIELD_PX, FIELD_PX)
                 with ImageWriter(plate, well, field, shape, "u2") as image:
