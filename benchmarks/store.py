@@ -9,6 +9,7 @@ import store_files
 import store_projection
 import store_regions
 import store_tiles
+import store_torn
 import store_zarr
 from _parts import measure_parts
 
@@ -18,6 +19,7 @@ PARTS = {
     "projection": store_projection.rows,
     "regions": store_regions.rows,
     "tiles": store_tiles.rows,
+    "torn": store_torn.rows,
     "zarr": store_zarr.rows,
 }
 
