@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -242,3 +243,26 @@ def test_a_version_without_checksums_says_so(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"0\.4 has no checksum"):
         ImageWriter(tmp_path / "p.zarr", "A01", "0", (1, 9, 9), np.uint16, checksum=True)
     assert not [each for each in (tmp_path / "p.zarr" / "A" / "1").iterdir() if each.is_dir()]
+
+
+def test_who_reads_while_a_file_is_replaced_again_and_again_is_not_told_that_it_is_damaged(
+    tmp_path: Path,
+) -> None:
+    path, over = tmp_path / "a.bin", threading.Event()
+    contents = (b"a" * 10, b"b" * 10)
+    write_bytes(path, contents[0], checksum=Checksum.SHA256)
+
+    def read() -> set[bytes]:
+        found = set()
+        while not over.is_set():
+            found.add(read_bytes(path))
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        reading = [pool.submit(read) for _ in range(3)]
+        try:
+            for number in range(200):
+                write_bytes(path, contents[number % 2], checksum=Checksum.SHA256)
+        finally:
+            over.set()
+        assert set().union(*(each.result() for each in reading)) <= set(contents)

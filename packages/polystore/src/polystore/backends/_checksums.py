@@ -218,6 +218,7 @@ def check_file(path: Path | str) -> bool:
 def _verified(file: Path, read: Callable[[Path], bytes | None]) -> bytes | None:
     """Read a file and verify it; without content, the file itself is read for its checksum."""
     for _ in range(_ATTEMPTS):
+        state = _state(file)
         before = read_sums(file)
         content = read(file)
         if not before or _is_one_of(file, content, before):
@@ -226,13 +227,22 @@ def _verified(file: Path, read: Callable[[Path], bytes | None]) -> bytes | None:
         after = read_sums(file)
         if not after or _is_one_of(file, content, after):
             return content
-        if after == before:
-            break
+        if after == before and _state(file) == state:
+            break  # nobody replaced it meanwhile, not even twice
     raise ChecksumError(
         f"{file} is not what was stored: its checksum is not the one in {sum_path(file)}. A disk "
         "or a copy has damaged it, or something else has changed it: take it from a copy, or make "
         "it again; if it was changed on purpose, remove the checksum file"
     )
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    """Tell a file from the one that was there before."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None  # whoever reads it is told why
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_one_of(file: Path, content: bytes | None, sums: Collection[Sum]) -> bool:
