@@ -11,6 +11,7 @@ from polystore._dtypes import DTYPES
 from polystore._errors import WireHeaderError, WireSizeError, WireVersionError
 from polystore._kinds import Kind
 from polystore._provenance import SOURCES_MOST
+from polystore._typed import msgpack_decoder
 from polystore._wire_codecs import CodingEntry
 
 if TYPE_CHECKING:
@@ -149,8 +150,8 @@ class _Version(msgspec.Struct, frozen=True):
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_VERSION = msgspec.msgpack.Decoder(_Version)
-_HEADER = msgspec.msgpack.Decoder(Header)
+_VERSION: msgspec.msgpack.Decoder[_Version] = msgpack_decoder(_Version)
+_HEADER: msgspec.msgpack.Decoder[Header] = msgpack_decoder(Header)
 
 
 def least_version(

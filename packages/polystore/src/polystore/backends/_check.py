@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from polystore._errors import NotStoredError, UnreadableError
+from polystore._typed import from_plain
 from polystore.backends._arrays import array_file, read_array
 from polystore.backends._groups import OmeVersion, group_exists, read_group
 from polystore.backends._ngff import (
@@ -89,7 +88,7 @@ class _Walk:
         if "plate" in group.ome:
             yield from self._plate(group, place)
         if "well" in group.ome:
-            well = msgspec.convert(group.ome["well"], WellDocument)
+            well = from_plain(group.ome["well"], WellDocument)
             for image in well.images:
                 yield from self.group(_join(place, image.path), group.version, "multiscales")
         for name in group.ome.get("labels", ()):
@@ -98,7 +97,7 @@ class _Walk:
             yield from self._image(group, place, file)
 
     def _plate(self, group: Group, place: str) -> Iterator[Problem]:
-        plate = msgspec.convert(group.ome["plate"], PlateDocument)
+        plate = from_plain(group.ome["plate"], PlateDocument)
         for row in dict.fromkeys(well.path.split("/")[0] for well in plate.wells):
             if not group_exists(group.path / row):
                 yield Problem("$", "is no group", _join(place, row))
@@ -107,7 +106,7 @@ class _Walk:
 
     def _image(self, group: Group, place: str, file: str) -> Iterator[Problem]:
         levels: list[ArrayMeta] = []
-        for multiscale in msgspec.convert(group.ome["multiscales"], tuple[Multiscale, ...]):
+        for multiscale in from_plain(group.ome["multiscales"], tuple[Multiscale, ...]):
             levels = []
             names = tuple(axis.name for axis in multiscale.axes)
             for dataset in multiscale.datasets:

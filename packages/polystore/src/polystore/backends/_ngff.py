@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
+from polystore._typed import from_plain
 from polystore.backends._groups import OmeVersion
 from polystore.backends._paths import is_relative
 
@@ -232,7 +233,7 @@ def _problems(
 
 def _convert(value: object, kind: type[_Struct]) -> _Struct | Problem:
     try:
-        return msgspec.convert(value, kind)
+        return from_plain(value, kind)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         return Problem(path.removesuffix("`"), reason)
@@ -372,7 +373,7 @@ def _label_problems(value: object, version: OmeVersion, strict: bool) -> Iterato
 
 def _names_problems(value: object, _version: OmeVersion, _strict: bool) -> Iterator[Problem]:
     try:
-        names = msgspec.convert(value, _Names)
+        names = from_plain(value, _Names)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         yield Problem(path.removesuffix("`"), reason)

@@ -11,9 +11,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
+from polystore._typed import from_plain
 from polystore.backends._layout import Acquisition, ImageSlot, PlateLayout, normal_well, row_name
 from polystore.backends._ngff import PlateDocument, WellDocument
 from polystore.backends._paths import inside
@@ -65,7 +64,7 @@ class PlateReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._group = read_valid(self.path, "plate")
-        plate = msgspec.convert(self._group.ome["plate"], PlateDocument)
+        plate = from_plain(self._group.ome["plate"], PlateDocument)
         self._document = plate
         if len(plate.rows) > _ROWS_MOST:
             raise UnreadableError(f"{self._group.file}: {len(plate.rows)} rows cannot be named")
@@ -140,7 +139,7 @@ class PlateReader:
             If the metadata of the well are not valid.
         """
         group = read_valid(self.folder(well), "well")
-        document = msgspec.convert(group.ome["well"], WellDocument)
+        document = from_plain(group.ome["well"], WellDocument)
         return tuple(ImageSlot(image.path, image.acquisition) for image in document.images)
 
     def open_image(self, well: str, image: str) -> ImageReader:

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 import numpy as np
 
 from polystore._errors import (
@@ -18,6 +17,7 @@ from polystore._errors import (
     NotStoredError,
     UnreadableError,
 )
+from polystore._typed import from_plain
 from polystore.backends._arrays import read_array
 from polystore.backends._groups import OmeVersion, read_group
 from polystore.backends._multiscales import ChannelMeta, micrometers, seconds
@@ -63,7 +63,7 @@ class ImageReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         group = read_valid(self.path, "multiscales")
-        multiscales = msgspec.convert(group.ome["multiscales"], tuple[Multiscale, ...])
+        multiscales = from_plain(group.ome["multiscales"], tuple[Multiscale, ...])
         multiscale = multiscales[0]
         self._group = group
         self._axes = tuple(axis.name for axis in multiscale.axes)
@@ -74,7 +74,7 @@ class ImageReader:
         self._name = multiscale.name
         self._paths = [dataset.path for dataset in multiscale.datasets]
         omero = group.ome.get("omero")
-        self._channels = () if omero is None else msgspec.convert(omero, Omero).channels
+        self._channels = () if omero is None else from_plain(omero, Omero).channels
         self._valid = group.valid_px
         own = group.own or {}
         try:

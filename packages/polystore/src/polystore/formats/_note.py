@@ -25,6 +25,7 @@ from polystore._dtypes import DTYPES
 from polystore._errors import UnreadableError
 from polystore._kinds import Kind
 from polystore._payload import Payload
+from polystore._typed import from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,7 +140,7 @@ def read_note(raw: bytes | str | Mapping[str, Any], where: str, *also: str) -> N
             f"{where}: its note says {', '.join(sorted(unknown))}, which is unknown here"
         )
     try:
-        read: Any = msgspec.convert(given, fields_of)
+        read: Any = from_plain(given, fields_of)
         said = {name: getattr(read, name) for name in given if name not in _OWN}
         if "components" in said:
             said["components"] = Components.from_dict(said["components"])

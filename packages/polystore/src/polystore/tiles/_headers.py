@@ -29,6 +29,7 @@ import numpy as np
 
 from polystore._dtypes import DTYPES
 from polystore._errors import WireHeaderError, WireVersionError
+from polystore._typed import from_plain
 from polystore.tiles._grid import LEVELS_MOST, SIDE_MOST_PX, TILES_MOST, Rect, Tile, TileGrid
 
 __all__ = [
@@ -316,7 +317,8 @@ def from_header(header: Mapping[str, Any]) -> TileMessage:
             "use the same polystore at both ends"
         )
     try:
-        message: TileMessage = msgspec.convert(header, TileMessage)
+        union: Any = TileMessage  # no `type`
+        message: TileMessage = from_plain(header, union)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WireHeaderError(f"the message of tiles cannot be read: {error}") from error
     return message

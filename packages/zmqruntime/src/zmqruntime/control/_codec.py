@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from zmqruntime._errors import FrameError, FrameTooLargeError
+from zmqruntime._typed import from_json, from_msgpack
 from zmqruntime.control._messages import Envelope, ReplyMessage, RequestMessage
 
 if TYPE_CHECKING:
@@ -269,8 +270,8 @@ def check_counts(body: dict[str, object], limits: Limits) -> None:
 def _decode(frame: bytes, shape: type[M]) -> M:
     try:
         if frame[:1] == b"{":
-            return msgspec.json.decode(frame, type=shape)
-        return msgspec.msgpack.decode(frame, type=shape)
+            return from_json(frame, shape)
+        return from_msgpack(frame, shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError(f"not a message of this protocol: {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

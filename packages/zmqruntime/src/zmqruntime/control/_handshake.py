@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 
 from zmqruntime._errors import HandshakeError, UnavailableError
+from zmqruntime._typed import from_plain
 from zmqruntime.control._messages import V_MAX, V_MIN
 from zmqruntime.processes._identity import current_identity
 
@@ -104,7 +105,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
         known = {key: value for key, value in body.items() if key in cls.__struct_fields__}
         known["extras"] = {key: value for key, value in body.items() if key not in known}
         try:
-            return msgspec.convert(known, cls)
+            return from_plain(known, cls)
         except msgspec.ValidationError as error:
             raise HandshakeError(f"{cls.__name__.lower()} is malformed: {error}") from error
 

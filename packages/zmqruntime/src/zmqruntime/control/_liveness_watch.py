@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import LoopStoppedError, PeerError, RequestError
+from zmqruntime._typed import from_plain
 from zmqruntime.control._handshake import Work
 from zmqruntime.control._liveness import LivenessMachine
 
@@ -165,7 +166,7 @@ def _read_work(value: object) -> Work | None:
     if value is None:
         return None
     try:
-        return msgspec.convert(value, Work)
+        return from_plain(value, Work)
     except msgspec.ValidationError:
         logger.debug("a service says of its work what cannot be")
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 
 from zmqruntime._errors import InvalidRequestError
+from zmqruntime._typed import from_plain
 
 if TYPE_CHECKING:
     import builtins
@@ -142,7 +143,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             If the body does not fit; the message says where.
         """
         try:
-            return msgspec.convert(self.body, shape)
+            return from_plain(self.body, shape)
         except msgspec.ValidationError as error:
             raise InvalidRequestError(f"body of {self.type!r}: {error}") from error
 

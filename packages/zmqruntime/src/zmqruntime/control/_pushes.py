@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from zmqruntime._typed import from_plain
+
 if TYPE_CHECKING:
     from zmqruntime.control._client import ControlClient
 
@@ -35,7 +37,7 @@ def read_push(control: ControlClient, body: object, shape: type[T]) -> T | None:
         None if it is something else, which is counted (``bad_frame``) and logged in one line.
     """
     try:
-        return msgspec.convert(body, shape)
+        return from_plain(body, shape)
     except msgspec.ValidationError as error:
         control.counters["bad_frame"] += 1
         logger.warning("%s said what cannot be read: %s", control.url, error)

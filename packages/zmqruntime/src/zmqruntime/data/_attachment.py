@@ -15,6 +15,7 @@ import msgspec
 import zmq
 
 from zmqruntime._errors import ControlTimeout, LoopStoppedError, PeerLostError, RequestError
+from zmqruntime._typed import from_plain
 from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity, Probe, judge
 from zmqruntime.data._credits import Credit
 from zmqruntime.data._gaps import GapReason
@@ -269,7 +270,7 @@ class Attachment:
 
     def _on_answer(self, attempt: int, probe: Probe | None, future: Future[Reply]) -> None:
         try:
-            attached = msgspec.convert(future.result().body, Attached)
+            attached = from_plain(future.result().body, Attached)
         except (RequestError, ControlTimeout, msgspec.ValidationError) as error:
             if attempt == self._attempt and not self._closed:
                 self._events.waiting(f"{self._peer} did not let us take part: {error}")

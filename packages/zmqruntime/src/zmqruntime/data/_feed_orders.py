@@ -19,6 +19,7 @@ from zmqruntime._errors import (
     PeerError,
     RequestError,
 )
+from zmqruntime._typed import from_plain
 from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity, answer_probe
 from zmqruntime.control._pushes import read_push
 from zmqruntime.data._credits import Credit
@@ -286,7 +287,7 @@ class FeedOrders:
 
     def _on_answer(self, order: FeedOrder, attempt: int, future: Future[Reply]) -> None:
         try:
-            subscribed = msgspec.convert(future.result().body, Subscribed)
+            subscribed = from_plain(future.result().body, Subscribed)
         except (ForbiddenError, InvalidRequestError) as error:
             if attempt == order.attempt and not self._is_early(error):
                 self._refuse(order, error)
@@ -377,7 +378,7 @@ class FeedOrders:
         self, order: FeedOrder, attempt: int, reception: Reception, future: Future[Reply]
     ) -> None:
         try:
-            reception.reason = msgspec.convert(future.result().body, Proved).reason
+            reception.reason = from_plain(future.result().body, Proved).reason
         except (RequestError, ControlTimeout, msgspec.ValidationError) as error:
             if attempt == order.attempt:
                 self._lose(order, GapReason.LINK)

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from zmqruntime._errors import DescriptorError
+from zmqruntime._typed import msgpack_decoder
 from zmqruntime.carriers._inline import MAX_BUFFERS
 from zmqruntime.carriers._layout import SlotReference
 from zmqruntime.carriers._negotiate import CarrierReason, HostIdentity
@@ -293,7 +294,7 @@ class TransportHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     state_version: StateVersion | None = None
 
 
-_HEADER = msgspec.msgpack.Decoder(TransportHeader)
+_HEADER: msgspec.msgpack.Decoder[TransportHeader] = msgpack_decoder(TransportHeader)
 
 
 def decode_header(frame: bytes) -> TransportHeader:

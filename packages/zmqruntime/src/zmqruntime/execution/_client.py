@@ -5,9 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from zmqruntime._errors import PeerError
+from zmqruntime._typed import from_plain
 from zmqruntime.execution._enquiries import JobEnquiries, record_of
 from zmqruntime.execution._errors import JobCancelledError, JobFailedError, JobLostError
 from zmqruntime.execution._following import Following, unfinished
@@ -283,7 +282,7 @@ class ZMQExecutionClient(JobEnquiries):
             answer = self._ask("events", {"id": job, "after": following}, timeout=10.0)
             for event in answer["events"]:
                 after = event["seq"]
-                yield msgspec.convert(event, JobEvent)
+                yield from_plain(event, JobEvent)
             following = answer["next"]
         mailbox = Mailbox(after=after)
         with self._changed:

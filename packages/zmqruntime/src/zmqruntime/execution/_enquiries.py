@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from zmqruntime._typed import from_plain
 from zmqruntime.control._handshake import Work
 from zmqruntime.execution._record import JobRecord, UnitOutcome
 from zmqruntime.execution._reviving import RevivingManager
@@ -148,7 +147,7 @@ class JobEnquiries(RevivingManager):
         while after is not None:
             answer = self._ask("result", {"id": job, "after": after}, timeout=timeout)
             for unit in answer["units"]:
-                outcome = msgspec.convert(unit, UnitOutcome)
+                outcome = from_plain(unit, UnitOutcome)
                 found[outcome.unit] = outcome
             after = answer["next"]
         return found
@@ -186,12 +185,12 @@ class JobEnquiries(RevivingManager):
 
 def record_of(body: object) -> JobRecord:
     """Read a record as it was told."""
-    return msgspec.convert(body, JobRecord)
+    return from_plain(body, JobRecord)
 
 
 def _status_of(body: Mapping[str, Any]) -> JobStatus:
     return JobStatus(
         record=record_of(body["record"]),
         position=body["position"],
-        work=msgspec.convert(body["work"], Work),
+        work=from_plain(body["work"], Work),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from zmqruntime._typed import from_json, from_msgpack
 from zmqruntime.execution import _journal_file
 from zmqruntime.execution._errors import JournalInUseError
 from zmqruntime.execution._journal_reader import FIELDS, record_of
@@ -178,7 +179,7 @@ class Journal:
     def _refuse_if_alive(self, owner: str) -> None:
         if not owner:
             return
-        identity = msgspec.json.decode(owner, type=Identity)
+        identity = from_json(owner, Identity)
         if is_alive(identity):
             raise JournalInUseError(
                 f"the journal {self.path} belongs to process {identity.pid}, which is alive: "
@@ -324,7 +325,7 @@ class Journal:
         row = self._connection.execute(
             "SELECT reply FROM results WHERE client = ? AND key = ?", (client, key)
         ).fetchone()
-        return None if row is None else msgspec.msgpack.decode(row[0], type=Known)
+        return None if row is None else from_msgpack(row[0], Known)
 
     def unfinished(self) -> list[JobRecord]:
         """Return the jobs that are not over, in the order of acceptance."""
@@ -353,7 +354,7 @@ class Journal:
         (units,) = self._connection.execute(
             "SELECT units FROM executions WHERE seq = ?", (seq,)
         ).fetchone()
-        return None if units is None else msgspec.msgpack.decode(units, type=tuple[str, ...])
+        return None if units is None else from_msgpack(units, tuple[str, ...])
 
     def outcomes(self, seq: int) -> dict[str, bool]:
         """Return which units of a job were reported, and whether with success."""
@@ -417,7 +418,7 @@ class Journal:
             "SELECT client, key, reply FROM results WHERE expires < ?", (self._clock(),)
         ).fetchall()
         for client, key, reply in rows:
-            seq = msgspec.msgpack.decode(reply, type=Known).seq
+            seq = from_msgpack(reply, Known).seq
             row = run("SELECT ended FROM executions WHERE seq = ?", (seq,)).fetchone()
             if row is not None:
                 yield row[0] or self._clock(), client, key

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zmqruntime._typed import from_json
 from zmqruntime.execution._journal_file import connect, explained
 from zmqruntime.execution._record import JobEvent, JobRecord, UnitOutcome
 from zmqruntime.execution._status import ExecutionStatus
@@ -129,7 +130,7 @@ class JournalReader:
             after,
             limit,
         )
-        return [msgspec.json.decode(data, type=JobEvent) for (data,) in rows]
+        return [from_json(data, JobEvent) for (data,) in rows]
 
     def units(
         self, seq: int, *, after: int = 0, limit: int = 500, most_bytes: int = 1 << 20

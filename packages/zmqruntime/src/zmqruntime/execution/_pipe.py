@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from zmqruntime._errors import FrameError, FrameTooLargeError
+from zmqruntime._typed import msgpack_decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ class MessageReader(Generic[M]):
     """
 
     def __init__(self, shape: Any) -> None:  # a union of types is no `type`
-        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(shape)
+        self._decoder: msgspec.msgpack.Decoder[M] = msgpack_decoder(shape)
         self._waiting = bytearray()
 
     def feed(self, data: bytes) -> Iterator[M]:

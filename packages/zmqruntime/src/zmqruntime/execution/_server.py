@@ -16,6 +16,7 @@ from zmqruntime._errors import (
     NotFoundError,
     UnavailableError,
 )
+from zmqruntime._typed import from_plain
 from zmqruntime.control._messages import Reply
 from zmqruntime.execution._broadcast import JobBroadcast
 from zmqruntime.execution._ends import end_reply
@@ -280,7 +281,7 @@ class ExecutionServer:
         if request.key is not None and "key" not in body:
             body = {**body, "key": request.key}
         try:
-            new = msgspec.convert(body, NewJob)
+            new = from_plain(body, NewJob)
         except msgspec.ValidationError as error:
             raise InvalidRequestError(f"this is no job: {error}") from error
         if new.units is not None and len(set(new.units)) != len(new.units):

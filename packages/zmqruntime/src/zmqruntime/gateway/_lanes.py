@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import FrameError, FrameTooLargeError
+from zmqruntime._typed import from_msgpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -236,7 +237,7 @@ class LaneReader:
 
 def _decode(raw: bytes) -> LaneHeader:
     try:
-        header = msgspec.msgpack.decode(raw, type=LaneHeader)
+        header = from_msgpack(raw, LaneHeader)
     except (msgspec.DecodeError, UnicodeError, ValueError, RecursionError) as error:
         raise FrameError(f"not the header of a lane message: {error}") from error
     if len(header.mac) != _MAC_BYTES or raw[-_MAC_BYTES:] != header.mac:

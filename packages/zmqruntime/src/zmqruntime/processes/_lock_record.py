@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from zmqruntime._typed import from_json
 from zmqruntime.processes._identity import Identity, is_alive
 from zmqruntime.processes._runtime_dir import runtime_dir
 
@@ -55,7 +56,7 @@ def read_lock(path: Path) -> LockRecord | None:
             return None
         text = file.read(64 * 1024)
     try:
-        return msgspec.json.decode(text, type=LockRecord)
+        return from_json(text, LockRecord)
     except msgspec.DecodeError:
         return None
 

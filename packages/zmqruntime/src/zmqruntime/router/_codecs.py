@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import DescriptorError, FrameError
+from zmqruntime._typed import from_msgpack
 from zmqruntime.router._buffers import BufferEntry, pack, unpack
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def decode(encoding: str, frames: Sequence[Buffer], deserializer: Deserializer |
     """
     try:
         if encoding == MSGPACK:
-            payload = msgspec.msgpack.decode(frames[0], type=_Payload)
+            payload = from_msgpack(frames[0], _Payload)
             return unpack(payload.value, payload.buffers, frames[1:])
         if encoding == JSON:
             return msgspec.json.decode(_joined(frames))

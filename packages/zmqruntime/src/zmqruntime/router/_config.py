@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from zmqruntime._typed import from_plain
 from zmqruntime.processes._runtime_dir import is_app
 from zmqruntime.router._errors import ExposeError
 
@@ -117,7 +118,7 @@ def read_config(
         does not know. The message says where.
     """
     try:
-        read = msgspec.convert(dict(config), RouterConfig)
+        read = from_plain(dict(config), RouterConfig)
     except msgspec.ValidationError as error:
         raise ExposeError(f"configuration of a router: {error}") from error
     if not is_app(read.app):

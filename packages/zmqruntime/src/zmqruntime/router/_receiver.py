@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import DescriptorError, PeerLostError, StaleSlotError
+from zmqruntime._typed import from_msgpack
 from zmqruntime.data._feed_reader import FeedReader
 from zmqruntime.data._gaps import Gap, GapReason
 from zmqruntime.data._stream_messages import Mode
@@ -281,7 +282,7 @@ def read_header(data: bytes) -> StreamHeader:
         If it is none that is known here.
     """
     try:
-        header = msgspec.msgpack.decode(data, type=StreamHeader)
+        header = from_msgpack(data, StreamHeader)
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DescriptorError(f"not the header of a stream: {error}") from error
     if header.v != PROTOCOL:

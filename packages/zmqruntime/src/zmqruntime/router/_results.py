@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zmqruntime._errors import DescriptorError
+from zmqruntime._typed import from_plain
 from zmqruntime.router._buffers import unpack
 from zmqruntime.router._codecs import JSON, MSGPACK, RAW, decode
 from zmqruntime.router._errors import RPCException
@@ -60,7 +61,7 @@ def read_result(reply: Reply, function: Deserializer | None) -> tuple[Timestamp,
         If it cannot be read. What the function raises is passed on.
     """
     try:
-        done = msgspec.convert(reply.body, Done)
+        done = from_plain(reply.body, Done)
     except msgspec.ValidationError as error:
         raise DescriptorError(f"the answer to a call cannot be read: {error}") from error
     at = Timestamp(done.wall_ns, done.mono_ns, done.server)

@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from zmqruntime._errors import KeyFileError
+from zmqruntime._typed import from_json
 from zmqruntime.security._capabilities import Role
 from zmqruntime.security._curve import check_key
 
@@ -103,7 +104,7 @@ def encode_file(file: _File) -> bytes:
 def decode_file(path: Path, text: bytes, shape: type[F]) -> F:
     """Read a key file, or raise a `KeyFileError` that does not show what is in it."""
     try:
-        return msgspec.json.decode(text, type=shape)
+        return from_json(text, shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # the message of a decoder may quote what it read: not into a log, it may be a secret
         raise KeyFileError(f"{path} is not the file of a {shape.__struct_config__.tag}") from error

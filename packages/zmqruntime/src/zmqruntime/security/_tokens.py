@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from zmqruntime._errors import TokenError
+from zmqruntime._typed import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +150,7 @@ class TokenMint:
         if not hmac.compare_digest(signature.encode(), expected.encode()):
             raise TokenError("this is no token of this server, or it has started anew since")
         try:
-            claims = msgspec.json.decode(_to_bytes(signed[len(TOKEN_PREFIX) :]), type=TokenClaims)
+            claims = from_json(_to_bytes(signed[len(TOKEN_PREFIX) :]), TokenClaims)
         except (msgspec.DecodeError, binascii.Error, ValueError) as error:
             raise TokenError("the token is damaged") from error
         now = self._clock()

@@ -14,6 +14,7 @@ import zmq
 
 from zmqruntime._endpoints import Endpoint, Transport
 from zmqruntime._errors import FrameError, PeerError, RequestError, ServiceStopError
+from zmqruntime._typed import from_plain
 from zmqruntime.control import _codec
 from zmqruntime.control._client import ControlClient
 from zmqruntime.control._handshake import Work
@@ -266,7 +267,7 @@ def _read_pong(frames: list[bytes]) -> _Pong | None:
     body: dict[str, Any] = {}
     try:
         body = _codec.decode_reply(frames[-1]).body
-        return msgspec.convert(body, _Pong)
+        return from_plain(body, _Pong)
     except (FrameError, msgspec.ValidationError) as error:
         logger.warning("a ping was answered with what is no pong: %s", error)
         return None

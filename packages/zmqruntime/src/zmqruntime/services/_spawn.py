@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from zmqruntime._errors import ServiceStartError
+from zmqruntime._typed import from_json
 from zmqruntime.control._handshake import Ports
 from zmqruntime.loop._forks import close_in_forked_children
 from zmqruntime.processes._identity import identity_of, wait_for_exit
@@ -399,6 +400,6 @@ def _read_readiness(descriptor: int, due: float) -> Readiness | str:
             return "ended"
         text += chunk
     try:
-        return msgspec.json.decode(text.partition(b"\n")[0], type=Readiness)
+        return from_json(text.partition(b"\n")[0], Readiness)
     except msgspec.DecodeError as error:
         return f"wrote what is no readiness: {error}"

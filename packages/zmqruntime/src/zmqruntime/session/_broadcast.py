@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zmqruntime._typed import from_json
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._application import envelope_of
 from zmqruntime.session._envelopes import type_of, types
@@ -164,7 +165,7 @@ class Broadcast:
         with self._journal.writing():
             self._journal.start_epoch(epoch)
             if stream is not None:
-                last = msgspec.json.decode(stream.payload, type=protocol2.StreamPayload)
+                last = from_json(stream.payload, protocol2.StreamPayload)
                 self.append(last, None)
         for session in self.open_sessions():
             self.send_baseline(session)
@@ -186,7 +187,7 @@ class Broadcast:
         """Send a client a delta that it missed."""
         shape: Any = types(2)[topic]
         payload_type = msgspec.structs.fields(shape)[-1].type
-        payload = msgspec.json.decode(delta.payload, type=payload_type)
+        payload = from_json(delta.payload, payload_type)
         session.deliver(topic, payload, delta, self.tokens)
 
     def catch_up(self, session: ServerSession) -> bool:

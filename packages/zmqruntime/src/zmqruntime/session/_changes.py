@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
+from zmqruntime._typed import from_json
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._application import Applied, check_applied, numbered, plain_notices
 from zmqruntime.session._errors import StateRejectedError
@@ -102,7 +103,7 @@ class Changes:
         known = self._journal.answer("state", session.principal, intent)
         if known is not None:
             self.counters["repeated"] += 1
-            payload = msgspec.json.decode(known, type=protocol2.AckPayload)
+            payload = from_json(known, protocol2.AckPayload)
             payload = msgspec.structs.replace(payload, in_reply_to=envelope.frame_id)
             session.send(session.writer.frame(protocol2.AckState, payload))
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from zmqruntime._typed import from_json
 from zmqruntime.session._links import ControlLink, LinkPeer
 from zmqruntime.session._machine import State
 
@@ -117,7 +118,7 @@ class Diversion:
         if len(content[0]) > limits.nbytes:
             return unreadable
         try:
-            seen = msgspec.json.decode(content[0], type=_Glimpse)
+            seen = from_json(content[0], _Glimpse)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return unreadable
         if seen.v is not UNSET or not isinstance(seen.type, str):

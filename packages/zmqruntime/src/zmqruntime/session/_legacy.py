@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zmqruntime._typed import from_plain
 from zmqruntime.session import protocol1
 from zmqruntime.session._errors import EnvelopeError
 
@@ -68,7 +69,7 @@ class LegacyNames:
         mark = _mark(fields)
         try:
             return [
-                msgspec.convert(
+                from_plain(
                     {
                         "scope": scope,
                         "target": str(target),

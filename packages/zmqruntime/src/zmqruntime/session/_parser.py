@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from zmqruntime._typed import from_plain
 from zmqruntime.session import protocol1
 from zmqruntime.session._envelopes import MOST_BYTES, PROTOCOLS, types
 from zmqruntime.session._errors import EnvelopeError
@@ -188,7 +189,7 @@ def parse(data: bytes | str, protocol: int, limits: EnvelopeLimits | None = None
             "unknown_type", f"protocol {protocol} has no envelope of type {type_[:80]!r}", value
         )
     try:
-        envelope = msgspec.convert(value, shape)
+        envelope = from_plain(value, shape)
     except (msgspec.ValidationError, RecursionError) as error:
         raise EnvelopeError("invalid_payload", f"{type_}: {error}", value) from error
     unknown: list[str] = []
@@ -225,7 +226,7 @@ def parse_hello(data: bytes | str, limits: EnvelopeLimits | None = None) -> Hell
             "unexpected_message", f"expected session.hello, got {type_[:80]!r}", value
         )
     try:
-        envelope = msgspec.convert(value, _HelloEnvelope)
+        envelope = from_plain(value, _HelloEnvelope)
         return _hello_of(envelope)
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
         raise EnvelopeError("invalid_payload", f"session.hello: {error}", value) from error

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import UNSET
 
+from zmqruntime._typed import from_json
 from zmqruntime.loop._polling import Backoff
 from zmqruntime.session import protocol1, protocol2
 from zmqruntime.session._application import envelope_of, numbered
@@ -315,7 +315,7 @@ class ServerSession:
         self.send_view(baseline, version)
         newest = histories["notify.stream"].newest()
         if newest is not None:
-            payload = msgspec.json.decode(newest.payload, type=protocol2.StreamPayload)
+            payload = from_json(newest.payload, protocol2.StreamPayload)
             self.deliver("notify.stream", payload, newest, tokens)
 
     def send_view(self, baseline: Baseline, version: int) -> None:

@@ -1,0 +1,84 @@
+"""Reading into a type, on any thread.
+
+msgspec looks at a type when something is first read into it. A second thread that reads into the
+same type meanwhile, or into one that holds it, uses what is not finished, and the process ends by
+a segmentation fault (msgspec 0.22). So it is let look at types here, one at a time, before
+anything is read into them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+__all__ = ["from_json", "from_msgpack", "from_plain", "msgpack_decoder"]
+
+T = TypeVar("T")
+
+_looking = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child must not find it held by a thread that it lacks
+    os.register_at_fork(
+        before=_looking.acquire,
+        after_in_parent=_looking.release,
+        after_in_child=_looking.release,
+    )
+
+
+def from_json(data: Buffer | str, shape: type[T]) -> T:
+    """Read JSON.
+
+    Parameters
+    ----------
+    data
+        One document.
+    shape
+        What it has to be.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        If it is no JSON, or something else.
+    """
+    read: T = _decoders(shape)[0].decode(data)
+    return read
+
+
+def from_msgpack(data: Buffer, shape: type[T]) -> T:
+    """Read msgpack, as `from_json` reads JSON."""
+    read: T = _decoders(shape)[1].decode(data)
+    return read
+
+
+def from_plain(value: object, shape: type[T]) -> T:
+    """Read what was decoded already, as `from_json` reads JSON.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        If it is something else.
+    """
+    _decoders(shape)
+    return msgspec.convert(value, shape)
+
+
+def msgpack_decoder(shape: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return what reads msgpack into a type, or into a union of types."""
+    return _decoders(shape)[1]
+
+
+def _look(shape: Any) -> tuple[msgspec.json.Decoder[Any], msgspec.msgpack.Decoder[Any]]:
+    with _looking:
+        return msgspec.json.Decoder(shape), msgspec.msgpack.Decoder(shape)
+
+
+_decoders: Callable[[Any], tuple[msgspec.json.Decoder[Any], msgspec.msgpack.Decoder[Any]]]
+_decoders = functools.cache(_look)
