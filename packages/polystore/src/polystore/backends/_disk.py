@@ -9,7 +9,6 @@ import stat
 import struct
 import unicodedata
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from polystore._errors import (
@@ -26,6 +25,7 @@ from polystore._protocols import Capabilities
 from polystore.backends._atomic import atomic_file, delete_file, writing
 from polystore.backends._checksums import Checksum, has_sums, read_bytes
 from polystore.formats import Formats, NpyFormat, standard_formats
+from polystore.formats._registry import SAVED_AS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,16 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DiskStore"]
 
-_SAVED_AS = MappingProxyType(
-    {
-        Kind.IMAGE: ".npy",
-        Kind.LABELS: ".npy",
-        Kind.POINTS: ".npy",
-        Kind.REGIONS: ".json",
-        Kind.TABLE: ".json",
-        Kind.TEXT: ".json",
-    }
-)
 _TRIES = 100  # so often a folder may be taken away between making it and writing into it
 
 
@@ -103,7 +93,7 @@ class DiskStore:
         self._formats = standard_formats() if formats is None else formats
         for suffix in (saved_as or {}).values():
             self._formats.of(f"file{suffix}")
-        self._saved_as = {**_SAVED_AS, **(saved_as or {})}
+        self._saved_as = {**SAVED_AS, **(saved_as or {})}
         self._fsync = fsync
         self._checksum = checksum
         self._folds_case = _folds_case(self._root) if folds_case is None else folds_case

@@ -7,7 +7,6 @@ import os
 import random
 import struct
 import time
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from polystore._errors import (
@@ -27,6 +26,7 @@ from polystore.backends._checksums import Checksum, Sum, require, sum_of
 from polystore.backends._remote_access import RemoteAccess, open_objects
 from polystore.backends._remote_errors import asking, sending
 from polystore.formats import Formats, standard_formats
+from polystore.formats._registry import SAVED_AS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,16 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteStore"]
 
-_SAVED_AS = MappingProxyType(
-    {
-        Kind.IMAGE: ".npy",
-        Kind.LABELS: ".npy",
-        Kind.POINTS: ".npy",
-        Kind.REGIONS: ".json",
-        Kind.TABLE: ".json",
-        Kind.TEXT: ".json",
-    }
-)
 _ATTRIBUTE = "polystore-checksum"
 _PART_BYTES = 64 * 1024**2
 _OVERHEAD_BYTES = 64 * 1024**2
@@ -105,7 +95,7 @@ class RemoteStore:
         self._formats = standard_formats() if formats is None else formats
         for suffix in (saved_as or {}).values():
             self._formats.of(f"file{suffix}")
-        self._saved_as = {**_SAVED_AS, **(saved_as or {})}
+        self._saved_as = {**SAVED_AS, **(saved_as or {})}
         if checksum is not None:
             require(checksum)
         self._checksum = checksum

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from polystore._errors import FormatError, UnknownFormatError
+from polystore._kinds import Kind
 from polystore.formats._csv import CsvFormat
 from polystore.formats._json import JsonFormat
 from polystore.formats._npy import NpyFormat
@@ -22,7 +24,19 @@ if TYPE_CHECKING:
     from polystore._payload import Payload
     from polystore.formats._format import Format
 
-__all__ = ["Formats", "standard_formats"]
+__all__ = ["SAVED_AS", "Formats", "standard_formats"]
+
+SAVED_AS = MappingProxyType(
+    {
+        Kind.IMAGE: ".npy",
+        Kind.LABELS: ".npy",
+        Kind.POINTS: ".npy",
+        Kind.REGIONS: ".json",
+        Kind.TABLE: ".json",
+        Kind.TEXT: ".json",
+    }
+)
+"""Ends of the names that stores give where nobody says the format, by kind."""
 
 _SUFFIX = re.compile(r"(\.[a-z0-9][a-z0-9_-]*)+")
 
