@@ -60,13 +60,13 @@ def asking(where: str, what: str, secrets: Sequence[str]) -> Iterator[None]:
     UnreachableError
         If it is not reached, does not answer in time, or has no such bucket.
     """
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
     try:
         yield
-    except (StorageError, MemoryError, KeyboardInterrupt):
+    except (StorageError, AlreadyExistsError, PreconditionError):
         raise
-    except Exception as error:  # obstore raises one kind for most that a server can answer
-        if type(error).__name__ in {"PreconditionError", "AlreadyExistsError"}:
-            raise
+    except (BaseError, OSError, NotImplementedError) as error:  # what a server or a network answers
         raise _told(where, what, error) from _cause(error, secrets)
 
 
