@@ -140,6 +140,37 @@ def test_extras_that_fail_are_raised_by_connect() -> None:
         client.connect(SOON)
 
 
+def test_who_connects_a_client_that_is_closed_meanwhile_is_told_and_nothing_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    composing, closed = threading.Event(), threading.Event()
+
+    def extras() -> dict[str, Any]:
+        composing.set()
+        assert closed.wait(SOON)
+        return {}
+
+    with serve_in_thread() as server:
+        client = ZMQClient(server.endpoint, hello_extras=extras)
+
+        def close() -> None:
+            assert composing.wait(SOON)
+            client.close()
+
+        closing = threading.Thread(target=close)
+        closing.start()
+        with pytest.raises(LoopStoppedError, match="closed"):
+            client.connect(10 * SOON)
+        while not client.control.closed:  # closed, while the hello is still being composed
+            closing.join(0.001)
+        closed.set()
+        closing.join(SOON)
+        assert client.control.counters["failed_callbacks"] == 0
+        with pytest.raises(LoopStoppedError):
+            client.connect(SOON)
+    assert not caplog.records
+
+
 def test_a_hook_that_fails_refuses_the_hello(caplog: pytest.LogCaptureFixture) -> None:
     with serve_in_thread() as server, ZMQClient(server.endpoint) as client:
         server.hello_hooks.append(lambda *_: {"x": 1 // 0})

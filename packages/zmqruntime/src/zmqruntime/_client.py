@@ -15,6 +15,7 @@ from zmqruntime._errors import (
     ControlTimeout,
     HandshakeError,
     InvalidEndpointError,
+    LoopStoppedError,
     PeerError,
     PeerLostError,
     RequestError,
@@ -232,6 +233,8 @@ class ZMQClient:
             If nothing answered in time; the client goes on trying until it is closed.
         HandshakeError
             If the service refused.
+        LoopStoppedError
+            If the client is closed, or was closed meanwhile.
         """
         deadline = Deadline(timeout)
         with self._changed:
@@ -239,8 +242,11 @@ class ZMQClient:
         self.start()
         with self._changed:
             self._changed.wait_for(
-                lambda: self.connected or self._failure is not None, deadline.remaining()
+                lambda: self.connected or self._closed or self._failure is not None,
+                deadline.remaining(),
             )
+            if self._closed:
+                raise LoopStoppedError(f"the connection to {self.endpoint} was closed here")
             if self.connected:
                 return self.welcome
             failure, self._failure = self._failure, None
@@ -273,7 +279,9 @@ class ZMQClient:
         """Close the connection; any thread but the loop. Twice is harmless."""
         if self._closed:
             return
-        self._closed = True
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self.control.close()
         if self.loop.running:
             self.loop.submit(self._liveness.close).result()
@@ -322,7 +330,10 @@ class ZMQClient:
         except Exception as error:  # noqa: BLE001 - extras are the program's; connect() raises it
             self._refused(error)
             return
-        future = self.control.request_nowait("hello", hello.to_body())
+        try:
+            future = self.control.request_nowait("hello", hello.to_body())
+        except LoopStoppedError:
+            return  # closed meanwhile, by another thread
         future.add_done_callback(self._on_answer)
 
     def _compose_hello(self) -> Hello:
