@@ -66,7 +66,7 @@ def _one_well(index, well: str, folder: Path) -> None:  # type: ignore[no-untype
         segment_nuclei,
         stitch,
     )
-    from polystore.backends import (
+    from polystore.omezarr import (
         ChannelMeta,
         ImageMeta,
         ImageWriter,

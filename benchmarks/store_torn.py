@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from _rows import Row
 
-from polystore.backends import Checksum, read_bytes, update_json, write_bytes
-from polystore.backends._checksums import sum_of
+from polystore.files import Checksum, read_bytes, update_json, write_bytes
+from polystore.files._checksums import sum_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -22,15 +22,9 @@ import zarr
 from _rows import Row
 from zarr.codecs import BloscCodec
 
-from polystore.backends import (
-    ImageWriter,
-    OmeVersion,
-    PlateLayout,
-    PlateReader,
-    create_plate,
-)
-from polystore.backends._chunks import PlaneChunks, compressor
-from polystore.backends._pyramid import halve_mean
+from polystore.omezarr import ImageWriter, OmeVersion, PlateLayout, PlateReader, create_plate
+from polystore.omezarr._chunks import PlaneChunks, compressor
+from polystore.omezarr._pyramid import halve_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

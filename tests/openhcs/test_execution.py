@@ -43,7 +43,7 @@ from openhcs.pipeline import (
 )
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
-from polystore.backends import open_image, open_labels, read_plate
+from polystore.omezarr import open_image, open_labels, read_plate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

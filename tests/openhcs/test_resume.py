@@ -32,7 +32,7 @@ from openhcs.pipeline import (
 )
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
-from polystore.backends import open_image, open_labels
+from polystore.omezarr import open_image, open_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

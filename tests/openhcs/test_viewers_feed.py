@@ -20,7 +20,7 @@ from openhcs.viewers import NapariFeed
 from openhcs.viewers._pictures import PictureReader, level_for, narrowed, pictures_of
 from openhcs.viewers._sink import send
 from polystore import Kind, Payload
-from polystore.backends import ChannelMeta, ImageMeta, ImageWriter, PlateLayout, create_plate
+from polystore.omezarr import ChannelMeta, ImageMeta, ImageWriter, PlateLayout, create_plate
 from zmqruntime import Endpoint, Publisher, ZMQClient
 from zmqruntime.testing import free_endpoint
 

@@ -14,24 +14,25 @@ import numpy as np
 import pytest
 
 from polystore import LayoutError, NotWrittenError
-from polystore.backends import (
+from polystore.files import (
     Checksum,
-    ImageWriter,
-    PlateLayout,
     atomic_folder,
-    create_plate,
-    extend_plate,
-    open_image,
     read_bytes,
     read_json,
-    read_labels,
-    read_plane,
-    read_plate,
     update_json,
     write_bytes,
     write_json,
+)
+from polystore.formats import read_plane, write_plane
+from polystore.omezarr import (
+    ImageWriter,
+    PlateLayout,
+    create_plate,
+    extend_plate,
+    open_image,
+    read_labels,
+    read_plate,
     write_labels,
-    write_plane,
 )
 
 if TYPE_CHECKING:

@@ -16,17 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from polystore.backends import (
-    check_file,
-    leftovers,
-    open_image,
-    open_labels,
-    read_bytes,
-    read_json,
-    read_plane,
-    read_plate,
-    remove_leftovers,
-)
+from polystore.files import check_file, leftovers, read_bytes, read_json, remove_leftovers
+from polystore.formats import read_plane
+from polystore.omezarr import open_image, open_labels, read_plate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

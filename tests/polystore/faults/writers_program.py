@@ -22,20 +22,16 @@ import tifffile  # noqa: F401  # loaded before processes are forked
 import xxhash  # noqa: F401  # likewise
 import zarr  # noqa: F401  # likewise
 
-from polystore.backends import (
-    Checksum,
+from polystore.files import Checksum, atomic_folder, update_json, write_bytes, write_json
+from polystore.formats import write_plane
+from polystore.omezarr import (
     ImageMeta,
     ImageSlot,
     ImageWriter,
     PlateLayout,
-    atomic_folder,
     create_plate,
     extend_plate,
-    update_json,
-    write_bytes,
-    write_json,
     write_labels,
-    write_plane,
 )
 
 if TYPE_CHECKING:

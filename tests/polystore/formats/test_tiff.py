@@ -11,8 +11,14 @@ import pytest
 import tifffile
 
 from polystore import Components, FormatError, Payload, UnreadableError
-from polystore.backends import read_plane
-from polystore.formats import Format, Formats, OmeTiffFormat, TiffFormat, standard_formats
+from polystore.formats import (
+    Format,
+    Formats,
+    OmeTiffFormat,
+    TiffFormat,
+    read_plane,
+    standard_formats,
+)
 from polystore.testing import FormatTests, assert_equal, samples
 
 if TYPE_CHECKING:

@@ -164,7 +164,7 @@ def compare_with_truth(results: Path, truth: PlateTruth, wells: Sequence[str]) -
     """
     import pyarrow.parquet as pq
 
-    from polystore.backends import open_labels
+    from polystore.omezarr import open_labels
 
     found = missed = spurious = whole = 0
     stitched: list[NDArray[np.float64]] = []

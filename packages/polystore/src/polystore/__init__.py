@@ -36,7 +36,7 @@ from polystore._errors import (
     WireVersionError,
     WriteOnlyError,
 )
-from polystore._files import FileManager
+from polystore._file_manager import FileManager
 from polystore._keys import (
     KEY_MOST_BYTES,
     PART_MOST_BYTES,
@@ -49,12 +49,12 @@ from polystore._kinds import Kind
 from polystore._payload import Data, Payload
 from polystore._protocols import Backend, Capabilities, DataSink, Reader, Writer
 from polystore._provenance import Provenance
-from polystore._region import Region, RegionKind
-from polystore._regions import Overlap, Regions
 from polystore._tables import Column, Table
-from polystore._wire import coding_of, decode, encode
-from polystore._wire_codecs import Coding
-from polystore._wire_header import HEADER_MOST_BYTES, PAYLOAD_MOST_BYTES, WIRE_VERSION
+from polystore.regions._region import Region, RegionKind
+from polystore.regions._regions import Overlap, Regions
+from polystore.wire._codings import Coding
+from polystore.wire._frames import coding_of, decode, encode
+from polystore.wire._header import HEADER_MOST_BYTES, PAYLOAD_MOST_BYTES, WIRE_VERSION
 
 __all__ = [
     "COMPONENTS",

@@ -15,8 +15,8 @@ from polystore._dtypes import check_dtype, read_only
 from polystore._errors import PayloadError
 from polystore._kinds import Kind
 from polystore._provenance import Provenance
-from polystore._regions import Regions
 from polystore._tables import Column, Table
+from polystore.regions._regions import Regions
 
 __all__ = ["Data", "Payload"]
 

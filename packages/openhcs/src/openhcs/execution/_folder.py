@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from openhcs._errors import ResultFolderError
-from polystore.backends import write_json
+from polystore.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

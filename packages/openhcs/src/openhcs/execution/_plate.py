@@ -9,7 +9,7 @@ from openhcs._errors import PlateError, ResultFolderError
 from openhcs.execution._resume import slots
 from openhcs.plates import parse_well, read_index
 from polystore import PolystoreError
-from polystore.backends import PlateLayout, create_plate, extend_plate
+from polystore.omezarr import PlateLayout, create_plate, extend_plate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from openhcs._errors import RunError
 from openhcs.execution._task import SummaryTask
 from openhcs.pipeline import content_key
-from polystore.backends import atomic_folder, write_json
+from polystore.files import atomic_folder, write_json
 
 if TYPE_CHECKING:
     from openhcs.execution._folder import ResultFolder

@@ -9,7 +9,7 @@ from openhcs.execution._result import WellResult
 from openhcs.execution._well_outputs import group_of, is_of
 from openhcs.functions import Kind
 from openhcs.pipeline import Outcome, WellImage, step_keys
-from polystore.backends import ImageSlot
+from polystore.omezarr import ImageSlot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -38,11 +38,8 @@ from openhcs.pipeline import (
     well_keys,
 )
 from polystore import PolystoreError
-from polystore.backends import (
-    remove_leftovers,
-    settle_plate,
-    write_json,
-)
+from polystore.files import remove_leftovers, write_json
+from polystore.omezarr import settle_plate
 
 if TYPE_CHECKING:
     import threading

@@ -10,7 +10,7 @@ import numpy as np
 from openhcs.execution._columns import array_column, value_column
 from openhcs.functions import Kind, aggregate_objects
 from openhcs.pipeline import GroupKey
-from polystore.backends import atomic_file
+from polystore.files import atomic_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from openhcs.execution._folder import ResultFolder
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
 from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, well_planes
 from openhcs.plates import read_index, write_index
-from polystore.backends import write_json
+from polystore.files import write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs.execution._resume import read_images
 from openhcs.execution._well_outputs import is_of
 from openhcs.functions import Kind
-from polystore.backends import write_json
+from polystore.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

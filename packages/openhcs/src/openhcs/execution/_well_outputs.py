@@ -13,7 +13,7 @@ import numpy as np
 from openhcs.execution._tables import measures, read_group, write_outputs
 from openhcs.functions import Kind
 from openhcs.pipeline import GroupKey, WellImage
-from polystore.backends import ChannelMeta, ImageMeta, ImageWriter, LabelsWriter, open_image
+from polystore.omezarr import ChannelMeta, ImageMeta, ImageWriter, LabelsWriter, open_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -314,7 +314,7 @@ class WellOutputs:
                 writer.commit(partial=True)
 
     def _read_labels(self, step: PlannedStep, name: str, key: GroupKey) -> NDArray[Any]:
-        from polystore.backends import open_labels
+        from polystore.omezarr import open_labels
 
         assert step.beside is not None  # compiling stores the image below every label image
         arrangement = self._images[step.beside, key.field]

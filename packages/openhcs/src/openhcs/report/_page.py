@@ -49,7 +49,7 @@ def write_report(folder: Path) -> Path:
     import jinja2
     from markupsafe import Markup
 
-    from polystore.backends import write_bytes
+    from polystore.files import write_bytes
 
     view = load_plate_view(folder)
     pictures = plate_pictures(folder, [well.well for well in view.wells])

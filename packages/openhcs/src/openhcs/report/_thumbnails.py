@@ -67,7 +67,7 @@ def plate_pictures(folder: Path, wells: Sequence[str]) -> PlatePictures:
         Pictures of at most 256 px, smaller where there are many wells.
     """
     from polystore import NotStoredError
-    from polystore.backends import read_plate
+    from polystore.omezarr import read_plate
 
     plate = folder / "plate.zarr"
     try:
@@ -112,7 +112,7 @@ def _small_planes(
         one that cannot be read.
     """
     from polystore import NotStoredError, UnreadableError
-    from polystore.backends import open_image
+    from polystore.omezarr import open_image
 
     try:
         image = open_image(plate, well, name)

@@ -12,7 +12,7 @@ import numpy as np
 
 from openhcs.pipeline import Outcome, RunStarted, WellFinished, WellImage
 from openhcs.viewers import Receiver, RunWells
-from polystore.backends import (
+from polystore.omezarr import (
     ChannelMeta,
     ImageMeta,
     ImageWriter,

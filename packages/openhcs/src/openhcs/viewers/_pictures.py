@@ -86,7 +86,7 @@ class PictureReader:
         they would be drawn at the wrong size.
         """
         from polystore import Components, Kind, Payload
-        from polystore.backends import open_image, open_labels
+        from polystore.omezarr import open_image, open_labels
 
         image, labels = picture.image, picture.labels
         reader: Any

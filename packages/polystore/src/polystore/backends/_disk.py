@@ -22,8 +22,8 @@ from polystore._errors import (
 from polystore._keys import Folder, check_folder, check_key, key_of
 from polystore._kinds import Kind
 from polystore._protocols import Capabilities
-from polystore.backends._atomic import atomic_file, delete_file, writing
-from polystore.backends._checksums import Checksum, has_sums, read_bytes
+from polystore.files._atomic import atomic_file, delete_file, writing
+from polystore.files._checksums import Checksum, has_sums, read_bytes
 from polystore.formats import Formats, NpyFormat, standard_formats
 from polystore.formats._registry import SAVED_AS
 

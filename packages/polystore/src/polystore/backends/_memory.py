@@ -11,9 +11,9 @@ import numpy as np
 from polystore._errors import NotStoredError
 from polystore._keys import check_folder, check_key, key_of
 from polystore._protocols import Capabilities
-from polystore._regions import Regions
 from polystore._tables import Table
 from polystore.backends._key_tree import KeyTree
+from polystore.regions._regions import Regions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

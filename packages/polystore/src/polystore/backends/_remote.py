@@ -21,12 +21,12 @@ from polystore._errors import (
 from polystore._keys import Folder, check_folder, check_key, key_of
 from polystore._kinds import Kind
 from polystore._protocols import Capabilities
-from polystore._wire_header import PAYLOAD_MOST_BYTES
-from polystore.backends._checksums import Checksum, Sum, require, sum_of
 from polystore.backends._remote_access import RemoteAccess, open_objects
 from polystore.backends._remote_errors import asking, sending
+from polystore.files._checksums import Checksum, Sum, require, sum_of
 from polystore.formats import Formats, standard_formats
 from polystore.formats._registry import SAVED_AS
+from polystore.wire._header import PAYLOAD_MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

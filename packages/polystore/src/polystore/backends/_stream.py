@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from polystore._errors import WriteOnlyError
 from polystore._protocols import Capabilities
-from polystore._wire import encode
+from polystore.wire._frames import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

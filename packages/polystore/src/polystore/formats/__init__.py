@@ -12,6 +12,7 @@ from polystore.formats._png import PngFormat
 from polystore.formats._registry import Formats, standard_formats
 from polystore.formats._text import TextFormat
 from polystore.formats._tiff import TiffCompression, TiffFormat
+from polystore.formats._tiff_planes import TiffHeader, read_header, read_plane, write_plane
 
 __all__ = [
     "CsvFormat",
@@ -25,5 +26,9 @@ __all__ = [
     "TextFormat",
     "TiffCompression",
     "TiffFormat",
+    "TiffHeader",
+    "read_header",
+    "read_plane",
     "standard_formats",
+    "write_plane",
 ]

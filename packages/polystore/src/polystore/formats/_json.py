@@ -27,10 +27,10 @@ import numpy as np
 from polystore._errors import PolystoreError, UnreadableError
 from polystore._kinds import Kind
 from polystore._payload import Payload
-from polystore._wire import decode, encode
-from polystore._wire_header import WIRE_VERSION
 from polystore.formats._guard import reading, refused
 from polystore.formats._note import as_note, dtype_of, read_note
+from polystore.wire._frames import decode, encode
+from polystore.wire._header import WIRE_VERSION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,10 +12,10 @@ from polystore._errors import PayloadError, UnreadableError
 from polystore._kinds import Kind
 from polystore._payload import Payload
 from polystore._tables import Column, Table
-from polystore._wire_header import PAYLOAD_MOST_BYTES
 from polystore.formats._columns import COLUMN_KINDS, as_table, columns_refusal, of_table
 from polystore.formats._guard import importing, reading, refused
 from polystore.formats._note import as_note, dtype_of, read_note
+from polystore.wire._header import PAYLOAD_MOST_BYTES
 
 __all__ = ["ParquetFormat"]
 

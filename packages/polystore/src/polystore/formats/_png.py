@@ -22,9 +22,9 @@ import numpy as np
 from polystore._errors import UnreadableError
 from polystore._kinds import Kind
 from polystore._payload import Payload
-from polystore._wire_header import PAYLOAD_MOST_BYTES
 from polystore.formats._guard import importing, reading
 from polystore.formats._note import as_note, read_note
+from polystore.wire._header import PAYLOAD_MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

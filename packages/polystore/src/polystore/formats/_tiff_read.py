@@ -11,9 +11,9 @@ import numpy as np
 
 from polystore._errors import UnreadableError
 from polystore._payload import Payload
-from polystore._wire_header import PAYLOAD_MOST_BYTES
 from polystore.formats._guard import importing, reading
 from polystore.formats._note import read_note
+from polystore.wire._header import PAYLOAD_MOST_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,13 +87,13 @@ def _series(tif: TiffFile, where: str) -> TiffPageSeries:
     if tif.is_ome and several[0].kind != "ome":
         raise UnreadableError(
             f"{where}: by its OME-XML, some of its planes are in another file, or it is damaged; "
-            "read each of the files by itself with polystore.backends.read_plane"
+            "read each of the files by itself with polystore.formats.read_plane"
         )
     if len(several) != 1:
         kinds = ", ".join(f"{each.name or 'unnamed'} {tuple(each.shape)}" for each in several[:8])
         raise UnreadableError(
             f"{where} holds {len(several)} images ({kinds}) and not one: read the planes that you "
-            "want with polystore.backends.read_plane"
+            "want with polystore.formats.read_plane"
         )
     return several[0]
 
@@ -120,7 +120,7 @@ def _check_whole(tif: TiffFile, series: TiffPageSeries, where: str) -> None:
         if page is None:
             raise UnreadableError(
                 f"{where}: plane {number} is in another file; read each of the files by itself "
-                "with polystore.backends.read_plane"
+                "with polystore.formats.read_plane"
             )
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             if offset + count > size or count == 0:
@@ -171,7 +171,7 @@ def _theirs(pixels: NDArray[Any], axes: str, said: dict[str, Any], where: str) -
     if not {"Y", "X"} <= {*axes} or {*axes} - {*_AXES} or len({*axes} & {"C", "S"}) > 1:
         raise UnreadableError(
             f"{where} is {pixels.shape} with the axes {axes!r}, and payloads have t, channel, z, y "
-            "and x: read the planes that you want with polystore.backends.read_plane"
+            "and x: read the planes that you want with polystore.formats.read_plane"
         )
     order = [n for n, axis in enumerate(axes) if axis not in "YX"]
     order += [axes.index("Y"), axes.index("X")]

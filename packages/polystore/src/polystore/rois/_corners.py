@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polystore._region import KIND_CODES, RegionKind
+from polystore.regions._region import KIND_CODES, RegionKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from polystore._regions import Regions
+    from polystore.regions._regions import Regions
 
 __all__ = ["AREA_SHIFT", "Corners", "corners_of"]
 

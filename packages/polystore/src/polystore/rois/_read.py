@@ -12,9 +12,9 @@ from urllib.parse import unquote
 import numpy as np
 
 from polystore._errors import PayloadError, RoiError
-from polystore._region import Region, RegionKind
-from polystore._regions import Regions
 from polystore._tables import Table
+from polystore.regions._region import Region, RegionKind
+from polystore.regions._regions import Regions
 from polystore.rois._corners import AREA_SHIFT
 from polystore.rois._limits import RoiLimits
 from polystore.rois._names import (

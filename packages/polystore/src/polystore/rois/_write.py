@@ -11,8 +11,8 @@ import numpy as np
 
 from polystore._components import Components
 from polystore._errors import RoiError
-from polystore._region import RegionKind
-from polystore._regions import Regions
+from polystore.regions._region import RegionKind
+from polystore.regions._regions import Regions
 from polystore.rois._corners import Corners, corners_of
 from polystore.rois._names import (
     GROUP,
@@ -28,7 +28,7 @@ from polystore.rois._names import (
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from polystore._region import Region
+    from polystore.regions._region import Region
 
 __all__ = ["to_rois"]
 

@@ -16,7 +16,7 @@ from polystore.rois._write import to_rois
 
 if TYPE_CHECKING:
     from polystore._components import Components
-    from polystore._regions import Regions
+    from polystore.regions._regions import Regions
 
 __all__ = ["read_roi_zip", "write_roi_zip"]
 

@@ -14,8 +14,8 @@ from polystore._coding import Deviation, check_id
 from polystore._dtypes import DTYPES
 from polystore._errors import CodecError, StreamError, WireError
 from polystore._payload import Payload
-from polystore._wire import coding_of, decode, encode
 from polystore.codecs import Codecs
+from polystore.wire._frames import coding_of, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polystore._payload import Payload
-from polystore._regions import Regions
 from polystore._tables import Table
+from polystore.regions._regions import Regions
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

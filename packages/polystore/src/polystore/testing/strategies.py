@@ -12,9 +12,9 @@ from polystore._dtypes import DTYPES
 from polystore._kinds import Kind
 from polystore._payload import Data, Payload
 from polystore._provenance import Provenance
-from polystore._region import Region, RegionKind
-from polystore._regions import Regions
 from polystore._tables import Table
+from polystore.regions._region import Region, RegionKind
+from polystore.regions._regions import Regions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

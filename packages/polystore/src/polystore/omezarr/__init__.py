@@ -1,0 +1,49 @@
+"""OME-Zarr images, labels and plates, 0.4 and 0.5: written plane by plane, read as asked for."""
+
+from __future__ import annotations
+
+from polystore.omezarr._attributes import Problem, metadata_problems
+from polystore.omezarr._check import store_problems
+from polystore.omezarr._groups import OmeVersion
+from polystore.omezarr._image_parts import ImagePart, PartWriter, create_image, finish_image
+from polystore.omezarr._image_read import ImageReader
+from polystore.omezarr._image_write import ImageWriter
+from polystore.omezarr._labels import LabelsWriter, write_labels
+from polystore.omezarr._layout import Acquisition, ImageSlot, PlateLayout
+from polystore.omezarr._multiscales import ChannelMeta, ImageMeta
+from polystore.omezarr._plate_read import (
+    PlateReader,
+    open_image,
+    open_labels,
+    read_labels,
+    read_plate,
+)
+from polystore.omezarr._plates import create_plate, extend_plate, settle_plate
+
+__all__ = [
+    "Acquisition",
+    "ChannelMeta",
+    "ImageMeta",
+    "ImagePart",
+    "ImageReader",
+    "ImageSlot",
+    "ImageWriter",
+    "LabelsWriter",
+    "OmeVersion",
+    "PartWriter",
+    "PlateLayout",
+    "PlateReader",
+    "Problem",
+    "create_image",
+    "create_plate",
+    "extend_plate",
+    "finish_image",
+    "metadata_problems",
+    "open_image",
+    "open_labels",
+    "read_labels",
+    "read_plate",
+    "settle_plate",
+    "store_problems",
+    "write_labels",
+]

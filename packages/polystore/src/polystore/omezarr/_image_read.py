@@ -1,0 +1,440 @@
+"""Images and labels of OME-Zarr 0.4 and 0.5, read plane by plane and level by level."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from polystore._errors import (
+    ChecksumError,
+    LayoutError,
+    MissingExtraError,
+    NotStoredError,
+    UnreadableError,
+)
+from polystore._typed import from_plain
+from polystore.omezarr._arrays import read_array
+from polystore.omezarr._attributes import Multiscale, Omero, metadata_problems
+from polystore.omezarr._groups import OmeVersion, read_group
+from polystore.omezarr._multiscales import ChannelMeta, micrometers, seconds
+from polystore.omezarr._paths import inside
+from polystore.omezarr._pyramid import halved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from polystore.omezarr._arrays import ArrayMeta
+    from polystore.omezarr._groups import Group
+
+__all__ = ["PLANE_MOST_BYTES", "ImageReader", "read_valid"]
+
+PLANE_MOST_BYTES = 8 * 1024**3
+"""A plane, or the part of one that is asked for, that is larger is not read."""
+
+_CHUNKS_MOST = 1_000_000
+
+
+class ImageReader:
+    """One image or label image, at all its levels. Metadata are read when it is made, pixels later.
+
+    Several threads may read at once. Images that others wrote are read as well: axes may be two to
+    five, chunks of any size, channels without a description.
+
+    Parameters
+    ----------
+    path
+        Of the image's group.
+
+    Raises
+    ------
+    NotStoredError
+        If there is none.
+    UnreadableError
+        If its metadata are not those of an OME-Zarr 0.4 or 0.5 image; the message says where.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        group = read_valid(self.path, "multiscales")
+        multiscales = from_plain(group.ome["multiscales"], tuple[Multiscale, ...])
+        multiscale = multiscales[0]
+        self._group = group
+        self._axes = tuple(axis.name for axis in multiscale.axes)
+        if self._axes[-2:] != ("y", "x"):
+            raise UnreadableError(f"{group.file}: the last axes are {self._axes[-2:]}, not y and x")
+        self._units = {axis.name: axis.unit for axis in multiscale.axes}
+        self._scale = dict(zip(self._axes, multiscale.scale, strict=True))
+        self._name = multiscale.name
+        self._paths = [dataset.path for dataset in multiscale.datasets]
+        omero = group.ome.get("omero")
+        self._channels = () if omero is None else from_plain(omero, Omero).channels
+        self._valid = group.valid_px
+        own = group.own or {}
+        try:
+            self._missing = frozenset(
+                tuple(map(int, each))
+                for key in ("missing_planes", "missing_parts")
+                for each in own.get(key, ())
+            )
+            part = own.get("part_px")
+            self._part_px = None if part is None else (max(1, int(part[0])), max(1, int(part[1])))
+        except (TypeError, ValueError, LookupError) as error:
+            raise UnreadableError(f"{group.file}: the attribute polystore is damaged") from error
+        self._metas: dict[int, ArrayMeta] = {}
+        self._opened: dict[int, Any] = {}
+
+    @property
+    def version(self) -> OmeVersion:
+        """Version of OME-Zarr that it is in."""
+        return self._group.version
+
+    @property
+    def name(self) -> str | None:
+        """What the image is called, or None."""
+        return self._name
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes, as ``("t", "c", "z", "y", "x")``."""
+        return self._axes
+
+    @property
+    def level_count(self) -> int:
+        """Number of levels; 0 is the finest."""
+        return len(self._paths)
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each level, without what only fills it up to the size of other wells."""
+        shapes = []
+        for level in range(self.level_count):
+            stored = self._meta(level).shape
+            sides = stored[-2:]
+            if self._valid is not None:
+                sides = tuple(map(min, sides, halved(self._valid, level)))
+            shapes.append((*stored[:-2], *sides))
+        return tuple(shapes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels, in the byte order of this computer."""
+        return self._meta(0).dtype.newbyteorder("=")
+
+    @property
+    def channels(self) -> tuple[ChannelMeta, ...]:
+        """Name, colour and window of each channel; empty where none are described."""
+        described = []
+        for number, channel in enumerate(self._channels):
+            window = channel.window
+            shown = None if window is None else (window.start, window.end)
+            if shown is not None and not all(map(math.isfinite, shown)):
+                shown = None
+            # some write a leading "#" or an alpha
+            color = (channel.color or "").removeprefix("#")[:6]
+            if len(color) != 6 or not set(color) <= set("0123456789abcdefABCDEF"):
+                color = ""
+            name = str(number) if channel.label is None else channel.label
+            described.append(ChannelMeta(name, color or None, shown))
+        return tuple(described)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels; empty where none are given, as for labels."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def windows(self) -> tuple[tuple[float, float], ...]:
+        """For each channel that has one, values shown as black and as white."""
+        return tuple(channel.window for channel in self.channels if channel.window is not None)
+
+    @property
+    def pixel_um(self) -> tuple[float, float] | None:
+        """Height and width of a pixel of the finest level in µm, or None when not known."""
+        height, width = self._length_um("y"), self._length_um("x")
+        return None if height is None or width is None else (height, width)
+
+    @property
+    def z_um(self) -> float | None:
+        """Distance of planes in µm, or None when it is not known."""
+        return self._length_um("z")
+
+    @property
+    def t_s(self) -> float | None:
+        """Distance of time points in s, or None when it is not known."""
+        return seconds(self._scale.get("t"), self._units.get("t"))
+
+    @property
+    def units(self) -> str | None:
+        """Unit of the values, as ``"counts"``, where polystore was told."""
+        units = (self._group.own or {}).get("units")
+        return units if isinstance(units, str) else None
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the values are an approximation: to look at, not to measure."""
+        return (self._group.own or {}).get("lossy") is True
+
+    @property
+    def part_px(self) -> tuple[int, int] | None:
+        """Height and width of a part, where the image is written in parts; see `PartWriter`."""
+        return self._part_px
+
+    def level_path(self, level: int) -> Path:
+        """Folder of the array of a level, to be opened by zarr or dask.
+
+        Raises
+        ------
+        UnreadableError
+            If it is none that may be read.
+        """
+        self._meta(level)
+        return self.path / self._paths[level]
+
+    def chunk_px(self, level: int) -> tuple[int, int]:
+        """Height and width of a chunk of a level: what is read at once.
+
+        Raises
+        ------
+        UnreadableError
+            If it is none that may be read.
+        """
+        height, width = self._meta(level).chunks[-2:]
+        return height, width
+
+    @property
+    def is_labels(self) -> bool:
+        """Whether it is a label image."""
+        return "image-label" in self._group.ome
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What is kept beside the metadata of the format."""
+        return self._group.others
+
+    @cached_property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the label images of this image, sorted.
+
+        Raises
+        ------
+        UnreadableError
+            If the list of them is damaged.
+        """
+        try:
+            group = read_group(self.path / "labels")
+        except NotStoredError:
+            return ()
+        names = group.ome.get("labels", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UnreadableError(f"{group.file}: labels has to be a list of names")
+        return tuple(sorted(names))
+
+    def labels(self, name: str) -> ImageReader:
+        """Open one of its label images.
+
+        Raises
+        ------
+        NotStoredError
+            If it is not there.
+        UnreadableError
+            If its metadata are not those of an image.
+        """
+        return ImageReader(inside(self.path / "labels", name))
+
+    def read(
+        self,
+        level: int = 0,
+        *,
+        c: int = 0,
+        z: int = 0,
+        t: int = 0,
+        region: tuple[slice, slice] | None = None,
+    ) -> NDArray[Any]:
+        """Read one plane, or part of one.
+
+        Parameters
+        ----------
+        level
+            0 is the finest.
+        c, z, t
+            Which plane. An axis that the image does not have has to be 0.
+        region
+            Rows and columns; None for all.
+
+        Returns
+        -------
+        ndarray
+            Shape (y, x).
+
+        Raises
+        ------
+        LayoutError
+            If there is no such level or plane, or it is too large to be read at once.
+        UnreadableError
+            If it is damaged; the message names the folder.
+        """
+        if not 0 <= level < self.level_count:
+            raise LayoutError(f"{self.path} has {self.level_count} levels, and none is {level}")
+        place = {"t": t, "c": c, "z": z}
+        shape = self.shapes[level]
+        leading = tuple(place.get(axis, 0) for axis in self._axes[:-2])
+        others = [
+            axis
+            for axis, side in zip(self._axes[:-2], shape, strict=False)
+            if axis not in place and side > 1
+        ]
+        if others:
+            raise LayoutError(f"{self.path} has planes along {others}: only t, c and z are known")
+        absent = {axis for axis in place if axis not in self._axes and place[axis]}
+        if absent or any(not 0 <= i < n for i, n in zip(leading, shape[:-2], strict=True)):
+            raise LayoutError(f"{self.path} of shape {shape} ({self._axes}) has no plane {place}")
+        rows, columns = (
+            slice(*part.indices(side))
+            for part, side in zip(region or (slice(None),) * 2, shape[-2:], strict=True)
+        )
+        self._check_size(level, rows, columns)
+        self._check_there(level, leading, rows, columns)
+        with _readable(self.path / self._paths[level]):
+            array = self._array(level)
+            plane: NDArray[Any] = np.asarray(array[(*leading, rows, columns)], dtype=self.dtype)
+        return plane
+
+    def _length_um(self, axis: str) -> float | None:
+        return micrometers(self._scale.get(axis), self._units.get(axis))
+
+    def _meta(self, level: int) -> ArrayMeta:
+        if level not in self._metas:
+            folder = inside(self.path, self._paths[level])
+            meta = read_array(folder, self.version)
+            if len(meta.shape) != len(self._axes):
+                raise UnreadableError(
+                    f"{folder} has the shape {meta.shape}, which is not of {self._axes}"
+                )
+            self._metas[level] = meta
+        return self._metas[level]
+
+    def _array(self, level: int) -> Any:  # an array of zarr, which has no types
+        if level not in self._opened:
+            try:
+                import zarr
+            except ImportError as error:
+                raise MissingExtraError("OME-Zarr needs zarr: install polystore[zarr]") from error
+            self._meta(level)  # says whether it may be opened
+            folder = self.path / self._paths[level]
+            number: Literal[2, 3] = 3 if self.version is OmeVersion.V05 else 2
+            self._opened[level] = zarr.open_array(folder, mode="r", zarr_format=number)
+        return self._opened[level]
+
+    def _check_size(self, level: int, rows: slice, columns: slice) -> None:
+        meta = self._meta(level)
+        sides = len(range(rows.start, rows.stop)), len(range(columns.start, columns.stop))
+        nbytes = math.prod(sides) * meta.dtype.itemsize
+        chunks = math.prod(
+            side // chunk + 2 for side, chunk in zip(sides, meta.chunks[-2:], strict=True)
+        )
+        if nbytes > PLANE_MOST_BYTES or chunks > _CHUNKS_MOST:
+            raise LayoutError(
+                f"{self.path}: {sides[0]} x {sides[1]} pixels in {chunks} chunks are too many at "
+                "once: read a region, or a coarser level"
+            )
+
+    def _check_there(
+        self, level: int, leading: tuple[int, ...], rows: slice, columns: slice
+    ) -> None:
+        # a file that is gone reads as zeros; images of ours say which planes were never written,
+        # and have a file for all others
+        if self._valid is None or leading in self._missing:
+            return
+        meta = self._meta(level)
+        unit = meta.shards or meta.chunks
+        at = [str(i // n) for i, n in zip(leading, unit[:-2], strict=True)]
+        folder = self.path / self._paths[level]
+        if self.version is OmeVersion.V05:
+            folder = folder / "c"
+        for row in _units(rows, unit[-2]):
+            for column in _units(columns, unit[-1]):
+                file = folder.joinpath(*at, str(row), str(column))
+                if not file.exists() and (
+                    (*leading, *self._part(level, row * unit[-2], column * unit[-1]))
+                    not in self._missing
+                ):
+                    raise UnreadableError(f"{file} is not there: {self._why_absent()}")
+
+    def _part(self, level: int, y: int, x: int) -> tuple[int, ...]:
+        if self._part_px is None:
+            return ()
+        down, along = (max(1, side >> level) for side in self._part_px)
+        return y // down, x // along
+
+    def _why_absent(self) -> str:
+        if (self._group.own or {}).get("unfinished"):
+            return "this part of the image has not been written yet"
+        return "the image is damaged, run it again"
+
+
+def read_valid(path: Path, key: str) -> Group:
+    """Read a group that has to say something of the format, and to say it rightly.
+
+    Parameters
+    ----------
+    path
+        Of the group.
+    key
+        What it has to say, as ``"plate"``.
+
+    Raises
+    ------
+    NotStoredError
+        If there is no group.
+    UnreadableError
+        If it does not say it, or it is not valid; the message says where.
+    """
+    group = read_group(path)
+    v05 = group.version is OmeVersion.V05
+    if v05 and not group.ome and "multiscales" in group.others:
+        raise UnreadableError(f"{group.file} has the metadata of OME-Zarr 0.4 in Zarr v3")
+    attributes = {"ome": group.ome} if v05 else group.ome
+    problems = metadata_problems(attributes, version=group.version)
+    if not problems and key not in group.ome:
+        hint = ""
+        if "bioformats2raw.layout" in group.ome:
+            hint = ", but a collection of bioformats2raw: open one of the images in it"
+        elif "plate" in group.ome:
+            hint = ", but a plate: open one of its wells"
+        raise UnreadableError(f"{group.file} does not describe what is asked for ({key}){hint}")
+    if problems:
+        more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise UnreadableError(
+            f"{group.file} is not valid OME-Zarr {group.version}: {problems[0]}{more}"
+        )
+    return group
+
+
+def _units(part: slice, unit: int) -> range:
+    return range(part.start // unit, -(-part.stop // unit)) if part.stop > part.start else range(0)
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    # codecs and stores of zarr raise builtins, and its own errors are builtins too; a chunk may
+    # say of itself that it is larger than the memory
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotStoredError(f"{folder}: there is no array") from error
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError) as error:
+        if "checksum" in str(error):  # codecs and indices of zarr have no error of their own for it
+            raise ChecksumError(
+                f"{folder} is not what was stored: {error} A disk or a copy has damaged it: take "
+                "it from a copy, or make it again"
+            ) from error
+        raise UnreadableError(f"{folder} cannot be read: {error}") from error
+    except (MemoryError, OverflowError, AttributeError) as error:
+        raise UnreadableError(f"{folder} cannot be read: {error!r}") from error

@@ -1,0 +1,1 @@
+"""Regions of interest: what they are, their outlines, and the pixels that they cover."""

@@ -1,0 +1,1 @@
+"""Payloads as frames: a header and buffers, see docs/protocol/payloads.md."""
