@@ -8,7 +8,7 @@ None: a stitched image has no field, a projection no z.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from polystore._errors import PayloadError
@@ -26,6 +26,7 @@ COMPONENTS = ("plate", "step", "well", "field", "channel", "z", "t")
 
 _PREFIX = {"plate": "", "step": "", "well": "", "field": "f", "channel": "c", "z": "z", "t": "t"}
 _NAMED = ("plate", "step", "well")
+_NUMBERED = ("field", "channel", "z", "t")
 _MOST = 2**31 - 1
 _WELL = re.compile(r"([A-Za-z]+)0*([0-9]+)")
 
@@ -114,13 +115,11 @@ class Components:
                 raise PayloadError(f"{name} is a name, not a number: {text!r}")
             names[name] = text
         numbers: dict[str, int | None] = {}
-        for field in fields(cls):
-            if field.name in _NAMED:
-                continue
-            value = values.get(field.name)
+        for name in _NUMBERED:
+            value = values.get(name)
             if isinstance(value, str):
-                raise PayloadError(f"{field.name} is a number, not {value!r}")
-            numbers[field.name] = value
+                raise PayloadError(f"{name} is a number, not {value!r}")
+            numbers[name] = value
         return cls(plate=names["plate"], step=names["step"], well=names["well"], **numbers)
 
     def label(self) -> str:

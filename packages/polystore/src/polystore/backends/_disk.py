@@ -187,7 +187,7 @@ class DiskStore:
         """
         found = self._formats.of(check_key(key))
         with self._open(key) as stream:
-            if has_sums(Path(stream.name)):
+            if has_sums(stream.name):
                 return found.read(io.BytesIO(read_bytes(stream.name)), stream.name)
             return found.read(stream, stream.name)
 
@@ -365,6 +365,8 @@ class DiskStore:
                 errno.ELOOP,
                 f"{key!r} was not written: {link} is a link, and links are not followed here",
             )
+        if folder.is_dir():
+            return
         try:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -155,12 +155,13 @@ def atomic_file(
                     stream.flush()
                     _sync(stream.fileno())
             _put_in_place(partial, target, checksum, fsync=fsync)
-        if fsync:
-            with settling(target):
-                _sync_folder(target.parent)
-    finally:
+    except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        raise
+    if fsync:
+        with settling(target):
+            _sync_folder(target.parent)
 
 
 def delete_file(path: Path | str) -> None:
@@ -257,10 +258,10 @@ def commit_folder(partial: Path, target: Path, *, fsync: bool = False) -> None:
 
 
 def _put_in_place(partial: Path, target: Path, checksum: Checksum | None, *, fsync: bool) -> None:
-    sums = sum_path(target)
     if checksum is None and not has_sums(target):
         partial.replace(target)
         return
+    sums = sum_path(target)
     with exclusive(sums, timeout_s=LOCK_TIMEOUT_S):
         if checksum is None:
             # before its file: a file without a checksum is no alarm, one with an older one is

@@ -81,9 +81,11 @@ def sum_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.sum")
 
 
-def has_sums(target: Path) -> bool:
+def has_sums(target: Path | str) -> bool:
     """Say whether there are checksums of `target`."""
-    return os.path.lexists(sum_path(target))
+    # as text: making a Path takes longer than asking the disk, and every read asks
+    folder, name = os.path.split(target)
+    return os.path.lexists(os.path.join(folder, f".{name}.sum"))  # noqa: PTH118
 
 
 def sum_of(content: bytes | memoryview, kind: Checksum) -> Sum:

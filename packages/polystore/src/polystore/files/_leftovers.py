@@ -48,10 +48,7 @@ class _Place:
 
 def partial_path(target: Path) -> Path:
     """Name to write `target` under, beside it; `leftovers` recognises it."""
-    pid = os.getpid()
-    here = _here()
-    end = f".{pid}-{_own_start(pid)}-{here.host}-{here.boot}-{here.space}"
-    end += f"-{secrets.token_hex(4)}.partial"
+    end = f"{_writer(os.getpid())}-{secrets.token_hex(4)}.partial"
     name = target.name
     while 1 + len(os.fsencode(name)) + len(end) > _NAME_MOST_BYTES:
         name = name[:-1]
@@ -196,6 +193,12 @@ def _start(pid: int) -> int | None:
 
 
 @lru_cache(maxsize=1)  # a forked child is another process
+def _writer(pid: int) -> str:
+    here = _here()
+    return f".{pid}-{_own_start(pid)}-{here.host}-{here.boot}-{here.space}"
+
+
+@lru_cache(maxsize=1)
 def _own_start(pid: int) -> int:
     return _start(pid) or _UNKNOWN
 

@@ -90,14 +90,14 @@ def as_note(
 ) -> dict[str, Any]:
     """Make the note of a payload, as a document for JSON."""
     document: dict[str, Any] = {"polystore": NOTE_VERSION, "kind": str(payload.kind)}
-    for each in fields(Payload):
-        value = getattr(payload, each.name)
-        if each.name in {"data", "kind"} or value == _default(each):
+    for name, default in _defaults().items():
+        value = getattr(payload, name)
+        if value == default:
             continue
         if isinstance(value, Components):
-            document[each.name] = value.to_dict()
+            document[name] = value.to_dict()
         else:
-            document[each.name] = msgspec.to_builtins(value)
+            document[name] = msgspec.to_builtins(value)
     if dtype is not None:
         document["dtype"] = dtype.str
     if shape is not None:
@@ -185,10 +185,13 @@ def _document(raw: bytes | str | Mapping[str, Any], where: str) -> Mapping[str, 
     return raw
 
 
-def _default(each: Any) -> Any:
-    if each.default_factory is not MISSING:
-        return each.default_factory()
-    return each.default
+@cache
+def _defaults() -> dict[str, Any]:
+    return {
+        each.name: each.default if each.default_factory is MISSING else each.default_factory()
+        for each in fields(Payload)
+        if each.name not in {"data", "kind"}
+    }
 
 
 @cache

@@ -14,11 +14,13 @@ Anything else behind the elements is an error: it would be data that nobody read
 from __future__ import annotations
 
 import ast
+import io
 import json
 import math
 import mmap
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,11 +81,9 @@ class NpyFormat:
         """Write an array; what is not contiguous is copied piece by piece."""
         array = payload.array
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-        np.lib.format.write_array_header_1_0(
-            stream, {"descr": array.dtype.str, "fortran_order": fortran, "shape": array.shape}
-        )
-        _write_elements(array.T if fortran else array, stream)
         note = json.dumps(as_note(payload)).encode("ascii")
+        stream.write(_header_for(array.dtype.str, fortran, array.shape))
+        _write_elements(array.T if fortran else array, stream)
         stream.write(note + _MARK + len(note).to_bytes(8, "little"))
 
     def read(self, stream: IO[bytes], where: str) -> Payload:
@@ -96,9 +96,9 @@ class NpyFormat:
             payloads may hold (objects are never read), or something foreign behind them.
         """
         with reading(where, self.name):
-            header = _read_header(stream, where)
+            header, behind = _read_header(stream, where)
             array = _read_elements(stream, header, where)
-            note = _read_tail(stream, where)
+            note = _read_tail(stream, behind, where)
             return _payload(header.shaped(array), note, where)
 
     def read_mapped(self, stream: IO[bytes], where: str) -> Payload:
@@ -123,10 +123,10 @@ class NpyFormat:
         them then ends the process (SIGBUS); stores here never do.
         """
         with reading(where, self.name):
-            header = _read_header(stream, where)
+            header, behind = _read_header(stream, where)
             start = stream.tell()
             stream.seek(start + header.nbytes)
-            note = _read_tail(stream, where)
+            note = _read_tail(stream, behind, where)
             if header.nbytes:
                 mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
                 count = math.prod(header.shape)
@@ -150,6 +150,15 @@ class _Header:
         if self.fortran:
             return flat.reshape(self.shape[::-1]).T
         return flat.reshape(self.shape)
+
+
+@lru_cache(maxsize=64)  # planes of one plate all have the same
+def _header_for(descr: str, fortran: bool, shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": descr, "fortran_order": fortran, "shape": shape}
+    )
+    return header.getvalue()
 
 
 def _write_elements(array: NDArray[Any], stream: IO[bytes]) -> None:
@@ -179,7 +188,8 @@ def _read_elements(stream: IO[bytes], header: _Header, where: str) -> NDArray[An
     return array
 
 
-def _read_header(stream: IO[bytes], where: str) -> _Header:
+def _read_header(stream: IO[bytes], where: str) -> tuple[_Header, int]:
+    """Read up to the elements; gives how many bytes follow them, too."""
     start = stream.read(8)
     if start[:6] != _MAGIC:
         raise UnreadableError(
@@ -197,42 +207,59 @@ def _read_header(stream: IO[bytes], where: str) -> _Header:
     text = stream.read(length)
     if len(text) != length:
         raise UnreadableError(f"{where} is cut off in its header")
-    fields = ast.literal_eval(text.decode("utf-8" if start[6:7] == b"\x03" else "latin-1").strip())
-    if not isinstance(fields, dict) or fields.keys() != {"descr", "fortran_order", "shape"}:
-        raise UnreadableError(f"{where}: its header is not one of NPY")
-    descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
-    if type(descr) is not str:
-        raise UnreadableError(f"{where} holds records, and not elements of one type")
-    if type(fortran) is not bool or type(shape) is not tuple:
-        raise UnreadableError(f"{where}: its header is not one of NPY")
-    if len(shape) > 32 or not all(type(side) is int and side >= 0 for side in shape):
-        raise UnreadableError(f"{where}: {shape} is no shape")
-    try:
-        header = _Header(dtype_of(descr), fortran, shape)
-    except ValueError as error:
-        advice = "; objects are never read" if "O" in descr else ""
-        raise UnreadableError(f"{where}: {error}{advice}") from error
+    header = _parsed(text.decode("utf-8" if start[6:7] == b"\x03" else "latin-1"), where)
     at = stream.tell()
     size = stream.seek(0, os.SEEK_END)
     stream.seek(at)
-    if at + header.nbytes > size:
+    behind = size - at - header.nbytes
+    if behind < 0:
         raise UnreadableError(
-            f"{where} is cut off, or its header lies: {header.dtype} {shape} is {header.nbytes} "
-            f"bytes, and {size - at} follow the header"
+            f"{where} is cut off, or its header lies: {header.dtype} {header.shape} is "
+            f"{header.nbytes} bytes, and {size - at} follow the header"
         )
-    return header
+    return header, behind
 
 
-def _read_tail(stream: IO[bytes], where: str) -> Note | None:
-    tail = stream.read(NOTE_MOST_BYTES + _TAIL)
-    if not tail:
+def _parsed(text: str, where: str) -> _Header:
+    try:
+        return _header_of(text.strip())
+    except UnreadableError as error:
+        raise UnreadableError(f"{where}: {error}") from error.__cause__
+
+
+@lru_cache(maxsize=64)  # planes of one plate all have the same
+def _header_of(text: str) -> _Header:
+    fields = ast.literal_eval(text)
+    if not isinstance(fields, dict) or fields.keys() != {"descr", "fortran_order", "shape"}:
+        raise UnreadableError("its header is not one of NPY")
+    descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
+    if type(descr) is not str:
+        raise UnreadableError("it holds records, and not elements of one type")
+    if type(fortran) is not bool or type(shape) is not tuple:
+        raise UnreadableError("its header is not one of NPY")
+    if len(shape) > 32 or not all(type(side) is int and side >= 0 for side in shape):
+        raise UnreadableError(f"{shape} is no shape")
+    try:
+        return _Header(dtype_of(descr), fortran, shape)
+    except ValueError as error:
+        advice = "; objects are never read" if "O" in descr else ""
+        raise UnreadableError(f"{error}{advice}") from error
+
+
+def _read_tail(stream: IO[bytes], length: int, where: str) -> Note | None:
+    if not length:
         return None
+    tail = stream.read(min(length, NOTE_MOST_BYTES + _TAIL))
     end = len(tail) - _TAIL
-    whole = end >= 0 and not stream.read(1)
-    if whole and tail.startswith(_MARK, end) and int.from_bytes(tail[-8:], "little") == end:
+    if (
+        end >= 0
+        and len(tail) == length
+        and tail.startswith(_MARK, end)
+        and int.from_bytes(tail[-8:], "little") == end
+    ):
         return read_note(tail[:end], where)
     raise UnreadableError(
-        f"{where}: {len(tail)} bytes or more follow the array, and they are no note of polystore; "
+        f"{where}: {length} bytes follow the array, and they are no note of polystore; "
         "if these are several arrays in one file, read them with numpy.load and store each under "
         "its own name"
     )

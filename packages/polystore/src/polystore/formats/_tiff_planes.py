@@ -125,7 +125,7 @@ def read_plane(path: Path | str, page: int = 0, *, verify: bool = True) -> NDArr
         If tifffile or imagecodecs is not installed.
     """
     # verified and decoded from the same bytes, which a disk may give differently the next time
-    content = read_bytes(path) if verify and has_sums(Path(path)) else None
+    content = read_bytes(path) if verify and has_sums(path) else None
     with _open(path, content) as tif:
         found = _page(tif, path, page)
         _check_whole(found, path, page, tif.filehandle.size)
