@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numcodecs.blosc
+import numcodecs.blosc  # type: ignore[import-untyped]  # has no types
 import numpy as np
 import zarr
 from _rows import Row

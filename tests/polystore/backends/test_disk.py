@@ -36,6 +36,7 @@ from polystore.formats import (
     OmeTiffFormat,
     ParquetFormat,
     PngFormat,
+    RoiZipFormat,
     TiffFormat,
 )
 from polystore.testing import BackendTests, Store, assert_equal
@@ -112,6 +113,11 @@ class TestParquetOnDisk(OnDisk):
 class TestCsvOnDisk(OnDisk):
     def format(self) -> Format:
         return CsvFormat()
+
+
+class TestRoiZipOnDisk(OnDisk):
+    def format(self) -> Format:
+        return RoiZipFormat()
 
 
 class TestDiskWithChecksums(OnDisk):

@@ -59,7 +59,7 @@ def test_regions_of_every_kind_come_back_with_their_properties(made: Regions) ->
     np.testing.assert_array_equal(back.kinds, made.kinds)
     np.testing.assert_array_equal(back.bits, made.bits)
     assert [len(region.rings) for region in back] == [len(region.rings) for region in made]
-    np.testing.assert_allclose(back.vertices, made.vertices, rtol=1e-6, atol=1e-4)
+    assert back.vertices.tobytes() == made.vertices.tobytes()
     native = {
         name: column if isinstance(column, tuple) else column.astype(column.dtype.newbyteorder("="))
         for name, column in made.properties.items()
@@ -152,8 +152,77 @@ def test_a_mask_is_its_outline_there_and_a_mask_again_here() -> None:
     roi.multi_coordinates[1] = 5  # moved by hand, beyond the mask that it was
     (edited,) = from_rois([roi.tobytes()])
     assert edited.kind is RegionKind.POLYGON
-    with pytest.raises(RoiError, match="no pixel"):
+    with pytest.raises(RoiError, match="region 0, of label 9, is a mask without pixels"):
         to_rois(Regions.from_regions([Region.from_mask(9, np.zeros((2, 2)))]))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", list(RegionKind)[:5])
+def test_corners_that_imagej_rounds_come_back_until_they_are_moved_there(
+    kind: RegionKind, *, turned: bool
+) -> None:
+    corners = np.add(SQUARE, -0.4)
+    if turned:
+        corners = corners @ np.array([[0.8, -0.6], [0.6, 0.8]])
+    made = one(kind, corners)
+    roi = seen(made)
+    back = from_rois([roi.tobytes()])
+    assert back.vertices.tobytes() == made.vertices.tobytes()
+    assert "polystore.corners" not in back.properties
+    rounds = kind not in (RegionKind.POINT, RegionKind.LINE)
+    assert rounds == ("polystore.corners" in roi.props)
+    for attribute in ("xd", "x1", "x2"):  # moved as a whole, as by dragging it
+        setattr(roi, attribute, getattr(roi, attribute) + 0.25)
+    if roi.subpixel_coordinates is not None:
+        roi.subpixel_coordinates[:, 0] += 0.25
+    (moved,) = from_rois([roi.tobytes()])
+    assert moved.kind is kind
+    assert np.abs(moved.rings[0].mean(axis=0) - corners.mean(axis=0)).tolist() == pytest.approx(
+        [0, 0.25], abs=1e-5
+    )
+
+
+def test_a_ring_without_corners_and_a_zero_with_a_sign_come_back() -> None:
+    rings = (np.zeros((0, 2)), np.array(SQUARE), np.zeros((0, 2)), np.array(SQUARE) + 9)
+    made = one(RegionKind.POLYGON, *rings)
+    back = from_rois(to_rois(made))
+    assert back == made
+    assert [len(ring) for ring in next(iter(back)).rings] == [0, 4, 0, 4]
+    signed = one(RegionKind.POINT, [[-0.0, 1], [0.0, -0.0]])
+    assert from_rois(to_rois(signed)).vertices.tobytes() == signed.vertices.tobytes()
+
+
+def test_a_mask_that_begins_outside_of_the_image_is_a_mask_again() -> None:
+    made = Regions.from_regions([Region.from_mask(3, np.ones((4, 5)), top=-2, left=-3)])
+    assert from_rois(to_rois(made)) == made
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "4", "4|", "4|!!!", "-4|AAAA", "4,0|" + "A" * 43, "4|" + "A" * 43, "x|AA", "4|\u00e9"],
+)
+def test_corners_that_are_not_those_of_the_shape_count_for_nothing(text: str) -> None:
+    roi = seen(one(RegionKind.POLYGON, np.add(SQUARE, 0.25)))
+    before = from_rois([roi.tobytes()])
+    roi.props += f"polystore.corners: {text}\n"
+    assert from_rois([roi.tobytes()]) == before
+
+
+def test_a_plane_that_imagej_does_not_count_is_no_position() -> None:
+    made = one(RegionKind.POLYGON, SQUARE)
+    (data,) = to_rois(made, Components(t=2**31 - 1, z=2**31 - 2))
+    roi = roifile.ImagejRoi.frombytes(data)
+    assert (roi.t_position, roi.z_position) == (0, 2**31 - 1)
+
+
+def test_what_would_not_be_read_again_is_not_written() -> None:
+    long = Regions.from_polygons(
+        [SQUARE, SQUARE], [5, 6], properties=Table({"a": ("", "x" * 2**25)})
+    )
+    file = io.BytesIO()
+    with pytest.raises(RoiError, match=r"region 1, of label 6, is a ROI of .* bytes"):
+        write_roi_zip(long, file)
+    assert not file.getvalue()
 
 
 def test_names_labels_groups_and_planes_are_imagejs_own() -> None:
@@ -297,12 +366,12 @@ def test_what_is_no_region_is_an_error_or_skipped_as_asked(subtype: str) -> None
 def test_what_no_roi_can_be_is_refused_before_anything_is_written() -> None:
     for polygon in (one(RegionKind.POLYGON, np.zeros((0, 2))), one(RegionKind.POLYGON)):
         file = io.BytesIO()
-        with pytest.raises(RoiError, match="no corner"):
+        with pytest.raises(RoiError, match="of label 5, is a polygon without corners"):
             write_roi_zip(polygon, file)
         assert not file.getvalue()
     for column in ("name", "note"):
         odd = Regions.from_polygons([SQUARE], properties=Table({column: ("\ud800",)}))
-        with pytest.raises(RoiError, match="Unicode"):
+        with pytest.raises(RoiError, match=f"column '{column}' of region 0 .*Unicode"):
             to_rois(odd)
 
 
@@ -389,6 +458,25 @@ def test_a_roi_set_that_would_take_more_memory_than_allowed_is_refused_before() 
         read_roi_zip(crowd, limits=few)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../a.roi", "a/../../b.roi", "/etc/a.roi", "C:\\a.roi", "..\\a.roi", "../../readme.txt"],
+)
+def test_a_name_that_leads_out_of_the_file_is_refused(name: str) -> None:
+    (roi,) = to_rois(one(RegionKind.POLYGON, SQUARE))
+    with pytest.raises(RoiError, match="leads out of the file") as caught:
+        read_roi_zip(packed({"a.roi": roi, name: roi}))
+    assert repr(name) in str(caught.value)
+
+
+def test_a_roi_is_not_overlooked_because_its_name_is_damaged() -> None:
+    (roi,) = to_rois(one(RegionKind.POLYGON, SQUARE))
+    whole = packed({"first.roi": roi, "second.roi": roi})
+    at = whole.rfind(b"second.roi")
+    with pytest.raises(RoiError, match="another name where it begins"):
+        read_roi_zip(whole[:at] + b"second.rol" + whole[at + 10 :])
+
+
 def test_an_entry_that_lies_about_its_length_is_refused() -> None:
     honest = packed({"a.roi": bytes(2**24)})
     at = honest.rfind(b"PK\x01\x02")
@@ -407,6 +495,7 @@ def test_masks_that_expand_beyond_the_limit_are_refused_before() -> None:
     [
         (b"", "without the end"),
         (b"PK\x05\x06" + bytes(4), "without the end"),
+        (packed({}) + b"x", "something follows"),
         (packed({"a.roi": b"Iout"}), "'a.roi' is no ImageJ ROI"),
         (packed({"a.roi": bytes(64)}), "'a.roi' is no ImageJ ROI"),
         (packed({"a.roi": bytes(64)}, zipfile.ZIP_BZIP2), "other means"),

@@ -89,10 +89,15 @@ def covered(read: Regions) -> tuple[int, int]:
     return int(image.sum()), zlib.crc32(np.packbits(image.ravel()).tobytes())
 
 
+def unpacked(name: str) -> bytes:
+    """What ImageJ wrote."""
+    return zlib.decompress(base64.b64decode(WRITTEN[name][3]))
+
+
 @pytest.mark.parametrize("name", sorted(WRITTEN))
 def test_what_imagej_wrote_covers_the_pixels_that_it_does_there(name: str) -> None:
-    kind, pixels, checksum, packed = WRITTEN[name]
-    read = from_rois([zlib.decompress(base64.b64decode(packed))])
+    kind, pixels, checksum, _ = WRITTEN[name]
+    read = from_rois([unpacked(name)])
     assert [region.kind for region in read] == [kind]
     assert covered(read) == (pixels, checksum)
     assert read.properties["name"] == (name,)

@@ -28,7 +28,7 @@ from polystore import (
 )
 from polystore.backends import DiskStore, RemoteAccess, RemoteStore
 from polystore.files import Checksum
-from polystore.formats import JsonFormat, NpyFormat
+from polystore.formats import JsonFormat, NpyFormat, RoiZipFormat
 from polystore.testing import BackendTests, Store, assert_equal
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from tests.polystore.backends.remote.conftest import Server
 
+    from polystore.formats import Format
+
 KEY_ID = "AKIAEXAMPLEKEYID"
 SECRET = "never-to-be-seen-in-a-message"
 PLANE = Payload(data=np.arange(6, dtype=np.uint16).reshape(2, 3), components=Components(well="A01"))
@@ -44,7 +46,7 @@ LARGE = Payload(data=np.random.default_rng(0).integers(0, 9999, (1500, 2000)).as
 
 
 class OfObjects(BackendTests):
-    """The suite; regions, tables and text as JSON, arrays as NPY."""
+    """The suite; regions as ROI zip, tables and text as JSON, arrays as NPY."""
 
     def holds(self, payload: Payload) -> bool:
         return self._format(payload).refusal(payload) is None
@@ -52,9 +54,11 @@ class OfObjects(BackendTests):
     def key(self, name: str, payload: Payload | None = None) -> str:
         return name + (self._format(payload).suffixes[0] if payload is not None else ".npy")
 
-    def _format(self, payload: Payload | None) -> NpyFormat | JsonFormat:
+    def _format(self, payload: Payload | None) -> Format:
         npy = NpyFormat()
-        return npy if payload is None or npy.refusal(payload) is None else JsonFormat()
+        if payload is None or npy.refusal(payload) is None:
+            return npy
+        return RoiZipFormat() if payload.kind is Kind.REGIONS else JsonFormat()
 
 
 class TestInMemory(OfObjects):

@@ -1,4 +1,4 @@
-"""Payloads as files that others read too: NPY, TIFF, PNG, CSV, Parquet, JSON, text."""
+"""Payloads as files that others read too: NPY, TIFF, PNG, CSV, Parquet, ROI zip, JSON, text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from polystore.formats._ome_tiff import OmeTiffFormat
 from polystore.formats._parquet import ParquetFormat
 from polystore.formats._png import PngFormat
 from polystore.formats._registry import Formats, standard_formats
+from polystore.formats._roi_zip import RoiZipFormat
 from polystore.formats._text import TextFormat
 from polystore.formats._tiff import TiffCompression, TiffFormat
 from polystore.formats._tiff_planes import TiffHeader, read_header, read_plane, write_plane
@@ -23,6 +24,7 @@ __all__ = [
     "OmeTiffFormat",
     "ParquetFormat",
     "PngFormat",
+    "RoiZipFormat",
     "TextFormat",
     "TiffCompression",
     "TiffFormat",

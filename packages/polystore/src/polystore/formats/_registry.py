@@ -15,6 +15,7 @@ from polystore.formats._npy import NpyFormat
 from polystore.formats._ome_tiff import OmeTiffFormat
 from polystore.formats._parquet import ParquetFormat
 from polystore.formats._png import PngFormat
+from polystore.formats._roi_zip import RoiZipFormat
 from polystore.formats._text import TextFormat
 from polystore.formats._tiff import TiffFormat
 
@@ -232,6 +233,7 @@ def standard_formats() -> Formats:
             PngFormat(),
             CsvFormat(),
             ParquetFormat(),
+            RoiZipFormat(),
             JsonFormat(),
             TextFormat(),
         )

@@ -30,6 +30,7 @@ __all__ = [
     "column_of",
     "places",
     "plain_name",
+    "plane_of",
     "read_cell",
     "read_lines",
     "roifile",
@@ -84,6 +85,11 @@ def places(table: Table, name: str) -> bool:
     return there and bool(column.min() >= 0 and column.max() <= _POSITION_MOST)
 
 
+def plane_of(component: str | int | None) -> int | None:
+    """Give a component as a plane, from 0; None where it is none that ImageJ counts."""
+    return component if isinstance(component, int) and 0 <= component <= _POSITION_MOST else None
+
+
 def plain_name(name: str) -> str:
     """Give a name without what is beyond 16 bits."""
     return "".join(char if ord(char) < 0x10000 else "\ufffd" for char in name)
@@ -93,18 +99,24 @@ def write_cells(table: Table) -> list[str]:
     """Write what each row of a table holds, a line for each column.
 
     Also of those that ImageJ keeps itself, whose types, units and order it does not.
+
+    Raises
+    ------
+    RoiError
+        If text is not Unicode.
     """
     rows = [""] * table.rows
     for name, column in table.items():
-        key = f"{COLUMN}{quote(name, safe='')}"
+        what = f"column {name!r}"
+        key = f"{COLUMN}{_quoted(name, what)}"
         missing = table.missing.get(name)
-        unit = quote(table.units.get(name, ""), safe="")
+        unit = _quoted(table.units.get(name, ""), what)
         if isinstance(column, np.ndarray):
             kind = column.dtype.newbyteorder("=").str[1:]
             values = [repr(value) for value in column.tolist()]
         else:
             kind = _TEXT
-            values = [quote(text, safe="") for text in column]
+            values = [_quoted(text, f"{what} of region {row}") for row, text in enumerate(column)]
         for row, value in enumerate(values):
             given = "" if missing is not None and missing[row] else f"|{value}"
             rows[row] += f"{key}: {kind}|{unit}{given}\n"
@@ -154,6 +166,13 @@ def column_of(cells: list[Cell | None]) -> tuple[Any, Any]:
     numbers = [0 if value is None else _number(kind, value) for value in values]
     with np.errstate(over="ignore"):  # beyond float16 is infinity
         return np.array(numbers, dtype=kind), missing
+
+
+def _quoted(text: str, what: str) -> str:
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError as error:
+        raise RoiError(f"{what} has text that is not Unicode: {error}") from error
 
 
 def _number(kind: str, text: str) -> bool | int | float:

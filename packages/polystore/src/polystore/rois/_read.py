@@ -15,7 +15,7 @@ from polystore._errors import PayloadError, RoiError
 from polystore._tables import Table
 from polystore.regions._region import Region, RegionKind
 from polystore.regions._regions import Regions
-from polystore.rois._corners import AREA_SHIFT
+from polystore.rois._corners import AREA_SHIFT, CORNERS, read_corners
 from polystore.rois._limits import RoiLimits
 from polystore.rois._names import (
     COLUMN,
@@ -49,7 +49,7 @@ _STEPS: dict[float, int] = {2: 5, 3: 7, _CLOSE: 1}
 _CURVE = np.linspace(0, 1, 17)[1:, None]
 _WIDE = frozenset({"i4", "u4", "i8", "u8", "f8"})
 """Types that hold every place."""
-_MASK = re.compile(r"mask (\d{1,8}) (\d{1,8}) (\d{1,8}) (\d{1,8})")
+_MASK = re.compile(r"mask (-?\d{1,8}) (-?\d{1,8}) (\d{1,8}) (\d{1,8})")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 _NAME = re.compile(r"0*[1-9][0-9]{0,18}")
 _LABEL_MOST = 2**63 - 1
@@ -78,10 +78,11 @@ def from_rois(
     Regions
         In the same order. ``name`` is a property, and so are ``t``, ``z``, ``channel`` and
         ``group`` where a ROI has one; planes count from 0, the position in a plain stack is z.
-        The label is the one that `to_rois` wrote; else the name, where that is a whole number
-        above 0; all others are numbered on from the highest. Properties of ours have the types,
-        units and order that they had, with what was changed in ImageJ; those of other programs
-        are text.
+        Corners are those that `to_rois` was given, to the last bit, unless somebody moved them in
+        ImageJ. The label is the one that `to_rois` wrote; else the name, where that is a whole
+        number above 0; all others are numbered on from the highest. Properties of ours have the
+        types, units and order that they had, with what was changed in ImageJ; those of other
+        programs are text.
 
         Polygon, freehand and traced selections become polygons, composites polygons of several
         rings with their curves in 16 parts, every line, arrow and angle a line. Colours, widths
@@ -199,8 +200,10 @@ def _said(roi: Any, region: Region, lines: dict[str, str]) -> ReadRoi:
         (ours if name in ours else cells)[name] = cell
     cells |= ours
     for key, value in lines.items():
-        if key not in (LABEL, KIND) and not key.startswith(COLUMN):
+        if key not in (LABEL, KIND, CORNERS) and not key.startswith(COLUMN):
             cells.setdefault(key, ("text", "", value))
+    if CORNERS in lines and (rings := read_corners(lines[CORNERS], region)) is not None:
+        region = replace(region, rings=rings)
     box = None if region.kind is not RegionKind.POLYGON else _box(region, lines.get(KIND, ""))
     return ReadRoi(region=region, label=label, cells=cells, box=box)
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from polystore._components import Components
 from polystore._errors import RoiError
-from polystore.regions._region import RegionKind
+from polystore.regions._region import KIND_CODES, RegionKind
 from polystore.regions._regions import Regions
-from polystore.rois._corners import Corners, corners_of
+from polystore.rois._corners import CORNERS, Corners, corners_of
 from polystore.rois._names import (
     GROUP,
     KIND,
@@ -21,6 +21,7 @@ from polystore.rois._names import (
     POSITIONS,
     places,
     plain_name,
+    plane_of,
     roifile,
     write_cells,
 )
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 
     from polystore.regions._region import Region
 
-__all__ = ["to_rois"]
+__all__ = ["refusal", "to_rois"]
 
 _CORNERS_MOST = 2**24
+_LABEL_MOST = 2**63 - 1
+_POLYGON, _MASK = (KIND_CODES.index(kind) for kind in (RegionKind.POLYGON, RegionKind.MASK))
 _CLOSE = np.array([4], np.float32)
 _ROUND = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 
@@ -56,12 +59,14 @@ def to_rois(regions: Regions, where: Components | None = None) -> list[bytes]:
         floats. A polygon of one ring is a traced or polygon selection, of several a composite; a
         rectangle or an ellipse that is turned is one in ImageJ too; a line of two corners is a
         straight line, of more a polyline; a mask is the outline of its pixels, and knows that it
-        was one.
+        was one. Where ImageJ's corners are not the same to the last bit, because it counts them in
+        float32 from another place, or by an axis, they are kept as a property as well.
 
     Raises
     ------
     RoiError
-        If a polygon has no corner, a mask no pixel, or text is not Unicode.
+        If a polygon has no corner, a mask no pixel, or text is not Unicode; the message says which
+        region and what to do.
     MissingExtraError
         If roifile is not installed.
 
@@ -71,18 +76,19 @@ def to_rois(regions: Regions, where: Components | None = None) -> list[bytes]:
     its centre for points and lines. The format is that of ``ij.io.RoiEncoder`` of ImageJ 1.
     """
     module = roifile()
+    if reason := refusal(regions):
+        raise RoiError(reason)
     table = regions.properties
-    try:
-        lines = write_cells(table) if table else [""] * len(regions)
-    except UnicodeEncodeError as error:
-        raise RoiError(f"the properties have text that is not Unicode: {error}") from error
+    lines = write_cells(table) if table else [""] * len(regions)
     own = {name: table[name] for name in ("name", GROUP, *POSITIONS) if places(table, name)}
-    at = {name: (where or Components()).get(name) for name in POSITIONS}
+    at = {name: plane_of((where or Components()).get(name)) for name in POSITIONS}
     made = []
     for number, (region, corners) in enumerate(zip(regions, corners_of(regions), strict=True)):
         roi = module.ImagejRoi(name=str(region.label))
         roi.props = f"{LABEL}: {region.label}\n{lines[number]}"
         _draw(module, roi, region, corners)
+        if corners.text:
+            roi.props += f"{CORNERS}: {corners.text}\n"
         for name, attribute in POSITIONS.items():
             place = at[name]
             if name in own and not _absent(table.missing, name, number):
@@ -93,11 +99,31 @@ def to_rois(regions: Regions, where: Components | None = None) -> list[bytes]:
             roi.group = int(own[GROUP][number])
         if "name" in own and not _absent(table.missing, "name", number):
             roi.name = plain_name(str(own["name"][number]))
-        try:
-            made.append(roi.tobytes())
-        except UnicodeEncodeError as error:
-            raise RoiError(f"region {region.label} has text that is not Unicode") from error
+        made.append(roi.tobytes())
     return made
+
+
+def refusal(regions: Regions) -> str | None:
+    """Say which region cannot be a ROI, why, and what to do; None where all can."""
+    counts = np.diff(regions.offsets[regions.rings])
+    for number in np.flatnonzero((regions.kinds == _POLYGON) & (counts == 0)).tolist():
+        return _refused(regions, number, "is a polygon without corners")
+    for number in np.flatnonzero(counts > _CORNERS_MOST).tolist():
+        return _refused(regions, number, f"has {counts[number]} corners")
+    for number in np.flatnonzero(regions.labels < -_LABEL_MOST).tolist():
+        return _refused(regions, number, "has the least label that there is")
+    if (regions.kinds == _MASK).any():
+        for number, region in enumerate(regions):
+            if region.mask is not None and not region.mask.any():
+                return _refused(regions, number, "is a mask without pixels")
+    return None
+
+
+def _refused(regions: Regions, number: int, why: str) -> str:
+    return (
+        f"region {number}, of label {regions.labels[number]}, {why}, which no ROI can be: leave it "
+        "out, as with Regions.take, or keep the regions as JSON"
+    )
 
 
 def _absent(missing: Any, name: str, row: int) -> bool:
@@ -116,7 +142,7 @@ def _draw(module: ModuleType, roi: Any, region: Region, corners: Corners) -> Non
             roi.x1, roi.y1, roi.x2, roi.y2 = corners.rings[0].ravel().tolist()
             _bound(roi, corners, line=True)
         case RegionKind.POLYGON:
-            _polygon(module, roi, region.label, corners)
+            _polygon(module, roi, corners)
         case RegionKind.RECTANGLE | RegionKind.ELLIPSE:
             _box(module, roi, region.kind, corners)
         case RegionKind.MASK:
@@ -125,10 +151,8 @@ def _draw(module: ModuleType, roi: Any, region: Region, corners: Corners) -> Non
             assert_never(region.kind)
 
 
-def _polygon(module: ModuleType, roi: Any, label: int, corners: Corners) -> None:
+def _polygon(module: ModuleType, roi: Any, corners: Corners) -> None:
     kinds = module.ROI_TYPE
-    if not corners.rings:
-        raise RoiError(f"the polygon {label} has no corner, and ImageJ no such ROI")
     if len(corners.rings) == 1:
         kind = kinds.TRACED if corners.are_whole else kinds.POLYGON
         _put(module, roi, kind, corners, line=False)
@@ -147,13 +171,12 @@ def _polygon(module: ModuleType, roi: Any, label: int, corners: Corners) -> None
 
 def _mask(module: ModuleType, roi: Any, region: Region) -> None:
     """Outline the pixels, and say that they were a mask."""
-    mask = np.zeros((0, 0), np.bool_) if region.mask is None else region.mask
-    if not mask.any():
-        raise RoiError(f"the mask {region.label} has no pixel, and ImageJ no such ROI")
+    mask = region.mask
+    assert mask is not None
     place = (region.rings[0][0] + np.float32(0.5)).astype(int)
     outline = Regions.from_labels(mask)
     placed = replace(outline, vertices=outline.vertices + place.astype(np.float32))
-    _polygon(module, roi, region.label, next(corners_of(placed)))
+    _polygon(module, roi, next(corners_of(placed)))
     box = (*place.tolist(), *mask.shape)
     roi.props += f"{KIND}: {region.kind} {' '.join(map(str, box))}\n"
 
@@ -193,8 +216,6 @@ def _box(module: ModuleType, roi: Any, kind: RegionKind, corners: Corners) -> No
 def _put(module: ModuleType, roi: Any, kind: Any, corners: Corners, *, line: bool) -> None:
     """Give a ROI its corners: integers beside the bounds, and floats where those do not do."""
     xy = corners.rings[0]
-    if len(xy) > _CORNERS_MOST:
-        raise RoiError(f"a ROI of {len(xy)} corners is too long for ImageJ")
     roi.roitype = kind
     _bound(roi, corners, line=line)
     roi.n_coordinates = len(xy)
