@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -80,12 +81,14 @@ class Batch(Generic[_Place]):
             self._bytes = 0
         else:
             places, left = [], self._most_bytes
-            while turns and len(places) < self._most_items:
-                nbytes = waiting[turns[0]].nbytes
-                if nbytes > left and places:
+            for place in islice(turns, self._most_items):
+                left -= waiting[place].nbytes
+                if left < 0 and places:
+                    left += waiting[place].nbytes
                     break
-                left -= nbytes
-                places.append(turns.popleft())
+                places.append(place)
+            for _ in places:
+                turns.popleft()
             self._bytes -= self._most_bytes - left
         return places, list(map(waiting.pop, places))
 

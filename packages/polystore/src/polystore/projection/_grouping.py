@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -85,8 +85,9 @@ class Grouping:
             tuple(map(type, coordinates)),  # which are there
         )
         if self._splits and plane.kind in ARRAYS:
-            array = plane.array
-            return (*found, array.shape, array.dtype.newbyteorder("="), plane.pixel_um), coordinates
+            array: NDArray[Any] = plane.data  # type: ignore[assignment]  # its kind says so
+            dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
+            return (*found, array.shape, dtype, plane.pixel_um), coordinates
         return found, coordinates
 
     def key(self, plane: Payload) -> LayerKey:

@@ -51,8 +51,9 @@ class Resize:
         return tuple(old.places_in(new) for old, new in zip(self.before, self.after, strict=True))
 
 
-# a Struct, because one is made for every plane: a frozen dataclass takes five times as long
-class Placement(msgspec.Struct, frozen=True, kw_only=True):
+# a Struct, because one is made for every plane: a frozen dataclass takes five times as long; and
+# none that the collector looks at, as nothing in it ever refers back to it
+class Placement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A payload and its place in the layer.
 
     Attributes
