@@ -47,6 +47,8 @@ __all__ = [
     "commit_folder",
     "delete_file",
     "partial_path",
+    "sync",
+    "sync_folder",
     "write_bytes",
     "write_json",
     "writing",
@@ -153,7 +155,7 @@ def atomic_file(
                 yield stream
                 if fsync:
                     stream.flush()
-                    _sync(stream.fileno())
+                    sync(stream.fileno())
             _put_in_place(partial, target, checksum, fsync=fsync)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -161,7 +163,7 @@ def atomic_file(
         raise
     if fsync:
         with settling(target):
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
 
 def delete_file(path: Path | str) -> None:
@@ -251,7 +253,7 @@ def commit_folder(partial: Path, target: Path, *, fsync: bool = False) -> None:
             old = partial if _exchange(partial, target) else _move_aside(partial, target)
     if fsync:
         with settling(target):
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     if old is not None:
         with contextlib.suppress(OSError):  # the new one is there; what is left is recognised
             remove(old)
@@ -273,7 +275,7 @@ def _put_in_place(partial: Path, target: Path, checksum: Checksum | None, *, fsy
         partial.replace(target)
         if fsync:
             with settling(target):
-                _sync_folder(target.parent)
+                sync_folder(target.parent)
         with contextlib.suppress(NotWrittenError):  # the right one stands there already
             _write_sums(target, {new}, fsync=fsync)
 
@@ -299,11 +301,11 @@ def _write_sums(target: Path, sums: set[Sum], *, fsync: bool) -> None:
                 stream.write(sums_text(target.name, sorted(sums, key=lambda each: each.digest)))
                 if fsync:
                     stream.flush()
-                    _sync(stream.fileno())
+                    sync(stream.fileno())
             partial.replace(path)
             if fsync:
                 # on the disk before the file that it is about
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -340,7 +342,8 @@ def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _sync(number: int) -> None:
+def sync(number: int) -> None:
+    """Wait until an open file has reached the disk."""
     # fsync of macOS leaves it in the cache of the disk
     full = getattr(fcntl, "F_FULLFSYNC", None) if os.name == "posix" else None
     if full is not None:
@@ -354,11 +357,12 @@ def _sync_tree(folder: Path) -> None:
     for root, _, files in os.walk(folder):
         for name in files:
             with Path(root, name).open("rb") as stream:
-                _sync(stream.fileno())
-        _sync_folder(Path(root))
+                sync(stream.fileno())
+        sync_folder(Path(root))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder have reached the disk."""
     if os.name != "posix":
         return
     number = os.open(folder, os.O_RDONLY)

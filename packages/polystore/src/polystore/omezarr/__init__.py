@@ -5,12 +5,14 @@ from __future__ import annotations
 from polystore.omezarr._attributes import Problem, metadata_problems
 from polystore.omezarr._check import store_problems
 from polystore.omezarr._groups import OmeVersion
-from polystore.omezarr._image_parts import ImagePart, PartWriter, create_image, finish_image
+from polystore.omezarr._image_parts import PartWriter, create_image, finish_image
 from polystore.omezarr._image_read import ImageReader
 from polystore.omezarr._image_write import ImageWriter
+from polystore.omezarr._label_parts import LabelPartWriter, create_labels, finish_labels
 from polystore.omezarr._labels import LabelsWriter, write_labels
 from polystore.omezarr._layout import Acquisition, ImageSlot, PlateLayout
 from polystore.omezarr._multiscales import ChannelMeta, ImageMeta
+from polystore.omezarr._parts import ImagePart
 from polystore.omezarr._plate_read import (
     PlateReader,
     open_image,
@@ -28,6 +30,7 @@ __all__ = [
     "ImageReader",
     "ImageSlot",
     "ImageWriter",
+    "LabelPartWriter",
     "LabelsWriter",
     "OmeVersion",
     "PartWriter",
@@ -35,9 +38,11 @@ __all__ = [
     "PlateReader",
     "Problem",
     "create_image",
+    "create_labels",
     "create_plate",
     "extend_plate",
     "finish_image",
+    "finish_labels",
     "metadata_problems",
     "open_image",
     "open_labels",

@@ -9,6 +9,7 @@ the same axes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,103 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LabelsWriter", "write_labels"]
+    from polystore.omezarr._groups import OmeVersion
 
-_AXES = ("t", "z", "y", "x")
+__all__ = [
+    "LABEL_AXES",
+    "LabelsPlace",
+    "LabelsWriter",
+    "labels_place",
+    "list_labels",
+    "write_labels",
+]
+
+LABEL_AXES = ("t", "z", "y", "x")
+"""Axes of the labels that are written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsPlace:
+    """Where labels go, and what they are to be.
+
+    Attributes
+    ----------
+    image
+        That they are of.
+    folder
+        Of their group.
+    dtype
+        Of their pixels.
+    """
+
+    image: ImageReader
+    folder: Path
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the finest level, with the axes of labels."""
+        sizes = dict(zip(self.image.axes, self.image.shapes[0], strict=True))
+        return tuple(sizes.get(axis, 1) for axis in LABEL_AXES)
+
+    @property
+    def levels(self) -> list[tuple[int, int]]:
+        """Height and width of each."""
+        height, width = self.shape[-2:]
+        return [halved((height, width), level) for level in range(self.image.level_count)]
+
+    def ome(self) -> dict[str, Any]:
+        """Say what the format says of labels."""
+        image = self.image
+        scales = (image.t_s, image.z_um, *(image.pixel_um or (None, None)))
+        name, count = self.folder.name, image.level_count
+        described = multiscale(name, LABEL_AXES, count, scales, "nearest")
+        return {"multiscales": [described], "image-label": {"source": {"image": "../../"}}}
+
+
+def labels_place(
+    plate: PlateReader | Path | str,
+    well: str,
+    image: str,
+    name: str,
+    dtype: np.dtype[Any] | type[Any] | str,
+) -> LabelsPlace:
+    """Say where labels of an image go, and make the folder that theirs is in.
+
+    Raises
+    ------
+    NotStoredError
+        If there is no such image.
+    LayoutError
+        If the type is no integer or the name is not of letters, digits, ``_`` and ``-``.
+    NotWrittenError
+        If the folder cannot be made.
+    """
+    folder = inside(as_plate(plate).folder(well), image)
+    kind = np.dtype(dtype).newbyteorder("=")
+    if kind.kind not in "iu":
+        raise LayoutError(f"{folder}: labels have to be integers, not {kind}")
+    if not name or not name.replace("_", "").replace("-", "").isalnum():
+        raise LayoutError(f"{folder}: labels cannot be called {name!r}")
+    described = ImageReader(folder)
+    with writing(folder / "labels"):
+        (folder / "labels").mkdir(exist_ok=True)
+    return LabelsPlace(image=described, folder=folder / "labels" / name, dtype=kind)
+
+
+def list_labels(path: Path, version: OmeVersion) -> None:
+    """Add labels that are in their place to those that their image lists.
+
+    Raises
+    ------
+    NotWrittenError
+        If the list cannot be written.
+    """
+    folder = path.parent
+    with exclusive(folder / "labels", timeout_s=LOCK_TIMEOUT_S):
+        names = _label_names(folder.parent)
+        if path.name not in names:
+            write_group(folder, version, {"labels": sorted([*names, path.name])})
 
 
 class LabelsWriter(PyramidWriter):
@@ -76,28 +171,16 @@ class LabelsWriter(PyramidWriter):
         attributes: Mapping[str, Any] | None = None,
         checksum: bool = False,
     ) -> None:
-        folder = inside(as_plate(plate).folder(well), image)
-        kind = np.dtype(dtype).newbyteorder("=")
-        if kind.kind not in "iu":
-            raise LayoutError(f"{folder}: labels have to be integers, not {kind}")
-        if not name or not name.replace("_", "").replace("-", "").isalnum():
-            raise LayoutError(f"{folder}: labels cannot be called {name!r}")
-        described = ImageReader(folder)
-        sizes = dict(zip(described.axes, described.shapes[0], strict=True))
-        shape = tuple(sizes.get(axis, 1) for axis in _AXES)
-        sides = (shape[-2], shape[-1])
-        self._name = name
-        self._image = described
+        place = labels_place(plate, well, image, name, dtype)
+        self._place = place
         self._attributes = attributes or {}
-        with writing(folder / "labels"):
-            (folder / "labels").mkdir(exist_ok=True)
         super().__init__(
-            folder / "labels" / name,
-            described.version,
-            shape=shape,
-            levels=[halved(sides, level) for level in range(described.level_count)],
-            dtype=kind,
-            axes=_AXES,
+            place.folder,
+            place.image.version,
+            shape=place.shape,
+            levels=place.levels,
+            dtype=place.dtype,
+            axes=LABEL_AXES,
             checksum=checksum,
         )
 
@@ -145,17 +228,8 @@ class LabelsWriter(PyramidWriter):
         NotWrittenError
             If they cannot be written.
         """
-        image = self._image
-        scales = (image.t_s, image.z_um, *(image.pixel_um or (None, None)))
-        described = multiscale(self._name, _AXES, len(self._levels), scales, "nearest")
-        ome = {"multiscales": [described], "image-label": {"source": {"image": "../../"}}}
-        self._finish(ome, self._attributes, {}, partial=partial, fsync=fsync)
-        folder = image.path / "labels"
-        with exclusive(folder / "labels", timeout_s=LOCK_TIMEOUT_S):
-            names = _label_names(image.path)
-            if self._name not in names:
-                listed = {"labels": sorted([*names, self._name])}
-                write_group(folder, image.version, listed)
+        self._finish(self._place.ome(), self._attributes, {}, partial=partial, fsync=fsync)
+        list_labels(self.path, self._place.image.version)
         return self.path
 
 
