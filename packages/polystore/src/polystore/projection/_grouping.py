@@ -14,6 +14,8 @@ from polystore.projection._modes import Fit, Mode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from numpy.typing import NDArray
+
     from polystore._components import Components, ComponentValue
     from polystore._payload import Payload
     from polystore.projection._modes import ComponentModes
