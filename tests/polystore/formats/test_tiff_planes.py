@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 import tifffile
 
-from polystore import NotStoredError, NotWrittenError, UnreadableError
-from polystore.formats import read_header, read_plane, write_plane
+from polystore import ChecksumError, FormatError, NotStoredError, NotWrittenError, UnreadableError
+from polystore.files import Checksum
+from polystore.formats import map_plane, read_header, read_plane, write_plane
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +55,59 @@ def test_planes_of_others_are_read_in_our_byte_order(
     assert back.dtype == np.uint16
     assert back.dtype.isnative
     np.testing.assert_array_equal(back, PLANE)
+
+
+@pytest.mark.req("002.11")
+@pytest.mark.parametrize(
+    "options", [{}, {"byteorder": ">"}, {"bigtiff": True}, {"rowsperstrip": 7}]
+)
+def test_pixels_that_lie_in_a_file_as_in_memory_are_mapped_and_not_read(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    file = tmp_path / "a.tif"
+    tall = np.random.default_rng(0).integers(0, 2**16, (3, 4000, 5000), np.uint16)  # 120 MB
+    tifffile.imwrite(file, tall, metadata=None, photometric="minisblack", **options)
+    for page in (0, 2):
+        tracemalloc.start()
+        mapped = map_plane(file, page)
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert held < 4_000_000  # of 40 MB
+        assert not mapped.flags.writeable
+        np.testing.assert_array_equal(mapped, tall[page])
+    write_plane(file, PLANE)  # another takes its place
+    np.testing.assert_array_equal(mapped, tall[2])
+
+
+@pytest.mark.parametrize(
+    "options", [{"compression": "lzw"}, {"tile": (32, 32)}, {"dtype": np.uint8, "bitspersample": 1}]
+)
+def test_pixels_that_have_to_be_decoded_are_not_mapped(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    file = tmp_path / "a.tif"
+    plane = PLANE.astype(options.pop("dtype", np.uint16)) > 300 if "dtype" in options else PLANE
+    tifffile.imwrite(file, plane, **options)
+    with pytest.raises(FormatError, match=r"a\.tif: .*read_plane"):
+        map_plane(file)
+    assert read_plane(file).shape == plane.shape
+
+
+def test_a_file_is_compared_with_its_checksum_before_it_is_mapped(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    write_plane(file, PLANE, checksum=Checksum.SHA256)
+    np.testing.assert_array_equal(map_plane(file), PLANE)
+    whole = bytearray(file.read_bytes())
+    whole[-1000] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(ChecksumError, match=r"a\.tif"):
+        map_plane(file)
+    assert map_plane(file, verify=False).shape == PLANE.shape
+    with pytest.raises(UnreadableError, match="numbered 1"):
+        map_plane(file, 1, verify=False)
+    file.unlink()
+    with pytest.raises(NotStoredError):
+        map_plane(file)
 
 
 def test_a_palette_is_not_applied(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from polystore.tiles import (
     Taken,
     TileCache,
     TileFeed,
+    TileRequest,
     composite,
     from_header,
     to_header,
@@ -484,6 +485,27 @@ def test_a_client_that_came_again_begins_anew() -> None:
     tiles.leave("a")
     with pytest.raises(KeyError):
         tiles.take("a")
+
+
+def test_who_has_been_sent_everything_and_its_hash_waits_for_nothing() -> None:
+    tiles, clock = feed()
+    assembler = Assembler(decode)
+    tiles.join("a", ladder(clock))
+    tiles.show(picture(1), state_version=1)
+    drain(tiles, "a", assembler)
+    due = tiles.deadline("a")
+    assert due is not None
+    clock.advance(due - clock())
+    drain(tiles, "a", assembler)
+    assert assembler.take() is not None
+    assert tiles.deadline("a") is None
+    tiles.changed()  # something is about to show: the proof is given anew
+    assert tiles.deadline("a") is not None
+    clock.advance(1)
+    drain(tiles, "a", assembler)
+    assert tiles.deadline("a") is None
+    tiles.asked("a", TileRequest(epoch="e", whole=True))
+    assert tiles.deadline("a") == clock()
 
 
 def test_before_the_first_frame_there_is_nothing() -> None:

@@ -22,6 +22,7 @@ def ladder(**options: Any) -> tuple[Ladder, FakeClock]:
     return Ladder(RUNGS, clock, **options), clock
 
 
+@pytest.mark.req("001.13")
 def test_a_queue_of_more_than_one_and_a_half_frames_leads_down_at_once() -> None:
     steps, clock = ladder(start="high")
     assert steps.measured(bytes_per_s=None, queue_s=1.4 / 30).rung.name == "high"
@@ -86,6 +87,43 @@ def test_a_climb_that_failed_is_tried_again_after_twice_as_long() -> None:
         assert steps.rung.name == "mid"
         clock.advance(0.06)
     assert climbs == pytest.approx([2.1, 4.1, 8.1, 16.1], abs=0.25)
+
+
+@pytest.mark.req("001.13")
+def test_where_the_rate_is_not_known_the_next_rung_is_tried_ever_more_rarely() -> None:
+    steps, clock = ladder()
+
+    def quiet_s() -> float:
+        since = clock()
+        while steps.rung.name == "low":
+            clock.advance(0.5)
+            steps.measured(bytes_per_s=None, queue_s=0)
+        return clock() - since
+
+    waits = []
+    for _ in range(8):
+        waits.append(quiet_s())
+        assert steps.choice.reason is Reason.TRIED
+        assert "not known" in steps.choice.text
+        clock.advance(1)
+        assert steps.measured(bytes_per_s=0.2e6, queue_s=0.9).rung.name == "low"
+        clock.advance(1)
+        assert steps.measured(bytes_per_s=0.2e6, queue_s=0).rung.name == "low"
+    assert waits == pytest.approx([8, 16, 32, 64, 128, 256, 300, 300], abs=1.5)
+    quiet_s()
+    assert steps.measured(bytes_per_s=FAST, queue_s=0).rung.name == "mid"  # and stays
+
+
+def test_a_rate_that_becomes_known_begins_another_wait() -> None:
+    steps, clock = ladder()
+    for _ in range(70):
+        clock.advance(0.1)
+        steps.measured(bytes_per_s=None, queue_s=0)
+    for _ in range(20):
+        clock.advance(0.1)
+        assert steps.measured(bytes_per_s=FAST, queue_s=0).rung.name == "low"
+    clock.advance(0.1)
+    assert steps.measured(bytes_per_s=FAST, queue_s=0).reason is Reason.SPARE
 
 
 def test_what_was_sent_corrects_what_is_expected() -> None:

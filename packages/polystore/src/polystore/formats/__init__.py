@@ -13,7 +13,13 @@ from polystore.formats._registry import Formats, standard_formats
 from polystore.formats._roi_zip import RoiZipFormat
 from polystore.formats._text import TextFormat
 from polystore.formats._tiff import TiffCompression, TiffFormat
-from polystore.formats._tiff_planes import TiffHeader, read_header, read_plane, write_plane
+from polystore.formats._tiff_planes import (
+    TiffHeader,
+    map_plane,
+    read_header,
+    read_plane,
+    write_plane,
+)
 
 __all__ = [
     "CsvFormat",
@@ -29,6 +35,7 @@ __all__ = [
     "TiffCompression",
     "TiffFormat",
     "TiffHeader",
+    "map_plane",
     "read_header",
     "read_plane",
     "standard_formats",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from polystore._errors import MissingExtraError, NotStoredError, UnreadableError
+from polystore._errors import FormatError, MissingExtraError, NotStoredError, UnreadableError
 from polystore.files._atomic import atomic_file
-from polystore.files._checksums import has_sums, read_bytes
+from polystore.files._checksums import check_file, has_sums, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from polystore.files._checksums import Checksum
 
-__all__ = ["TiffHeader", "read_header", "read_plane", "write_plane"]
+__all__ = ["TiffHeader", "map_plane", "read_header", "read_plane", "write_plane"]
 
 # no codec of microscopes makes more of fewer bytes; LZW and Deflate reach about 1400 and 1030
 _PLAUSIBLE_RATIO = 2000
@@ -140,6 +140,55 @@ def read_plane(path: Path | str, page: int = 0, *, verify: bool = True) -> NDArr
     return pixels
 
 
+def map_plane(path: Path | str, page: int = 0, *, verify: bool = True) -> NDArray[Any]:
+    """Give the pixels of one page, which stay in the file until they are looked at.
+
+    Parameters
+    ----------
+    path
+        The file.
+    page
+        Counted from 0.
+    verify
+        Whether to compare the whole file with its checksum first, if it was stored with one, which
+        reads all of it once.
+
+    Returns
+    -------
+    ndarray
+        Shape as the header says, in the byte order of the file; it cannot be written to.
+
+    Raises
+    ------
+    FormatError
+        If the pixels do not lie in the file one after the other, as where they are compressed or
+        tiled: `read_plane` reads those.
+    NotStoredError, ChecksumError, UnreadableError, MissingExtraError
+        As `read_plane`.
+
+    Notes
+    -----
+    The map is of the file as it was opened: another that takes its place leaves this one as it is.
+    Whoever shortens a file in place takes the pixels away, and looking at them then ends the
+    process (SIGBUS); nothing here writes in place.
+    """
+    if verify:
+        check_file(path)
+    with _open(path) as tif:
+        found = _page(tif, path, page)
+        _check_whole(found, path, page, tif.filehandle.size)
+        if not found.is_memmappable:
+            raise FormatError(
+                f"{path}: the pixels of page {page} are not one after the other as they are in "
+                f"memory ({_name(found.compression)}{', tiled' if found.is_tiled else ''}), and "
+                "cannot be mapped: use read_plane"
+            )
+        dtype = np.dtype(found.dtype).newbyteorder(tif.byteorder)
+        return tif.filehandle.memmap_array(
+            dtype, tuple(found.shape), offset=found.dataoffsets[0], mode="r"
+        ).view(np.ndarray)
+
+
 def write_plane(
     path: Path | str,
     plane: NDArray[Any],
@@ -213,7 +262,7 @@ def _open(path: Path | str, content: bytes | None = None) -> Iterator[TiffFile]:
     try:
         with _extra(), tifffile.TiffFile(path if content is None else io.BytesIO(content)) as tif:
             yield tif
-    except (UnreadableError, MissingExtraError):
+    except (FormatError, UnreadableError, MissingExtraError):
         raise
     except FileNotFoundError as error:
         raise NotStoredError(f"{path}: there is no such file") from error

@@ -236,8 +236,9 @@ class TileFeed:
         return self._clients[client].superseded
 
     def deadline(self, client: str) -> float | None:
-        """When `take` has something, if nothing happens before; None before the first frame.
+        """When `take` has something, if nothing happens before.
 
+        None before the first frame, and once the client has the newest exactly and its hash.
         Where the newest frame was drawn coarsely, this is when to draw and `show` it in full.
         """
         there, newest = self._clients[client], self._ledger.newest
@@ -245,7 +246,7 @@ class TileFeed:
             return None
         if there.waits:
             return self._clock()
-        return there.settle.deadline
+        return None if there.settle.proven(newest.header) else there.settle.deadline
 
     def take(self, client: str) -> Parcel | None:
         """Give what a client that can take something is to be sent next.

@@ -19,6 +19,8 @@ _HISTORY = 64
 _TRIAL_S = 10.0
 """A rung that is left again within this long was climbed too early."""
 _LONGEST_SPARE_S = 32.0
+_LONGEST_TRY_S = 300.0
+_TRY = 4  # times as long without a wait, where nobody knows what the link carries
 _WEIGHT = 0.25
 
 
@@ -73,6 +75,8 @@ class Reason(StrEnum):
     """The client needs longer for a frame than it is shown."""
     SPARE = "spare"
     """The link carries more."""
+    TRIED = "tried"
+    """Nothing waits, and what the link carries is not known: frames may be too small to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +114,8 @@ class Ladder:
     the link is unknown. What is under way then has its time to drain before it counts again.
     Up by one when the next rung has been expected to need at most 60 % of the measured rate, and
     nothing waited, for 2 s without a break; where a climb failed within 10 s, twice as long the
-    next time, 32 s at most.
+    next time, 32 s at most. Where the rate is not known, the next rung is tried after 8 s without
+    a wait, twice as long after each failure, 300 s at most: small frames would never tell.
 
     Parameters
     ----------
@@ -138,7 +143,8 @@ class Ladder:
     -----
     A link is measured by what was sent over it. Where one small frame at a time is under way over
     a long link, the rate is mostly the wait for acknowledgements, and nobody climbs: grant two
-    frames as soon as the round trip is longer than a frame time.
+    frames as soon as the round trip is longer than a frame time. A rate that was measured long
+    ago, before frames became too small to measure it, is not known: hand in None.
     """
 
     def __init__(
@@ -171,6 +177,7 @@ class Ladder:
         self._scale = 1.0  # bytes that were sent, over those expected
         self._deaf_until: tuple[float, float] | None = None  # time, and the queue that drains
         self._spare_since: float | None = None
+        self._spare_known = False
         self._climbed: float | None = None
         self._failures = [0] * len(names)
         rung = self._rungs[self._at]
@@ -279,14 +286,17 @@ class Ladder:
         self._choose(to, now, seen, reason, f"down from {self.rung.name}: {why}")
 
     def _maybe_climb(self, now: float, seen: _Seen) -> None:
-        if self._at + 1 == len(self._rungs) or seen.bytes_per_s is None:
+        if self._at + 1 == len(self._rungs):
             self._spare_since = None
             return
         above = self._rungs[self._at + 1]
         needed = self.expected_bytes_per_s(above)
         decode_s = (seen.decode_s or 0.0) * above.frame_bytes / self.rung.frame_bytes
+        known = seen.bytes_per_s is not None
+        if known != self._spare_known:  # one is not waited for as long as the other
+            self._spare_since, self._spare_known = None, known
         if not (
-            needed <= self._share * seen.bytes_per_s
+            (seen.bytes_per_s is None or needed <= self._share * seen.bytes_per_s)
             and seen.queue_s <= self._queue_s / 3
             and decode_s <= 1 / self._fps
         ):
@@ -294,19 +304,21 @@ class Ladder:
             return
         if self._spare_since is None:
             self._spare_since = now
-        wait = min(self._spare_s * 2 ** self._failures[self._at + 1], _LONGEST_SPARE_S)
-        if now - self._spare_since < max(wait, self._spare_s):
+        first, longest = self._spare_s, _LONGEST_SPARE_S
+        if not known:
+            first, longest = _TRY * self._spare_s, _LONGEST_TRY_S
+        wait = max(first, min(first * 2 ** self._failures[self._at + 1], longest))
+        if now - self._spare_since < wait:
             return
         self._spare_since = None
         self._climbed = now
-        self._choose(
-            self._at + 1,
-            now,
-            seen,
-            Reason.SPARE,
-            f"up from {self.rung.name}: {needed / 1e6:.2f} MB/s are needed, and "
-            f"{seen.bytes_per_s / 1e6:.2f} were there for {max(wait, self._spare_s):.0f} s",
-        )
+        why = f"up from {self.rung.name}: {needed / 1e6:.2f} MB/s are needed, and "
+        if seen.bytes_per_s is None:
+            why += f"nothing waited for {wait:.0f} s on a link whose rate is not known"
+            self._choose(self._at + 1, now, seen, Reason.TRIED, why)
+        else:
+            why += f"{seen.bytes_per_s / 1e6:.2f} were there for {wait:.0f} s"
+            self._choose(self._at + 1, now, seen, Reason.SPARE, why)
 
     def _choose(self, to: int, now: float, seen: _Seen, reason: Reason, why: str) -> None:
         self._at = to

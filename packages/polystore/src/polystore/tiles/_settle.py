@@ -68,6 +68,10 @@ class Settle:
         """Whether nothing has changed for long enough."""
         return self._clock() >= self.deadline
 
+    def proven(self, header: FrameHeader) -> bool:
+        """Whether the client was sent all of a frame exactly, and its hash."""
+        return self._announced == header.frame
+
     def changed(self) -> None:
         """Note that the picture changed, or is about to: what was not sent yet is not sent."""
         self._changed = self._clock()

@@ -29,6 +29,10 @@ class LinkStats(msgspec.Struct, frozen=True, kw_only=True):
     latency_s
         The same now, smoothed. It grows above `delay_s` as payloads wait on the way for those
         before them.
+    bytes_per_s_at
+        When the last payload came that `bytes_per_s` tells of, on the clock of `time.monotonic`;
+        None before any. Where what is sent has become smaller than 16 KiB, what the link carries
+        now is not known.
     payloads
         How many were measured.
 
@@ -44,6 +48,7 @@ class LinkStats(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     bytes_per_s: float | None = None
+    bytes_per_s_at: float | None = None
     delay_s: float | None = None
     latency_s: float | None = None
     payloads: int = 0
@@ -60,6 +65,7 @@ class LinkMeter:
         self._latency = 0.0
         self._least: tuple[float, float] | None = None  # of this window, and of the one before
         self._turned = 0.0
+        self._measured: float | None = None
 
     @property
     def stats(self) -> LinkStats:
@@ -68,6 +74,7 @@ class LinkMeter:
             return LinkStats()
         return LinkStats(
             bytes_per_s=self._nbytes / self._busy if self._busy > 0 else None,
+            bytes_per_s_at=self._measured,
             delay_s=min(self._least),
             latency_s=self._latency,
             payloads=self._payloads,
@@ -103,6 +110,7 @@ class LinkMeter:
             busy = max(0.0, came - max(sent, self._came))
             self._nbytes = self._nbytes * fade + nbytes
             self._busy = self._busy * fade + busy
+            self._measured = came
         self._came = max(self._came, came)
         self._payloads += 1
 
