@@ -248,7 +248,7 @@ def test_an_object_that_was_cut_or_changed_is_an_error(
     bucket = server.bucket()
     store = server.store(bucket, checksum=checksum)
     store.store("a.npy", PLANE)
-    other = RemoteStore(f"s3://{bucket}/some/prefix", server.access())._objects
+    other = RemoteStore(f"s3://{bucket}/some/prefix", server.access())._objects.raw
     content = bytes(other.get("a.npy").bytes())
     attributes = other.get("a.npy").attributes
     other.put("a.npy", content[:-3], attributes=attributes)
@@ -303,7 +303,7 @@ def test_what_is_stored_is_the_file_that_a_disk_would_have(server: Server, tmp_p
     bucket = server.bucket()
     DiskStore(tmp_path).store("a/b.npy", PLANE)
     server.store(bucket).store("a/b.npy", PLANE)
-    objects = server.store(bucket)._objects
+    objects = server.store(bucket)._objects.raw
     assert (tmp_path / "a" / "b.npy").read_bytes() == bytes(objects.get("a/b.npy").bytes())
     objects.put("by-others.json", b"{}")
     objects.put("a/.hidden.npy", b"x")

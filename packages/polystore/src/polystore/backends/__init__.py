@@ -5,9 +5,9 @@ from __future__ import annotations
 from polystore.backends._disk import DiskStore
 from polystore.backends._memory import MemoryBackend
 from polystore.backends._remote import RemoteStore
-from polystore.backends._remote_access import RemoteAccess
 from polystore.backends._stream import Publish, StreamingBackend
 from polystore.backends._virtual import Source, VirtualBackend
+from polystore.remote._access import RemoteAccess
 
 __all__ = [
     "DiskStore",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import struct
 import time
@@ -15,17 +14,15 @@ from polystore._errors import (
     NotStoredError,
     NotWrittenError,
     StorageError,
-    UnreachableError,
     UnreadableError,
 )
 from polystore._keys import Folder, check_folder, check_key, key_of
 from polystore._kinds import Kind
 from polystore._protocols import Capabilities
-from polystore.backends._remote_access import RemoteAccess, open_objects
-from polystore.backends._remote_errors import asking, sending
 from polystore.files._checksums import Checksum, Sum, require, sum_of
 from polystore.formats import Formats, standard_formats
 from polystore.formats._registry import SAVED_AS
+from polystore.remote._objects import RemoteObjects
 from polystore.wire._header import PAYLOAD_MOST_BYTES
 
 if TYPE_CHECKING:
@@ -33,11 +30,12 @@ if TYPE_CHECKING:
 
     from polystore._payload import Payload
     from polystore.formats import Format
+    from polystore.remote._access import RemoteAccess
+    from polystore.remote._objects import Object
 
 __all__ = ["RemoteStore"]
 
 _ATTRIBUTE = "polystore-checksum"
-_PART_BYTES = 64 * 1024**2
 _OVERHEAD_BYTES = 64 * 1024**2
 _UPDATE_PAUSE_S = 0.05
 
@@ -91,7 +89,6 @@ class RemoteStore:
         saved_as: Mapping[Kind, str] | None = None,
         checksum: Checksum | None = None,
     ) -> None:
-        access = access or RemoteAccess()
         self._formats = standard_formats() if formats is None else formats
         for suffix in (saved_as or {}).values():
             self._formats.of(f"file{suffix}")
@@ -99,17 +96,12 @@ class RemoteStore:
         if checksum is not None:
             require(checksum)
         self._checksum = checksum
-        self._objects: Any = open_objects(url, access)  # obstore's functions take any of its stores
-        self._where = url if access.endpoint is None else f"{url} at {access.endpoint}"
-        self._secrets = access.secrets
-        self._deadline_s = access.deadline_s
-        self._process = os.getpid()
-        self._answered = False
+        self._objects = RemoteObjects(url, access)
 
     @property
     def where(self) -> str:
         """URL and endpoint, as in messages."""
-        return self._where
+        return self._objects.where
 
     @property
     def formats(self) -> Formats:
@@ -123,7 +115,7 @@ class RemoteStore:
             takes=True,
             reads=True,
             writes=True,
-            lasts=not self._where.startswith("memory:"),
+            lasts=not self.where.startswith("memory:"),
             kinds=frozenset[Kind]().union(*(each.kinds for each in self._formats)),
             suffixes=self._formats.suffixes,
             keys_below_keys=True,
@@ -181,8 +173,8 @@ class RemoteStore:
             If the library that does the work is not installed.
         """
         found = self._formats.of(check_key(key))
-        content, _ = self._get(key)
-        return self._formats.from_bytes(key, content, f"{self._where}/{key} ({found.name})")
+        content = self._get(key).content
+        return self._formats.from_bytes(key, content, f"{self.where}/{key} ({found.name})")
 
     def load_batch(self, keys: Iterable[str]) -> list[Payload]:
         """Read several objects, in the order of `keys`.
@@ -230,15 +222,15 @@ class RemoteStore:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         check_key(key)
-        due = time.monotonic() + self._deadline_s
+        due = time.monotonic() + self._objects.access.deadline_s
         tries = 0
         while True:
             tries += 1
             mode: Any = "create"
             try:
-                content, tag = self._get(key)
-                document = _parsed(f"{self._where}/{key}", content)
-                mode = {"e_tag": tag}
+                found = self._get(key)
+                document = _parsed(f"{self.where}/{key}", found.content)
+                mode = {"e_tag": found.tag}
             except NotStoredError:
                 if default is None:
                     raise
@@ -250,7 +242,7 @@ class RemoteStore:
             except (AlreadyExistsError, PreconditionError) as error:
                 if time.monotonic() >= due:
                     raise NotWrittenError(
-                        f"{self._where}/{key} was not changed: others changed it each of {tries} "
+                        f"{self.where}/{key} was not changed: others changed it each of {tries} "
                         "times; try again"
                     ) from error
                 time.sleep(_UPDATE_PAUSE_S * random.random())
@@ -267,7 +259,7 @@ class RemoteStore:
         AccessDeniedError, UnreachableError
             If the store does not say.
         """
-        return self._formats.find(check_key(key)) is not None and self._is_there(key)
+        return self._formats.find(check_key(key)) is not None and self._objects.is_there(key)
 
     def keys(self, prefix: str = "") -> list[str]:
         """List the keys of all objects that start with `prefix`, sorted.
@@ -284,9 +276,7 @@ class RemoteStore:
         found = [key for key in here.keys if key.startswith(prefix)]
         for each in here.folders:
             if each.startswith(prefix):
-                with self._asking(each):
-                    batches = [batch for batch in self._objects.list(each)]  # noqa: C416
-                names = [entry["path"] for batch in batches for entry in batch]
+                names = [entry["path"] for entry in self._objects.walk(each)]
                 found.extend(name for name in names if self._is_key(name))
         return sorted(found)
 
@@ -317,9 +307,8 @@ class RemoteStore:
             If the store does not answer.
         """
         if not self.exists(key):
-            raise NotStoredError(f"{self._where}: nothing is kept under {key!r}")
-        with sending(self._where, key, self._secrets):
-            self._objects.delete(key)
+            raise NotStoredError(f"{self.where}: nothing is kept under {key!r}")
+        self._objects.delete(key)
 
     def save(self, payload: Payload) -> None:
         """Keep a payload under a key made of its components, kind and name.
@@ -343,82 +332,25 @@ class RemoteStore:
             self.save(payload)
 
     def _put(self, key: str, content: bytes, mode: Any = "overwrite") -> None:
-        self._check_process()
         attributes: dict[str, str] = {}
         if self._checksum is not None:
             known = sum_of(content, self._checksum)
             attributes[_ATTRIBUTE] = f"{known.kind}={known.digest}"
-        with sending(self._where, key, self._secrets):
-            self._objects.put(
-                key,
-                content,
-                attributes=attributes or None,
-                mode=mode,
-                chunk_size=_PART_BYTES,
-                use_multipart=len(content) > _PART_BYTES and mode == "overwrite",
-            )
-        self._answered = True
+        self._objects.put(key, content, attributes=attributes, mode=mode)
 
-    def _get(self, key: str) -> tuple[bytes, str | None]:
-        self._check_process()
-        try:
-            with self._asking(key):
-                answer = self._objects.get(key)
-                meta, attributes = answer.meta, answer.attributes
-                if meta["size"] > PAYLOAD_MOST_BYTES + _OVERHEAD_BYTES:
-                    raise UnreadableError(
-                        f"{self._where}/{key} is {meta['size']} bytes, and a payload at most "
-                        f"{PAYLOAD_MOST_BYTES}"
-                    )
-                content = bytes(answer.bytes())
-        except NotStoredError:
-            self._check_bucket()
-            raise
-        self._answered = True
-        if len(content) != meta["size"]:
-            raise UnreadableError(
-                f"{self._where}/{key} is cut off: {len(content)} of {meta['size']} bytes came"
-            )
-        _verify(f"{self._where}/{key}", content, attributes.get(_ATTRIBUTE))
-        return content, meta["e_tag"]
-
-    def _is_there(self, key: str) -> bool:
-        self._check_process()
-        try:
-            with self._asking(key):
-                self._objects.head(key)
-        except NotStoredError:
-            self._check_bucket()
-            return False
-        self._answered = True
-        return True
+    def _get(self, key: str) -> Object:
+        found = self._objects.get(key, PAYLOAD_MOST_BYTES + _OVERHEAD_BYTES)
+        _verify(f"{self.where}/{key}", found.content, found.attributes.get(_ATTRIBUTE))
+        return found
 
     def _list(self, name: str) -> Folder:
-        self._check_process()
-        with self._asking(name):
-            found = self._objects.list_with_delimiter(name or None)
-        self._answered = True
-        folders = [each for each in found["common_prefixes"] if _may_begin_key(each)]
-        keys = [each["path"] for each in found["objects"] if self._is_key(each["path"])]
+        found = self._objects.listing(name)
+        folders = [each for each in found.folders if _may_begin_key(each)]
+        keys = [each for each in found.objects if self._is_key(each)]
         return Folder(name=name, folders=tuple(sorted(folders)), keys=tuple(sorted(keys)))
 
     def _is_key(self, name: str) -> bool:
         return _may_begin_key(name) and self._formats.find(name) is not None
-
-    def _check_bucket(self) -> None:
-        """Tell a bucket that is not there from an object that is not there, once."""
-        if not self._answered:
-            self._list("")
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise UnreachableError(
-                f"{self._where} was opened by another process, whose connections this one cannot "
-                "use: open the store in each process, and start them by spawn"
-            )
-
-    def _asking(self, what: str) -> Any:
-        return asking(self._where, what, self._secrets)
 
 
 def _content(formats: Formats, found: Format, key: str, payload: Payload) -> bytes:

@@ -13,6 +13,7 @@ from polystore.omezarr._labels import LabelsWriter, write_labels
 from polystore.omezarr._layout import Acquisition, ImageSlot, PlateLayout
 from polystore.omezarr._multiscales import ChannelMeta, ImageMeta
 from polystore.omezarr._parts import ImagePart
+from polystore.omezarr._places import LocalPlace, Pixels, Place
 from polystore.omezarr._plate_read import (
     PlateReader,
     open_image,
@@ -21,6 +22,8 @@ from polystore.omezarr._plate_read import (
     read_plate,
 )
 from polystore.omezarr._plates import create_plate, extend_plate, settle_plate
+from polystore.omezarr._remote_place import RemoteFolder
+from polystore.omezarr._upload import Upload, upload_store
 
 __all__ = [
     "Acquisition",
@@ -32,11 +35,16 @@ __all__ = [
     "ImageWriter",
     "LabelPartWriter",
     "LabelsWriter",
+    "LocalPlace",
     "OmeVersion",
     "PartWriter",
+    "Pixels",
+    "Place",
     "PlateLayout",
     "PlateReader",
     "Problem",
+    "RemoteFolder",
+    "Upload",
     "create_image",
     "create_labels",
     "create_plate",
@@ -50,5 +58,6 @@ __all__ = [
     "read_plate",
     "settle_plate",
     "store_problems",
+    "upload_store",
     "write_labels",
 ]

@@ -21,12 +21,15 @@ import numpy as np
 from polystore._dtypes import DTYPES
 from polystore._errors import NotStoredError, UnreadableError
 from polystore.omezarr._groups import OmeVersion, read_document
+from polystore.omezarr._places import as_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["CHUNK_MOST_BYTES", "ArrayMeta", "array_file", "read_array"]
+    from polystore.omezarr._places import Where
+
+__all__ = ["CHUNK_MOST_BYTES", "ArrayMeta", "array_file", "array_file_name", "read_array"]
 
 CHUNK_MOST_BYTES = 2 * 1024**3
 """Chunks that are larger when decoded are not read; Blosc has the same limit."""
@@ -83,10 +86,15 @@ class ArrayMeta:
 
 def array_file(folder: Path, version: OmeVersion) -> Path:
     """File that the metadata of an array are in."""
-    return folder / ("zarr.json" if version is OmeVersion.V05 else ".zarray")
+    return folder / array_file_name(version)
 
 
-def read_array(folder: Path, version: OmeVersion) -> ArrayMeta:
+def array_file_name(version: OmeVersion) -> str:
+    """Name of the file that the metadata of an array are in."""
+    return "zarr.json" if version is OmeVersion.V05 else ".zarray"
+
+
+def read_array(where: Where, version: OmeVersion) -> ArrayMeta:
     """Read the metadata of an array.
 
     Raises
@@ -96,10 +104,11 @@ def read_array(folder: Path, version: OmeVersion) -> ArrayMeta:
     UnreadableError
         If its metadata are not those of an array, or it is none that may be read.
     """
-    file = array_file(folder, version)
-    document = read_document(file)
+    place, name = as_place(where), array_file_name(version)
+    file = f"{place}/{name}"
+    document = read_document(place, name)
     if document is None:
-        raise NotStoredError(f"{folder}: there is no array (no {file.name})")
+        raise NotStoredError(f"{place}: there is no array (no {name})")
     try:
         meta = _meta_v3(document) if version is OmeVersion.V05 else _meta_v2(document)
         _check_sizes(meta)

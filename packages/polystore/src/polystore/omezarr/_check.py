@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polystore._errors import NotStoredError, UnreadableError
 from polystore._typed import from_plain
-from polystore.omezarr._arrays import array_file, read_array
+from polystore.omezarr._arrays import array_file_name, read_array
 from polystore.omezarr._attributes import (
     Multiscale,
     PlateDocument,
@@ -16,18 +15,19 @@ from polystore.omezarr._attributes import (
     metadata_problems,
 )
 from polystore.omezarr._groups import OmeVersion, group_exists, read_group
-from polystore.omezarr._paths import inside
+from polystore.omezarr._places import as_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from polystore.omezarr._arrays import ArrayMeta
     from polystore.omezarr._groups import Group
+    from polystore.omezarr._places import Place, Where
 
 __all__ = ["store_problems"]
 
 
-def store_problems(path: Path | str, *, strict: bool = False) -> tuple[Problem, ...]:
+def store_problems(path: Where, *, strict: bool = False) -> tuple[Problem, ...]:
     """Say what is wrong with a store: a plate, an image, or labels, and all that is below it.
 
     Metadata are read, no pixels: of a plate, three documents a well and one for each level.
@@ -35,7 +35,7 @@ def store_problems(path: Path | str, *, strict: bool = False) -> tuple[Problem, 
     Parameters
     ----------
     path
-        Of the store.
+        Of the store, or a `RemoteFolder`.
     strict
         Whether what the format recommends is asked for as well.
 
@@ -49,7 +49,7 @@ def store_problems(path: Path | str, *, strict: bool = False) -> tuple[Problem, 
     NotStoredError
         If there is no group.
     """
-    root = Path(path)
+    root = as_place(path)
     if not group_exists(root):
         raise NotStoredError(f"{root}: there is no Zarr group (neither zarr.json nor .zgroup)")
     return tuple(_Walk(root, strict=strict).group("", None))
@@ -58,23 +58,23 @@ def store_problems(path: Path | str, *, strict: bool = False) -> tuple[Problem, 
 class _Walk:
     """Goes down a store."""
 
-    def __init__(self, root: Path, *, strict: bool) -> None:
+    def __init__(self, root: Place, *, strict: bool) -> None:
         self._root = root
         self._strict = strict
-        self._seen: set[Path] = set()  # a link may lead to where it is
+        self._seen: set[str] = set()  # a link may lead to where it is
 
     def group(self, place: str, version: OmeVersion | None, key: str = "") -> Iterator[Problem]:
         """Check a group that has to say something under `key`, and what is below it."""
         try:
-            folder = inside(self._root, place) if place else self._root
-            if folder.resolve() in self._seen:
+            folder = self._root.below(place) if place else self._root
+            if (real := folder.real) in self._seen:
                 return
-            self._seen.add(folder.resolve())
+            self._seen.add(real)
             group = read_group(folder)
         except (NotStoredError, UnreadableError) as error:
             yield Problem("$", str(error), place)
             return
-        file = f"{place}/{group.file.name}".lstrip("/")
+        file = f"{place}/{group.file_name}".lstrip("/")
         if version not in (None, group.version):
             yield Problem("$", f"is of OME-Zarr {group.version} in a store of {version}", file)
             return
@@ -99,7 +99,7 @@ class _Walk:
     def _plate(self, group: Group, place: str) -> Iterator[Problem]:
         plate = from_plain(group.ome["plate"], PlateDocument)
         for row in dict.fromkeys(well.path.split("/")[0] for well in plate.wells):
-            if not group_exists(group.path / row):
+            if not group_exists(group.place.below(row)):
                 yield Problem("$", "is no group", _join(place, row))
         for well in plate.wells:
             yield from self.group(_join(place, well.path), group.version, "well")
@@ -112,12 +112,11 @@ class _Walk:
             for dataset in multiscale.datasets:
                 at = _join(place, dataset.path)
                 try:
-                    folder = inside(group.path, dataset.path)
-                    meta = read_array(folder, group.version)
+                    meta = read_array(group.place.below(dataset.path), group.version)
                 except (NotStoredError, UnreadableError) as error:
                     yield Problem("$", str(error), at)
                     continue
-                said = f"{at}/{array_file(folder, group.version).name}"
+                said = f"{at}/{array_file_name(group.version)}"
                 for problem in _array_problems(meta, names, group.version):
                     yield Problem(problem.path, problem.reason, said)
                 if levels and any(
@@ -128,19 +127,19 @@ class _Walk:
                 levels.append(meta)
         if "image-label" in group.ome and levels and levels[0].dtype.kind not in "biu":
             yield Problem("$.image-label", f"is of {levels[0].dtype}: labels are integers", file)
-        if group_exists(group.path / "labels"):
+        if group_exists(group.place.below("labels")):
             yield from self._labels(group, place, len(levels))
 
     def _labels(self, image: Group, place: str, levels: int) -> Iterator[Problem]:
         at = _join(place, "labels")
         yield from self.group(at, image.version, "labels")
         try:
-            names = read_group(image.path / "labels").ome.get("labels", [])
+            names = read_group(image.place.below("labels")).ome.get("labels", [])
         except UnreadableError:
             return  # said above
         for name in names if isinstance(names, list) else ():
             try:
-                labels: Any = read_group(inside(image.path / "labels", str(name))).ome
+                labels: Any = read_group(image.place.below("labels").below(str(name))).ome
                 own = len(labels["multiscales"][0]["datasets"])
             except (NotStoredError, UnreadableError, LookupError, TypeError):
                 continue

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from polystore._errors import NotStoredError, UnreadableError
 from polystore.files._atomic import write_json
+from polystore.omezarr._places import as_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from polystore.omezarr._places import Place, Where
 
 __all__ = ["Group", "OmeVersion", "group_exists", "read_document", "read_group", "write_group"]
 
@@ -43,8 +46,8 @@ class Group:
 
     Attributes
     ----------
-    path
-        Of the group.
+    place
+        Where the group is.
     version
         That of OME-Zarr that goes with the group's version of Zarr.
     ome
@@ -53,15 +56,20 @@ class Group:
         All others, by name.
     """
 
-    path: Path
+    place: Place
     version: OmeVersion
     ome: dict[str, Any]
     others: dict[str, Any]
 
     @property
-    def file(self) -> Path:
-        """File that the attributes are in."""
-        return self.path / ("zarr.json" if self.version is OmeVersion.V05 else ".zattrs")
+    def file(self) -> str:
+        """File that the attributes are in, as messages call it."""
+        return f"{self.place}/{self.file_name}"
+
+    @property
+    def file_name(self) -> str:
+        """Name of that file."""
+        return "zarr.json" if self.version is OmeVersion.V05 else ".zattrs"
 
     @property
     def own(self) -> Mapping[str, Any] | None:
@@ -98,7 +106,7 @@ class Group:
             ) from error
 
 
-def read_group(path: Path) -> Group:
+def read_group(where: Where) -> Group:
     """Read the attributes of a group.
 
     Raises
@@ -108,31 +116,33 @@ def read_group(path: Path) -> Group:
     UnreadableError
         If its metadata are not JSON, or not of a group.
     """
-    document = read_document(path / "zarr.json")
+    place = as_place(where)
+    document = read_document(place, "zarr.json")
     if document is not None:
         attributes = document.get("attributes", {})
         group = document.get("zarr_format") == 3 and document.get("node_type", "group") == "group"
         if not group or not isinstance(attributes, dict):
-            raise UnreadableError(f"{path / 'zarr.json'} does not describe a group of Zarr v3")
+            raise UnreadableError(f"{place}/zarr.json does not describe a group of Zarr v3")
         ome = attributes.get("ome", {})
         if not isinstance(ome, dict):
-            raise UnreadableError(f"{path / 'zarr.json'}: attributes.ome is no object")
+            raise UnreadableError(f"{place}/zarr.json: attributes.ome is no object")
         others = {name: value for name, value in attributes.items() if name != "ome"}
-        return Group(path, OmeVersion.V05, ome, others)
-    document = read_document(path / ".zgroup")
+        return Group(place, OmeVersion.V05, ome, others)
+    document = read_document(place, ".zgroup")
     if document is None:
-        raise NotStoredError(f"{path}: there is no Zarr group (neither zarr.json nor .zgroup)")
+        raise NotStoredError(f"{place}: there is no Zarr group (neither zarr.json nor .zgroup)")
     if document.get("zarr_format") != 2:
-        raise UnreadableError(f"{path / '.zgroup'} does not describe a group of Zarr v2")
-    attributes = read_document(path / ".zattrs") or {}
+        raise UnreadableError(f"{place}/.zgroup does not describe a group of Zarr v2")
+    attributes = read_document(place, ".zattrs") or {}
     ome = {name: value for name, value in attributes.items() if name in _KEYS}
     others = {name: value for name, value in attributes.items() if name not in _KEYS}
-    return Group(path, OmeVersion.V04, ome, others)
+    return Group(place, OmeVersion.V04, ome, others)
 
 
-def group_exists(path: Path) -> bool:
+def group_exists(where: Where) -> bool:
     """Say whether there is a group, whatever it is of."""
-    return (path / "zarr.json").is_file() or (path / ".zgroup").is_file()
+    place = as_place(where)
+    return place.has("zarr.json") or place.has(".zgroup")
 
 
 def write_group(
@@ -188,26 +198,25 @@ def _stamped(version: OmeVersion, ome: Mapping[str, Any]) -> dict[str, Any]:
     return stamped
 
 
-def read_document(file: Path) -> dict[str, Any] | None:
+def read_document(place: Place, file: str) -> dict[str, Any] | None:
     """Read a JSON object; None where there is no such file.
 
     Raises
     ------
     UnreadableError
         If it is too large, too deeply nested, or no JSON object.
+    AccessDeniedError, UnreachableError
+        If it is remote, and not to be had.
     """
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(_DOCUMENT_MOST_BYTES + 1)
-        if len(content) > _DOCUMENT_MOST_BYTES:
-            raise UnreadableError(f"{file} is larger than {_DOCUMENT_MOST_BYTES} bytes")
-        document = json.loads(content)
-    except (FileNotFoundError, NotADirectoryError):
+    content = place.content(file, _DOCUMENT_MOST_BYTES)
+    if content is None:
         return None
+    try:
+        document = json.loads(content)
     except RecursionError as error:
-        raise UnreadableError(f"{file} cannot be read: it is nested too deeply") from error
-    except (OSError, ValueError) as error:
-        raise UnreadableError(f"{file} cannot be read: {error}") from error
+        raise UnreadableError(f"{place}/{file} cannot be read: it is nested too deeply") from error
+    except ValueError as error:
+        raise UnreadableError(f"{place}/{file} cannot be read: {error}") from error
     if not isinstance(document, dict):
-        raise UnreadableError(f"{file} cannot be read: it holds no JSON object")
+        raise UnreadableError(f"{place}/{file} cannot be read: it holds no JSON object")
     return document

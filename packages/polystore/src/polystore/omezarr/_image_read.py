@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polystore._errors import (
     ChecksumError,
     LayoutError,
-    MissingExtraError,
     NotStoredError,
+    StorageError,
     UnreadableError,
 )
 from polystore._typed import from_plain
@@ -22,16 +21,18 @@ from polystore.omezarr._arrays import read_array
 from polystore.omezarr._attributes import Multiscale, Omero, metadata_problems
 from polystore.omezarr._groups import OmeVersion, read_group
 from polystore.omezarr._multiscales import ChannelMeta, micrometers, seconds
-from polystore.omezarr._paths import inside
+from polystore.omezarr._places import AbsentError, as_place, local_path
 from polystore.omezarr._pyramid import halved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from polystore.omezarr._arrays import ArrayMeta
     from polystore.omezarr._groups import Group
+    from polystore.omezarr._places import Pixels, Place, Where
 
 __all__ = ["PLANE_MOST_BYTES", "ImageReader", "read_valid"]
 
@@ -50,7 +51,7 @@ class ImageReader:
     Parameters
     ----------
     path
-        Of the image's group.
+        Of the image's group; a `RemoteFolder` where it is in an object store.
 
     Raises
     ------
@@ -58,11 +59,13 @@ class ImageReader:
         If there is none.
     UnreadableError
         If its metadata are not those of an OME-Zarr 0.4 or 0.5 image; the message says where.
+    AccessDeniedError, UnreachableError
+        If it is remote and not to be had; so with all that reads it.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        group = read_valid(self.path, "multiscales")
+    def __init__(self, path: Where) -> None:
+        self._place = as_place(path)
+        group = read_valid(self._place, "multiscales")
         multiscales = from_plain(group.ome["multiscales"], tuple[Multiscale, ...])
         multiscale = multiscales[0]
         self._group = group
@@ -88,7 +91,23 @@ class ImageReader:
         except (TypeError, ValueError, LookupError) as error:
             raise UnreadableError(f"{group.file}: the attribute polystore is damaged") from error
         self._metas: dict[int, ArrayMeta] = {}
-        self._opened: dict[int, Any] = {}
+        self._opened: dict[int, Pixels] = {}
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return self._place
+
+    @property
+    def path(self) -> Path:
+        """Path of the folder that it is in.
+
+        Raises
+        ------
+        LayoutError
+            If it is in an object store.
+        """
+        return local_path(self._place)
 
     @property
     def version(self) -> OmeVersion:
@@ -113,14 +132,7 @@ class ImageReader:
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of each level, without what only fills it up to the size of other wells."""
-        shapes = []
-        for level in range(self.level_count):
-            stored = self._meta(level).shape
-            sides = stored[-2:]
-            if self._valid is not None:
-                sides = tuple(map(min, sides, halved(self._valid, level)))
-            shapes.append((*stored[:-2], *sides))
-        return tuple(shapes)
+        return tuple(self._shape(level) for level in range(self.level_count))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -193,9 +205,30 @@ class ImageReader:
         ------
         UnreadableError
             If it is none that may be read.
+        LayoutError
+            If it is in an object store; `level_array` opens it wherever it is.
         """
         self._meta(level)
         return self.path / self._paths[level]
+
+    def level_array(self, level: int) -> Any:
+        """Open the array of a level with zarr, read-only, to be handed to dask.
+
+        It reads what is not there as 0, also where `read` would say that the image is damaged.
+
+        Returns
+        -------
+        zarr.Array
+            With all axes, and with what only fills the image up to the size of other wells.
+
+        Raises
+        ------
+        UnreadableError
+            If it is none that may be read.
+        MissingExtraError
+            If zarr is not installed.
+        """
+        return self._pixels(level).array
 
     def chunk_px(self, level: int) -> tuple[int, int]:
         """Height and width of a chunk of a level: what is read at once.
@@ -228,7 +261,7 @@ class ImageReader:
             If the list of them is damaged.
         """
         try:
-            group = read_group(self.path / "labels")
+            group = read_group(self._place.below("labels"))
         except NotStoredError:
             return ()
         names = group.ome.get("labels", [])
@@ -246,7 +279,7 @@ class ImageReader:
         UnreadableError
             If its metadata are not those of an image.
         """
-        return ImageReader(inside(self.path / "labels", name))
+        return ImageReader(self._place.below("labels").below(name))
 
     def read(
         self,
@@ -281,9 +314,9 @@ class ImageReader:
             If it is damaged; the message names the folder.
         """
         if not 0 <= level < self.level_count:
-            raise LayoutError(f"{self.path} has {self.level_count} levels, and none is {level}")
+            raise LayoutError(f"{self._place} has {self.level_count} levels, and none is {level}")
         place = {"t": t, "c": c, "z": z}
-        shape = self.shapes[level]
+        shape = self._shape(level)
         leading = tuple(place.get(axis, 0) for axis in self._axes[:-2])
         others = [
             axis
@@ -291,45 +324,49 @@ class ImageReader:
             if axis not in place and side > 1
         ]
         if others:
-            raise LayoutError(f"{self.path} has planes along {others}: only t, c and z are known")
+            raise LayoutError(f"{self._place} has planes along {others}: only t, c and z are known")
         absent = {axis for axis in place if axis not in self._axes and place[axis]}
         if absent or any(not 0 <= i < n for i, n in zip(leading, shape[:-2], strict=True)):
-            raise LayoutError(f"{self.path} of shape {shape} ({self._axes}) has no plane {place}")
+            raise LayoutError(f"{self._place} of shape {shape} ({self._axes}) has no plane {place}")
         rows, columns = (
             slice(*part.indices(side))
             for part, side in zip(region or (slice(None),) * 2, shape[-2:], strict=True)
         )
         self._check_size(level, rows, columns)
-        self._check_there(level, leading, rows, columns)
-        with _readable(self.path / self._paths[level]):
-            array = self._array(level)
-            plane: NDArray[Any] = np.asarray(array[(*leading, rows, columns)], dtype=self.dtype)
-        return plane
+        needed = self._needed(level, leading, rows, columns)
+        with _readable(f"{self._place}/{self._paths[level]}"):
+            try:
+                plane = self._pixels(level).read((*leading, rows, columns), needed)
+            except AbsentError as error:
+                raise UnreadableError(f"{error} is not there: {self._why_absent()}") from error
+            return np.asarray(plane, dtype=self.dtype)
+
+    def _shape(self, level: int) -> tuple[int, ...]:
+        stored = self._meta(level).shape
+        sides = stored[-2:]
+        if self._valid is not None:
+            sides = tuple(map(min, sides, halved(self._valid, level)))
+        return (*stored[:-2], *sides)
 
     def _length_um(self, axis: str) -> float | None:
         return micrometers(self._scale.get(axis), self._units.get(axis))
 
     def _meta(self, level: int) -> ArrayMeta:
         if level not in self._metas:
-            folder = inside(self.path, self._paths[level])
-            meta = read_array(folder, self.version)
+            place = self._place.below(self._paths[level])
+            meta = read_array(place, self.version)
             if len(meta.shape) != len(self._axes):
                 raise UnreadableError(
-                    f"{folder} has the shape {meta.shape}, which is not of {self._axes}"
+                    f"{place} has the shape {meta.shape}, which is not of {self._axes}"
                 )
             self._metas[level] = meta
         return self._metas[level]
 
-    def _array(self, level: int) -> Any:  # an array of zarr, which has no types
+    def _pixels(self, level: int) -> Pixels:
         if level not in self._opened:
-            try:
-                import zarr
-            except ImportError as error:
-                raise MissingExtraError("OME-Zarr needs zarr: install polystore[zarr]") from error
-            self._meta(level)  # says whether it may be opened
-            folder = self.path / self._paths[level]
-            number: Literal[2, 3] = 3 if self.version is OmeVersion.V05 else 2
-            self._opened[level] = zarr.open_array(folder, mode="r", zarr_format=number)
+            meta = self._meta(level)  # says whether it may be opened
+            place = self._place.below(self._paths[level])
+            self._opened[level] = place.pixels(meta.document)
         return self._opened[level]
 
     def _check_size(self, level: int, rows: slice, columns: slice) -> None:
@@ -341,13 +378,13 @@ class ImageReader:
         )
         if nbytes > PLANE_MOST_BYTES or chunks > _CHUNKS_MOST:
             raise LayoutError(
-                f"{self.path}: {sides[0]} x {sides[1]} pixels in {chunks} chunks are too many at "
+                f"{self._place}: {sides[0]} x {sides[1]} pixels in {chunks} chunks are too many at "
                 "once: read a region, or a coarser level"
             )
 
-    def _check_there(
+    def _needed(
         self, level: int, leading: tuple[int, ...], rows: slice, columns: slice
-    ) -> None:
+    ) -> Iterator[str]:
         # a file that is gone reads as zeros; images of ours say which planes were never written,
         # and have a file for all others
         if self._valid is None or leading in self._missing:
@@ -355,17 +392,13 @@ class ImageReader:
         meta = self._meta(level)
         unit = meta.shards or meta.chunks
         at = [str(i // n) for i, n in zip(leading, unit[:-2], strict=True)]
-        folder = self.path / self._paths[level]
-        if self.version is OmeVersion.V05:
-            folder = folder / "c"
+        start = "/".join(["c", *at] if self.version is OmeVersion.V05 else at)
+        start = f"{start}/" if start else ""
         for row in _units(rows, unit[-2]):
             for column in _units(columns, unit[-1]):
-                file = folder.joinpath(*at, str(row), str(column))
-                if not file.exists() and (
-                    (*leading, *self._part(level, row * unit[-2], column * unit[-1]))
-                    not in self._missing
-                ):
-                    raise UnreadableError(f"{file} is not there: {self._why_absent()}")
+                part = self._part(level, row * unit[-2], column * unit[-1])
+                if not part or (*leading, *part) not in self._missing:
+                    yield f"{start}{row}/{column}"
 
     def _part(self, level: int, y: int, x: int) -> tuple[int, ...]:
         if self._part_px is None:
@@ -379,13 +412,13 @@ class ImageReader:
         return "the image is damaged, run it again"
 
 
-def read_valid(path: Path, key: str) -> Group:
+def read_valid(where: Where, key: str) -> Group:
     """Read a group that has to say something of the format, and to say it rightly.
 
     Parameters
     ----------
-    path
-        Of the group.
+    where
+        The group is.
     key
         What it has to say, as ``"plate"``.
 
@@ -396,7 +429,7 @@ def read_valid(path: Path, key: str) -> Group:
     UnreadableError
         If it does not say it, or it is not valid; the message says where.
     """
-    group = read_group(path)
+    group = read_group(where)
     v05 = group.version is OmeVersion.V05
     if v05 and not group.ome and "multiscales" in group.others:
         raise UnreadableError(f"{group.file} has the metadata of OME-Zarr 0.4 in Zarr v3")
@@ -422,11 +455,13 @@ def _units(part: slice, unit: int) -> range:
 
 
 @contextlib.contextmanager
-def _readable(folder: Path) -> Iterator[None]:
+def _readable(folder: str) -> Iterator[None]:
     # codecs and stores of zarr raise builtins, and its own errors are builtins too; a chunk may
     # say of itself that it is larger than the memory
     try:
         yield
+    except StorageError:
+        raise
     except FileNotFoundError as error:
         raise NotStoredError(f"{folder}: there is no array") from error
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError) as error:

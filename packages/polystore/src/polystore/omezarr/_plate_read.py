@@ -8,7 +8,7 @@ them otherwise, their order does.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
@@ -16,15 +16,17 @@ from polystore._typed import from_plain
 from polystore.omezarr._attributes import PlateDocument, WellDocument
 from polystore.omezarr._image_read import ImageReader, read_valid
 from polystore.omezarr._layout import Acquisition, ImageSlot, PlateLayout, normal_well, row_name
-from polystore.omezarr._paths import inside
+from polystore.omezarr._places import as_place, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
 
     from polystore.omezarr._groups import OmeVersion
+    from polystore.omezarr._places import Place, Where
 
 __all__ = ["PlateReader", "as_plate", "open_image", "open_labels", "read_labels", "read_plate"]
 
@@ -42,7 +44,7 @@ class PlateReader:
     Parameters
     ----------
     path
-        Of an OME-Zarr 0.4 or 0.5 plate.
+        Of an OME-Zarr 0.4 or 0.5 plate; a `RemoteFolder` where it is in an object store.
 
     Raises
     ------
@@ -50,6 +52,8 @@ class PlateReader:
         If there is no plate.
     UnreadableError
         If its metadata are not those of a plate; the message says where.
+    AccessDeniedError, UnreachableError
+        If it is remote and not to be had; so with all that reads it.
 
     Examples
     --------
@@ -61,9 +65,9 @@ class PlateReader:
                 print(well, plate.open_image(well, image.path).shapes[0])
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        self._group = read_valid(self.path, "plate")
+    def __init__(self, path: Where) -> None:
+        self._place = as_place(path)
+        self._group = read_valid(self._place, "plate")
         plate = from_plain(self._group.ome["plate"], PlateDocument)
         self._document = plate
         if len(plate.rows) > _ROWS_MOST:
@@ -78,6 +82,22 @@ class PlateReader:
         }
 
     @property
+    def place(self) -> Place:
+        """Where it is."""
+        return self._place
+
+    @property
+    def path(self) -> Path:
+        """Path of the folder that it is in.
+
+        Raises
+        ------
+        LayoutError
+            If it is in an object store.
+        """
+        return local_path(self._place)
+
+    @property
     def version(self) -> OmeVersion:
         """Version of OME-Zarr that it is in."""
         return self._group.version
@@ -85,7 +105,7 @@ class PlateReader:
     @property
     def name(self) -> str:
         """Its name; that of its folder where it has none."""
-        return self._document.name or self.path.stem
+        return self._document.name or PurePosixPath(self._place.name).stem
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -123,10 +143,10 @@ class PlateReader:
             If the plate does not list it.
         UnreadableError
             If its path leads out of the plate.
+        LayoutError
+            If the plate is in an object store.
         """
-        if well not in self._paths:
-            raise NotStoredError(f"{self.path} has no well {well}: it has {_few(self.wells)}")
-        return inside(self.path, self._paths[well])
+        return local_path(self._well(well))
 
     def images(self, well: str) -> tuple[ImageSlot, ...]:
         """List the images of a well: fields, and what was stitched of them.
@@ -138,7 +158,7 @@ class PlateReader:
         UnreadableError
             If the metadata of the well are not valid.
         """
-        group = read_valid(self.folder(well), "well")
+        group = read_valid(self._well(well), "well")
         document = from_plain(group.ome["well"], WellDocument)
         return tuple(ImageSlot(image.path, image.acquisition) for image in document.images)
 
@@ -152,7 +172,19 @@ class PlateReader:
         UnreadableError
             If its metadata are not those of an image.
         """
-        return ImageReader(inside(self.folder(well), image))
+        return ImageReader(self._well(well).below(image))
+
+    def open_labels(self, well: str, image: str, name: str) -> ImageReader:
+        """Open a label image of an image.
+
+        Raises
+        ------
+        NotStoredError
+            If it is not there.
+        UnreadableError
+            If its metadata are not those of an image.
+        """
+        return ImageReader(self._well(well).below(image).below("labels").below(name))
 
     def layout(self) -> PlateLayout:
         """Read all wells; one document each.
@@ -178,21 +210,26 @@ class PlateReader:
                 acquisitions=tuple(known.values()),
             )
         except LayoutError as error:
-            raise UnreadableError(f"{self.path} cannot be laid out: {error}") from error
+            raise UnreadableError(f"{self._place} cannot be laid out: {error}") from error
+
+    def _well(self, well: str) -> Place:
+        if well not in self._paths:
+            raise NotStoredError(f"{self._place} has no well {well}: it has {_few(self.wells)}")
+        return self._place.below(self._paths[well])
 
 
-def as_plate(plate: PlateReader | Path | str) -> PlateReader:
+def as_plate(plate: PlateReader | Where) -> PlateReader:
     """Give a plate that is open, or open it."""
     return plate if isinstance(plate, PlateReader) else PlateReader(plate)
 
 
-def read_plate(path: Path | str) -> PlateLayout:
+def read_plate(path: Where) -> PlateLayout:
     """Read what a plate and all its wells hold; `PlateReader` reads one well at a time.
 
     Parameters
     ----------
     path
-        Of an OME-Zarr 0.4 or 0.5 plate.
+        Of an OME-Zarr 0.4 or 0.5 plate, or a `RemoteFolder`.
 
     Raises
     ------
@@ -204,13 +241,13 @@ def read_plate(path: Path | str) -> PlateLayout:
     return PlateReader(path).layout()
 
 
-def open_image(plate: Path | str, well: str, image: str) -> ImageReader:
+def open_image(plate: Where, well: str, image: str) -> ImageReader:
     """Open an image of a plate.
 
     Parameters
     ----------
     plate
-        Path of the plate.
+        Path of the plate, or a `RemoteFolder`.
     well
         As ``"B03"``.
     image
@@ -226,7 +263,7 @@ def open_image(plate: Path | str, well: str, image: str) -> ImageReader:
     return PlateReader(plate).open_image(well, image)
 
 
-def open_labels(plate: Path | str, well: str, image: str, name: str) -> ImageReader:
+def open_labels(plate: Where, well: str, image: str, name: str) -> ImageReader:
     """Open a label image of an image; see `open_image`.
 
     Raises
@@ -236,12 +273,11 @@ def open_labels(plate: Path | str, well: str, image: str, name: str) -> ImageRea
     UnreadableError
         If its metadata are not those of an OME-Zarr 0.4 or 0.5 image.
     """
-    folder = inside(PlateReader(plate).folder(well), image)
-    return ImageReader(inside(folder / "labels", name))
+    return PlateReader(plate).open_labels(well, image, name)
 
 
 def read_labels(
-    plate: Path | str, well: str, image: str, name: str, *, level: int = 0, z: int = 0, t: int = 0
+    plate: Where, well: str, image: str, name: str, *, level: int = 0, z: int = 0, t: int = 0
 ) -> NDArray[Any]:
     """Read one plane of a label image.
 

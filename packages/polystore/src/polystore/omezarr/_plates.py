@@ -10,7 +10,6 @@ OME-Zarr 0.4 and 0.5 (https://ngff.openmicroscopy.org), sections on plates and w
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
@@ -19,10 +18,12 @@ from polystore.files._locks import LOCK_TIMEOUT_S, exclusive
 from polystore.omezarr._align import align_images
 from polystore.omezarr._groups import OmeVersion, group_exists, read_group, write_group
 from polystore.omezarr._layout import PlateLayout, difference, well_path
+from polystore.omezarr._places import local_path
 from polystore.omezarr._plate_read import PlateReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 __all__ = ["create_plate", "extend_plate", "settle_plate"]
 
@@ -58,7 +59,7 @@ def create_plate(
     NotWrittenError
         If it cannot be written.
     """
-    root = Path(path)
+    root = local_path(path)
     try:
         version = OmeVersion(version)
     except ValueError as error:
@@ -108,7 +109,7 @@ def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
     NotWrittenError
         If it cannot be written.
     """
-    root = Path(path)
+    root = local_path(path)
     read_group(root)  # without a folder there is nothing to lock
     with exclusive(root / "plate", timeout_s=LOCK_TIMEOUT_S):
         return _extended(root, layout)
@@ -141,7 +142,7 @@ def settle_plate(path: Path | str) -> PlateLayout:
     NotWrittenError
         If something cannot be written.
     """
-    root = Path(path)
+    root = local_path(path)
     reader = PlateReader(root)
     planned = reader.layout()
     written = {

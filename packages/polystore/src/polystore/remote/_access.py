@@ -98,7 +98,7 @@ def open_objects(url: str, access: RemoteAccess) -> ObjectStore:
             "into logs: give them with RemoteAccess"
         )
     if parts.scheme == "file":
-        raise StorageError(f"{url} is a folder of this computer: use DiskStore")
+        raise StorageError(f"{url} is a folder of this computer: use DiskStore, or its path")
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
