@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from polystore.backends import ZarrStore
 from polystore.files import check_file, leftovers, read_bytes, read_json, remove_leftovers
 from polystore.formats import read_plane
 from polystore.omezarr import open_image, open_labels, read_plate
@@ -106,6 +107,13 @@ def number_of_labels(target: Path) -> int:
     return one([one(labels.read() - NOISE), labels.attributes["number"]])
 
 
+def number_of_payload(target: Path) -> int:
+    store = ZarrStore(target)
+    assert store.keys() == ["a/b"]
+    payload = store.load("a/b")
+    return one([one(payload.array - NOISE), int(payload.run or -1)])
+
+
 def number_of_plate(target: Path) -> int:
     """How many images its first well has; a plate that can be read has all its wells."""
     return len(read_plate(target).wells["A01"]) - 1
@@ -120,6 +128,7 @@ NUMBERS: dict[str, Callable[[Path], int]] = {
     "folder": lambda folder: one([int(each.read_text()) for each in folder.iterdir()]),
     "image": number_of_image,
     "labels": number_of_labels,
+    "payload": number_of_payload,
     "plate": number_of_plate,
 }
 LEAVES = {"summed": {".it.sum"}, "tiff": {".it.sum"}}

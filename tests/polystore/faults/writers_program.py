@@ -22,6 +22,8 @@ import tifffile  # noqa: F401  # loaded before processes are forked
 import xxhash  # noqa: F401  # likewise
 import zarr  # noqa: F401  # likewise
 
+from polystore import Payload
+from polystore.backends import ZarrStore
 from polystore.files import Checksum, atomic_folder, update_json, write_bytes, write_json
 from polystore.formats import write_plane
 from polystore.omezarr import (
@@ -84,6 +86,11 @@ def label(target: Path, number: int) -> None:
     write_labels(target, "A01", "0", "nuclei", labels, attributes={"number": number})
 
 
+def keep(target: Path, number: int) -> None:
+    payload = Payload(data=NOISE + np.uint16(number), run=str(number))
+    ZarrStore(target).store("a/b", payload)
+
+
 def extend(target: Path, number: int) -> None:
     images = [ImageSlot(f"field{each}") for each in range(number + 1)]
     wells = [f"A{column:02d}" for column in range(1, 3 + min(number, 2))]
@@ -102,6 +109,7 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
     "folder": write_folder,
     "image": write_image,
     "labels": label,
+    "payload": keep,
     "plate": extend,
 }
 

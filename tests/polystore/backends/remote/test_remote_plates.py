@@ -1,27 +1,33 @@
 from __future__ import annotations
 
+import json
 import shutil
 import socket
+import tracemalloc
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import zarr
 from tests.polystore.backends.remote.counting import Counting
 
 from polystore import (
     AccessDeniedError,
+    Components,
     LayoutError,
     NotStoredError,
     NotWrittenError,
+    Payload,
     StorageError,
     UnreachableError,
     UnreadableError,
 )
-from polystore.backends import RemoteAccess
+from polystore.backends import RemoteAccess, ZarrReader, ZarrStore
 from polystore.omezarr import (
     ChannelMeta,
     ImageMeta,
+    ImageReader,
     ImageWriter,
     OmeVersion,
     PlateLayout,
@@ -38,6 +44,7 @@ from polystore.omezarr import (
     upload_store,
     write_labels,
 )
+from polystore.testing import assert_equal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,6 +145,7 @@ def test_a_plate_in_an_object_store_is_read_as_one_in_a_folder(
     assert (read_labels(remote, "A01", "stitched", "nuclei") == other.read()).all()
 
 
+@pytest.mark.req("001.18", "001.23")
 def test_what_is_read_is_what_is_fetched(
     server: Server,
     counting: Counting,
@@ -171,6 +179,54 @@ def test_what_is_read_is_what_is_fetched(
     coarse = image.read(2, c=0)
     assert coarse.shape == (375, 350)
     assert all("/stitched/2/" in each.path for each in counting.taken())
+
+
+@pytest.mark.req("001.18")
+def test_an_image_of_terabytes_is_opened_and_read_in_little_memory(
+    server: Server, counting: Counting, tmp_path: Path
+) -> None:
+    side, unit = 2**22, 2**14
+    levels: list[dict[str, Any]] = []
+    for level in range(3):
+        scale = {"type": "scale", "scale": [2.0**level] * 2}
+        levels.append({"path": str(level), "coordinateTransformations": [scale]})
+        array = zarr.create_array(
+            tmp_path / "huge" / str(level),
+            shape=(side >> level,) * 2,
+            shards=(unit, unit),
+            chunks=(512, 512),
+            dtype="u2",
+            dimension_names=["y", "x"],
+        )
+        array[-1024:, -512:] = level + 7
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
+    (tmp_path / "huge/zarr.json").write_text(json.dumps(group))
+    bucket = server.bucket()
+    upload_store(tmp_path / "huge", RemoteFolder(f"s3://{bucket}/huge", server.access()))
+
+    tracemalloc.start()
+    try:
+        image = ImageReader(
+            RemoteFolder(f"s3://{bucket}/huge", server.access(endpoint=counting.endpoint))
+        )
+        assert image.shapes[0] == (side, side)  # 32 TiB
+        assert len(counting.taken()) == 4
+        for level in range(3):
+            corner = image.read(level, region=(slice(-600, None), slice(-300, None)))
+            assert corner.shape == (600, 300)
+            assert (corner == level + 7).all()
+        assert not image.read(0, region=(slice(0, 600), slice(0, 300))).any()
+        fetched = counting.taken()
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(fetched) == 3 * 3 + 1  # an index and two chunks each, and one that is not there
+    assert sum(each.nbytes for each in fetched) < 100_000
+    assert peak_bytes < 20_000_000
+    with pytest.raises(LayoutError, match="too many at once"):
+        image.read(0)
 
 
 def test_opening_a_plate_asks_for_one_document_however_many_wells_it_has(
@@ -395,6 +451,26 @@ def test_an_upload_that_would_mix_two_stores_is_refused(
         upload_store(local, there(server, server.bucket()))
     with pytest.raises(NotStoredError):
         upload_store(tmp_path / "nothing", remote)
+
+
+def test_images_in_an_object_store_are_payloads(
+    server: Server, plates: dict[OmeVersion, Path], kept: dict[OmeVersion, str], tmp_path: Path
+) -> None:
+    plate = ZarrReader(there(server, kept[OmeVersion.V05]))
+    here = ZarrReader(plates[OmeVersion.V05])
+    assert plate.keys("B/") == ["B/3/stitched", "B/3/stitched/labels/nuclei"]
+    for key in plate.keys("B/"):
+        assert_equal(plate.load(key), here.load(key))
+
+    payload = Payload(data=noise((40, 50)), components=Components(well="B03"), lossy=True)
+    ZarrStore(tmp_path / "store").store("a/b", payload)
+    upload_store(tmp_path / "store/a/b", there(server, bucket := server.bucket()))
+    reader = ZarrReader(RemoteFolder(f"s3://{bucket}/screens", server.access()))
+    assert reader.keys() == ["7.zarr"]
+    assert reader.exists("7.zarr")
+    assert_equal(reader.load("7.zarr"), payload)
+    with pytest.raises(NotStoredError, match=r"no image is kept under '8\.zarr'"):
+        reader.load("8.zarr")
 
 
 def test_a_plate_may_be_in_memory(plates: dict[OmeVersion, Path]) -> None:

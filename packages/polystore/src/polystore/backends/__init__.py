@@ -7,6 +7,8 @@ from polystore.backends._memory import MemoryBackend
 from polystore.backends._remote import RemoteStore
 from polystore.backends._stream import Publish, StreamingBackend
 from polystore.backends._virtual import Source, VirtualBackend
+from polystore.backends._zarr import ZarrStore
+from polystore.backends._zarr_read import ZarrReader
 from polystore.remote._access import RemoteAccess
 
 __all__ = [
@@ -18,4 +20,6 @@ __all__ = [
     "Source",
     "StreamingBackend",
     "VirtualBackend",
+    "ZarrReader",
+    "ZarrStore",
 ]

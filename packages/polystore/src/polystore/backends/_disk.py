@@ -7,8 +7,6 @@ import io
 import os
 import stat
 import struct
-import unicodedata
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from polystore._errors import (
@@ -19,26 +17,27 @@ from polystore._errors import (
     StorageError,
     UnreadableError,
 )
-from polystore._keys import Folder, check_folder, check_key, key_of
+from polystore._keys import Folder, check_folder, check_key
 from polystore._kinds import Kind
 from polystore._protocols import Capabilities
-from polystore.files._atomic import atomic_file, delete_file, writing
+from polystore.backends._folder_tree import TRIES, FolderTree, can_be_key, unreadable
+from polystore.backends._keyed import Keyed, keys_by_folder
+from polystore.files._atomic import atomic_file, delete_file
 from polystore.files._checksums import Checksum, has_sums, read_bytes
 from polystore.formats import Formats, NpyFormat, standard_formats
 from polystore.formats._registry import SAVED_AS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from polystore._payload import Payload
     from polystore.formats import Format
 
 __all__ = ["DiskStore"]
 
-_TRIES = 100  # so often a folder may be taken away between making it and writing into it
 
-
-class DiskStore:
+class DiskStore(Keyed):
     """Keeps payloads in files below a folder; a `Reader`, a `Writer` and a `DataSink`.
 
     The file of a key is the key below the folder, and its end says the format. Files that others
@@ -88,20 +87,18 @@ class DiskStore:
         checksum: Checksum | None = None,
         folds_case: bool | None = None,
     ) -> None:
-        self._root = Path(root).absolute()
-        self._text = str(self._root)
+        self._tree = FolderTree(root, folds_case=folds_case)
         self._formats = standard_formats() if formats is None else formats
         for suffix in (saved_as or {}).values():
             self._formats.of(f"file{suffix}")
         self._saved_as = {**SAVED_AS, **(saved_as or {})}
         self._fsync = fsync
         self._checksum = checksum
-        self._folds_case = _folds_case(self._root) if folds_case is None else folds_case
 
     @property
     def root(self) -> Path:
         """The folder."""
-        return self._root
+        return self._tree.root
 
     @property
     def formats(self) -> Formats:
@@ -118,7 +115,7 @@ class DiskStore:
             lasts=True,
             kinds=frozenset[Kind]().union(*(each.kinds for each in self._formats)),
             suffixes=self._formats.suffixes,
-            folds_case=self._folds_case,
+            folds_case=self._tree.folds_case,
         )
 
     def store(self, key: str, payload: Payload) -> None:
@@ -138,13 +135,11 @@ class DiskStore:
         MissingExtraError
             If the library that does the work is not installed.
         """
-        path = self._path(key)
+        path = self._tree.path(key)
         found = self._formats.check(key, payload)
-        for tries_left in reversed(range(_TRIES)):
+        for tries_left in reversed(range(TRIES)):
             try:
-                if self._folds_case:
-                    self._check_alone(path, key)
-                self._make_folder(path.parent, key)
+                self._tree.make_folder(key)
                 if path.is_dir() and not path.is_symlink():
                     raise KeyNameError(f"{key!r} cannot be a key: {path} is a folder")
                 with atomic_file(path, fsync=self._fsync, checksum=self._checksum) as stream:
@@ -155,17 +150,6 @@ class DiskStore:
                     raise
             else:
                 return
-
-    def store_batch(self, items: Iterable[tuple[str, Payload]]) -> None:
-        """Keep several payloads, as `store` does, each in one piece.
-
-        Raises
-        ------
-        StorageError
-            At the first that cannot be kept; those before it are.
-        """
-        for key, payload in items:
-            self.store(key, payload)
 
     def load(self, key: str) -> Payload:
         """Read the file of `key` into memory.
@@ -190,16 +174,6 @@ class DiskStore:
             if has_sums(stream.name):
                 return found.read(io.BytesIO(read_bytes(stream.name)), stream.name)
             return found.read(stream, stream.name)
-
-    def load_batch(self, keys: Iterable[str]) -> list[Payload]:
-        """Read several files, in the order of `keys`.
-
-        Raises
-        ------
-        StorageError, MissingExtraError
-            At the first that cannot be read, as `load`.
-        """
-        return [self.load(key) for key in keys]
 
     def load_mapped(self, key: str) -> Payload:
         """Read the NPY file of `key`, whose elements stay on the disk until they are looked at.
@@ -232,7 +206,7 @@ class DiskStore:
             If `key` cannot be a key.
         """
         check_key(key)
-        return self._formats.find(key) is not None and stat.S_ISREG(self._mode(key))
+        return self._formats.find(key) is not None and stat.S_ISREG(self._tree.mode(key))
 
     def keys(self, prefix: str = "") -> list[str]:
         """List the keys of all files that start with `prefix`, sorted.
@@ -242,18 +216,10 @@ class DiskStore:
         UnreadableError
             If a folder cannot be listed.
         """
-        folder, _, rest = prefix.rpartition("/")
-        if prefix.startswith("/") or (folder and not self._is_folder(folder)):
+        start = prefix.rpartition("/")[0]
+        if start and not prefix.startswith("/") and not self._tree.is_folder(start):
             return []
-        found: list[str] = []
-        waiting = [folder]
-        while waiting:
-            here = self._list(waiting.pop())
-            first = here.name == folder
-            start = len(folder) + 1 if folder else 0
-            found.extend(key for key in here.keys if not first or key.startswith(rest, start))
-            waiting.extend(n for n in here.folders if not first or n.startswith(rest, start))
-        return sorted(found)
+        return keys_by_folder(self._list, prefix)
 
     def folder(self, name: str = "") -> Folder:
         """List what lies directly in a folder; of folders in it, also those without a key.
@@ -265,7 +231,7 @@ class DiskStore:
         UnreadableError
             If the folder cannot be listed.
         """
-        if check_folder(name) and not self._is_folder(name):
+        if check_folder(name) and not self._tree.is_folder(name):
             return Folder(name=name, folders=(), keys=())
         return self._list(name)
 
@@ -281,62 +247,25 @@ class DiskStore:
         NotWrittenError
             If it cannot be removed.
         """
-        path = self._path(key)
+        path = self._tree.path(key)
         if not self.exists(key):
             raise NotStoredError(f"{path}: nothing is kept under {key!r}")
         delete_file(path)
-        for folder in path.parents:
-            if folder == self._root:
-                break
-            try:
-                folder.rmdir()
-            except OSError:
-                break  # something else is in it, which is no error
+        self._tree.remove_empty(path)
 
-    def save(self, payload: Payload) -> None:
-        """Keep a payload under a key made of its components, kind and name.
-
-        Raises
-        ------
-        StorageError
-            As `store`, and where a name is so long that the key is too long.
-        """
-        self.store(key_of(payload, self._saved_as[payload.kind]), payload)
-
-    def save_batch(self, payloads: Iterable[Payload]) -> None:
-        """Keep several payloads, as `save` does.
-
-        Raises
-        ------
-        StorageError
-            At the first that cannot be kept; those before it are.
-        """
-        for payload in payloads:
-            self.save(payload)
-
-    def _path(self, key: str) -> Path:
-        return self._root / check_key(key)
-
-    def _look(self, key: str) -> tuple[str, int]:
-        """Return the path of a key and its mode, or those of the first link on the way there."""
-        # in plain text: making a Path of each step takes longer than asking the disk
-        step, mode = self._text, 0
-        for part in key.split("/"):
-            step = f"{step}{os.sep}{part}"
-            mode = os.lstat(step).st_mode
-            if stat.S_ISLNK(mode):
-                break
-        return step, mode
+    def _suffix(self, kind: Kind) -> str:
+        return self._saved_as[kind]
 
     def _open(self, key: str) -> IO[bytes]:
+        place = self._tree.path(key)
         try:
-            path, mode = self._look(key)
+            path, mode = self._tree.look(key)
             if stat.S_ISREG(mode):
                 return open(path, "rb")  # noqa: PTH123  # the caller closes it
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotStoredError(f"{self._path(key)}: nothing is kept under {key!r}") from error
+            raise NotStoredError(f"{place}: nothing is kept under {key!r}") from error
         except OSError as error:
-            raise _unreadable(self._path(key), error) from error
+            raise unreadable(place, error) from error
         if stat.S_ISDIR(mode):
             raise NotStoredError(f"{path} is a folder: nothing is kept under {key!r}")
         if stat.S_ISLNK(mode):
@@ -345,69 +274,16 @@ class DiskStore:
             )
         raise UnreadableError(f"{path} is no file that could be read")
 
-    def _mode(self, key: str) -> int:
-        """Return the mode of what a key is of, or 0 where there is nothing."""
-        try:
-            return self._look(key)[1]
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
-        except OSError as error:
-            raise _unreadable(self._path(key), error) from error
-
-    def _is_folder(self, name: str) -> bool:
-        return stat.S_ISDIR(self._mode(name))
-
-    def _make_folder(self, folder: Path, key: str) -> None:
-        above = key.rpartition("/")[0]
-        if above and stat.S_ISLNK(self._mode(above)):
-            link = self._look(above)[0]
-            raise NotWrittenError(
-                errno.ELOOP,
-                f"{key!r} was not written: {link} is a link, and links are not followed here",
-            )
-        if folder.is_dir():
-            return
-        try:
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-        except NotWrittenError as error:
-            if error.errno not in {errno.ENOTDIR, errno.EEXIST} or folder == self._root:
-                raise
-            for path in (folder, *folder.parents):
-                if path.exists() and not path.is_dir():
-                    raise KeyNameError(
-                        f"{key!r} cannot be kept below {path}, which is a file"
-                    ) from error
-            # what was in the way is gone; writing finds out whether the folder is there
-
-    def _check_alone(self, path: Path, key: str) -> None:
-        """Refuse a name that the disk takes for another one, at any depth."""
-        parent = self._root
-        for part in path.relative_to(self._root).parts:
-            try:
-                names = [path.name for path in parent.iterdir()]
-            except OSError:
-                return
-            if part not in names:
-                folded = _folded(part)
-                if twin := next((name for name in names if _folded(name) == folded), None):
-                    raise KeyNameError(
-                        f"{key!r} cannot be kept beside {parent / twin}: this disk takes the two "
-                        "names for one"
-                    )
-                return
-            parent /= part
-
     def _list(self, name: str) -> Folder:
         start = f"{name}/" if name else ""
         folders: list[str] = []
         keys: list[str] = []
-        path = self._root / name
+        path = self._tree.root / name
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
                     whole = start + entry.name
-                    if not _can_be_key(whole):
+                    if not can_be_key(whole):
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(whole)
@@ -416,7 +292,7 @@ class DiskStore:
         except (FileNotFoundError, NotADirectoryError):
             pass  # it was taken away, which is as if it had never been
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         return Folder(name=name, folders=tuple(sorted(folders)), keys=tuple(sorted(keys)))
 
 
@@ -427,32 +303,3 @@ def _write(found: Format, payload: Payload, stream: IO[bytes], key: str) -> None
         raise
     except (ValueError, TypeError, RuntimeError, OverflowError, struct.error) as error:
         raise FormatError(f"{key!r} cannot be written as {found.name}: {error}") from error
-
-
-def _unreadable(path: Path, error: OSError) -> UnreadableError:
-    return UnreadableError(error.errno, f"{path} cannot be read: {error.strerror or error}")
-
-
-def _can_be_key(name: str) -> bool:
-    try:
-        check_key(name)
-    except KeyNameError:
-        return False
-    return True
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _folds_case(folder: Path) -> bool:
-    """Say whether the disk takes names for one that differ in case, by the folder's own name."""
-    for path in (folder, *folder.parents):
-        swapped = path.with_name(path.name.swapcase()) if path.name else path
-        if swapped == path or not path.exists():
-            continue
-        try:
-            return swapped.samefile(path)
-        except OSError:
-            return False
-    return False

@@ -16,9 +16,10 @@ from polystore._errors import (
     StorageError,
     UnreadableError,
 )
-from polystore._keys import Folder, check_folder, check_key, key_of
+from polystore._keys import Folder, check_folder, check_key
 from polystore._kinds import Kind
 from polystore._protocols import Capabilities
+from polystore.backends._keyed import Keyed
 from polystore.files._checksums import Checksum, Sum, require, sum_of
 from polystore.formats import Formats, standard_formats
 from polystore.formats._registry import SAVED_AS
@@ -26,7 +27,7 @@ from polystore.remote._objects import RemoteObjects
 from polystore.wire._header import PAYLOAD_MOST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from polystore._payload import Payload
     from polystore.formats import Format
@@ -40,7 +41,7 @@ _OVERHEAD_BYTES = 64 * 1024**2
 _UPDATE_PAUSE_S = 0.05
 
 
-class RemoteStore:
+class RemoteStore(Keyed):
     """Keeps payloads as objects; a `Reader`, a `Writer` and a `DataSink`.
 
     The name of an object is the key below the URL, and its end says the format. Objects that
@@ -141,17 +142,6 @@ class RemoteStore:
         found = self._formats.check(check_key(key), payload)
         self._put(key, _content(self._formats, found, key, payload))
 
-    def store_batch(self, items: Iterable[tuple[str, Payload]]) -> None:
-        """Keep several payloads, as `store` does, each as one object.
-
-        Raises
-        ------
-        StorageError
-            At the first that cannot be kept; those before it are.
-        """
-        for key, payload in items:
-            self.store(key, payload)
-
     def load(self, key: str) -> Payload:
         """Read an object into memory.
 
@@ -175,16 +165,6 @@ class RemoteStore:
         found = self._formats.of(check_key(key))
         content = self._get(key).content
         return self._formats.from_bytes(key, content, f"{self.where}/{key} ({found.name})")
-
-    def load_batch(self, keys: Iterable[str]) -> list[Payload]:
-        """Read several objects, in the order of `keys`.
-
-        Raises
-        ------
-        StorageError, MissingExtraError
-            At the first that cannot be read, as `load`.
-        """
-        return [self.load(key) for key in keys]
 
     def update_json(self, key: str, change: Callable[[Any], Any], *, default: Any = None) -> Any:
         """Change a JSON document so that no change of others who do the same is lost.
@@ -310,26 +290,8 @@ class RemoteStore:
             raise NotStoredError(f"{self.where}: nothing is kept under {key!r}")
         self._objects.delete(key)
 
-    def save(self, payload: Payload) -> None:
-        """Keep a payload under a key made of its components, kind and name.
-
-        Raises
-        ------
-        StorageError
-            As `store`, and where a name is so long that the key is too long.
-        """
-        self.store(key_of(payload, self._saved_as[payload.kind]), payload)
-
-    def save_batch(self, payloads: Iterable[Payload]) -> None:
-        """Keep several payloads, as `save` does.
-
-        Raises
-        ------
-        StorageError
-            At the first that cannot be kept; those before it are.
-        """
-        for payload in payloads:
-            self.save(payload)
+    def _suffix(self, kind: Kind) -> str:
+        return self._saved_as[kind]
 
     def _put(self, key: str, content: bytes, mode: Any = "overwrite") -> None:
         attributes: dict[str, str] = {}
