@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -270,6 +271,49 @@ def test_a_mapped_payload_is_the_file_as_it_was(store: DiskStore) -> None:
     store.store("a.json", PLANE)
     with pytest.raises(FormatError, match=r"a\.json.*only NPY files can be mapped"):
         store.load_mapped("a.json")
+
+
+@pytest.mark.parametrize("checksum", list(Checksum))
+def test_a_mapped_file_is_compared_with_its_checksum_before_it_is_mapped(
+    store: DiskStore, checksum: Checksum
+) -> None:
+    careful = DiskStore(store.root, checksum=checksum)
+    careful.store("a.npy", PLANE)
+    file = store.root / "a.npy"
+    assert_equal(store.load_mapped("a.npy"), PLANE)
+    content = bytearray(file.read_bytes())
+    content[130] ^= 1
+    file.write_bytes(content)
+    for each in (careful, store):
+        with pytest.raises(ChecksumError, match=str(file)):
+            each.load_mapped("a.npy")
+        assert each.load_mapped("a.npy", verify=False).array.shape == (2, 3)
+    (store.root / ".a.npy.sum").write_text("nothing of the kind", encoding="ascii")
+    with pytest.raises(UnreadableError, match="holds no checksums"):
+        store.load_mapped("a.npy")
+    careful.delete("a.npy")
+    with pytest.raises(NotStoredError):
+        store.load_mapped("a.npy")
+
+
+def test_a_file_that_is_replaced_while_it_is_compared_is_not_taken_for_damaged(
+    store: DiskStore,
+) -> None:
+    careful = DiskStore(store.root, checksum=Checksum.SHA256)
+    images = [Payload(data=np.full((500, 500), number, np.uint16)) for number in range(2)]
+    careful.store("a.npy", images[0])
+    done = threading.Event()
+
+    def replace_it() -> None:
+        for turn in range(60):
+            careful.store("a.npy", images[turn % 2])
+        done.set()
+
+    writer = threading.Thread(target=replace_it)
+    writer.start()
+    while not done.is_set():
+        assert len(np.unique(store.load_mapped("a.npy").array)) == 1
+    writer.join()
 
 
 WRITE = """

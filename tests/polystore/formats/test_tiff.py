@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import struct
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from polystore import Components, FormatError, Payload, UnreadableError
+from polystore import ChecksumError, Components, FormatError, Payload, UnreadableError
+from polystore.backends import DiskStore
+from polystore.files import Checksum
 from polystore.formats import (
     Format,
     Formats,
@@ -18,11 +21,15 @@ from polystore.formats import (
     TiffFormat,
     read_plane,
     standard_formats,
+    write_plane,
 )
 from polystore.testing import FormatTests, assert_equal, samples
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from polystore.formats import TiffCompression
 
@@ -280,3 +287,116 @@ def test_a_name_says_which_of_the_two_it_is() -> None:
     assert formats.of("B03.OME.TIFF").name == "OME-TIFF"
     assert formats.of("B03.tiff").name == "TIFF"
     assert formats.of("ome.tif").name == "TIFF"
+
+
+NOISE = np.random.default_rng(0).poisson(300, (2, 60, 80)).astype(np.uint16) + np.uint16(1)
+FLIPS = 1500
+
+
+def strips(content: bytes) -> list[tuple[int, int]]:
+    """Where the strips of a file begin, and how many bytes they are."""
+    with tifffile.TiffFile(io.BytesIO(content)) as tif:
+        return [
+            place
+            for page in tif.pages
+            for place in zip(page.dataoffsets, page.databytecounts, strict=True)
+        ]
+
+
+def flipped(content: bytes, read: Callable[[bytes], NDArray[Any]]) -> tuple[list[Any], list[str]]:
+    """What is read of files with one bit of their strips flipped, and what is said otherwise."""
+    chance = random.Random(0)
+    places = strips(content)
+    found, said = [], []
+    for _ in range(FLIPS):
+        start, count = chance.choice(places)
+        damaged = bytearray(content)
+        damaged[start + chance.randrange(count)] ^= 1 << chance.randrange(8)
+        try:
+            found.append(read(bytes(damaged)))
+        except UnreadableError as error:
+            said.append(str(error))
+    return found, said
+
+
+def tiff(compression: TiffCompression) -> tuple[bytes, Callable[[bytes], NDArray[Any]]]:
+    made = TiffFormat(compression=compression)
+    return written(made, Payload(data=NOISE)).getvalue(), (
+        lambda content: made.read(io.BytesIO(content), "a.tif").array
+    )
+
+
+def test_a_bit_that_flips_where_nothing_is_compressed_is_one_pixel() -> None:
+    found, said = flipped(*tiff("none"))
+    assert not said
+    assert {int((each != NOISE).sum()) for each in found} == {1}
+
+
+def test_every_bit_that_flips_in_what_zlib_compressed_is_noticed() -> None:
+    found, said = flipped(*tiff("zlib"))
+    assert all((each == NOISE).all() for each in found)  # of bits that mean nothing
+    assert len(said) > 0.9 * FLIPS
+
+
+def test_strips_of_lzw_that_are_longer_or_shorter_than_they_have_to_be_are_errors() -> None:
+    found, said = flipped(*tiff("lzw"))
+    assert len([text for text in said if "bytes, and are more" in text]) > 0.1 * FLIPS
+    assert len([text for text in said if "bytes, and are" in text and "more" not in text]) > 0
+    for each in found:
+        # what is wrong is wrong as text of LZW is; nothing reads as if it had not been there
+        assert each.shape == NOISE.shape
+        assert each.any(axis=-1).all()
+
+
+@pytest.mark.parametrize("compression", ["none", "lzw", "zlib"])
+def test_a_block_of_a_strip_that_a_disk_lost_is_an_error_where_it_is_compressed(
+    compression: TiffCompression,
+) -> None:
+    content, read = tiff(compression)
+    for start, count in strips(content):
+        for at in range(start, start + count - 512, 512):
+            damaged = content[:at] + bytes(512) + content[at + 512 :]
+            if compression == "none":
+                assert (read(damaged) == 0).sum() == 256  # which only a checksum tells
+            else:
+                with pytest.raises(UnreadableError):
+                    read(damaged)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "plane.tif"])
+def test_with_a_checksum_every_bit_that_flips_is_noticed(tmp_path: Path, name: str) -> None:
+    store = DiskStore(tmp_path, checksum=Checksum.XXH128)
+    if name == "plane.tif":
+        write_plane(tmp_path / name, NOISE[0], compression="lzw", checksum=Checksum.XXH128)
+    else:
+        store.store(name, Payload(data=NOISE))
+    content = (tmp_path / name).read_bytes()
+    chance = random.Random(0)
+    for _ in range(40):
+        damaged = bytearray(content)
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ChecksumError, match=name):
+            store.load(name)
+        with pytest.raises(ChecksumError, match=name):
+            read_plane(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["u1", "<u2", ">u2", ">i4", "<f4", ">f8"])
+def test_lzw_of_others_is_read_as_tifffile_reads_it(kind: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).normal(100, 9, (3, 70, 50)).astype(kind)
+    several: tuple[dict[str, Any], ...] = (
+        {},
+        {"rowsperstrip": 16},
+        {"rowsperstrip": 1},
+        {"predictor": True},
+        {"tile": (32, 16)},
+    )
+    for number, options in enumerate(several):
+        file = tmp_path / f"{number}.tif"
+        with tifffile.TiffWriter(file, byteorder=">" if kind[0] == ">" else "<") as tif:
+            tif.write(pixels, compression="lzw", photometric="minisblack", **options)
+        np.testing.assert_array_equal(read_plane(file, 1), pixels[1])
+        found = TiffFormat().read(io.BytesIO(file.read_bytes()), "a.tif").array
+        np.testing.assert_array_equal(found, pixels)
+        assert found.dtype == np.dtype(kind).newbyteorder("=")

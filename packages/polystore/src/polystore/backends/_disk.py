@@ -23,7 +23,7 @@ from polystore._protocols import Capabilities
 from polystore.backends._folder_tree import TRIES, FolderTree, can_be_key, unreadable
 from polystore.backends._keyed import Keyed, keys_by_folder
 from polystore.files._atomic import atomic_file, delete_file
-from polystore.files._checksums import Checksum, has_sums, read_bytes
+from polystore.files._checksums import Checksum, has_sums, open_verified, read_bytes
 from polystore.formats import Formats, NpyFormat, standard_formats
 from polystore.formats._registry import SAVED_AS
 
@@ -175,16 +175,28 @@ class DiskStore(Keyed):
                 return found.read(io.BytesIO(read_bytes(stream.name)), stream.name)
             return found.read(stream, stream.name)
 
-    def load_mapped(self, key: str) -> Payload:
+    def load_mapped(self, key: str, *, verify: bool = True) -> Payload:
         """Read the NPY file of `key`, whose elements stay on the disk until they are looked at.
 
-        The payload is of the file as it is now, also when another takes its place later. It is not
-        compared with a checksum, as that takes reading all of it: `check_file` does that.
+        The payload is of the file as it is now, also when another takes its place later.
+
+        Parameters
+        ----------
+        key
+            Of the payload.
+        verify
+            Whether a file that was stored with a checksum is compared with it: once, before it is
+            mapped, which takes reading all of it, in little memory. What the disk gives for an
+            element that is looked at later is not compared again. False maps it at once.
 
         Raises
         ------
         KeyNameError, NotStoredError, UnreadableError
             As `load`.
+        ChecksumError
+            If it was stored with a checksum, and is not what was stored.
+        MissingExtraError
+            If its checksum needs xxhash, which is not installed.
         FormatError
             If the file is of another format.
         """
@@ -194,7 +206,8 @@ class DiskStore(Keyed):
                 f"{key!r} is {found.name}, and only NPY files can be mapped: use load, or store it "
                 "as .npy"
             )
-        with self._open(key) as stream:
+        path = self._tree.path(key)
+        with open_verified(path, lambda: self._open(key)) if verify else self._open(key) as stream:
             return found.read_mapped(stream, stream.name)
 
     def exists(self, key: str) -> bool:

@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from polystore._errors import ChecksumError, MissingExtraError, NotStoredError, UnreadableError
 
@@ -32,6 +32,7 @@ __all__ = [
     "Sum",
     "check_file",
     "has_sums",
+    "open_verified",
     "read_bytes",
     "read_sums",
     "require",
@@ -217,6 +218,62 @@ def check_file(path: Path | str) -> bool:
     return True
 
 
+def open_verified(file: Path, opened: Callable[[], IO[bytes]]) -> IO[bytes]:
+    """Open a file, read all of it in little memory, and compare it with its checksum if it has one.
+
+    Parameters
+    ----------
+    file
+        Its name.
+    opened
+        Opens it.
+
+    Returns
+    -------
+    file
+        At its start: the one that was compared, also when another takes its place.
+
+    Raises
+    ------
+    ChecksumError
+        If it is not what was stored.
+    UnreadableError
+        If it, or its checksum, cannot be read.
+    MissingExtraError
+        If its checksum needs xxhash, which is not installed.
+    """
+    for _ in range(_ATTEMPTS):
+        stream = opened()
+        try:
+            sums = read_sums(file)
+            if not sums or _agrees(stream, file, sums):
+                stream.seek(0)
+                return stream
+            replaced = read_sums(file) != sums or _state(file) != _told(os.fstat(stream.fileno()))
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
+        if not replaced:
+            break
+    raise _damaged(file)
+
+
+def _agrees(stream: IO[bytes], file: Path, sums: Collection[Sum]) -> bool:
+    piece = memoryview(bytearray(_PIECE_BYTES))
+    for kind in sorted({each.kind for each in sums}):
+        state = _hasher(kind)()
+        try:
+            stream.seek(0)
+            while piece_bytes := stream.readinto(piece):  # type: ignore[attr-defined]  # a file has it
+                state.update(piece[:piece_bytes])
+        except OSError as error:
+            raise UnreadableError(f"{file} cannot be read: {error}") from error
+        if Sum(kind, state.hexdigest()) in sums:
+            return True
+    return False
+
+
 def _verified(file: Path, read: Callable[[Path], bytes | None]) -> bytes | None:
     """Read a file and verify it; without content, the file itself is read for its checksum."""
     for _ in range(_ATTEMPTS):
@@ -231,7 +288,11 @@ def _verified(file: Path, read: Callable[[Path], bytes | None]) -> bytes | None:
             return content
         if after == before and _state(file) == state:
             break  # nobody replaced it meanwhile, not even twice
-    raise ChecksumError(
+    raise _damaged(file)
+
+
+def _damaged(file: Path) -> ChecksumError:
+    return ChecksumError(
         f"{file} is not what was stored: its checksum is not the one in {sum_path(file)}. A disk "
         "or a copy has damaged it, or something else has changed it: take it from a copy, or make "
         "it again; if it was changed on purpose, remove the checksum file"
@@ -241,9 +302,12 @@ def _verified(file: Path, read: Callable[[Path], bytes | None]) -> bytes | None:
 def _state(file: Path) -> tuple[int, ...] | None:
     """Tell a file from the one that was there before."""
     try:
-        status = file.stat()
+        return _told(file.stat())
     except OSError:
         return None  # whoever reads it is told why
+
+
+def _told(status: os.stat_result) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

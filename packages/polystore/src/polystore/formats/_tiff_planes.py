@@ -15,6 +15,7 @@ import numpy as np
 from polystore._errors import FormatError, MissingExtraError, NotStoredError, UnreadableError
 from polystore.files._atomic import atomic_file
 from polystore.files._checksums import check_file, has_sums, read_bytes
+from polystore.formats._tiff_pixels import page_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,8 +130,7 @@ def read_plane(path: Path | str, page: int = 0, *, verify: bool = True) -> NDArr
     with _open(path, content) as tif:
         found = _page(tif, path, page)
         _check_whole(found, path, page, tif.filehandle.size)
-        # planes are read by several processes at once already
-        pixels: NDArray[Any] = found.asarray(maxworkers=1)
+        pixels = page_pixels(found, path)
         if pixels.shape != tuple(found.shape):
             raise UnreadableError(
                 f"{path}: page {page} says {found.shape} and holds {pixels.shape}"

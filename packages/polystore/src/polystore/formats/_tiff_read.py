@@ -13,6 +13,7 @@ from polystore._errors import UnreadableError
 from polystore._payload import Payload
 from polystore.formats._guard import importing, reading
 from polystore.formats._note import read_note
+from polystore.formats._tiff_pixels import series_pixels
 from polystore.wire._header import PAYLOAD_MOST_BYTES
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def read_tiff(stream: IO[bytes], where: str, name: str, *, ome: bool = False) ->
                 found = _note(tif, where)
                 shape, axes = tuple(series.shape), series.axes
                 said = _ome(tif) if tif.is_ome else {}
-                pixels: NDArray[Any] = series.asarray(maxworkers=1)
+                pixels = series_pixels(series, where)
             if pixels.shape != shape:
                 raise UnreadableError(f"{where} says {shape} and holds {pixels.shape}")
             if found is not None:
