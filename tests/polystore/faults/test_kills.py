@@ -16,16 +16,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from polystore.backends import ZarrStore
+from polystore import UnreadableError
+from polystore.backends import DiskStore, ZarrStore
 from polystore.files import check_file, leftovers, read_bytes, read_json, remove_leftovers
 from polystore.formats import read_plane
-from polystore.omezarr import open_image, open_labels, read_plate
+from polystore.omezarr import (
+    LabelPartWriter,
+    PartWriter,
+    open_image,
+    open_labels,
+    read_labels,
+    read_plate,
+    settle_plate,
+    store_problems,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from polystore.omezarr import ImageReader
+
 SOAK = bool(os.environ.get("POLYSTORE_SOAK"))
 MOMENTS = 200 if SOAK else 20
+MOMENTS_OF_MORE = 200 if SOAK else 4
 REPETITIONS = 50
 PROGRAM = Path(__file__).with_name("writers_program.py")
 NOISE = np.random.default_rng(0).integers(0, 500, (96, 96)).astype(np.uint16)
@@ -119,7 +132,92 @@ def number_of_plate(target: Path) -> int:
     return len(read_plate(target).wells["A01"]) - 1
 
 
-NUMBERS: dict[str, Callable[[Path], int]] = {
+def number_of_settled(target: Path) -> int:
+    """What an image shows whose plate is settled again and again; the other stays what it is."""
+    plate = read_plate(target)
+    assert {"A01", "A02"} <= plate.wells.keys()
+    other = open_image(target, "A02", "0")
+    np.testing.assert_array_equal(other.read(), NOISE)
+    np.testing.assert_array_equal(read_labels(target, "A02", "0", "nuclei"), NOISE)
+    image = open_image(target, "A01", "0")
+    number = image.attributes["number"]
+    assert image.shapes[0][-1] == 96 + number % 8 * 8
+    for level in range(image.level_count):
+        assert one(image.read(level)) == number
+    return int(number)
+
+
+def check_it_can_be_settled(target: Path) -> None:
+    """Whatever was interrupted, doing it again leaves a plate as it has to be."""
+    wells = settle_plate(target).wells
+    assert {well: [image.path for image in images] for well, images in wells.items()} == {
+        "A01": ["0"],
+        "A02": ["0"],
+    }
+    one_image, other = (open_image(target, well, "0") for well in wells)
+    assert one_image.level_count == other.level_count
+    number_of_settled(target)
+    assert store_problems(target) == ()
+
+
+def number_of_parts(writer: PartWriter | LabelPartWriter, image: ImageReader) -> int:
+    """What all parts show that are there; the others are said to be missing, at every level."""
+    number = int(image.attributes["number"])
+    missing = set(writer.missing())
+    own = image.attributes["polystore"]
+    assert own.get("unfinished") or not missing
+    for part in writer.parts:
+        for level in range(image.level_count):
+            rows, columns = (
+                slice(start >> level, -(-stop >> level))
+                for start, stop in ((each.start, each.stop) for each in part.region)
+            )
+            try:
+                found = image.read(level, region=(rows, columns))
+            except UnreadableError:
+                assert part in missing
+            else:
+                assert level or part not in missing
+                assert one(found) == number
+    return number
+
+
+def number_of_part(writer: PartWriter | LabelPartWriter, image: ImageReader) -> int | None:
+    """What a part shows at all levels, or None where it is missing."""
+    try:
+        number = one(image.read())
+    except UnreadableError:
+        assert writer.missing() == writer.parts
+        return None
+    assert writer.missing() == ()
+    return one([number, *(one(image.read(level)) for level in range(image.level_count))])
+
+
+def number_of_key(target: Path, suffix: str) -> int:
+    found = DiskStore(target).load(f"a.{suffix}")
+    assert DiskStore(target).keys() == [f"a.{suffix}"]
+    if suffix == "txt":
+        return one(list(map(int, found.text.split())))
+    number = found.components.field
+    assert number is not None
+    if suffix == "zip":
+        assert len(found.regions) == 50
+        assert one(found.regions.vertices[1::3, 1]) == number
+        assert one(found.regions.vertices[::3, 0] == np.float32(0.1)) == 1
+    elif suffix in {"csv", "parquet"}:
+        assert one(found.table["number"]) == number
+        assert set(found.table["name"]) == {f"cell {number}"}
+    else:
+        assert one(found.array - NOISE) == number
+    return number
+
+
+def of_key(suffix: str) -> Callable[[Path], int]:
+    return lambda target: number_of_key(target, suffix)
+
+
+PLACE = ("A01", "0")
+NUMBERS: dict[str, Callable[[Path], int | None]] = {
     "file": lambda file: one(np.frombuffer(read_bytes(file), "<u4")),
     "summed": lambda file: one(np.frombuffer(read_bytes(file), "<u4")) if check_file(file) else -1,
     "tiff": lambda file: one(read_plane(file) - NOISE) if check_file(file) else -1,
@@ -131,6 +229,28 @@ NUMBERS: dict[str, Callable[[Path], int]] = {
     "payload": number_of_payload,
     "plate": number_of_plate,
 }
+MORE: dict[str, Callable[[Path], int | None]] = {
+    "settled plate": number_of_settled,
+    "image parts": lambda target: number_of_parts(
+        PartWriter(target, *PLACE), open_image(target, *PLACE)
+    ),
+    "label parts": lambda target: number_of_parts(
+        LabelPartWriter(target, *PLACE, "nuclei"), open_labels(target, *PLACE, "nuclei")
+    ),
+    "part again": lambda target: number_of_part(
+        PartWriter(target, *PLACE), open_image(target, *PLACE)
+    ),
+    "label part again": lambda target: number_of_part(
+        LabelPartWriter(target, *PLACE, "nuclei"), open_labels(target, *PLACE, "nuclei")
+    ),
+}
+MORE |= {f"{each} of 0.4": MORE[each] for each in tuple(MORE)}
+MORE |= {f"{each} of 0.4": NUMBERS[each] for each in ("image", "labels", "plate")}
+SUFFIXES = ("npy", "tif", "ome.tif", "png", "csv", "parquet", "json", "zip", "txt")
+MORE |= {f"key.{suffix}": of_key(suffix) for suffix in SUFFIXES}
+EVERY = NUMBERS | MORE
+STRIDES = {} if SOAK else dict.fromkeys(MORE, 5)
+"""So many steps are left out between two kills."""
 LEAVES = {"summed": {".it.sum"}, "tiff": {".it.sum"}}
 
 
@@ -140,10 +260,21 @@ def check_nothing_is_left(kind: str, target: Path) -> None:
     there = {path.name for path in target.parent.iterdir()}
     assert there == {"it", *LEAVES.get(kind, set())}
     if target.is_dir():
-        assert not list(target.rglob(".*"))
+        hidden = {path.name for path in target.rglob(".*")}
+        assert hidden <= {".zarray", ".zattrs", ".zgroup"}
+    if kind.startswith("settled plate"):
+        check_it_can_be_settled(target)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in NUMBERS if kind != "plate"])
+def found_number(kind: str, target: Path, otherwise: int) -> int:
+    found = EVERY[kind](target)
+    if found is not None:
+        return found
+    assert "again" in kind  # only a part that is written again may be missing
+    return otherwise
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EVERY if not kind.startswith("plate")])
 def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new(
     tmp_path: Path, writers: Writers, kind: str
 ) -> None:
@@ -153,7 +284,8 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new(
     number = 0
     cycle_s = 0.1
     news = 0
-    for _ in range(MOMENTS):
+    moments = MOMENTS_OF_MORE if kind in MORE else MOMENTS
+    for _ in range(moments):
         begun = time.perf_counter()
         pid = writers.start(kind, target, number)
         # the moment that is tried: not a wait for something
@@ -164,33 +296,33 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new(
         if did:
             cycle_s = (time.perf_counter() - begun) / len(did)
         last = int(did[-1]) if did else number
-        number = NUMBERS[kind](target)
+        number = found_number(kind, target, last)
         assert number in {last, last + 1}, "what was finished is gone, or more is there than was"
         news += number > last
         if kind in {"summed", "tiff"}:
             assert check_file(target)
         check_nothing_is_left(kind, target)
     if SOAK:
-        print(f"\n{kind}: {MOMENTS} kills, {number} writes, {news} unannounced")  # noqa: T201
+        print(f"\n{kind}: {moments} kills, {number} writes, {news} unannounced")  # noqa: T201
 
 
-@pytest.mark.parametrize("kind", list(NUMBERS))
+@pytest.mark.parametrize("kind", list(EVERY))
 def test_a_writer_killed_before_any_step_on_the_disk_leaves_the_old_or_the_new(
     tmp_path: Path, writers: Writers, kind: str
 ) -> None:
     target = tmp_path / "it"
     writers.prepare(kind, target)
-    number = NUMBERS[kind](target)
-    steps = 0
+    number = found_number(kind, target, 0)
+    steps = 1 - STRIDES.get(kind, 1)
     status = -signal.SIGKILL
     seen = set()
     while status != 0:
-        steps += 1
+        steps += STRIDES.get(kind, 1)
         before = number
         writers.start(kind, target, before, steps)
         _, status = writers.end()
         assert status in {0, -signal.SIGKILL}
-        number = NUMBERS[kind](target)
+        number = found_number(kind, target, before)
         assert number in {before, before + 1}
         seen.add(number - before)
         check_nothing_is_left(kind, target)
