@@ -249,7 +249,7 @@ MORE |= {f"{each} of 0.4": NUMBERS[each] for each in ("image", "labels", "plate"
 SUFFIXES = ("npy", "tif", "ome.tif", "png", "csv", "parquet", "json", "zip", "txt")
 MORE |= {f"key.{suffix}": of_key(suffix) for suffix in SUFFIXES}
 EVERY = NUMBERS | MORE
-STRIDES = {} if SOAK else dict.fromkeys(MORE, 5)
+STRIDES = {} if SOAK else {kind: 5 for kind in MORE if "again" not in kind}
 """So many steps are left out between two kills."""
 LEAVES = {"summed": {".it.sum"}, "tiff": {".it.sum"}}
 

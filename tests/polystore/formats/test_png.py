@@ -134,3 +134,12 @@ def test_a_note_that_contradicts_the_pixels_is_an_error() -> None:
         other = chunk(b"tEXt", text.replace(old, new))
         with pytest.raises(UnreadableError, match=r"plane\.png"):
             read(content[: at - 4] + other + content[at + 8 + length :])
+
+
+def test_every_bit_that_flips_is_noticed() -> None:
+    content = written(Payload(data=PLANE))
+    for at in range(len(content)):
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << at % 8
+        with pytest.raises(UnreadableError):
+            read(bytes(damaged))

@@ -290,7 +290,7 @@ def test_a_name_says_which_of_the_two_it_is() -> None:
 
 
 NOISE = np.random.default_rng(0).poisson(300, (2, 60, 80)).astype(np.uint16) + np.uint16(1)
-FLIPS = 1500
+FLIPS = 600
 
 
 def strips(content: bytes) -> list[tuple[int, int]]:
