@@ -211,6 +211,14 @@ def test_what_does_not_belong_below_an_image_is_refused(store: ZarrStore) -> Non
     assert store.keys() == ["a/b"]
 
 
+@BOTH
+def test_zeros_come_back_with_their_signs(tmp_path: Path, version: OmeVersion) -> None:
+    store = ZarrStore(tmp_path, version=version)
+    for number, zeros in enumerate((np.zeros((4, 5), "f4"), np.full((4, 5), -0.0, "f4"))):
+        store.store(str(number), Payload(data=zeros))
+        assert_equal(store.load(str(number)), Payload(data=zeros))
+
+
 def test_what_is_no_array_is_refused_with_where_to_keep_it(store: ZarrStore) -> None:
     table = Payload(data={"area": np.arange(3.0)}, kind=Kind.TABLE)
     with pytest.raises(FormatError, match=r"holds images and labels.*of kind table.*DiskStore"):
@@ -318,8 +326,17 @@ def test_what_others_put_in_the_way_stays(store: ZarrStore, tmp_path: Path) -> N
     outside = tmp_path / "outside"
     outside.mkdir()
     (store.root / "link").symlink_to(outside)
-    assert store.keys() == ["a/b"]
-    for key in ("a/file", "folder", "link"):
+    store.store("inside/b", PLANE)
+    (store.root / "a/other").symlink_to(store.root / "inside")
+    assert store.keys() == ["a/b", "inside/b"]
+    assert store.keys("link/") == []
+    assert store.folder("link").keys == ()
+    assert not store.exists("link")
+    assert not store.exists("link/b")
+    for key in ("a/other", "link", "link/b", "folder"):
+        with pytest.raises(NotStoredError):
+            store.delete(key)
+    for key in ("a/file", "folder", "link", "a/other"):
         with pytest.raises(KeyNameError, match=f"'{key}' cannot be a key"):
             store.store(key, PLANE)
     with pytest.raises(KeyNameError, match="which is a file"):

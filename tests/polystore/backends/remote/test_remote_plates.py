@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import os
 import shutil
 import socket
 import tracemalloc
@@ -333,6 +335,30 @@ def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
             PlateReader(RemoteFolder("s3://plates/7.zarr", access))
 
 
+def test_a_process_that_was_forked_is_told_to_open_it_anew(
+    server: Server, kept: dict[OmeVersion, str]
+) -> None:
+    image = open_image(there(server, kept[OmeVersion.V05]), "B03", "stitched")
+    image.read(2)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            image.read(2, c=1)
+        except UnreachableError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        assert b"opened by another process" in stream.read()
+    # one that is handed to another process opens what it needs there
+    copied = copy.deepcopy(image)
+    assert (copied.read(2) == image.read(2)).all()
+    assert (copy.deepcopy(image.level_array(2))[0, 0, 0] == image.read(2)).all()
+
+
 def test_a_path_of_metadata_does_not_lead_out_of_a_remote_plate(
     server: Server, plates: dict[OmeVersion, Path]
 ) -> None:
@@ -407,6 +433,20 @@ def test_an_upload_that_is_interrupted_cannot_be_opened_and_goes_on(
     again = upload_store(local, remote)
     assert (again.put, again.put_bytes, again.there) == (0, 0, len(files))
     assert store_problems(remote) == ()
+
+
+def test_a_file_that_goes_away_during_an_upload_is_named(
+    server: Server, counting: Counting, plates: dict[OmeVersion, Path], tmp_path: Path
+) -> None:
+    local = tmp_path / "7.zarr"
+    shutil.copytree(plates[OmeVersion.V04], local)
+    last = local / "B/3/stitched/labels/nuclei/2/0/0/0/0"
+    counting.before = lambda _method, _path: last.unlink(missing_ok=True)
+    remote = there(server, server.bucket(), counting)
+    with pytest.raises(NotWrittenError, match="nuclei/2/0/0/0/0 was not uploaded"):
+        upload_store(local, remote)
+    with pytest.raises(NotStoredError):
+        PlateReader(remote)
 
 
 @BOTH

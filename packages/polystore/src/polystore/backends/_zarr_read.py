@@ -111,7 +111,11 @@ class ZarrReader:
         AccessDeniedError, UnreachableError
             If it is remote, and does not say.
         """
-        return is_image(self._at(key))
+        check_key(key)
+        try:
+            return is_image(self._at(key))
+        except UnreadableError:
+            return False  # a link that leads elsewhere
 
     def keys(self, prefix: str = "") -> list[str]:
         """List the keys that start with `prefix`, sorted. The document of each group is read.
@@ -147,7 +151,10 @@ class ZarrReader:
 
     def _list(self, name: str) -> Folder:
         start = f"{name}/" if name else ""
-        place = self._place.below(name) if name else self._place
+        try:
+            place = self._place.below(name) if name else self._place
+        except UnreadableError:  # a link that leads elsewhere
+            return Folder(name=name, folders=(), keys=())
         folders: list[str] = []
         keys: list[str] = []
         for each in _folders(place):

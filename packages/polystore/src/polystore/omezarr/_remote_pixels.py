@@ -53,8 +53,10 @@ class _ReplacedError(Exception):
 class _RemotePixels:
     array: Any  # of zarr, whose arrays have no types
     place: str
+    objects: RemoteObjects
 
     def read(self, index: tuple[int | slice, ...], files: Iterable[str]) -> NDArray[Any]:
+        self.objects.check_process()  # zarr would wait for a thread that was not forked
         for _ in range(_TRIES):
             absent: list[str] = []
             token = _absent.set(absent)
@@ -79,9 +81,8 @@ def open_pixels(objects: RemoteObjects, prefix: str, document: Mapping[str, Any]
     # zarr is given the very document that was checked: another one may be there by now
     known = {"zarr.json" if number == 3 else ".zarray": json.dumps(document).encode()}
     store = _ArrayStore(objects, prefix, known)
-    return _RemotePixels(
-        zarr.open_array(store, mode="r", zarr_format=number), f"{objects.where}/{prefix}"
-    )
+    array = zarr.open_array(store, mode="r", zarr_format=number)
+    return _RemotePixels(array, f"{objects.where}/{prefix}", objects)
 
 
 class _ArrayStore(Store):

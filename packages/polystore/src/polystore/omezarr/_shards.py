@@ -248,7 +248,10 @@ def _write(stream: IO[bytes], content: bytes) -> None:
 
 
 def _holds_something(chunk: NDArray[Any]) -> bool:
-    return bool(chunk[0, 0] != 0 or chunk.any())
+    if chunk[0, 0] != 0 or chunk.any():
+        return True
+    # what is not written reads as 0, and -0 is another number to the last bit
+    return chunk.dtype.kind == "f" and bool(np.signbit(chunk).any())
 
 
 def _index(entries: NDArray[np.uint64]) -> bytes:

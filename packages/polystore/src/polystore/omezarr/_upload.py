@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polystore._errors import LayoutError, NotWrittenError
+from polystore.files._writing import writing
 from polystore.omezarr._check import store_problems
 from polystore.omezarr._places import local_path
 
@@ -102,7 +103,8 @@ def upload_store(path: Path | str, target: RemoteFolder) -> Upload:
             f"{root} was not uploaded: {target} holds {others[0]!r}, which is not of it: choose "
             "another URL, or remove what is there"
         )
-    wanted = [name for name in files if not _is_same(root / name, there.get(name))]
+    with writing(str(target)):  # a file that is gone, or that may not be read
+        wanted = [name for name in files if not _is_same(root / name, there.get(name))]
     ends = [name for name in files if "/" not in name]
     if wanted and any(name in there for name in ends if name != ".zattrs"):
         raise LayoutError(
@@ -154,11 +156,15 @@ def _put_all(root: Path, target: RemoteFolder, names: list[str]) -> int:
         path = root / name
         try:
             size = path.stat().st_size
-            target.objects.put(f"{target.prefix}/{name}" if target.prefix else name, path)
-        except FileNotFoundError as error:
+            with path.open("rb"):
+                pass
+        except OSError as error:
             raise NotWrittenError(
-                error.errno, f"{path} went away while it was uploaded: nobody may write meanwhile"
+                error.errno,
+                f"{path} was not uploaded, it cannot be read ({error.strerror}): nobody may write "
+                "meanwhile",
             ) from error
+        target.objects.put(f"{target.prefix}/{name}" if target.prefix else name, path)
         return size
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:

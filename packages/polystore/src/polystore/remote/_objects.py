@@ -76,6 +76,10 @@ class RemoteObjects:
         self._process = os.getpid()
         self._answered = False
 
+    def __reduce__(self) -> tuple[type[RemoteObjects], tuple[str, RemoteAccess]]:
+        # another process opens it anew, as a worker of dask does that is given an array
+        return type(self), (self.url, self.access)
+
     def asking(self, name: str) -> AbstractContextManager[None]:
         """Turn errors of obstore in a block that asks for `name` into those of this package.
 
@@ -84,7 +88,7 @@ class RemoteObjects:
         UnreachableError
             If this process is not the one that opened it.
         """
-        self._check_process()
+        self.check_process()
         return asking(self.where, name, self.access.secrets)
 
     def get(self, name: str, most_bytes: int) -> Object:
@@ -145,7 +149,7 @@ class RemoteObjects:
         NotWrittenError
             If it cannot be put; `errno` says which kind of reason it is.
         """
-        self._check_process()
+        self.check_process()
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         with sending(self.where, name, self.access.secrets):
             self.raw.put(
@@ -210,7 +214,7 @@ class RemoteObjects:
         NotWrittenError
             If it cannot be removed.
         """
-        self._check_process()
+        self.check_process()
         with sending(self.where, name, self.access.secrets):
             self.raw.delete(name)
 
@@ -225,7 +229,14 @@ class RemoteObjects:
         if not self._answered:
             self.listing()
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
+        """Refuse to go on in a process that was forked: connections are not inherited.
+
+        Raises
+        ------
+        UnreachableError
+            If this process is not the one that opened it.
+        """
         if os.getpid() != self._process:
             raise UnreachableError(
                 f"{self.where} was opened by another process, whose connections this one cannot "
