@@ -8,13 +8,13 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from polystore._errors import FormatError, MissingExtraError, NotStoredError, UnreadableError
 from polystore.files._atomic import atomic_file
-from polystore.files._checksums import check_file, has_sums, read_bytes
+from polystore.files._checksums import has_sums, open_verified, read_bytes
 from polystore.formats._tiff_pixels import page_pixels
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def read_plane(path: Path | str, page: int = 0, *, verify: bool = True) -> NDArr
         If tifffile or imagecodecs is not installed.
     """
     # verified and decoded from the same bytes, which a disk may give differently the next time
-    content = read_bytes(path) if verify and has_sums(path) else None
+    content = io.BytesIO(read_bytes(path)) if verify and has_sums(path) else None
     with _open(path, content) as tif:
         found = _page(tif, path, page)
         _check_whole(found, path, page, tif.filehandle.size)
@@ -172,9 +172,12 @@ def map_plane(path: Path | str, page: int = 0, *, verify: bool = True) -> NDArra
     Whoever shortens a file in place takes the pixels away, and looking at them then ends the
     process (SIGBUS); nothing here writes in place.
     """
-    if verify:
-        check_file(path)
-    with _open(path) as tif:
+    with contextlib.ExitStack() as stack:
+        # the file that is compared is the one that is mapped, whatever takes its name meanwhile
+        stream = None
+        if verify and has_sums(path):
+            stream = stack.enter_context(open_verified(Path(path), lambda: _binary(path)))
+        tif = stack.enter_context(_open(path, stream))
         found = _page(tif, path, page)
         _check_whole(found, path, page, tif.filehandle.size)
         if not found.is_memmappable:
@@ -240,8 +243,17 @@ def write_plane(
         )
 
 
+def _binary(path: Path | str) -> IO[bytes]:
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError as error:
+        raise NotStoredError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise UnreadableError(error.errno, f"{path} cannot be read: {error.strerror}") from error
+
+
 @contextlib.contextmanager
-def _open(path: Path | str, content: bytes | None = None) -> Iterator[TiffFile]:
+def _open(path: Path | str, content: IO[bytes] | None = None) -> Iterator[TiffFile]:
     with _extra():
         import tifffile
     # imagecodecs raises errors of its own for each format, all of them RuntimeErrors
@@ -260,7 +272,7 @@ def _open(path: Path | str, content: bytes | None = None) -> Iterator[TiffFile]:
         zlib.error,
     )
     try:
-        with _extra(), tifffile.TiffFile(path if content is None else io.BytesIO(content)) as tif:
+        with _extra(), tifffile.TiffFile(content or path) as tif:
             yield tif
     except (FormatError, UnreadableError, MissingExtraError):
         raise
