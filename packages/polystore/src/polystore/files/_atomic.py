@@ -14,9 +14,8 @@ import json
 import os
 import shutil
 import sys
-from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -31,6 +30,7 @@ from polystore.files._checksums import (
 )
 from polystore.files._leftovers import aside_path, partial_path, remove
 from polystore.files._locks import LOCK_TIMEOUT_S, exclusive
+from polystore.files._room import libc
 from polystore.files._writing import settling, writing
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def _exchange(one: Path, other: Path) -> bool:
     """Swap two names in one step; False where the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
-    call = getattr(_libc(), "renameat2", None)
+    call = getattr(libc(), "renameat2", None)
     if call is None:
         return False
     if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
@@ -335,11 +335,6 @@ def _exchange(one: Path, other: Path) -> bool:
     if number in {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}:
         return False
     raise OSError(number, os.strerror(number), str(other))
-
-
-@cache
-def _libc() -> Any:
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def sync(number: int) -> None:

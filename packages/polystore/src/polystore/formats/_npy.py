@@ -28,6 +28,7 @@ import numpy as np
 from polystore._errors import UnreadableError
 from polystore._kinds import Kind
 from polystore._payload import Payload
+from polystore.files._room import reserve
 from polystore.formats._guard import reading
 from polystore.formats._note import NOTE_MOST_BYTES, Note, as_note, dtype_of, read_note
 
@@ -82,6 +83,7 @@ class NpyFormat:
         array = payload.array
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         note = json.dumps(as_note(payload)).encode("ascii")
+        reserve(stream, array.nbytes)
         stream.write(_header_for(array.dtype.str, fortran, array.shape))
         _write_elements(array.T if fortran else array, stream)
         stream.write(note + _MARK + len(note).to_bytes(8, "little"))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from polystore._kinds import Kind
+from polystore.files._room import reserve
 from polystore.formats._guard import importing
 from polystore.formats._note import as_note
 from polystore.formats._tiff_read import NOTE, PACKAGE, read_tiff
@@ -75,6 +78,8 @@ class TiffFormat:
         with importing("TIFF", PACKAGE):
             import tifffile
         array = payload.array
+        if self.compression == "none" and array.dtype != np.bool_:  # of which eight are a byte
+            reserve(stream, array.nbytes)
         with importing("TIFF", PACKAGE):
             tifffile.imwrite(
                 stream,

@@ -15,6 +15,7 @@ import numpy as np
 from polystore._errors import FormatError, MissingExtraError, NotStoredError, UnreadableError
 from polystore.files._atomic import atomic_file
 from polystore.files._checksums import has_sums, open_verified, read_bytes
+from polystore.files._room import reserve
 from polystore.formats._tiff_pixels import page_pixels
 
 if TYPE_CHECKING:
@@ -232,6 +233,8 @@ def write_plane(
     with _extra():
         import tifffile
     with atomic_file(path, fsync=fsync, checksum=checksum) as stream, _extra():
+        if compression == "none" and plane.dtype != np.bool_:  # of which eight are a byte
+            reserve(stream, plane.nbytes)
         tifffile.imwrite(
             stream,
             plane,

@@ -20,6 +20,7 @@ import numpy as np
 
 from polystore._errors import MissingExtraError
 from polystore.files._atomic import write_json, writing
+from polystore.files._room import reserve
 from polystore.omezarr._chunks import BLOSC, PlaneChunks, compressor
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class ShardedArray:
             for row, column, chunk in self._chunks.cut(plane):
                 if _holds_something(chunk):
                     packed = self._compress(chunk)
+                    reserve(stream, len(packed), start=end)
                     _write(stream, packed)
                     size = len(packed)
                     if self._sum is not None:
