@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from _plate_run import plate_rows
 from _rows import print_rows
-from _stitching import rows as stitching_rows
 from _streaming import rows as streaming_rows
+from functions_stitching import rows as stitching_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

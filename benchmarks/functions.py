@@ -1,0 +1,17 @@
+"""``hatch run bench:functions``: what functions find and what it costs, each against its limit."""
+
+from __future__ import annotations
+
+import sys
+
+import functions_objects
+import functions_stitching
+from _parts import measure_parts
+
+PARTS = {
+    "objects": functions_objects.rows,
+    "stitching": functions_stitching.rows,
+}
+
+if __name__ == "__main__":
+    sys.exit(measure_parts(__doc__, PARTS))
