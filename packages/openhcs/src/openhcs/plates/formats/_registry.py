@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from openhcs.plates.formats._harmony import Harmony
-from openhcs.plates.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
+from openhcs.plates.formats.harmony import Harmony
+from openhcs.plates.formats.imagexpress import ImageXpressDatabase, ImageXpressExport
 
 if TYPE_CHECKING:
     from openhcs.plates.formats._protocol import Format

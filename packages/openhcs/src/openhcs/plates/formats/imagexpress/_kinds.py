@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from openhcs.plates.formats._metaseries import MetaSeries
+    from openhcs.plates.formats.imagexpress._metaseries import MetaSeries
 
 __all__ = ["kind_by_tag", "kinds_of_group"]
 

@@ -11,9 +11,9 @@ import tifffile
 from openhcs._errors import PlateError
 from openhcs.plates import PlateIndex, open_plate
 from openhcs.plates._scan import ScannedFile
-from openhcs.plates.formats._imagexpress_names import parse_image_file
-from openhcs.plates.formats._imagexpress_plan import parse_htd
-from openhcs.plates.formats._metaseries import parse_metaseries
+from openhcs.plates.formats.imagexpress._metaseries import parse_metaseries
+from openhcs.plates.formats.imagexpress._names import parse_image_file
+from openhcs.plates.formats.imagexpress._plan import parse_htd
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,11 @@ from openhcs.plates._index import FileCounts
 from openhcs.plates._platemap import check_platemap
 from openhcs.plates._wells import plate_size_for, sort_wells, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
-from openhcs.plates.formats._assay_layout import read_assay_layout
-from openhcs.plates.formats._flatfield import parse_flatfield
-from openhcs.plates.formats._harmony_index import HarmonyIndex, read_harmony_index
-from openhcs.plates.formats._harmony_rows import IMAGE_NAME, HarmonyRows
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
+from openhcs.plates.formats.harmony._assay_layout import read_assay_layout
+from openhcs.plates.formats.harmony._flatfield import parse_flatfield
+from openhcs.plates.formats.harmony._index import HarmonyIndex, read_harmony_index
+from openhcs.plates.formats.harmony._rows import IMAGE_NAME, HarmonyRows
 
 if TYPE_CHECKING:
     from openhcs.plates._findings import FindingLog

@@ -20,8 +20,8 @@ from openhcs.plates._checks import (
 from openhcs.plates._headers import read_headers
 from openhcs.plates._plane import PlaneKind, PlaneStatus
 from openhcs.plates._rows import Row
-from openhcs.plates.formats._imagexpress_kinds import kind_by_tag, kinds_of_group
-from openhcs.plates.formats._metaseries import (
+from openhcs.plates.formats.imagexpress._kinds import kind_by_tag, kinds_of_group
+from openhcs.plates.formats.imagexpress._metaseries import (
     MetaSeries,
     metaseries_damage,
     parse_metaseries,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from openhcs.plates._findings import FindingLog
     from openhcs.plates._tiff import TiffHeader
-    from openhcs.plates.formats._imagexpress_names import ImageFile
+    from openhcs.plates.formats.imagexpress._names import ImageFile
 
 __all__ = ["RowMaker"]
 

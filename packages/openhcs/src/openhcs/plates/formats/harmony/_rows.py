@@ -23,7 +23,7 @@ from openhcs.plates._headers import read_headers
 from openhcs.plates._plane import PlaneStatus, flim_kind
 from openhcs.plates._rows import Row
 from openhcs.plates._wells import well_name
-from openhcs.plates.formats._harmony_index import OF_CHANNEL, HarmonyImage, HarmonyIndex, taken_at
+from openhcs.plates.formats.harmony._index import OF_CHANNEL, HarmonyImage, HarmonyIndex, taken_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,10 @@ from openhcs.plates._headers import read_headers
 from openhcs.plates._index import FileCounts
 from openhcs.plates._tiff import TiffHeader
 from openhcs.plates._wells import plate_size_for, sort_wells
-from openhcs.plates.formats._imagexpress_names import ImageFile, parse_image_file, split_folder
-from openhcs.plates.formats._imagexpress_plan import HtdPlan, parse_htd
-from openhcs.plates.formats._imagexpress_rows import RowMaker
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
+from openhcs.plates.formats.imagexpress._names import ImageFile, parse_image_file, split_folder
+from openhcs.plates.formats.imagexpress._plan import HtdPlan, parse_htd
+from openhcs.plates.formats.imagexpress._rows import RowMaker
 
 if TYPE_CHECKING:
     from openhcs.plates._findings import FindingLog

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openhcs.plates import PolynomialProfile
-from openhcs.plates.formats._flatfield import Node, parse_braces, parse_flatfield
+from openhcs.plates.formats.harmony._flatfield import Node, parse_braces, parse_flatfield
 
 ASYMMETRIC = (
     (1.1,),
