@@ -50,7 +50,8 @@ class Well:
         return self.planes[key].copy()
 
     def place(self, key: GroupKey, axis: str) -> float:
-        return {"x": 35.0 * (key.field or 0), "z": 2.0 * (key.z or 0)}.get(axis, 0.0)
+        places = {"x": 35.0 * (key.field or 0), "z": 2.0 * (key.z or 0), "t": 60.0 * (key.t or 0)}
+        return places.get(axis, 0.0)
 
     def prepared(self, step: str, channel: str | None) -> Mapping[str, Plane]:
         found = REGISTRY["correct_illumination"].preparation
@@ -92,6 +93,7 @@ def well(
     fields: int = 3,
     channels: Sequence[str] = ("DAPI", "GFP"),
     z: int = 2,
+    t: Sequence[int] = (0,),
     plane: Callable[[GroupKey], Plane] | None = None,
 ) -> Well:
     def spots(key: GroupKey) -> Plane:
@@ -102,7 +104,8 @@ def well(
         return np.asarray(lit, dtype=np.uint16)
 
     keys = [
-        GroupKey(t=0, field=field, channel=channel, z=number)
+        GroupKey(t=time, field=field, channel=channel, z=number)
+        for time in t
         for field in range(fields)
         for channel in channels
         for number in range(z)
@@ -405,3 +408,94 @@ def test_two_labels_for_one_group_are_an_error(index: PlateIndex) -> None:
     )
     with pytest.raises(ValueError, match="limit segment_nuclei to one channel"):
         compile_pipeline(pipeline, index)
+
+
+@function(outputs=(Output("marks", Kind.LABELS), Output("levels", Kind.RECORD)))
+def marks(plane: Plane) -> Mapping[str, Any]:
+    """Number the only object after the level of the plane, which `well` makes of t."""
+    return {
+        "marks": np.where(plane > 0, plane, 0).astype(np.int32),
+        "levels": {"level": int(plane.max())},
+    }
+
+
+@function(
+    axes=Axes.TIME,
+    outputs=(Output("seen", Kind.RECORD),),
+    inputs={"labels": (Kind.LABELS, "marks"), "levels": (Kind.RECORD, "levels")},
+)
+def seen(planes: Stack, *, labels: Stack, levels: tuple[Mapping[str, int], ...]) -> dict[str, Any]:
+    """Say what a function along time is handed."""
+    assert [labels.numbers, labels.coordinates] == [planes.numbers, planes.coordinates]
+    return {
+        "numbers": str(labels.numbers),
+        "coordinates": str(labels.coordinates),
+        "labels": str([int(label.max()) for label in labels]),
+        "levels": str([level["level"] for level in levels]),
+    }
+
+
+def by_time(key: GroupKey) -> Plane:
+    return np.full((64, 64), 10 + (key.t or 0), np.uint16)
+
+
+def test_labels_of_each_time_arrive_as_a_stack_in_order_of_time(index: PlateIndex) -> None:
+    pipeline = Pipeline(
+        Step(REGISTRY["project_max"]),
+        Step(marks, channel="GFP"),
+        Step(seen, channel="GFP"),
+    )
+    outputs = evaluated(index, pipeline, well(fields=2, t=(5, 0, 2), plane=by_time))
+    assert outputs["seen"] == {
+        GroupKey(field=field, channel="GFP"): {
+            "numbers": "(0, 2, 5)",
+            "coordinates": "(0.0, 120.0, 300.0)",
+            "labels": "[10, 12, 15]",
+            "levels": "[10, 12, 15]",
+        }
+        for field in range(2)
+    }
+
+
+def test_labels_along_time_are_made_once_each_and_read_back_where_they_are_stored(
+    index: PlateIndex,
+) -> None:
+    pipeline = Pipeline(
+        Step(REGISTRY["project_max"]),
+        Step(marks, channel="GFP"),
+        Step(seen, channel="GFP"),
+    )
+    whole = Collected()
+    source = well(fields=1, t=(0, 1), plane=by_time)
+    evaluated(index, pipeline, source, whole)
+    assert len(source.reads) == len(source.keys())
+    again = Collected(dict.fromkeys(["project_max", "marks"], whole.outputs))
+    source.reads.clear()
+    evaluated(index, pipeline, source, again)
+    assert source.reads == []
+    assert content(again.outputs) == content({"seen": whole.outputs["seen"]})
+
+
+def test_labels_of_another_channel_are_an_error_that_names_it(index: PlateIndex) -> None:
+    pipeline = Pipeline(Step(REGISTRY["project_max"]), Step(marks, channel="GFP"), Step(seen))
+    with pytest.raises(ValueError, match="limit seen to channel GFP"):
+        compile_pipeline(pipeline, index)
+
+
+@function(
+    axes=Axes.CHANNELS,
+    outputs=(Output("given", Kind.RECORD),),
+    inputs={"labels": (Kind.LABELS, None)},
+)
+def given(channels: Mapping[str, Plane], *, labels: Plane | None = None) -> dict[str, Any]:
+    """Say whether there were labels."""
+    return {"channels": len(channels), "labels": 0 if labels is None else int(labels.max())}
+
+
+def test_an_input_with_a_default_is_filled_where_a_step_gives_it(index: PlateIndex) -> None:
+    before = [Step(REGISTRY["project_max"]), Step(marks, channel="GFP")]
+    source = well(fields=1, plane=by_time)
+    without = evaluated(index, Pipeline(before[0], Step(given)), source)
+    filled = evaluated(index, Pipeline(*before, Step(given)), source)
+    assert without["given"] == {GroupKey(t=0, field=0): {"channels": 2, "labels": 0}}
+    assert filled["given"] == {GroupKey(t=0, field=0): {"channels": 2, "labels": 10}}

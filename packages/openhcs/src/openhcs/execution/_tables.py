@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["measures", "read_group", "write_outputs", "write_wells"]
 
 _OBJECTS = "objects"
+_NUMBER = "ObjectNumber"
 _MOST_WORDS = 3
 """Texts of more kinds than these, such as hashes, say nothing about a well as a whole."""
 
@@ -69,15 +70,13 @@ def read_group(path: Path, kind: Kind, key: GroupKey) -> Mapping[str, Any]:
     return {name: table[name][0].as_py() for name in columns}
 
 
-def measures(stored: str, name: str, kind: Kind, groups: Groups) -> dict[str, Any]:
+def measures(stored: str, kind: Kind, groups: Groups) -> dict[str, Any]:
     """Sum up one output of a well for its row in the table of wells.
 
     Parameters
     ----------
     stored
         Name of the output in the result folder.
-    name
-        Name of the output in the function.
     kind
         What it is.
     groups
@@ -86,12 +85,13 @@ def measures(stored: str, name: str, kind: Kind, groups: Groups) -> dict[str, An
     Returns
     -------
     dict
-        Scalars by column name. Objects are aggregated; records of one group are taken as they are,
+        Scalars by column name. Tables with one row per object, which begin with ``ObjectNumber``,
+        are aggregated; records of one group are taken as they are,
         of several as the median of numbers per channel, and as the texts that occur.
     """
     if kind is Kind.RECORD:
         return _record_measures(stored, groups)
-    if name != _OBJECTS or not groups:
+    if not groups or next(iter(groups[0][1]), None) != _NUMBER:
         return {}
     columns = {
         column: np.concatenate([np.asarray(value[column]) for _, value in groups])

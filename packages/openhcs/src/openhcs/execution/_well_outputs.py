@@ -218,7 +218,7 @@ class WellOutputs:
                 groups = sorted(self._groups.get(output.stored, ()), key=_sort_key)
                 path = self._folder.table(output.stored, self._well)
                 write_outputs(path, self._well, output.kind, groups)
-                rows[output.stored] = measures(output.stored, output.name, output.kind, groups)
+                rows[output.stored] = measures(output.stored, output.kind, groups)
         return rows
 
     def abort(self) -> None:

@@ -32,17 +32,21 @@ class Stack(Sequence[PlaneArray]):
         One callable per plane, in the order of the axis.
     coordinates
         Place of each plane along the axis: µm for z, s for t; NaN where unknown. Shape (n,).
+    numbers
+        Number of each plane along the axis, ascending; 0 to n - 1 by default. There are gaps where
+        planes were left out. Shape (n,).
     """
 
     def __init__(
         self,
         loaders: Sequence[Callable[[], PlaneArray]],
         coordinates: Sequence[float] | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         self._loaders = tuple(loaders)
-        self.coordinates = (
-            (float("nan"),) * len(self._loaders) if coordinates is None else tuple(coordinates)
-        )
+        count = len(self._loaders)
+        self.coordinates = (float("nan"),) * count if coordinates is None else tuple(coordinates)
+        self.numbers = tuple(range(count)) if numbers is None else tuple(numbers)
 
     def __len__(self) -> int:
         return len(self._loaders)
@@ -53,7 +57,7 @@ class Stack(Sequence[PlaneArray]):
     def __getitem__(self, index: slice) -> Stack: ...
     def __getitem__(self, index: int | slice) -> PlaneArray | Stack:
         if isinstance(index, slice):
-            return Stack(self._loaders[index], self.coordinates[index])
+            return Stack(self._loaders[index], self.coordinates[index], self.numbers[index])
         return self._loaders[index]()
 
     def __iter__(self) -> Iterator[PlaneArray]:

@@ -175,7 +175,10 @@ class FunctionSpec:
         ``stitch`` consumes channel and field and collapses field alone.
     inputs
         Keyword parameters filled with a named output of an earlier step: parameter name to
-        (kind, output name or None for the latest of that kind).
+        (kind, output name or None for the latest of that kind). One with a default is left at it
+        where no earlier step gives such an output. A function that consumes z or t gets labels
+        that were made for each place along that axis as a ``Stack`` of them, and tables and
+        records as a tuple.
     needs
         Facts about the plate handed over as keywords of the same name: ``pixel_um``.
     preparation
@@ -203,6 +206,14 @@ class FunctionSpec:
             for name, parameter in inspect.signature(self.call).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in bound
         }
+
+    @property
+    def optional_inputs(self) -> frozenset[str]:
+        """Inputs that the function can do without."""
+        parameters = inspect.signature(self.call).parameters
+        return frozenset(
+            name for name in self.inputs if parameters[name].default is not inspect.Parameter.empty
+        )
 
     @property
     def summary(self) -> str:

@@ -398,6 +398,8 @@ class _Resolver:
         inputs: list[PlannedInput] = []
         for parameter, (kind, wanted) in step.spec.inputs.items():
             found = self._giver(kind, wanted)
+            if found is None and parameter in step.spec.optional_inputs:
+                continue
             if found is None:
                 name = f"{kind} {wanted!r}" if wanted else str(kind)
                 self._problem(

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from openhcs._errors import PlateError, StepError
 from openhcs.functions import Axes, Kind, Stack, Tile
-from openhcs.pipeline._groups import GroupKey, grouped, matching
+from openhcs.pipeline._groups import GroupKey, grouped
 from openhcs.pipeline._lazy import Lazy, LoadedPlanes, frozen
 from openhcs.pipeline._outputs import image_by_key, named_outputs
 from openhcs.pipeline._plan import PLATE
+from openhcs.pipeline._taken import Taken, taken
 
 if TYPE_CHECKING:
     from openhcs.functions import FunctionSpec
@@ -234,23 +235,19 @@ class Evaluation:
         if self._to_call[step.name] == 0 and not self._kept.reused(step):
             self._kept.finished(step, self._clock.seconds.get(step.name, 0.0))
 
-    def providers(self, step: PlannedStep, group: GroupKey) -> Mapping[str, Lazy[Any]]:
+    def providers(self, step: PlannedStep, group: GroupKey) -> Mapping[str, Taken]:
         """Find the earlier outputs that fill a step's inputs for one group."""
-        found: dict[str, Lazy[Any]] = {}
-        for wanted in step.inputs:
-            giver = self._steps[wanted.step]
-            cells = {cell.group: cell for cell in self._cells[wanted.step]}
-            matches = matching(group, cells)
-            if len(matches) != 1:
-                problem = "nothing" if not matches else f"{len(matches)} outputs"
-                hint = "" if not matches else f": limit {giver.name} to one channel"
-                message = (
-                    f"{step.name} takes {wanted.output} of {giver.name} as {wanted.parameter}, but "
-                    f"{problem} there belongs to {group}{hint}"
-                )
-                raise StepError(message)
-            found[wanted.parameter] = cells[matches[0]].named[wanted.output]
-        return found
+        return {
+            wanted.parameter: taken(
+                step,
+                wanted.parameter,
+                group,
+                giver=self._steps[wanted.step],
+                output=wanted.output,
+                values={cell.group: cell.named[wanted.output] for cell in self._cells[wanted.step]},
+            )
+            for wanted in step.inputs
+        }
 
     @property
     def source(self) -> Source:
@@ -310,11 +307,17 @@ class _Cell:
         """
         if self._reused and not any(image.readers for image in self.images.values()):
             return
-        for value in (*self._members.values(), *self._inputs.values()):
+        for value in self._read():
             value.readers += 1
         if self._tap is not None and self._tap.readers:
             for image in self._members.values():
                 image.readers += 1
+
+    def _read(self) -> Iterator[Lazy[Any]]:
+        """Give everything that the call reads."""
+        yield from self._members.values()
+        for each in self._inputs.values():
+            yield from each.values.values()
 
     def tapped(self) -> Image:
         """Give the only member, as it comes out behind the step that looked at it."""
@@ -398,7 +401,7 @@ class _Cell:
                 raise StepError(message) from error
         if not self._done:
             self._done = True
-            for value in (*self._members.values(), *self._inputs.values()):
+            for value in self._read():
                 value.release()
             self._evaluation.called(step)
         return _Made(arrays, {output.name: outputs[output.name] for output in step.outputs})
@@ -415,7 +418,7 @@ class _Cell:
     def _keywords(self) -> dict[str, Any]:
         keywords: dict[str, Any] = dict(self._step.parameters)
         for parameter, value in self._inputs.items():
-            keywords[parameter] = value.get()
+            keywords[parameter] = value.get(self._evaluation.source.place)
         source = self._evaluation.source
         if "pixel_um" in self._spec.needs:
             keywords["pixel_um"] = source.pixel_um
@@ -429,7 +432,7 @@ class _Cell:
             case Axes.PLANE:
                 return next(iter(members.values())).get() if plane is None else plane
             case Axes.ZSTACK | Axes.TIME:
-                return Stack([image.get for image in members.values()], self._coordinates())
+                return self._stack()
             case Axes.CHANNELS:
                 return LoadedPlanes({str(key.channel): image.get for key, image in members.items()})
             case Axes.FIELDS:
@@ -443,9 +446,13 @@ class _Cell:
                     for channel in channels
                 }
 
-    def _coordinates(self) -> list[float]:
+    def _stack(self) -> Stack:
         axis = "z" if self._step.axes is Axes.ZSTACK else "t"
-        return [self._evaluation.source.place(key, axis) for key in self._members]
+        return Stack(
+            [image.get for image in self._members.values()],
+            [self._evaluation.source.place(key, axis) for key in self._members],
+            [getattr(key, axis) or 0 for key in self._members],
+        )
 
     def _tiles(self, members: Mapping[GroupKey, Image]) -> tuple[Tile, ...]:
         place = self._evaluation.source.place
