@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tifffile
 
-from openhcs.testing import Fault, PlateTruth, decode_stamp, read_truth, synthetic_plate
-from openhcs.testing._faults import FaultKind
-from openhcs.testing._spec import PlateFormat
+from openhcs.testing import Fault, FaultKind, PlateTruth, decode_stamp, read_truth, synthetic_plate
+from openhcs.testing.formats import ImageXpressDatabase, ImageXpressExport, Phenix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-FORMATS = get_args(PlateFormat)
-CASES = [
-    (layout, kind)
-    for layout in FORMATS
-    for kind in get_args(FaultKind)
-    if kind not in {"path-escape", "unlisted-file"} or layout == "phenix"
-]
+LAYOUTS = (ImageXpressExport, ImageXpressDatabase, Phenix)
+CHANGES_INDEX = {"swapped-label", "path-escape", "duplicate-key", "error-record"}
+OF_INDEX_ALONE = {"swapped-label", "error-record"}
+FORMATS = [layout.name for layout in LAYOUTS]
+CASES = [(layout.name, kind) for layout in LAYOUTS for kind in layout.faults]
 
 
 def make(
-    folder: Path, layout: PlateFormat, faults: Sequence[Fault | FaultKind], seed: int = 3
+    folder: Path, layout: str, faults: Sequence[Fault | FaultKind], seed: int = 3
 ) -> PlateTruth:
     return synthetic_plate(
         folder / "plate",
@@ -44,9 +41,7 @@ def make(
 
 
 @pytest.mark.parametrize(("layout", "kind"), CASES)
-def test_a_fault_is_done_and_written_down(
-    tmp_path: Path, layout: PlateFormat, kind: FaultKind
-) -> None:
+def test_a_fault_is_done_and_written_down(tmp_path: Path, layout: str, kind: FaultKind) -> None:
     whole = make(tmp_path / "whole", layout, ())
     truth = make(tmp_path / "damaged", layout, (kind,))
     assert read_truth(truth.folder).faults == truth.faults
@@ -57,12 +52,12 @@ def test_a_fault_is_done_and_written_down(
     after = dict(zip(truth.planes["path"].tolist(), truth.planes["sha256"].tolist(), strict=True))
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     index = "Images/Index.idx.xml"
-    if layout == "phenix" and kind in {"swapped-label", "path-escape", "duplicate-key"}:
+    if layout == "phenix" and kind in CHANGES_INDEX:
         assert index in changed
         changed.remove(index)
     else:
-        assert index not in changed or kind == "corrupt-xml"
-    assert len(changed) == (0 if (layout, kind) == ("phenix", "swapped-label") else 1)
+        assert index not in changed or kind == "corrupt-metadata"
+    assert len(changed) == (0 if layout == "phenix" and kind in OF_INDEX_ALONE else 1)
     for path, digest in after.items():
         file = truth.folder / path
         if digest:
@@ -114,6 +109,8 @@ def test_a_fault_is_done_and_written_down(
             assert (text.index(first) < text.index(second)) != (
                 original.index(first) < original.index(second)
             )
+        case "error-record":
+            assert (truth.folder / index).read_text("utf-8-sig").count("Failed") == 1
         case _:
             if layout == "phenix":
                 assert damaged.name == "Index.idx.xml"
@@ -129,7 +126,7 @@ def test_a_fault_is_done_and_written_down(
 
 @pytest.mark.parametrize("layout", FORMATS)
 def test_several_faults_hit_different_planes_and_the_ones_asked_for(
-    tmp_path: Path, layout: PlateFormat
+    tmp_path: Path, layout: str
 ) -> None:
     asked = Fault(kind="missing-plane", well="B02", field=1, channel=0, z=1)
     truth = make(tmp_path, layout, ("empty-file", asked, "truncated", "missing-plane"))
@@ -150,7 +147,7 @@ def test_several_faults_hit_different_planes_and_the_ones_asked_for(
 
 
 def test_a_fault_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="path-escape needs"):
+    with pytest.raises(ValueError, match="imagexpress cannot have the fault path-escape"):
         make(tmp_path / "a", "imagexpress", ("path-escape",))
     with pytest.raises(ValueError, match="no whole plane left"):
         make(tmp_path / "b", "imagexpress", (Fault(kind="empty-file", well="H12"),))

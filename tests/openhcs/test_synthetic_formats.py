@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
 
 from openhcs.testing import PlaneKey, PlateTruth, decode_stamp, synthetic_plate
-from openhcs.testing._spec import PlateFormat
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMATS = get_args(PlateFormat)
+
+FORMATS = ("imagexpress", "imagexpress-database", "phenix")
 HARMONY = "{http://www.perkinelmer.com/PEHH/HarmonyV5}"
 # The vendor's names, with an identifier of fixed length that follows the numbers directly.
 IMAGEXPRESS = re.compile(
@@ -44,7 +44,7 @@ def stage_um(truth: PlateTruth, key: PlaneKey) -> tuple[float, float]:
     return truth.tiles["stage_x_um"][chosen].item(), truth.tiles["stage_y_um"][chosen].item()
 
 
-def make(factory: pytest.TempPathFactory, layout: PlateFormat) -> PlateTruth:
+def make(factory: pytest.TempPathFactory, layout: str) -> PlateTruth:
     return synthetic_plate(
         factory.mktemp(layout) / "my_plate",
         format=layout,
@@ -185,7 +185,7 @@ def test_an_export_has_its_htd_in_every_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["imagexpress", "imagexpress-database"])
 def test_sites_and_wavelengths_are_named_only_where_there_are_several(
     tmp_path: Path,
-    layout: PlateFormat,
+    layout: str,
     grid: tuple[int, int],
     channels: tuple[str, ...],
     stem: str,

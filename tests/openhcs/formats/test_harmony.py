@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
@@ -11,9 +11,22 @@ import tifffile
 
 from openhcs._errors import FormatNotRecognisedError, PlateError
 from openhcs.plates import PlateIndex, open_plate
+from openhcs.testing import FormatTests
+from openhcs.testing.formats import Phenix
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from openhcs.testing import FaultKind
+
+
+class TestPhenix(FormatTests):
+    layout = Phenix()
+    consequences: ClassVar[Mapping[FaultKind, frozenset[str]]] = {
+        "corrupt-metadata": frozenset({"POSITION_MISSING"})  # positions end where the index does
+    }
+
 
 V5 = "http://www.perkinelmer.com/PEHH/HarmonyV5"
 V6 = "http://www.perkinelmer.com/PEHH/HarmonyV6"

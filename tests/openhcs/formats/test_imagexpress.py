@@ -14,12 +14,22 @@ from openhcs.plates._scan import ScannedFile
 from openhcs.plates.formats.imagexpress._metaseries import parse_metaseries
 from openhcs.plates.formats.imagexpress._names import parse_image_file
 from openhcs.plates.formats.imagexpress._plan import parse_htd
+from openhcs.testing import FormatTests
+from openhcs.testing.formats import ImageXpressDatabase, ImageXpressExport
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 GUID = "E94C24BD-45E4-450A-9919-257C714278F7"
 DIGITS = "17654C10-92F1-4DFD-98AA-6A01BBD77557"
+
+
+class TestImageXpressExport(FormatTests):
+    layout = ImageXpressExport()
+
+
+class TestImageXpressDatabase(FormatTests):
+    layout = ImageXpressDatabase()
 
 
 def describe_plane(**properties: object) -> str:

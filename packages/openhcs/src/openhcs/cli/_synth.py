@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openhcs.cli._arguments import at_least_one
 
 if TYPE_CHECKING:
-    import argparse
-
     from openhcs.cli._commands import Commands
 
 __all__ = ["add_to"]
@@ -27,7 +26,16 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--format",
         default="imagexpress",
-        choices=["imagexpress", "imagexpress-database", "phenix"],
+        help="layout to write, one of --list-formats",
+    )
+    parser.add_argument(
+        "--list-formats", action=_ListFormats, nargs=0, help="name the layouts, and end"
+    )
+    parser.add_argument(
+        "--plate",
+        default="96",
+        choices=["6", "24", "96", "384", "1536"],
+        help="number of wells of the plate",
     )
     parser.add_argument("--wells", default="A01,C04,D02,H12", help="names, comma-separated")
     parser.add_argument("--grid", default="2x2", help="fields per well, rows x columns")
@@ -39,11 +47,23 @@ def add_to(commands: Commands) -> None:
     parser.set_defaults(carry_out=_carry_out)
 
 
+class _ListFormats(argparse.Action):
+    """Names the layouts; their modules are loaded for that alone."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from openhcs.testing.formats import LAYOUTS
+
+        for layout in LAYOUTS:
+            print(f"{layout.name:22} {layout.title}")
+        parser.exit()
+
+
 def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs._errors import MisuseError
     from openhcs.testing import synthetic_plate
 
     rows, _, columns = arguments.grid.partition("x")
+    plate_rows = round((int(arguments.plate) / 1.5) ** 0.5)
     try:
         truth = synthetic_plate(
             arguments.folder,
@@ -54,6 +74,8 @@ def _carry_out(arguments: argparse.Namespace) -> int:
             z=arguments.z,
             t=arguments.t,
             size_px=arguments.size_px,
+            plate_rows=plate_rows,
+            plate_columns=int(arguments.plate) // plate_rows,
             seed=arguments.seed,
         )
     except (ValueError, FileExistsError) as error:

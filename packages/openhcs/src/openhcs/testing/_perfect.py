@@ -110,7 +110,8 @@ def blur_px(spec: PlateSpec, scene: Scene, channel: int, z: int) -> float:
 
 def well_places(spec: PlateSpec, well: str) -> tuple[TilePlace, ...]:
     """Place the tiles of a well in the order of the plate's format."""
-    return tile_places(spec, *well_position(well), layout_of(spec.format).field_order(spec))
+    places = tile_places(spec, *well_position(well), layout_of(spec).field_order(spec))
+    return places[: spec.fields_of(well)]
 
 
 @functools.lru_cache(maxsize=8)

@@ -16,13 +16,14 @@ from openhcs.testing._perfect import profile, well_places
 from openhcs.testing._spec import PlateSpec
 from openhcs.testing._truth import PlateTruth, read_truth, truth_folder, write_table
 from openhcs.testing._well_writer import WellRecord, write_file, write_well
-from openhcs.testing.formats import layout_of
+from openhcs.testing.formats import as_layout, quirks_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from openhcs.testing._faults import Fault, FaultKind, InjectedFault
-    from openhcs.testing._spec import Compression, Condition, EmptyOverlaps, PlateFormat
+    from openhcs.testing._spec import Compression, Condition, EmptyOverlaps, Hole, Projection
+    from openhcs.testing.formats import Layout
 
 __all__ = ["synthetic_plate"]
 
@@ -32,7 +33,7 @@ CELLS_PER_UM2 = 8e-4
 def synthetic_plate(
     folder: str | Path,
     *,
-    format: PlateFormat = "imagexpress",  # noqa: A002  # the word the plates package uses
+    format: str | Layout = "imagexpress",  # noqa: A002  # the word the plates package uses
     wells: Sequence[str] = ("A01", "C04", "D02", "H12"),
     grid: tuple[int, int] = (2, 2),
     overlap: float = 0.10,
@@ -62,8 +63,11 @@ def synthetic_plate(
     gradient: tuple[float, float] = (0.0, 0.0),
     single_plane: Sequence[str] = (),
     compression: Compression | None = None,
-    projections: bool = False,
+    projections: bool | Sequence[Projection] = False,
     timepoint_folders: bool | None = None,
+    well_fields: Mapping[str, int] | None = None,
+    channel_times: Mapping[str, Sequence[int]] | None = None,
+    holes: Sequence[Hole] = (),
     stamp: bool = False,
     plate_rows: int = 8,
     plate_columns: int = 12,
@@ -79,7 +83,8 @@ def synthetic_plate(
         The plate's folder; it is made and may not exist, or be empty. Its name is the plate's
         name. The truth goes to ``{folder}.truth`` beside it.
     format
-        ``imagexpress`` (MetaXpress export), ``imagexpress-database`` or ``phenix`` (Harmony V5).
+        Name of a layout of `openhcs.testing.formats`, such as ``imagexpress`` or ``phenix``; or a
+        layout, to say which of its quirks the plate has.
     wells
         Names of the wells.
     grid
@@ -136,11 +141,18 @@ def synthetic_plate(
     compression
         ``none``, ``lzw`` or ``deflate``; None means what the format's instruments write.
     projections
-        Whether maximum projections are stored too (ImageXpress, z above 1).
+        Kinds of projection that are stored too, of the channels with stacks; True means
+        ``("max",)``. The format must have a place for them.
     timepoint_folders
         Whether there are ``TimePoint_`` folders (ImageXpress); None means if t or z is above 1.
+    well_fields
+        Wells that have fewer fields than the grid, and how many: the first of the format's order.
+    channel_times
+        Channels that were taken at some time points only, and at which, 0-based.
+    holes
+        Planes that were never acquired.
     stamp
-        Whether every plane carries its key in its first 16 pixels.
+        Whether every plane carries its key in its first 16 pixels (32 of 8 bits).
     plate_rows, plate_columns
         Size of the plate.
     seed
@@ -171,16 +183,13 @@ def synthetic_plate(
     plate = Path(folder).absolute()
     size = (size_px, size_px) if isinstance(size_px, int) else size_px
     given = platemap or {}
-    native: dict[PlateFormat, Compression] = {
-        "imagexpress": "none",
-        "imagexpress-database": "deflate",
-        "phenix": "lzw",
-    }
+    layout = as_layout(format)
     if cells_per_field is None:
         cells_per_field = CELLS_PER_UM2 * size[0] * size[1] * pixel_um**2
     spec = PlateSpec(
         name=plate.name,
-        format=format,
+        format=layout.name,
+        quirks=quirks_of(layout),
         wells=tuple(wells),
         grid=(grid[0], grid[1]),
         overlap=overlap,
@@ -208,9 +217,12 @@ def synthetic_plate(
         edge_effect=edge_effect,
         gradient=(gradient[0], gradient[1]),
         single_plane=tuple(single_plane),
-        compression=compression or native[format],
-        projections=projections and z > 1,
+        compression=compression or layout.compression,
+        projections=_projections(projections) if z > 1 else (),
         timepoint_folders=(t > 1 or z > 1) if timepoint_folders is None else timepoint_folders,
+        well_fields=tuple((well_fields or {}).items()),
+        channel_times=tuple((name, tuple(t)) for name, t in (channel_times or {}).items()),
+        holes=tuple(holes),
         stamp=stamp,
         plate_rows=plate_rows,
         plate_columns=plate_columns,
@@ -220,6 +232,7 @@ def synthetic_plate(
             for well in wells
         ),
     )
+    layout.check(spec)
     damage = as_faults(spec, faults)
     truth = truth_folder(plate)
     for target in (plate, truth):
@@ -230,15 +243,18 @@ def synthetic_plate(
 
     records = _write_wells(spec, plate, processes)
     rows = [row for record in records for row in record.files]
-    layout = layout_of(spec.format)
     places = {well: well_places(spec, well) for well in spec.wells}
-    rows += [
-        write_file(plate, extra.path, extra.kind, extra.data)
-        for extra in layout.metadata(spec, places)
-    ]
+    for file in layout.metadata(spec, places):
+        rows += write_file(plate, spec, file)
     injected = inject(plate, spec, rows, damage)
     _write_truth(truth, spec, rows, records, injected)
     return read_truth(plate)
+
+
+def _projections(asked: bool | Sequence[Projection]) -> tuple[Projection, ...]:
+    if isinstance(asked, bool):
+        return ("max",) if asked else ()
+    return tuple(asked)
 
 
 def _write_wells(spec: PlateSpec, plate: Path, processes: int) -> list[WellRecord]:

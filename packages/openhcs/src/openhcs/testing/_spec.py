@@ -6,24 +6,30 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "Compression",
     "Condition",
     "EmptyOverlaps",
+    "Hole",
     "PlaneKey",
-    "PlateFormat",
+    "PlaneKind",
     "PlateSpec",
+    "Projection",
     "Seed",
     "generator",
     "well_name",
     "well_position",
 ]
 
-PlateFormat: TypeAlias = Literal["imagexpress", "imagexpress-database", "phenix"]
+Projection: TypeAlias = Literal["max", "min", "sum", "best-focus"]
+PlaneKind: TypeAlias = Literal["plane"] | Projection
 Compression: TypeAlias = Literal["none", "lzw", "deflate"]
 EmptyOverlaps: TypeAlias = Literal["none", "rows", "columns", "all"]
 
@@ -124,7 +130,7 @@ class Condition:
 class PlaneKey:
     """Names one image of a plate; all numbers 0-based.
 
-    `kind` is ``plane`` or ``max``; a projection has z 0.
+    `kind` is ``plane`` or that of a projection, which has z 0.
     """
 
     row: int
@@ -133,12 +139,33 @@ class PlaneKey:
     channel: int
     z: int
     t: int
-    kind: Literal["plane", "max"] = "plane"
+    kind: PlaneKind = "plane"
 
     @property
     def well(self) -> str:
         """The name of the well."""
         return well_name(self.row, self.col)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """Planes that were never acquired: all that agree with what is not None; numbers 0-based."""
+
+    well: str | None = None
+    field: int | None = None
+    channel: int | None = None
+    z: int | None = None
+    t: int | None = None
+
+    def holds(self, key: PlaneKey) -> bool:
+        """Say whether a plane was left out."""
+        return (
+            self.well in (None, key.well)
+            and self.field in (None, key.field)
+            and self.channel in (None, key.channel)
+            and self.z in (None, key.z)
+            and self.t in (None, key.t)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +179,8 @@ class PlateSpec:
     """
 
     name: str
-    format: PlateFormat
+    format: str
+    quirks: tuple[tuple[str, Any], ...]
     wells: tuple[str, ...]
     grid: tuple[int, int]
     overlap: float
@@ -181,8 +209,11 @@ class PlateSpec:
     gradient: tuple[float, float]
     single_plane: tuple[str, ...]
     compression: Compression
-    projections: bool
+    projections: tuple[Projection, ...]
     timepoint_folders: bool
+    well_fields: tuple[tuple[str, int], ...]
+    channel_times: tuple[tuple[str, tuple[int, ...]], ...]
+    holes: tuple[Hole, ...]
     stamp: bool
     plate_rows: int
     plate_columns: int
@@ -213,9 +244,17 @@ class PlateSpec:
             (0.2 <= self.vignetting <= 1.0, "vignetting", "a fraction from 0.2 to 1"),
             (self.seed >= 0, "seed", "0 or more"),
             (
-                not (self.projections and self.format == "phenix"),
-                "projections",
-                "False with the format phenix, which stores none",
+                all(well in self.wells and 1 <= n <= self.fields for well, n in self.well_fields),
+                "well_fields",
+                f"1 to {self.fields} fields in wells of the plate",
+            ),
+            (
+                all(
+                    name in self.channels and times and set(times) <= set(range(self.t))
+                    for name, times in self.channel_times
+                ),
+                "channel_times",
+                f"names out of {self.channels} with time points below {self.t}",
             ),
             (len(self.conditions) == len(self.wells), "conditions", "one per well"),
         )
@@ -232,8 +271,57 @@ class PlateSpec:
 
     @property
     def fields(self) -> int:
-        """Fields per well."""
+        """Fields of a whole well."""
         return self.grid[0] * self.grid[1]
+
+    def fields_of(self, well: str) -> int:
+        """Count the fields of a well: the first ones of the layout's order."""
+        return dict(self.well_fields).get(well, self.fields)
+
+    def times(self, channel: int) -> tuple[int, ...]:
+        """Say at which time points a channel was taken."""
+        return dict(self.channel_times).get(self.channels[channel], tuple(range(self.t)))
+
+    def acquired(self, key: PlaneKey) -> bool:
+        """Say whether a plane of a stack was taken."""
+        return (
+            key.field < self.fields_of(key.well)
+            and key.z < self.planes(key.channel)
+            and key.t in self.times(key.channel)
+            and not any(hole.holds(key) for hole in self.holes)
+        )
+
+    def keys(self, well: str) -> Iterator[PlaneKey]:
+        """Name all images of a well: by time point, field, z and channel, then the projections.
+
+        Parameters
+        ----------
+        well
+            Its name.
+
+        Yields
+        ------
+        PlaneKey
+            Planes that were acquired, and a projection of each kind of every stack that has one.
+        """
+        row, col = well_position(well)
+        channels = range(len(self.channels))
+        for t in range(self.t):
+            for field in range(self.fields_of(well)):
+                keys = [
+                    PlaneKey(row=row, col=col, field=field, channel=channel, z=z, t=t)
+                    for z in range(self.z)
+                    for channel in channels
+                ]
+                taken = [key for key in keys if self.acquired(key)]
+                yield from taken
+                for channel in channels:
+                    stacked = self.planes(channel) > 1
+                    if stacked and any(key.channel == channel for key in taken):
+                        for kind in self.projections:
+                            yield PlaneKey(
+                                row=row, col=col, field=field, channel=channel, z=0, t=t, kind=kind
+                            )
 
     def planes(self, channel: int) -> int:
         """Count the planes in a stack of a channel."""
@@ -289,4 +377,13 @@ class PlateSpec:
             for name, value in values.items()
         }
         lists["conditions"] = tuple(Condition(**condition) for condition in values["conditions"])
+        lists["holes"] = tuple(Hole(**hole) for hole in values["holes"])
+        lists["well_fields"] = tuple((well, count) for well, count in values["well_fields"])
+        lists["channel_times"] = tuple((name, tuple(t)) for name, t in values["channel_times"])
+        lists["quirks"] = tuple((name, _frozen(value)) for name, value in values["quirks"])
         return cls(**lists)
+
+
+def _frozen(value: Any) -> Any:
+    """Make tuples again of the lists that JSON has made of them."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from openhcs.testing._spec import PlaneKey
+from openhcs.testing._spec import PlaneKey, PlaneKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ __all__ = ["Stamp", "decode_stamp", "encode_stamp"]
 _MAGIC = 0xA5C
 _VERSION = 1
 _WORDS = 16
-_KINDS = ("plane", "max")
+_KINDS: tuple[PlaneKind, ...] = ("plane", "max", "min", "sum", "best-focus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ class Stamp:
     seed: int
 
 
-def encode_stamp(key: PlaneKey, seed: int) -> NDArray[np.uint16]:
+def encode_stamp(
+    key: PlaneKey, seed: int, dtype: Literal["uint8", "uint16"] = "uint16"
+) -> NDArray[Any]:
     """Write the stamp of a plane.
 
     Parameters
@@ -37,12 +39,15 @@ def encode_stamp(key: PlaneKey, seed: int) -> NDArray[np.uint16]:
         Whose stamp; every number below 4096.
     seed
         The plate's seed; its low 24 bits are kept.
+    dtype
+        Of the plane's pixels.
 
     Returns
     -------
-    NDArray[np.uint16]
-        Sixteen words of 12 bits: magic number, version, row, col, field, channel, z, t, kind,
-        acquisition (0), seed low and high, three zeros, sum of the others mod 4096.
+    NDArray
+        One pixel per word or, of 8 bits, two: its low 8 bits, then its high 4. Sixteen words of
+        12 bits: magic number, version, row, col, field, channel, z, t, kind, acquisition (0),
+        seed low and high, three zeros, sum of the others mod 4096.
 
     Raises
     ------
@@ -55,7 +60,10 @@ def encode_stamp(key: PlaneKey, seed: int) -> NDArray[np.uint16]:
     ]
     if max(words) > 0xFFF:
         raise ValueError(f"a number of {key} does not fit in 12 bits")
-    return np.array([*words, sum(words) & 0xFFF], np.uint16)
+    stamp = np.array([*words, sum(words) & 0xFFF], np.uint16)
+    if dtype == "uint16":
+        return stamp
+    return np.stack([stamp & 0xFF, stamp >> 8], axis=1).astype(np.uint8).ravel()
 
 
 def decode_stamp(pixels: NDArray[Any]) -> Stamp:
@@ -64,7 +72,7 @@ def decode_stamp(pixels: NDArray[Any]) -> Stamp:
     Parameters
     ----------
     pixels
-        The plane, shape (y, x), at least 16 pixels wide.
+        The plane, shape (y, x), at least 16 pixels wide, or 32 of 8 bits.
 
     Returns
     -------
@@ -76,12 +84,16 @@ def decode_stamp(pixels: NDArray[Any]) -> Stamp:
     ValueError
         If the first pixels hold no stamp, or a damaged one.
     """
-    words = [int(value) for value in pixels[0, :_WORDS]]
+    if pixels.dtype.itemsize == 1:
+        halves = pixels[0, : 2 * _WORDS].astype(np.uint16)
+        words = (halves[::2] | halves[1::2] << 8).tolist()
+    else:
+        words = [int(value) for value in pixels[0, :_WORDS]]
     if len(words) < _WORDS or words[:2] != [_MAGIC, _VERSION]:
         raise ValueError("the plane starts with no stamp; was the plate made with stamp=True?")
     if sum(words[:-1]) & 0xFFF != words[-1] or words[8] >= len(_KINDS):
         raise ValueError(f"the stamp is damaged: {words}")
     row, col, field, channel, z, t = words[2:8]
-    kind = "max" if words[8] else "plane"
-    key = PlaneKey(row=row, col=col, field=field, channel=channel, z=z, t=t, kind=kind)  # type: ignore[arg-type]  # one of _KINDS
+    kind = _KINDS[words[8]]
+    key = PlaneKey(row=row, col=col, field=field, channel=channel, z=z, t=t, kind=kind)
     return Stamp(key, words[10] | words[11] << 12)

@@ -30,11 +30,13 @@ __all__ = [
     "write_truth_file",
 ]
 
-VERSION = 1
+VERSION = 2
 Columns: TypeAlias = "Mapping[str, NDArray[Any]]"
 
 PLANE_COLUMNS: Mapping[str, type] = {
     "path": str,
+    "page": int,
+    "file": str,
     "kind": str,
     "well": str,
     "row": int,
@@ -128,12 +130,14 @@ class PlateTruth:
     spec
         All parameters.
     planes
-        One row per file of the plate: ``path`` (relative, forward slashes), ``kind`` (``plane``,
-        ``max``, ``metadata``, ``thumbnail``, ``copy``, ``foreign``, ``duplicate``), ``well``,
-        ``row``, ``col``, ``field``, ``channel``, ``z``, ``t`` (0-based; -1 and an empty well
-        where there is no key; a copy has the key of its original), ``sha256``
-        (empty where a fault removed the file), ``stamp`` (hexadecimal, empty without), ``fault``
-        (its kind, or empty).
+        One row per image, and one per file that holds none: ``path`` and ``page`` under which a
+        reader names it, ``file`` that holds it (relative, forward slashes; the same as the path
+        unless that is an array in many files), ``kind`` (``plane``, that of a projection such as
+        ``max``, ``metadata``, ``thumbnail``, ``pyramid``, ``copy``, ``foreign``, ``duplicate``),
+        ``well``, ``row``, ``col``, ``field``, ``channel``, ``z``, ``t`` (0-based; -1 and an empty
+        well where there is no key; a copy has the key of its original), ``sha256`` of the file
+        (empty where a fault removed it), ``stamp`` (hexadecimal, empty without), ``fault`` (its
+        kind, or empty).
     tiles
         One row per well and field: ``stage_x_um``, ``stage_y_um`` as the metadata say,
         ``x_um``, ``y_um`` in truth (tile centres from the well centre, y downward), ``x_px``,

@@ -17,7 +17,7 @@ from openhcs.testing._scene import Scene
 from openhcs.testing._spec import PlaneKey, PlateSpec, Seed, generator, well_position
 from openhcs.testing._stamp import encode_stamp
 from openhcs.testing._truth import labels_name, truth_folder, write_labels
-from openhcs.testing.formats import layout_of
+from openhcs.testing.formats import ExposedPlane, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from openhcs.testing._geometry import TilePlace
+    from openhcs.testing._spec import Projection
+    from openhcs.testing.formats import PlateFile
 
 __all__ = ["WellRecord", "write_file", "write_well"]
 
@@ -45,59 +47,65 @@ def write_well(task: tuple[PlateSpec, str, str]) -> WellRecord:
     row, col = well_position(well)
     scene = Scene(spec, row, col)
     places = well_places(spec, well)
-    files: list[dict[str, object]] = []
     cells: list[dict[str, object]] = []
-    for t in range(spec.t):
-        canvases, labels, sums = scene.render(t)
-        write_labels(truth_folder(plate) / labels_name(well, t), labels)
-        cells += _cell_rows(spec, scene, well, t, canvases, labels, sums, places)
-        for channel in range(len(spec.channels)):
-            files += _write_channel(spec, scene, plate, channel, t, canvases[channel], places)
-    best = min(
-        range(spec.z), key=lambda z: abs((z - (spec.z - 1) / 2) * spec.z_step_um - scene.focus_um)
-    )
+
+    def exposed() -> Iterator[ExposedPlane]:
+        for t in range(spec.t):
+            canvases, labels, sums = scene.render(t)
+            write_labels(truth_folder(plate) / labels_name(well, t), labels)
+            cells.extend(_cell_rows(spec, scene, well, t, canvases, labels, sums, places))
+            for channel in range(len(spec.channels)):
+                yield from _expose_channel(spec, scene, channel, t, canvases[channel], places)
+
+    files = [
+        row
+        for file in layout_of(spec).files(spec, exposed())
+        for row in write_file(plate, spec, file)
+    ]
     tiles: list[dict[str, object]] = [
         {
             "well": well,
             **{field.name: getattr(place, field.name) for field in dataclasses.fields(place)},
             "focus_um": scene.focus_um,
-            "best_z": best,
+            "best_z": best_z(spec, scene),
         }
         for place in places
     ]
     return WellRecord(files=files, tiles=tiles, cells=cells)
 
 
-def _write_channel(
+def _expose_channel(
     spec: PlateSpec,
     scene: Scene,
-    plate: Path,
     channel: int,
     t: int,
     canvas: NDArray[np.float32],
     places: tuple[TilePlace, ...],
-) -> Iterator[dict[str, object]]:
-    """Write all planes of a channel and time point of a well."""
+) -> Iterator[ExposedPlane]:
+    """Take all planes of a channel and time point of a well."""
     light_profile = profile(channel, spec.vignetting, spec.size_px)
     hot = generator(spec.seed, Seed.HOT_PIXELS, channel).integers(
         spec.size_px[0] * spec.size_px[1], size=spec.hot_pixels
     )
     row, col = scene.well
-    brightest: dict[int, NDArray[np.uint16]] = {}
     down, right = spec.channel_shift(channel)
-    stacked = spec.planes(channel) == spec.z
+    focus = best_z(spec, scene)
+    projected: dict[tuple[int, Projection], NDArray[np.uint16]] = {}
     lit: dict[float, list[NDArray[np.float32]]] = {}  # planes as far above as below focus are alike
     for z in range(spec.planes(channel)):
         blur = blur_px(spec, scene, channel, z)
-        if blur not in lit:
-            lit[blur] = [
-                sample(canvas, place.y_px - down, place.x_px - right, spec.size_px, blur)
-                for place in places
-            ]
-            for light in lit[blur]:
-                light *= light_profile
-        for place, light in zip(places, lit[blur], strict=True):
+        for place in places:
             key = PlaneKey(row=row, col=col, field=place.field, channel=channel, z=z, t=t)
+            if not spec.acquired(key):
+                continue
+            if blur not in lit:
+                lit[blur] = [
+                    sample(canvas, tile.y_px - down, tile.x_px - right, spec.size_px, blur)
+                    for tile in places
+                ]
+                for light in lit[blur]:
+                    light *= light_profile
+            light = lit[blur][place.field]
             rng = (
                 generator(spec.seed, Seed.NOISE, row, col, place.field, channel, z, t)
                 if spec.noise
@@ -105,56 +113,85 @@ def _write_channel(
             )
             pixels = expose(light, offset=spec.offset, read_noise=spec.read_noise, rng=rng)
             pixels.flat[hot] = 60_000
-            if spec.projections and stacked:
-                seen = brightest.get(place.field)
-                brightest[place.field] = pixels if seen is None else np.maximum(seen, pixels)
-            yield from _write_plane(spec, plate, key, place, pixels)
-    for place in places if spec.projections and stacked else ():
-        key = PlaneKey(row=row, col=col, field=place.field, channel=channel, z=0, t=t, kind="max")
-        yield from _write_plane(spec, plate, key, place, brightest[place.field])
+            for kind in spec.projections if spec.planes(channel) > 1 else ():
+                seen = projected.get((place.field, kind))
+                projected[place.field, kind] = (
+                    pixels if seen is None else _project(kind, seen, pixels, sharpest=z == focus)
+                )
+            yield _stamped(spec, key, place, pixels)
+    for (field, kind), pixels in projected.items():
+        key = PlaneKey(row=row, col=col, field=field, channel=channel, z=0, t=t, kind=kind)
+        yield _stamped(spec, key, places[field], pixels)
 
 
-def _write_plane(
-    spec: PlateSpec, plate: Path, key: PlaneKey, place: TilePlace, pixels: NDArray[np.uint16]
-) -> Iterator[dict[str, object]]:
-    """Write the file of a plane and what goes with it."""
-    layout = layout_of(spec.format)
-    stamped = ""
+def best_z(spec: PlateSpec, scene: Scene) -> int:
+    """Say which plane of a stack lies next to focus."""
+    return min(
+        range(spec.z), key=lambda z: abs((z - (spec.z - 1) / 2) * spec.z_step_um - scene.focus_um)
+    )
+
+
+def _project(
+    kind: Projection, seen: NDArray[np.uint16], pixels: NDArray[np.uint16], *, sharpest: bool
+) -> NDArray[np.uint16]:
+    """Add a plane to a projection of those below it."""
+    match kind:
+        case "max":
+            return np.maximum(seen, pixels)
+        case "min":
+            return np.minimum(seen, pixels)
+        case "sum":
+            return seen + np.minimum(pixels, np.iinfo(np.uint16).max - seen)
+        case "best-focus":
+            return pixels if sharpest else seen
+
+
+def _stamped(
+    spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[np.uint16]
+) -> ExposedPlane:
+    """Bring a plane to the element type of its layout, and write its key into it."""
+    dtype = layout_of(spec).dtype
+    found: NDArray[Any] = pixels
+    if dtype == "uint8":
+        found = np.minimum(pixels >> 4, 255).astype(np.uint8)
     if spec.stamp:
-        words = encode_stamp(key, spec.seed)
-        pixels = pixels.copy()
-        pixels[0, : len(words)] = words
-        stamped = words.astype(">u2").tobytes().hex()
-    data = layout.encode(spec, key, place, pixels)
-    yield write_file(plate, layout.path(spec, key), key.kind, data, key, stamped)
-    for extra in layout.companions(spec, key, place, pixels):
-        yield write_file(plate, extra.path, extra.kind, extra.data, key)
+        words = encode_stamp(key, spec.seed, dtype)
+        found = found.copy()
+        found[0, : len(words)] = words
+    return ExposedPlane(key=key, place=place, pixels=found)
 
 
-def write_file(
-    plate: Path,
-    path: str,
-    kind: str,
-    data: bytes,
-    key: PlaneKey | None = None,
-    stamped: str = "",
-) -> dict[str, object]:
-    """Write a file and give its row of the table of planes."""
-    target = plate / path
+def write_file(plate: Path, spec: PlateSpec, file: PlateFile) -> list[dict[str, object]]:
+    """Write a file and give its rows of the table of planes: one per image, or one."""
+    target = plate / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
-    return {
-        "path": path,
-        "kind": kind,
-        "well": "" if key is None else key.well,
-        **{
-            name: -1 if key is None else getattr(key, name)
-            for name in ("row", "col", "field", "channel", "z", "t")
-        },
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "stamp": stamped,
-        "fault": "",
-    }
+    target.write_bytes(file.data)
+    digest = hashlib.sha256(file.data).hexdigest()
+    rows: list[dict[str, object]] = []
+    for page in file.pages or (None,):
+        key = None if page is None else page.key
+        stamp = ""
+        if file.kind == "plane" and key is not None and spec.stamp:
+            stamped = page.stamped if page is not None and page.stamped else key
+            words = encode_stamp(stamped, spec.seed, layout_of(spec).dtype)
+            stamp = words.astype(words.dtype.newbyteorder(">")).tobytes().hex()
+        rows.append(
+            {
+                "path": (page.path if page is not None else "") or file.path,
+                "page": 0 if page is None else page.page,
+                "file": file.path,
+                "kind": key.kind if key is not None and file.kind == "plane" else file.kind,
+                "well": "" if key is None else key.well,
+                **{
+                    name: -1 if key is None else getattr(key, name)
+                    for name in ("row", "col", "field", "channel", "z", "t")
+                },
+                "sha256": digest,
+                "stamp": stamp,
+                "fault": "",
+            }
+        )
+    return rows
 
 
 def _cell_rows(

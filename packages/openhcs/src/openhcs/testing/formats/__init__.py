@@ -1,8 +1,28 @@
-"""Vendors' layouts that synthetic plates can be written in."""
+"""Vendors' layouts that synthetic plates can be written in, and what one has to be."""
 
 from __future__ import annotations
 
-from openhcs.testing.formats._layout import Layout
-from openhcs.testing.formats._registry import layout_of
+from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Injection
+from openhcs.testing.formats._harmony import Phenix
+from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
+from openhcs.testing.formats._layout import ExposedPlane, Layout, OneFilePerPlane, Page, PlateFile
+from openhcs.testing.formats._registry import LAYOUTS, as_layout, layout_of, quirks_of
 
-__all__ = ["Layout", "layout_of"]
+__all__ = [
+    "COMMON_FAULTS",
+    "LAYOUTS",
+    "Bench",
+    "ExposedPlane",
+    "FaultKind",
+    "ImageXpressDatabase",
+    "ImageXpressExport",
+    "Injection",
+    "Layout",
+    "OneFilePerPlane",
+    "Page",
+    "Phenix",
+    "PlateFile",
+    "as_layout",
+    "layout_of",
+    "quirks_of",
+]

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from openhcs.testing._spec import PlaneKey, well_position
+from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Injection, Row
+from openhcs.testing.formats._instrument import acquired_at, encode_tiff, guid, wavelengths_nm
 from openhcs.testing.formats._layout import (
-    ExtraFile,
-    acquired_at,
-    encode_tiff,
-    guid,
-    wavelengths_nm,
+    ExposedPlane,
+    Fact,
+    OneFilePerPlane,
+    Page,
+    PlateFile,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from numpy.typing import NDArray
-
     from openhcs.testing._geometry import TilePlace
-    from openhcs.testing._spec import PlateSpec
+    from openhcs.testing._spec import Compression, PlaneKind, PlateSpec, Projection
 
 __all__ = ["ImageXpressDatabase", "ImageXpressExport", "stage_label"]
 
@@ -33,6 +34,7 @@ _FOCUS_UM = 9_318.24
 _THUMBNAIL_PX = (64, 80)
 _DATABASE_DAY = "2026-03-17"
 _DATABASE_ID = "1334"
+_METHODS: Mapping[PlaneKind, str] = {"max": "Maximum", "best-focus": "Best Focus"}
 _PLATE_TYPES = {24: 3, 96: 6, 384: 13, 1536: 18}
 _ESCAPES = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;", "\n": "&#10;", '"': "&#34;"}
@@ -44,95 +46,138 @@ def stage_label(key: PlaneKey) -> str:
     return f"{key.well} : Site {key.field + 1}"
 
 
-class ImageXpressExport:
+def _swapped_label(bench: Bench, row: Row) -> None:
+    label = f'id="stage-label" type="string" value="{row["well"]} : '
+    wrong = "A01" if row["well"] != "A01" else "A02"
+    bench.replace(row, label, label.replace(row["well"], wrong))
+    bench.note("swapped-label", row)
+
+
+def _corrupt_metadata(bench: Bench, row: Row) -> None:
+    bench.replace(row, "<PlaneInfo>", "<PlaneInfo<")
+    bench.note("corrupt-metadata", row)
+
+
+def _taken_again(bench: Bench, row: Row, name: str) -> None:
+    """Add a second file for the key of a plane."""
+    path = str(PurePosixPath(row["path"]).with_name(name))
+    again = bench.add({**row, "kind": "duplicate"}, path, bench.changed(row))
+    again["fault"] = "duplicate-key"
+    bench.note("duplicate-key", row)
+
+
+def _duplicate_in_export(bench: Bench, row: Row) -> None:
+    rest = PurePosixPath(row["path"]).name.removeprefix(bench.spec.name)
+    _taken_again(bench, row, f"{bench.spec.name}-rescan{rest}")
+
+
+def _duplicate_in_database(bench: Bench, row: Row) -> None:
+    path = PurePosixPath(row["path"])
+    _taken_again(
+        bench, row, f"{path.stem[:-36]}{guid(bench.spec, 'rescan', path.stem)}{path.suffix}"
+    )
+
+
+_FAULTS: Mapping[FaultKind, Injection] = {
+    **COMMON_FAULTS,
+    "swapped-label": _swapped_label,
+    "corrupt-metadata": _corrupt_metadata,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageXpressExport(OneFilePerPlane):
     """The MetaXpress export: names without identifiers, an HTD in every folder."""
 
-    def field_order(self, spec: PlateSpec) -> tuple[tuple[int, int], ...]:
-        """Row by row from the top left."""
-        return tuple((y, x) for y in range(spec.grid[0]) for x in range(spec.grid[1]))
+    name: ClassVar[str] = "imagexpress"
+    reader: ClassVar[str] = "imagexpress"
+    title: ClassVar[str] = "ImageXpress, exported by MetaXpress"
+    projections: ClassVar[frozenset[Projection]] = frozenset({"max", "best-focus"})
+    faults: ClassVar[Mapping[FaultKind, Injection]] = {
+        **_FAULTS,
+        "duplicate-key": _duplicate_in_export,
+    }
 
     def path(self, spec: PlateSpec, key: PlaneKey) -> str:
         """`{name}_{B02}[_s{1}][_w{1}].TIF` in its folder."""
         return f"{_folder(spec, key)}{_stem(spec, key)}.TIF"
 
-    def encode(
-        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
-    ) -> bytes:
+    def encode(self, spec: PlateSpec, plane: ExposedPlane) -> bytes:
         """Make a TIFF with MetaSeries metadata."""
-        return _encode(spec, key, place, pixels)
+        return _encode(spec, plane)
 
-    def companions(
-        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
-    ) -> Iterator[ExtraFile]:
+    def companions(self, spec: PlateSpec, plane: ExposedPlane) -> Iterator[PlateFile]:
         """Give the copies with which MetaXpress fills the folders of a channel of one plane."""
+        key = plane.key
         if spec.planes(key.channel) == spec.z:
             return
-        data = self.encode(spec, key, place, pixels)
+        data = self.encode(spec, plane)
         copies = [dataclasses.replace(key, z=z) for z in range(1, spec.z)]
         if spec.projections:
-            copies.append(dataclasses.replace(key, kind="max"))
+            copies.append(dataclasses.replace(key, kind=spec.projections[0]))
         for copy in copies:
-            yield ExtraFile(path=self.path(spec, copy), kind="copy", data=data)
+            yield PlateFile(
+                path=self.path(spec, copy), data=data, kind="copy", pages=(Page(key=key),)
+            )
 
     def metadata(
         self,
         spec: PlateSpec,
         places: Mapping[str, tuple[TilePlace, ...]],  # noqa: ARG002
-    ) -> Iterator[ExtraFile]:
+    ) -> Iterator[PlateFile]:
         """Give the HTD, in the plate and in every folder below."""
         data = _htd(spec)
         folders = {PurePosixPath(".")}
-        row, col = well_position(spec.wells[0])
-        for t in range(spec.t):
-            planes: list[tuple[int, Literal["plane", "max"]]] = [
-                (z, "plane") for z in range(spec.z)
-            ]
-            if spec.projections:
-                planes.append((0, "max"))
-            for z, kind in planes:
-                key = PlaneKey(row=row, col=col, field=0, channel=0, z=z, t=t, kind=kind)
+        for well in spec.wells:
+            for key in spec.keys(well):
                 folders.update(PurePosixPath(self.path(spec, key)).parents)
         for folder in sorted(folders):
-            yield ExtraFile(path=str(folder / f"{spec.name}.HTD"), kind="metadata", data=data)
+            yield PlateFile(path=str(folder / f"{spec.name}.HTD"), data=data)
 
 
-class ImageXpressDatabase:
+@dataclass(frozen=True, slots=True)
+class ImageXpressDatabase(OneFilePerPlane):
     """The folder behind the MetaXpress database: identifiers in names, thumbnails, no HTD."""
 
-    def field_order(self, spec: PlateSpec) -> tuple[tuple[int, int], ...]:
-        """Row by row from the top left."""
-        return tuple((y, x) for y in range(spec.grid[0]) for x in range(spec.grid[1]))
+    name: ClassVar[str] = "imagexpress-database"
+    reader: ClassVar[str] = "imagexpress-database"
+    title: ClassVar[str] = "ImageXpress, the folder of the MetaXpress database"
+    compression: ClassVar[Compression] = "deflate"
+    projections: ClassVar[frozenset[Projection]] = frozenset({"max", "best-focus"})
+    tells: ClassVar[frozenset[Fact]] = OneFilePerPlane.tells - {"plate-size"}
+    faults: ClassVar[Mapping[FaultKind, Injection]] = {
+        **_FAULTS,
+        "duplicate-key": _duplicate_in_database,
+    }
 
     def path(self, spec: PlateSpec, key: PlaneKey) -> str:
         """`{name}_{B02}[_s{1}][_w{1}]{GUID}.tif`, the identifier without any separator."""
         return f"{self._folder(spec, key)}{_stem(spec, key)}{_plane_guid(spec, key, 'file')}.tif"
 
-    def encode(
-        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
-    ) -> bytes:
+    def encode(self, spec: PlateSpec, plane: ExposedPlane) -> bytes:
         """Make a TIFF with MetaSeries metadata."""
-        return _encode(spec, key, place, pixels)
+        return _encode(spec, plane)
 
-    def companions(
-        self, spec: PlateSpec, key: PlaneKey, place: TilePlace, pixels: NDArray[Any]
-    ) -> Iterator[ExtraFile]:
+    def companions(self, spec: PlateSpec, plane: ExposedPlane) -> Iterator[PlateFile]:
         """Give the thumbnail of the plane."""
+        key, pixels = plane.key, plane.pixels
         name = f"{_stem(spec, key)}_thumb{_plane_guid(spec, key, 'thumbnail')}.tif"
         height, width = _THUMBNAIL_PX
         rows = np.arange(height) * pixels.shape[0] // height
         columns = np.arange(width) * pixels.shape[1] // width
-        small = pixels[rows[:, None], columns[None, :]]
-        yield ExtraFile(
+        small = dataclasses.replace(plane, pixels=pixels[rows[:, None], columns[None, :]])
+        yield PlateFile(
             path=f"{self._folder(spec, key)}{name}",
+            data=_encode(spec, small, thumbnail=True),
             kind="thumbnail",
-            data=_encode(spec, key, place, small, thumbnail=True),
+            pages=(Page(key=key),),
         )
 
     def metadata(
         self,
         spec: PlateSpec,  # noqa: ARG002
         places: Mapping[str, tuple[TilePlace, ...]],  # noqa: ARG002
-    ) -> Iterator[ExtraFile]:
+    ) -> Iterator[PlateFile]:
         """Give none: everything stands in the TIFF files."""
         return iter(())
 
@@ -144,7 +189,7 @@ class ImageXpressDatabase:
 
 def _folder(spec: PlateSpec, key: PlaneKey, *, zstep_0: bool = True) -> str:
     folder = f"TimePoint_{key.t + 1}/" if spec.timepoint_folders else ""
-    if key.kind == "max":
+    if key.kind != "plane":
         return f"{folder}ZStep_0/" if zstep_0 else folder
     return f"{folder}ZStep_{key.z + 1}/" if spec.z > 1 else folder
 
@@ -166,16 +211,10 @@ def _plane_guid(spec: PlateSpec, key: PlaneKey, use: str) -> str:
     return text
 
 
-def _encode(
-    spec: PlateSpec,
-    key: PlaneKey,
-    place: TilePlace,
-    pixels: NDArray[Any],
-    *,
-    thumbnail: bool = False,
-) -> bytes:
+def _encode(spec: PlateSpec, plane: ExposedPlane, *, thumbnail: bool = False) -> bytes:
+    pixels = plane.pixels
     shape = (pixels.shape[0], pixels.shape[1])
-    description = _metaseries(spec, key, place, shape, 8 * pixels.itemsize, thumbnail)
+    description = _metaseries(spec, plane.key, plane.place, shape, 8 * pixels.itemsize, thumbnail)
     return encode_tiff(
         pixels,
         compression=spec.compression,
@@ -183,7 +222,7 @@ def _encode(
         subfiletype=2,
         description=description,
         software="MetaSeries",
-        datetime=f"{acquired_at(spec, key):%Y:%m:%d %H:%M:%S}",
+        datetime=f"{acquired_at(spec, plane.key):%Y:%m:%d %H:%M:%S}",
         resolution=(1, 1),
         resolutionunit="INCH",
     )
@@ -201,8 +240,8 @@ def _metaseries(
     pitch = _PLATE_UM / spec.plate_columns
     stage_x = _FIRST_WELL_UM[0] + key.col * pitch + place.stage_x_um
     stage_y = _FIRST_WELL_UM[1] + key.row * pitch + place.stage_y_um
-    z = _FOCUS_UM + spec.z_um(key.channel, 0 if key.kind == "max" else key.z)
-    middle = _FOCUS_UM if key.kind == "max" else z
+    z = _FOCUS_UM + spec.z_um(key.channel, 0 if key.kind != "plane" else key.z)
+    middle = _FOCUS_UM if key.kind != "plane" else z
     channel = spec.channels[key.channel]
     _, emission = wavelengths_nm(spec, key.channel)
     exposure = 15 + 10 * key.channel
@@ -266,8 +305,8 @@ def _metaseries(
     ]
     if spec.t > 1:
         custom.append(("Timepoint", "float", key.t + 1.0))
-    if key.kind == "max":
-        custom.append(("Z Projection Method", "string", "Maximum"))
+    if key.kind != "plane":
+        custom.append(("Z Projection Method", "string", _METHODS[key.kind]))
     if spec.z > 1:
         custom.append(("Z Projection Step Size", "float", spec.z_step_um))
         if key.kind == "plane":
@@ -312,7 +351,7 @@ def _htd(spec: PlateSpec) -> bytes:
         f'"TimePoints", {spec.t}',
         f'"ZSeries", {_bool(spec.z > 1)}',
         f'"ZSteps", {spec.z if spec.z > 1 else 0}',
-        f'"ZProjection", {_bool(spec.projections)}',
+        f'"ZProjection", {_bool(spec.projections != ())}',
         f'"XWells", {columns}',
         f'"YWells", {rows}',
         *(

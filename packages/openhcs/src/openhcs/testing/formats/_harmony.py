@@ -1,35 +1,32 @@
-"""Opera Phenix: a Harmony measurement with a V5 index and flat-field profiles."""
+"""Opera Phenix: a Harmony measurement with its index and flat-field profiles."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import math
+import re
+from dataclasses import dataclass
 from html import escape  # that of xml.sax imports half of the network library
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, ClassVar
 
 from openhcs.testing._optics import illumination
 from openhcs.testing._scene import background_counts
 from openhcs.testing._spec import PlaneKey, well_position
-from openhcs.testing.formats._layout import (
-    ExtraFile,
-    acquired_at,
-    encode_tiff,
-    guid,
-    wavelengths_nm,
-)
+from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Injection, Row
+from openhcs.testing.formats._instrument import acquired_at, encode_tiff, guid, wavelengths_nm
+from openhcs.testing.formats._layout import ExposedPlane, OneFilePerPlane, PlateFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from openhcs.testing._geometry import TilePlace
-    from openhcs.testing._spec import PlateSpec
+    from openhcs.testing._spec import Compression, PlateSpec
 
-__all__ = ["INDEX", "Phenix"]
+__all__ = ["Phenix"]
 
-INDEX = "Images/Index.idx.xml"
+_INDEX = "Images/Index.idx.xml"
 _NAMESPACE = "http://www.perkinelmer.com/PEHH/HarmonyV5"
 _BOM = b"\xef\xbb\xbf"
 _CAMERA_PX_PER_CM = 1550.3  # a pitch of 6.45 µm, whatever the objective
@@ -38,8 +35,96 @@ _SOFTWARE = "Device Serial No: 1400L00000, App Ver: NGen 4.9.2137.273"
 _ORIENTATION = "[[0.985998,0,0,-14.5],[0,-0.985998,0,-30.8],[0,0,1.00,5.671]]"
 
 
-class Phenix:
+def _in_index(change: Callable[[Bench, Row, str], str], kind: FaultKind) -> Injection:
+    """Make a fault of a change to the text of the index."""
+
+    def damage(bench: Bench, row: Row) -> None:
+        index = bench.metadata(_INDEX)
+        bench.write(index, change(bench, row, bench.read(index).decode()).encode())
+        bench.note(kind, row)
+
+    return damage
+
+
+def _swapped_label(bench: Bench, row: Row, text: str) -> str:
+    other = bench.twin(row)
+    bench.note("swapped-label", other)
+    return _renamed(text, {row["path"]: other["path"], other["path"]: row["path"]})
+
+
+def _path_escape(bench: Bench, row: Row, text: str) -> str:
+    bench.remove(row)
+    return _renamed(text, {row["path"]: "../../outside.tiff"})
+
+
+def _duplicate_key(bench: Bench, row: Row, text: str) -> str:
+    """Take a plane again, under a name that is new."""
+    path = PurePosixPath(row["path"])
+    name = f"r0{path.name[1:]}"
+    again = bench.add({**row, "kind": "duplicate"}, str(path.with_name(name)), bench.changed(row))
+    again["fault"] = "duplicate-key"
+    start, stop = _record(text, row)
+    record = text[start:stop].replace(f"<URL>{path.name}</URL>", f"<URL>{name}</URL>")
+    return text[:stop] + record + text[stop:]
+
+
+def _error_record(bench: Bench, row: Row, text: str) -> str:  # noqa: ARG001
+    start, stop = _record(text, row)
+    record = text[start:stop].replace("<State>Ok</State>", "<State>Failed</State>")
+    return text[:start] + record + text[stop:]
+
+
+def _corrupt_metadata(bench: Bench, row: Row) -> None:  # noqa: ARG001
+    index = bench.metadata(_INDEX)
+    data = bench.read(index)
+    bench.write(index, data[: len(data) * 7 // 10])
+    bench.note("corrupt-metadata", index)
+
+
+def _unlisted_file(bench: Bench, row: Row) -> None:
+    """Add a plane of a field that the index does not have."""
+    path = PurePosixPath(row["path"])
+    count = bench.spec.fields
+    name = path.name.replace(f"f{row['field'] + 1:02d}", f"f{count + 1:02d}", 1)
+    data = bench.encoded(row, bench.pixels(row)[::-1])
+    extra = {**row, "kind": "foreign", "field": count}
+    bench.note("unlisted-file", bench.add(extra, str(path.with_name(name)), data))
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    """Give records of the index other paths, all at once."""
+    urls = {
+        f"<URL>{PurePosixPath(old).name}</URL>": f"<URL>{new.removeprefix('Images/')}</URL>"
+        for old, new in names.items()
+    }
+    return re.sub(r"<URL>.*?</URL>", lambda found: urls.get(found[0], found[0]), text)
+
+
+def _record(text: str, row: Row) -> tuple[int, int]:
+    """Find the lines of the index about an image."""
+    place = text.index(f"<URL>{PurePosixPath(row['path']).name}</URL>")
+    stop = text.index("\n", text.index("</Image>", place)) + 1
+    return text.rindex("    <Image ", 0, place), stop
+
+
+@dataclass(frozen=True, slots=True)
+class Phenix(OneFilePerPlane):
     """A measurement folder of an Opera Phenix, as Harmony 4.9 exports it."""
+
+    name: ClassVar[str] = "phenix"
+    reader: ClassVar[str] = "harmony"
+    title: ClassVar[str] = "Opera Phenix, Harmony V5"
+    compression: ClassVar[Compression] = "lzw"
+    lists_planes: ClassVar[bool] = True
+    faults: ClassVar[Mapping[FaultKind, Injection]] = {
+        **COMMON_FAULTS,
+        "duplicate-key": _in_index(_duplicate_key, "duplicate-key"),
+        "swapped-label": _in_index(_swapped_label, "swapped-label"),
+        "path-escape": _in_index(_path_escape, "path-escape"),
+        "error-record": _in_index(_error_record, "error-record"),
+        "corrupt-metadata": _corrupt_metadata,
+        "unlisted-file": _unlisted_file,
+    }
 
     def field_order(self, spec: PlateSpec) -> tuple[tuple[int, int], ...]:
         """Give the middle field first, then the others row by row, back and forth."""
@@ -56,14 +141,9 @@ class Phenix:
         """`Images/r01c01f01p01-ch1sk1fk1fl1.tiff`."""
         return f"Images/{_url(key)}"
 
-    def encode(
-        self,
-        spec: PlateSpec,
-        key: PlaneKey,
-        place: TilePlace,  # noqa: ARG002
-        pixels: NDArray[Any],
-    ) -> bytes:
+    def encode(self, spec: PlateSpec, plane: ExposedPlane) -> bytes:
         """Make a TIFF of one strip with the vendor's private tags."""
+        pixels = plane.pixels
         height, width = pixels.shape
         arrays = (
             '<?xml version="1.0" encoding="UTF-8" ?><Root><Arrays><Array FrameIndex="0" '
@@ -77,7 +157,7 @@ class Phenix:
             f"{guid(spec, 'measurement').lower()}</MeasurementID><InstrumentDescription>"
             "<Type>Phenix</Type></InstrumentDescription></TiffImageDescription>"
         ).encode()
-        taken = acquired_at(spec, key)
+        taken = acquired_at(spec, plane.key)
         stamp = f"{taken:%Y-%m-%dT%H:%M:%S}.{taken.microsecond // 1000:03d}Z"
         return encode_tiff(
             pixels,
@@ -98,24 +178,12 @@ class Phenix:
             ],
         )
 
-    def companions(
-        self,
-        spec: PlateSpec,  # noqa: ARG002
-        key: PlaneKey,  # noqa: ARG002
-        place: TilePlace,  # noqa: ARG002
-        pixels: NDArray[Any],  # noqa: ARG002
-    ) -> Iterator[ExtraFile]:
-        """Give none."""
-        return iter(())
-
     def metadata(
         self, spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]
-    ) -> Iterator[ExtraFile]:
+    ) -> Iterator[PlateFile]:
         """Give the index and the assay layout."""
-        yield ExtraFile(path=INDEX, kind="metadata", data=_file(_index(spec, places)))
-        yield ExtraFile(
-            path=f"Assaylayout/{spec.name}.xml", kind="metadata", data=_file(_assay_layout(spec))
-        )
+        yield PlateFile(path=_INDEX, data=_file(_index(spec, places)))
+        yield PlateFile(path=f"Assaylayout/{spec.name}.xml", data=_file(_assay_layout(spec)))
 
 
 def _url(key: PlaneKey) -> str:
@@ -125,11 +193,13 @@ def _url(key: PlaneKey) -> str:
     )
 
 
+def _well_id(well: str) -> str:
+    row, col = well_position(well)
+    return f"{row + 1:02d}{col + 1:02d}"
+
+
 def _image_id(key: PlaneKey) -> str:
-    return (
-        f"{key.row + 1:02d}{key.col + 1:02d}"
-        f"K{key.t + 1}F{key.field + 1}P{key.z + 1}R{key.channel + 1}"
-    )
+    return f"{_well_id(key.well)}K{key.t + 1}F{key.field + 1}P{key.z + 1}R{key.channel + 1}"
 
 
 def _file(lines: Iterable[str]) -> bytes:
@@ -147,7 +217,7 @@ def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iter
     start = acquired_at(spec, PlaneKey(row=0, col=0, field=0, channel=0, z=0, t=0))
     name = escape(spec.name, quote=False)
     wells = sorted(places, key=well_position)
-    keys = {well: _keys(spec, well) for well in wells}
+    keys = {well: list(spec.keys(well)) for well in wells}
     yield _root("EvaluationInputData", ' Version="1"')
     yield "  <User>Synthetic</User>"
     yield "  <InstrumentType>Phenix</InstrumentType>"
@@ -161,14 +231,14 @@ def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iter
     yield f"      <PlateRows>{spec.plate_rows}</PlateRows>"
     yield f"      <PlateColumns>{spec.plate_columns}</PlateColumns>"
     for well in wells:
-        yield f'      <Well id="{_image_id(keys[well][0])[:4]}" />'
+        yield f'      <Well id="{_well_id(well)}" />'
     yield "    </Plate>"
     yield "  </Plates>"
     yield "  <Wells>"
     for well in wells:
         row, col = well_position(well)
         yield "    <Well>"
-        yield f"      <id>{_image_id(keys[well][0])[:4]}</id>"
+        yield f"      <id>{_well_id(well)}</id>"
         yield f"      <Row>{row + 1}</Row>"
         yield f"      <Col>{col + 1}</Col>"
         for key in keys[well]:
@@ -199,18 +269,6 @@ def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iter
             yield from _image(spec, key, places[well][key.field])
     yield "  </Images>"
     yield "</EvaluationInputData>"
-
-
-def _keys(spec: PlateSpec, well: str) -> list[PlaneKey]:
-    row, col = well_position(well)
-    return [
-        PlaneKey(row=row, col=col, field=field, channel=channel, z=z, t=t)
-        for t in range(spec.t)
-        for field in range(spec.fields)
-        for z in range(spec.z)
-        for channel in range(len(spec.channels))
-        if z < spec.planes(channel)
-    ]
 
 
 def _image(spec: PlateSpec, key: PlaneKey, place: TilePlace) -> Iterator[str]:
