@@ -54,10 +54,10 @@ class Well:
         return places.get(axis, 0.0)
 
     def prepared(self, step: str, channel: str | None) -> Mapping[str, Plane]:
-        found = REGISTRY["correct_illumination"].preparation
+        found = REGISTRY[step].preparation
         assert found is not None, (step, channel)
-        none = {"source": "none", "dark": None}
-        arrays: Mapping[str, Plane] = found.combine([], none, shape=(64, 64), vendor=None).arrays
+        stated = {"source": "none", "dark": None, "low": 100.0, "high": 3000.0}
+        arrays: Mapping[str, Plane] = found.combine([], stated, shape=(64, 64), vendor=None).arrays
         return arrays
 
 

@@ -1,7 +1,9 @@
 """Functions that pipelines are made of: arrays in, arrays and tables out."""
 
 from openhcs.functions._aggregate import Outlier, aggregate_objects, flag_outliers
+from openhcs.functions._arithmetic import Composite, Ratio, Unmixed, composite, ratio, unmix
 from openhcs.functions._catalogue import REGISTRY
+from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
 from openhcs.functions._illumination import correct_illumination
 from openhcs.functions._image_quality import measure_image_quality
@@ -14,6 +16,7 @@ from openhcs.functions._inputs import (
     Tile,
 )
 from openhcs.functions._measure import measure_objects
+from openhcs.functions._normalise import Normalised, normalise
 from openhcs.functions._plate_statistics import (
     BScores,
     EdgeEffect,
@@ -45,6 +48,7 @@ from openhcs.functions._registry import (
     spec_of,
 )
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
+from openhcs.functions._spots import Spots, detect_spots
 from openhcs.functions._stitch import stitch
 
 __all__ = [
@@ -54,22 +58,30 @@ __all__ = [
     "ChannelPlanes",
     "ChannelTiles",
     "Columns",
+    "Composite",
     "EdgeEffect",
     "FunctionSpec",
     "Kind",
+    "Normalised",
     "Outlier",
     "Output",
     "PlaneArray",
     "Preparation",
     "Prepared",
+    "Ratio",
     "Registry",
+    "Spots",
     "Stack",
     "Tile",
     "Trend",
+    "Unmixed",
     "aggregate_objects",
     "b_score",
     "best_focus",
+    "composite",
     "correct_illumination",
+    "detect_spots",
+    "difference_of_gaussians",
     "edge_effect",
     "flag_outliers",
     "function",
@@ -78,12 +90,14 @@ __all__ = [
     "measure_image_quality",
     "measure_objects",
     "median",
+    "normalise",
     "percent_of_control",
     "project_max",
     "project_mean",
     "project_min",
     "project_std",
     "project_sum",
+    "ratio",
     "robust_z",
     "segment_cells",
     "segment_cytoplasm",
@@ -92,5 +106,7 @@ __all__ = [
     "ssmd",
     "stitch",
     "subtract_background",
+    "unmix",
+    "white_top_hat",
     "z_prime",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from openhcs.functions._arithmetic import composite, ratio, unmix
+from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
 from openhcs.functions._illumination import correct_illumination
 from openhcs.functions._image_quality import measure_image_quality
 from openhcs.functions._measure import measure_objects
+from openhcs.functions._normalise import normalise
 from openhcs.functions._project import (
     best_focus,
     project_max,
@@ -16,6 +19,7 @@ from openhcs.functions._project import (
 )
 from openhcs.functions._registry import Registry
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
+from openhcs.functions._spots import detect_spots
 from openhcs.functions._stitch import stitch
 
 __all__ = ["REGISTRY"]
@@ -23,22 +27,29 @@ __all__ = ["REGISTRY"]
 REGISTRY = Registry(
     [
         best_focus,
+        composite,
         correct_illumination,
+        detect_spots,
+        difference_of_gaussians,
         gaussian,
         gaussian_px,
         measure_image_quality,
         measure_objects,
         median,
+        normalise,
         project_max,
         project_mean,
         project_min,
         project_std,
         project_sum,
+        ratio,
         segment_cells,
         segment_cytoplasm,
         segment_nuclei,
         stitch,
         subtract_background,
+        unmix,
+        white_top_hat,
     ]
 )
 """Every function that a pipeline may name without naming a module."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from openhcs.functions._inputs import (  # noqa: TC001  # annotations are read w
     ChannelPlanes,
     Columns,
 )
+from openhcs.functions._pixels import ObjectPixels, in_order, quantile
 from openhcs.functions._registry import Axes, Kind, Output, function
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def measure_objects(
             f"background_gap_um is {background_gap_um} and background_ring_um "
             f"{background_ring_um}; the first must be 0 or more, the second greater than 0"
         )
-    foreground = _Pixels.of(labels)
+    foreground = ObjectPixels.of(labels)
     y, x = np.divmod(foreground.flat, max(labels.shape[1], 1))
     columns = dict(_shape_columns(foreground, y, x, labels.shape, pixel_um))
     ring = _ring(foreground, y, x, labels.shape, pixel_um, background_gap_um, background_ring_um)
@@ -101,61 +101,8 @@ def measure_objects(
     return columns
 
 
-@dataclass(frozen=True, slots=True)
-class _Pixels:
-    """Pixels that belong to objects.
-
-    Attributes
-    ----------
-    numbers
-        Numbers of the objects, ascending; shape (objects,).
-    flat
-        Place of each pixel in the flattened plane; shape (pixels,).
-    objects
-        Row of the object of each pixel; shape (pixels,).
-    areas
-        Pixels of each object; shape (objects,).
-    """
-
-    numbers: NDArray[np.int64]
-    flat: NDArray[np.intp]
-    objects: NDArray[np.intp]
-    areas: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, labels: NDArray[Any]) -> _Pixels:
-        flat = np.flatnonzero(labels != 0)
-        labelled = labels.ravel()[flat].astype(np.int64)
-        numbers, objects = _ranks(labelled)
-        areas = np.bincount(objects, minlength=numbers.size)
-        return cls(numbers, flat, objects, areas)
-
-    @property
-    def number_dtype(self) -> np.dtype[Any]:
-        """The smallest type that holds the row of an object + 1."""
-        return np.min_scalar_type(self.numbers.size)
-
-    def total(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Sum values (one per pixel) over each object."""
-        sums = np.bincount(self.objects, weights=values, minlength=self.numbers.size)
-        return sums.astype(np.float64, copy=False)
-
-
-def _ranks(labelled: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the distinct numbers, ascending, and for each entry the row of its number."""
-    if labelled.size == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    low, high = int(labelled.min()), int(labelled.max())
-    if low < 0 or high > 4 * labelled.size + (1 << 16):
-        numbers, objects = np.unique(labelled, return_inverse=True)
-        return numbers.astype(np.int64), objects.astype(np.int64)
-    present = np.bincount(labelled, minlength=high + 1) > 0
-    rank = np.cumsum(present) - 1
-    return np.flatnonzero(present).astype(np.int64), rank[labelled]
-
-
 def _shape_columns(
-    pixels: _Pixels,
+    pixels: ObjectPixels,
     y: NDArray[np.intp],
     x: NDArray[np.intp],
     shape: tuple[int, ...],
@@ -207,7 +154,7 @@ def _shape_columns(
 
 
 def _bounding_boxes(
-    pixels: _Pixels, y: NDArray[np.intp], x: NDArray[np.intp]
+    pixels: ObjectPixels, y: NDArray[np.intp], x: NDArray[np.intp]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Give first row, first column, last row and last column of each object."""
     count = pixels.numbers.size
@@ -230,7 +177,7 @@ _OUTLINE[[13, 23]] = (1 + math.sqrt(2)) / 2
 
 
 def _perimeters(
-    pixels: _Pixels, y: NDArray[np.intp], x: NDArray[np.intp], shape: tuple[int, ...]
+    pixels: ObjectPixels, y: NDArray[np.intp], x: NDArray[np.intp], shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """Measure outlines, each object as if it were alone."""
     height, width = shape
@@ -258,14 +205,14 @@ def _perimeters(
 
 
 def _ring(
-    pixels: _Pixels,
+    pixels: ObjectPixels,
     y: NDArray[np.intp],
     x: NDArray[np.intp],
     shape: tuple[int, ...],
     pixel_um: tuple[float, float],
     gap_um: float,
     ring_um: float,
-) -> _Pixels:
+) -> ObjectPixels:
     """Give free pixels around each object; one between two objects counts for one of them.
 
     They are taken from a lattice that puts two to three points across the ring, at most every
@@ -273,7 +220,7 @@ def _ring(
     """
     empty = np.zeros(0, np.intp)
     if pixels.numbers.size == 0:
-        return _Pixels(pixels.numbers, empty, empty, empty)
+        return ObjectPixels(pixels.numbers, empty, empty, empty)
     step = tuple(min(4, max(1, int(ring_um / (2 * size)))) for size in pixel_um)
     gap = [math.ceil(gap_um / (n * size)) for n, size in zip(step, pixel_um, strict=True)]
     ring = [max(1, round(ring_um / (n * size))) for n, size in zip(step, pixel_um, strict=True)]
@@ -283,7 +230,7 @@ def _ring(
     far = _grown(near, ring)
     site_y, site_x = np.nonzero((near == 0) & (far > 0))
     objects = far[site_y, site_x].astype(np.intp) - 1
-    return _Pixels(
+    return ObjectPixels(
         pixels.numbers,
         site_y * step[0] * shape[1] + site_x * step[1],
         objects,
@@ -307,15 +254,15 @@ def _grown(rows: NDArray[Any], steps: Sequence[int]) -> NDArray[Any]:
 
 
 def _intensity_columns(
-    plane: NDArray[Any], pixels: _Pixels, ring: _Pixels
+    plane: NDArray[Any], pixels: ObjectPixels, ring: ObjectPixels
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
     values = plane.ravel()[pixels.flat]
     area = pixels.areas.astype(np.float64)
     total = pixels.total(values)
     mean = total / area
     deviation = np.sqrt(pixels.total((values - mean[pixels.objects]) ** 2) / area)
-    ordered, starts = _in_order(values, pixels)
-    background = _quantile(*_in_order(plane.ravel()[ring.flat], ring), ring.areas, 0.5)
+    ordered, starts = in_order(values, pixels)
+    background = quantile(*in_order(plane.ravel()[ring.flat], ring), ring.areas, 0.5)
     yield "IntegratedIntensity", total
     yield "IntegratedIntensityAboveBackground", total - area * background
     yield "LocalBackground", background
@@ -324,30 +271,4 @@ def _intensity_columns(
     yield "MinIntensity", ordered[starts].astype(np.float64)
     yield "StdIntensity", deviation
     for name, q in _QUANTILES.items():
-        yield name, _quantile(ordered, starts, pixels.areas, q)
-
-
-def _in_order(values: NDArray[Any], pixels: _Pixels) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Sort values by object, then size; give them and where each object starts."""
-    starts = np.cumsum(pixels.areas) - pixels.areas
-    if values.dtype in (np.uint8, np.uint16):
-        # One sort of one integer is four times as fast as a sort by two keys.
-        keys = (pixels.objects << 16) | values
-        keys.sort()
-        return keys & 0xFFFF, starts
-    return values[np.lexsort((values, pixels.objects))], starts
-
-
-def _quantile(
-    ordered: NDArray[Any], starts: NDArray[np.int64], counts: NDArray[np.int64], q: float
-) -> NDArray[np.float64]:
-    """Interpolate between the two values nearest to a quantile; NaN for objects without any."""
-    result = np.full(counts.size, np.nan)
-    some = counts > 0
-    place = q * (counts[some] - 1)
-    below = place.astype(np.int64)
-    above = np.minimum(below + 1, counts[some] - 1)
-    low = ordered[starts[some] + below].astype(np.float64)
-    high = ordered[starts[some] + above].astype(np.float64)
-    result[some] = low + (place - below) * (high - low)
-    return result
+        yield name, quantile(ordered, starts, pixels.areas, q)
