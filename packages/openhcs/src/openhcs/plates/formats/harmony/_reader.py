@@ -63,7 +63,7 @@ class Harmony:
                 f"{top.path} in {listing.root} lists {len(rows)} images, of which none is there; "
                 "copy the images beside it"
             )
-        self._report_unused(maker, findings)
+        maker.files.report_unused(IMAGE_NAME, "Harmony")
         _report_absent(index, {(row.row, row.col) for row in rows}, findings)
         size = _plate_size(index, [(row.row, row.col) for row in rows], findings)
         platemap = self._platemap(listing, layouts, findings)
@@ -78,29 +78,13 @@ class Harmony:
             channel_names=maker.channel_names,
             rows=rows,
             files=FileCounts(
-                planes=len(maker.used),
+                planes=len(maker.files.used),
                 metadata=len(candidates) + len(layouts),
-                named=len(rest) - len(maker.used),
+                named=len(rest) - len(maker.files.used),
             ),
             profiles=_profiles(index, maker.channel_numbers, top.path, findings),
             platemap=platemap,
         )
-
-    def _report_unused(self, maker: HarmonyRows, findings: FindingLog) -> None:
-        unlisted = [f.path for f in maker.unused if IMAGE_NAME.fullmatch(f.name)]
-        if unlisted:
-            findings.add(
-                "UNLISTED_FILE",
-                f"{len(unlisted)} images are not in the index and were left out: {some(unlisted)}.",
-                path=unlisted[0],
-            )
-        foreign = [f.path for f in maker.unused if not IMAGE_NAME.fullmatch(f.name)]
-        if foreign:
-            findings.add(
-                "UNMATCHED_NAME",
-                f"{len(foreign)} files are not named as Harmony names files: {some(foreign)}.",
-                path=foreign[0],
-            )
 
     def _platemap(
         self, listing: Listing, layouts: list[ScannedFile], findings: FindingLog

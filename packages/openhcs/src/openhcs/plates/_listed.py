@@ -1,0 +1,269 @@
+"""Rows of images that a vendor's metadata list: joined with the files on disk, and opened."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from openhcs.plates._checks import (
+    check_contents,
+    check_dimensions,
+    check_metadata,
+    check_mixes,
+    mark_conflicts,
+    report_missing,
+)
+from openhcs.plates._findings import some
+from openhcs.plates._headers import read_headers
+from openhcs.plates._plane import PlaneStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from openhcs.plates._findings import FindingLog
+    from openhcs.plates._rows import Row
+    from openhcs.plates._scan import ScannedFile
+
+__all__ = ["ListedImages", "channel_names"]
+
+_TRIES = 8
+
+
+class ListedImages:
+    """Joins the rows of a reader with files, and makes the checks that follow from it.
+
+    Parameters
+    ----------
+    root
+        The plate's folder.
+    files
+        All files but the metadata.
+    findings
+        Takes what is odd.
+    deep
+        Whether to open the header of every image.
+    converted
+        Endings, with the dot, that a file may have in place of the one that is listed: where
+        images are converted afterwards, and the metadata are not.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[ScannedFile],
+        findings: FindingLog,
+        *,
+        deep: bool,
+        converted: Sequence[str] = (),
+    ) -> None:
+        self._root = root
+        self._findings = findings
+        self._deep = deep
+        self._converted = tuple(converted)
+        self._files = {file.path: file for file in files}
+        self._by_case = {file.path.lower(): file for file in files}
+        self._renamed: list[str] = []
+        self._escaped: list[tuple[Row, str]] = []
+        self.used: set[str] = set()
+        """Paths of the files that have a row."""
+
+    @property
+    def unused(self) -> list[ScannedFile]:
+        """Files without a row."""
+        return [file for path, file in self._files.items() if path not in self.used]
+
+    def join(self, row: Row, folder: str, name: str, *, failed: bool = False) -> None:
+        """Give a row its file, and its status by it.
+
+        Parameters
+        ----------
+        row
+            Its path, size, time and status are set; without a file it is ``missing``.
+        folder
+            Of the metadata, relative to the plate.
+        name
+            The file as the metadata name it, with either kind of slash; empty without.
+        failed
+            Whether the metadata say that the image failed.
+        """
+        name = name.replace("\\", "/")
+        path = posixpath.normpath(posixpath.join(folder, name)) if name else ""
+        row.path = path
+        if re.match(r"[A-Za-z]:", name) or posixpath.isabs(path) or path.split("/")[0] == "..":
+            row.status = PlaneStatus.UNREADABLE.value
+            row.path = ""
+            self._escaped.append((row, name))
+            return
+        file = self._find(path)
+        if file is None:
+            row.status = PlaneStatus.MISSING.value
+        else:
+            self.used.add(file.path)
+            row.path, row.file_size, row.mtime_ns = file.path, file.size, file.mtime_ns
+            if file.size == 0:
+                row.status = PlaneStatus.EMPTY.value
+        if failed:
+            row.status = PlaneStatus.ERROR_RECORD.value
+
+    def check(self, rows: list[Row], channel_names: Sequence[str]) -> None:
+        """Open headers and make every check; called once, when all rows have their numbers.
+
+        Parameters
+        ----------
+        rows
+            All rows; shape, element type and status are completed.
+        channel_names
+            By channel.
+        """
+        for row in rows:
+            if row.status == PlaneStatus.EMPTY:
+                self._odd("EMPTY_FILE", "has 0 bytes", row)
+        for row, name in self._escaped:
+            self._odd("PATH_ESCAPE", "is named by the index, but lies outside the plate", row, name)
+        self._open(rows)
+        if self._renamed:
+            self._findings.add(
+                "NAME_CASE",
+                f"{len(self._renamed)} files differ from the index in upper and lower case: "
+                f"{some(self._renamed)}.",
+                path=self._renamed[0],
+            )
+        mark_conflicts(rows, self._findings)
+        report_missing((row for row in rows if row.status == PlaneStatus.MISSING), self._findings)
+        self._report_errors(rows)
+        if self._deep:
+            check_contents(self._root, rows, self._findings)
+        check_mixes(rows, channel_names, self._findings)
+        check_dimensions(rows, channel_names, self._findings)
+        tile_um = {
+            (row.acquisition, row.channel): row.width * row.pixel_um_x
+            for row in rows
+            if row.width > 0
+        }
+        check_metadata(rows, tile_um, self._findings)
+
+    def report_unused(self, pattern: re.Pattern[str], vendor: str) -> None:
+        """Name the files without a row: images that are not listed, and what is no image.
+
+        Parameters
+        ----------
+        pattern
+            Of the names of images.
+        vendor
+            Who names files so.
+        """
+        unlisted = [file.path for file in self.unused if pattern.fullmatch(file.name)]
+        if unlisted:
+            self._findings.add(
+                "UNLISTED_FILE",
+                f"{len(unlisted)} images are not in the index and were left out: {some(unlisted)}.",
+                path=unlisted[0],
+            )
+        foreign = [file.path for file in self.unused if not pattern.fullmatch(file.name)]
+        if foreign:
+            self._findings.add(
+                "UNMATCHED_NAME",
+                f"{len(foreign)} files are not named as {vendor} names files: {some(foreign)}.",
+                path=foreign[0],
+            )
+
+    def _find(self, path: str) -> ScannedFile | None:
+        stem = path.rpartition(".")[0]
+        for name in (path, *(f"{stem}{ending}" for ending in self._converted)):
+            if (file := self._files.get(name)) is not None:
+                return file
+            if (file := self._by_case.get(name.lower())) is not None:
+                self._renamed.append(file.path)
+                return file
+        return None
+
+    def _open(self, rows: Sequence[Row]) -> None:
+        """Open one header per channel, or all; the others of a channel are taken to be like it."""
+        by_channel: dict[tuple[int, str], list[Row]] = defaultdict(list)
+        for row in rows:
+            if row.status == PlaneStatus.OK:
+                by_channel[row.channel, row.kind].append(row)
+        for members in by_channel.values():
+            tried = members if self._deep else members[:_TRIES]
+            like: Row | None = None
+            step = len(tried) if self._deep else 1
+            for place in range(0, len(tried), step):
+                part = tried[place : place + step]
+                self._read_headers(part)
+                like = next((row for row in part if row.height > 0), None)
+                if like is not None:
+                    break
+            if like is None:
+                continue
+            for row in members:
+                if row.height < 0 and row.status == PlaneStatus.OK:
+                    row.height, row.width, row.dtype = like.height, like.width, like.dtype
+
+    def _read_headers(self, rows: Sequence[Row]) -> None:
+        results = read_headers(self._root, [self._files[row.path] for row in rows])
+        for row in rows:
+            result = results[row.path]
+            if isinstance(result, str):
+                row.status = PlaneStatus.UNREADABLE.value
+                self._odd("UNREADABLE", f"cannot be read: {result}", row)
+            else:
+                row.height, row.width, row.dtype = result.height, result.width, result.dtype
+
+    def _report_errors(self, rows: Sequence[Row]) -> None:
+        failed: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            if row.status == PlaneStatus.ERROR_RECORD:
+                failed[row.well].append(row)
+        for well, lost in failed.items():
+            alone = lost[0] if len(lost) == 1 else None
+            self._findings.add(
+                "ERROR_RECORD",
+                f"The microscope reports {len(lost)} failed images in well {well}.",
+                well=well,
+                field=alone.field if alone else None,
+                channel=alone.channel if alone else None,
+                z=alone.z if alone else None,
+                t=alone.t if alone else None,
+                path=alone.path or None if alone else None,
+            )
+
+    def _odd(self, code: str, what: str, row: Row, path: str = "") -> None:
+        self._findings.add(
+            code,
+            f"{path or row.path} {what}.",
+            well=row.well,
+            field=row.field,
+            channel=row.channel,
+            z=row.z,
+            t=row.t,
+            path=path or row.path,
+        )
+
+
+def channel_names(said: Sequence[tuple[int, str]], numbers: Sequence[str]) -> tuple[str, ...]:
+    """Give each channel one name, none twice.
+
+    Parameters
+    ----------
+    said
+        Channel and a name that metadata give it, as often as they do; an empty name says nothing.
+    numbers
+        The vendor's number of each channel, for one that has no name, or that of another.
+
+    Returns
+    -------
+    tuple
+        By channel: the most frequent name.
+    """
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    for channel, name in said:
+        if name:
+            counts[channel][name] += 1
+    spelled: list[str] = []
+    for channel, number in enumerate(numbers):
+        name = counts[channel].most_common(1)[0][0] if counts[channel] else f"ch{number}"
+        spelled.append(name if name not in spelled else f"{name} (ch{number})")
+    return tuple(spelled)
