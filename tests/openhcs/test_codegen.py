@@ -22,7 +22,7 @@ from openhcs.codegen import (
     evaluate,
     render,
 )
-from openhcs.functions import REGISTRY
+from openhcs.functions import REGISTRY, plain
 from openhcs.pipeline import Pipeline, Step, default_pipeline, from_source, load, to_source
 
 if TYPE_CHECKING:
@@ -67,17 +67,21 @@ def test_a_call_is_read_back_as_it_was_written(
     assert evaluate(source, "f.py", NAMES, "value") == (tuple(arguments), keywords)
 
 
+def _is_plain(value: object) -> bool:
+    try:
+        plain(value)
+    except TypeError:
+        return False
+    return True
+
+
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
     spec = REGISTRY[draw(st.sampled_from(sorted(REGISTRY)))]
     parameters = {}
     for name, parameter in spec.parameters.items():
-        if isinstance(parameter.default, bool) or not draw(st.booleans()):
-            continue
-        if isinstance(parameter.default, float):
-            parameters[name] = draw(st.floats(0.001, 1e6))
-        elif isinstance(parameter.default, int):
-            parameters[name] = draw(st.integers(1, 9))
+        if draw(st.booleans()):
+            parameters[name] = draw(st.from_type(parameter.annotation).filter(_is_plain))
     channel = draw(st.none() | st.text(min_size=1, max_size=8) | st.just(("DAPI", "GFP")))
     otherwise = draw(st.sampled_from([None, "pass", "drop", "error"])) if channel else None
     return Step(
@@ -91,6 +95,7 @@ def steps(draw: st.DrawFn) -> Step:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Ignoring unsupported Unit")  # of values, which it leaves be
 @given(st.lists(steps(), min_size=1, max_size=6))
 @settings(max_examples=50, deadline=None)
 def test_a_pipeline_is_read_back_as_it_was_written(made: list[Step]) -> None:
@@ -278,3 +283,35 @@ def test_what_a_constructor_refuses_is_reported_at_the_argument() -> None:
     names: Names = {"box": {"Box": Constructor(build)}}
     with pytest.raises(SourceError, match=r"f\.py:2:3: no"):
         evaluate("value = Box(first=1,\n  second=2)", "f.py", names, "value")
+
+
+def test_every_problem_of_a_text_is_told_at_once_with_its_line() -> None:
+    text = (
+        "from openhcs import Pipeline, Step\n"
+        "from openhcs.functions import gausian\n"
+        "pipeline = Pipeline(\n"
+        "    Step(gaussian, sigma_um=-1.0),\n"
+        "    Step(project_max, kep=True),\n"
+        "    Step(segment_nuclei, threshold=1 + 1),\n"
+        ")\n"
+    )
+    with pytest.raises(SourceError) as caught:
+        from_source(text, "p.py")
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "p.py:2:31",
+        "p.py:4:20",
+        "p.py:5:23",
+        "p.py:6:36",
+    ]
+    assert "more than 0 µm, not -1.0" in lines[1]
+
+
+def test_a_name_that_cannot_be_imported_is_told_once() -> None:
+    text = (
+        "from openhcs.functions import stich, median as middle\n"
+        "pipeline = Pipeline(Step(stich), Step(middle), Step(stich()))\n"
+    )
+    with pytest.raises(SourceError) as caught:
+        from_source(text, "p.py")
+    assert len(str(caught.value).splitlines()) == 2

@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage import filters
 
 from openhcs.functions import segment_cells, segment_cytoplasm, segment_nuclei
-from openhcs.functions._segment import _fill_holes
+from openhcs.functions._segment import Threshold, _fill_holes
 from openhcs.functions._threshold import Histogram, minimum_error, otsu
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def f1(truth: NDArray[np.int32], found: NDArray[np.int32]) -> float:
 @pytest.mark.parametrize(("touching", "least"), [(0.0, 0.95), (0.2, 0.85)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_nuclei_are_found_and_parted(
-    seed: int, touching: float, least: float, threshold: str
+    seed: int, touching: float, least: float, threshold: Threshold
 ) -> None:
     image, truth = nuclei(seed, touching=touching)
     found = segment_nuclei(image, pixel_um=PIXEL_UM, threshold=threshold)
@@ -141,7 +141,7 @@ def _empty_fields() -> dict[str, NDArray[Any]]:
 
 @pytest.mark.parametrize("name", list(_empty_fields()))
 @pytest.mark.parametrize("threshold", ["otsu", "local", "minimum-error"])
-def test_an_empty_field_has_no_nuclei(name: str, threshold: str) -> None:
+def test_an_empty_field_has_no_nuclei(name: str, threshold: Threshold) -> None:
     plane = _empty_fields()[name]
     found = segment_nuclei(plane, pixel_um=PIXEL_UM, threshold=threshold)
     assert found.shape == plane.shape
@@ -175,7 +175,7 @@ def test_haze_round_the_nuclei_is_not_taken_for_nuclei() -> None:
 
 
 @pytest.mark.parametrize("threshold", ["otsu", "local"])
-def test_canvas_that_no_tile_covers_has_no_say(threshold: str) -> None:
+def test_canvas_that_no_tile_covers_has_no_say(threshold: Threshold) -> None:
     image, truth = nuclei(9, size=400, count=50)
     canvas, labels = np.zeros((560, 560), np.uint16), np.zeros((560, 560), np.int32)
     canvas[40:440, 60:460], labels[40:440, 60:460] = image + 2000, truth

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from openhcs import functions
+from openhcs.cli._main import make_parser as openhcs_parser
 from openhcs.functions import REGISTRY
 from openhcs.plates import CODES
-from zmqruntime._cli._main import make_parser
+from zmqruntime._cli._main import make_parser as zmqruntime_parser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -30,23 +30,14 @@ COMMAND = re.compile(
 CODE = re.compile(r"`(?:(?:uvx )?hatch run )?((?:openhcs|zmqruntime) [^`]+)`", re.DOTALL)
 OPTION = re.compile(r"`(--[a-z][a-z-]*)[^`]*`")
 OTHERS = {"--help", "--version", "--only"}  # the last is of `hatch run bench:transport`
-MODULES = ("demo", "run", "inspect", "pipeline", "report", "viewer", "services", "synth")
 
 
 def _name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="openhcs", exit_on_error=False)
-    commands = parser.add_subparsers(dest="command")
-    for module in MODULES:
-        importlib.import_module(f"openhcs.cli._{module}").add_to(commands)
-    return parser
-
-
 def _parser_of(program: str) -> argparse.ArgumentParser:
-    return _parser() if program == "openhcs" else make_parser()
+    return openhcs_parser() if program == "openhcs" else zmqruntime_parser()
 
 
 def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -114,7 +105,7 @@ def _refused(words: list[str]) -> str | None:
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_options_exist(page: Path) -> None:
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
-    known = _options(_parser()) | _options(make_parser())
+    known = _options(openhcs_parser()) | _options(zmqruntime_parser())
     assert set(OPTION.findall(prose)) - OTHERS <= known
 
 

@@ -8,14 +8,35 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 from openhcs import _errors
-from openhcs.cli import _demo, _inspect, _pipeline, _report, _run, _services, _synth, _viewer
+from openhcs.cli import (
+    _demo,
+    _functions,
+    _inspect,
+    _pipeline,
+    _report,
+    _run,
+    _services,
+    _synth,
+    _viewer,
+)
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
+_COMMANDS = (
+    _demo,
+    _run,
+    _inspect,
+    _pipeline,
+    _functions,
+    _report,
+    _viewer,
+    _services,
+    _synth,
+)
 
 # What a user can mend by asking differently.
 _MISUSE = (
@@ -44,15 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
     int
         0 done and whole, 1 done but something failed (named), 2 wrong use, 130 stopped by the user.
     """
-    parser = _Parser(
-        prog="openhcs",
-        description="Image-analysis pipelines over whole multi-well plates, shown while they run.",
-    )
-    parser.add_argument("--version", action="version", version=f"openhcs {version('openhcs')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (_demo, _run, _inspect, _pipeline, _report, _viewer, _services, _synth):
-        module.add_to(commands)
-    arguments = parser.parse_args(words)
+    arguments = make_parser().parse_args(words)
     try:
         return int(arguments.carry_out(arguments))
     except KeyboardInterrupt:
@@ -67,6 +80,19 @@ def main(words: Sequence[str] | None = None) -> int:
     except (_errors.OpenHCSError, OSError) as error:
         print(f"openhcs: {_sentence(error)}", file=sys.stderr)
         return ExitStatus.FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Give the parser of all commands."""
+    parser = _Parser(
+        prog="openhcs",
+        description="Image-analysis pipelines over whole multi-well plates, shown while they run.",
+    )
+    parser.add_argument("--version", action="version", version=f"openhcs {version('openhcs')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        module.add_to(commands)
+    return parser
 
 
 class _Parser(argparse.ArgumentParser):

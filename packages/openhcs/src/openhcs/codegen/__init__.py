@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from openhcs.codegen._evaluate import LARGEST_SOURCE_CHARACTERS, evaluate
-from openhcs.codegen._names import Call, Constructor, Literal, Name, Names, Reference, SourceValue
+from openhcs.codegen._names import (
+    Call,
+    Constructor,
+    Literal,
+    Name,
+    Names,
+    Place,
+    Reference,
+    SourceValue,
+)
 from openhcs.codegen._render import render
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "Literal",
     "Name",
     "Names",
+    "Place",
     "Reference",
     "SourceValue",
     "evaluate",

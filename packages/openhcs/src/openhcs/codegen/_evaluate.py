@@ -11,10 +11,10 @@ import difflib
 from typing import TYPE_CHECKING
 
 from openhcs._errors import ParameterError, SourceError
-from openhcs.codegen._names import Constructor, Names, Reference
+from openhcs.codegen._names import Constructor, Names, Place, Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["LARGEST_SOURCE_CHARACTERS", "evaluate"]
 
@@ -57,7 +57,21 @@ _WHAT = {
 }
 
 
-def evaluate(source: str, filename: str, names: Names, target: str) -> object:
+class _Broken:
+    """Stands for a value that could not be read; what is made of it is broken too."""
+
+
+_BROKEN = _Broken()
+
+
+def evaluate(
+    source: str,
+    filename: str,
+    names: Names,
+    target: str,
+    *,
+    find: Callable[[str], Mapping[str, Constructor | Reference] | None] = lambda _: None,
+) -> object:
     """Read source text and give the value that it assigns to a name.
 
     Allowed are import lines that name allowed names, assignments of a single name, literals of
@@ -74,6 +88,9 @@ def evaluate(source: str, filename: str, names: Names, target: str) -> object:
         What the text may use.
     target
         The name whose value is wanted.
+    find
+        Asked for a module that `names` does not have, when the text imports from it; gives what
+        the text may use of it, or None.
 
     Returns
     -------
@@ -84,7 +101,8 @@ def evaluate(source: str, filename: str, names: Names, target: str) -> object:
     ------
     SourceError
         If the text holds anything else, is too long or too deeply nested, or does not assign
-        `target`. The message begins with ``filename:line:column``.
+        `target`. The message has a line for each problem, which begins with
+        ``filename:line:column``.
     """
     if len(source) > LARGEST_SOURCE_CHARACTERS:
         message = (
@@ -92,7 +110,7 @@ def evaluate(source: str, filename: str, names: Names, target: str) -> object:
             f"at most {LARGEST_SOURCE_CHARACTERS} are read"
         )
         raise SourceError(message)
-    return _Evaluator(filename, names).value_of(_parse(source, filename), target)
+    return _Evaluator(filename, names, find).value_of(_parse(source, filename), target)
 
 
 def _parse(source: str, filename: str) -> ast.Module:
@@ -118,9 +136,16 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
 class _Evaluator:
     """One reading of one text."""
 
-    def __init__(self, filename: str, names: Names) -> None:
+    def __init__(
+        self,
+        filename: str,
+        names: Names,
+        find: Callable[[str], Mapping[str, Constructor | Reference] | None],
+    ) -> None:
         self._filename = filename
-        self._modules = names
+        self._modules = dict(names)
+        self._find = find
+        self._problems: list[str] = []
         self._allowed: dict[str, Constructor | Reference] = {}
         for module in names.values():
             self._allowed.update(module)
@@ -131,7 +156,12 @@ class _Evaluator:
         if body and isinstance(body[0], ast.Expr) and _is_text(body[0].value):
             body = body[1:]
         for statement in body:
-            self._statement(statement)
+            try:
+                self._statement(statement)
+            except SourceError as error:
+                self._problems.append(str(error))
+        if self._problems:
+            raise SourceError("\n".join(self._problems))
         if target not in self._assigned:
             message = f"{self._filename}:1:1: nothing is assigned to {target!r}"
             if self._assigned:
@@ -158,19 +188,26 @@ class _Evaluator:
         module = "." * node.level + (node.module or "")
         known = self._modules.get(module)
         if known is None:
+            known = self._find(module)
+            if known is not None:
+                self._modules[module] = known
+                self._allowed.update(known)
+        if known is None:
             raise self._error(
                 node,
                 f"nothing may be imported from {module!r}{_suggestion(module, self._modules)}",
             )
         for alias in node.names:
             if alias.asname is not None:
-                raise self._error(
-                    alias, f"{alias.name!r} cannot be renamed: use it under its own name"
-                )
+                self._broken(alias, f"{alias.name!r} cannot be renamed: use it under its own name")
             if alias.name not in known:
-                raise self._error(
-                    alias, f"{module!r} has no {alias.name!r}{_suggestion(alias.name, known)}"
-                )
+                advice = _suggestion(alias.name, known)
+                self._broken(alias, f"{module!r} has no {alias.name!r}{advice}")
+
+    def _broken(self, alias: ast.alias, message: str) -> None:
+        """Note a name that cannot be imported; where it is used, nothing more is said of it."""
+        self._problems.append(str(self._error(alias, message)))
+        self._assigned[alias.asname or alias.name] = _BROKEN
 
     def _assign(self, node: ast.Assign) -> None:
         if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
@@ -180,7 +217,15 @@ class _Evaluator:
             raise self._error(node.targets[0], f"{name!r} is taken and cannot be assigned to")
         if name.startswith("__"):
             raise self._error(node.targets[0], f"{name!r} is not a name for a value of yours")
-        self._assigned[name] = self._value(node.value, 0)
+        self._assigned[name] = self._attempt(node.value, 0)
+
+    def _attempt(self, node: ast.expr, depth: int) -> object:
+        """Give a value, or note what is wrong with it and go on with the rest of the text."""
+        try:
+            return self._value(node, depth)
+        except SourceError as error:
+            self._problems.append(str(error))
+            return _BROKEN
 
     def _value(self, node: ast.expr, depth: int) -> object:
         if depth > _DEEPEST:
@@ -195,9 +240,9 @@ class _Evaluator:
             case ast.Name():
                 return self._name(node)
             case ast.Tuple(elts=items):
-                return tuple(self._items(node, items, depth))
+                return _whole(self._items(node, items, depth), tuple)
             case ast.List(elts=items):
-                return self._items(node, items, depth)
+                return _whole(self._items(node, items, depth), list)
             case ast.Dict():
                 return self._dict(node, depth)
             case ast.Call():
@@ -237,9 +282,9 @@ class _Evaluator:
     def _items(self, node: ast.expr, items: list[ast.expr], depth: int) -> list[object]:
         if len(items) > _MOST_ITEMS:
             raise self._error(node, f"{len(items)} items, at most {_MOST_ITEMS} are read")
-        return [self._value(item, depth + 1) for item in items]
+        return [self._attempt(item, depth + 1) for item in items]
 
-    def _dict(self, node: ast.Dict, depth: int) -> dict[object, object]:
+    def _dict(self, node: ast.Dict, depth: int) -> object:
         result: dict[object, object] = {}
         keys = [key for key in node.keys if key is not None]
         if len(keys) != len(node.keys):
@@ -252,13 +297,15 @@ class _Evaluator:
             if key in result:
                 raise self._error(key_node, f"the key {key!r} stands here twice")
             result[key] = value
-        return result
+        return _whole(result.values(), lambda _: result)
 
     def _call(self, node: ast.Call, depth: int) -> object:
         if not isinstance(node.func, ast.Name):
             what = _WHAT.get(type(node.func), "this")
             raise self._error(node.func, f"{what} cannot be called; call a name")
         name = node.func.id
+        if self._assigned.get(name) is _BROKEN:
+            return _BROKEN
         entry = self._allowed.get(name)
         if not isinstance(entry, Constructor):
             constructors = [key for key, known in self._allowed.items() if _callable(known)]
@@ -274,7 +321,11 @@ class _Evaluator:
                 raise self._error(keyword, "unpacked keywords are not allowed: write them out")
             if keyword.arg in keywords:
                 raise self._error(keyword, f"{keyword.arg!r} is given twice")
-            keywords[keyword.arg] = self._value(keyword.value, depth + 1)
+            keywords[keyword.arg] = self._attempt(keyword.value, depth + 1)
+        if any(value is _BROKEN for value in (*arguments, *keywords.values())):
+            return _BROKEN
+        if entry.placed:
+            arguments.insert(0, Place(self._filename, node.lineno))
         try:
             return entry.build(*arguments, **keywords)
         except ParameterError as error:
@@ -289,6 +340,11 @@ class _Evaluator:
                 place = keyword
         line = getattr(place, "lineno", 1)
         return f"{self._filename}:{line}:{getattr(place, 'col_offset', 0) + 1}: {error}"
+
+
+def _whole(values: Iterable[object], make: Callable[[Iterable[object]], object]) -> object:
+    """Make a container, unless a value in it is broken."""
+    return _BROKEN if any(value is _BROKEN for value in values) else make(values)
 
 
 def _callable(entry: Constructor | Reference) -> bool:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = ["Call", "Constructor", "Literal", "Name", "Names", "Reference", "SourceValue"]
+__all__ = [
+    "Call",
+    "Constructor",
+    "Literal",
+    "Name",
+    "Names",
+    "Place",
+    "Reference",
+    "SourceValue",
+]
 
 Literal: TypeAlias = (
     "bool | int | float | str | tuple[Literal, ...] | list[Literal] | Mapping[str, Literal] | None"
@@ -23,9 +32,31 @@ class Constructor:
     build
         Called with the evaluated arguments. It may raise `openhcs._errors.ParameterError`, which
         is reported at the argument that the error names.
+    placed
+        Whether `build` is told where the call stands: a `Place` before the other arguments.
     """
 
     build: Callable[..., object]
+    placed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in a text.
+
+    Attributes
+    ----------
+    filename
+        How messages call the text.
+    line
+        Counted from 1.
+    """
+
+    filename: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)

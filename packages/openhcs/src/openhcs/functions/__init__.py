@@ -15,8 +15,15 @@ from openhcs.functions._inputs import (
     Stack,
     Tile,
 )
+from openhcs.functions._installed import (
+    declared_functions,
+    installed_functions,
+    installed_modules,
+)
+from openhcs.functions._library import LIBRARIES, Libraries, adapt, library_functions
 from openhcs.functions._measure import measure_objects
 from openhcs.functions._normalise import Normalised, normalise
+from openhcs.functions._parameter import ParameterSpec, ParameterValue, plain
 from openhcs.functions._plate_statistics import (
     BScores,
     EdgeEffect,
@@ -40,6 +47,7 @@ from openhcs.functions._registry import (
     Axes,
     FunctionSpec,
     Kind,
+    LibraryCall,
     Output,
     Preparation,
     Prepared,
@@ -52,6 +60,7 @@ from openhcs.functions._spots import Spots, detect_spots
 from openhcs.functions._stitch import stitch
 
 __all__ = [
+    "LIBRARIES",
     "REGISTRY",
     "Axes",
     "BScores",
@@ -62,9 +71,13 @@ __all__ = [
     "EdgeEffect",
     "FunctionSpec",
     "Kind",
+    "Libraries",
+    "LibraryCall",
     "Normalised",
     "Outlier",
     "Output",
+    "ParameterSpec",
+    "ParameterValue",
     "PlaneArray",
     "Preparation",
     "Prepared",
@@ -75,11 +88,13 @@ __all__ = [
     "Tile",
     "Trend",
     "Unmixed",
+    "adapt",
     "aggregate_objects",
     "b_score",
     "best_focus",
     "composite",
     "correct_illumination",
+    "declared_functions",
     "detect_spots",
     "difference_of_gaussians",
     "edge_effect",
@@ -87,11 +102,15 @@ __all__ = [
     "function",
     "gaussian",
     "gaussian_px",
+    "installed_functions",
+    "installed_modules",
+    "library_functions",
     "measure_image_quality",
     "measure_objects",
     "median",
     "normalise",
     "percent_of_control",
+    "plain",
     "project_max",
     "project_mean",
     "project_min",

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import numpy as np
+from annotated_types import Interval, Unit
 
 from openhcs.functions._convert import to_dtype
+from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
+    PositivePx,
+    PositiveUm,
+)
 from openhcs.functions._registry import Axes, function
 from openhcs.functions._scale import enlarge, reduce_mean
 
@@ -18,13 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["gaussian", "gaussian_px", "median", "subtract_background"]
 
+OddPx: TypeAlias = Annotated[int, Interval(ge=3, le=31), Unit("px")]
+
 _BALL_PX = 6
 """Radius of the disk that opens a plane, at the scale that the plane is reduced to for it."""
 
 
 @function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
 def gaussian(
-    plane: PlaneArray, *, pixel_um: tuple[float, float], sigma_um: float = 0.5
+    plane: PlaneArray, *, pixel_um: tuple[float, float], sigma_um: PositiveUm = 0.5
 ) -> PlaneArray:
     """Smooth a plane by a Gaussian whose width is given in µm.
 
@@ -52,7 +59,7 @@ def gaussian(
 
 
 @function(axes=Axes.PLANE)
-def gaussian_px(plane: PlaneArray, *, sigma_px: float = 1.0) -> PlaneArray:
+def gaussian_px(plane: PlaneArray, *, sigma_px: PositivePx = 1.0) -> PlaneArray:
     """Smooth a plane by a Gaussian whose width is given in pixels.
 
     Parameters
@@ -77,7 +84,7 @@ def gaussian_px(plane: PlaneArray, *, sigma_px: float = 1.0) -> PlaneArray:
 
 
 @function(axes=Axes.PLANE)
-def median(plane: PlaneArray, *, size_px: int = 3) -> PlaneArray:
+def median(plane: PlaneArray, *, size_px: OddPx = 3) -> PlaneArray:
     """Replace each pixel by the median of the square around it, which removes hot pixels.
 
     Parameters
@@ -108,7 +115,7 @@ def median(plane: PlaneArray, *, size_px: int = 3) -> PlaneArray:
 
 @function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
 def subtract_background(
-    plane: PlaneArray, *, pixel_um: tuple[float, float], radius_um: float = 25.0
+    plane: PlaneArray, *, pixel_um: tuple[float, float], radius_um: PositiveUm = 25.0
 ) -> PlaneArray:
     """Take away all that is wider than a disk: haze, gradients and the level between cells.
 

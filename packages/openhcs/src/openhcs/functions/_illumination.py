@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from openhcs.functions._convert import to_dtype
+from openhcs.functions._quantities import Counts  # noqa: TC001  # annotations are read when compiling
 from openhcs.functions._registry import Axes, Kind, Output, Prepared, function
 from openhcs.functions._scale import enlarge, reduce_mean
 
@@ -304,7 +305,7 @@ def correct_illumination(
     *,
     prepared: Mapping[str, NDArray[Any]],
     source: Source = "auto",
-    dark: float | None = None,
+    dark: Counts | None = None,
 ) -> CorrectedPlane:
     """Take the dark level and uneven illumination out of a plane.
 

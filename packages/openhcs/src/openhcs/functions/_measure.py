@@ -13,6 +13,10 @@ from openhcs.functions._inputs import (  # noqa: TC001  # annotations are read w
     Columns,
 )
 from openhcs.functions._pixels import ObjectPixels, in_order, quantile
+from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
+    LengthUm,
+    PositiveUm,
+)
 from openhcs.functions._registry import Axes, Kind, Output, function
 
 if TYPE_CHECKING:
@@ -38,8 +42,8 @@ def measure_objects(
     *,
     labels: NDArray[Any],
     pixel_um: tuple[float, float],
-    background_gap_um: float = 1.0,
-    background_ring_um: float = 3.0,
+    background_gap_um: LengthUm = 1.0,
+    background_ring_um: PositiveUm = 3.0,
 ) -> Columns:
     """Measure size, shape, place and intensity of every object.
 

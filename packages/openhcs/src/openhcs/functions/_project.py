@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import numpy as np
+from annotated_types import Interval, Unit
 
 from openhcs.functions._convert import to_dtype
 from openhcs.functions._registry import Axes, Kind, Output, function
@@ -26,6 +27,8 @@ __all__ = [
     "project_std",
     "project_sum",
 ]
+
+FocusPx: TypeAlias = Annotated[float, Interval(ge=0.5, le=10), Unit("px")]
 
 
 @function(axes=Axes.ZSTACK)
@@ -203,7 +206,7 @@ class BestFocus:
         Output("focus", Kind.RECORD),
     ),
 )
-def best_focus(stack: Stack, *, sigma_px: float = 1.0) -> BestFocus:
+def best_focus(stack: Stack, *, sigma_px: FocusPx = 1.0) -> BestFocus:
     """Take the plane in best focus, and say how clear the choice was.
 
     Parameters

@@ -18,19 +18,25 @@ axes                      first argument                         consumed axes
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+from openhcs.functions._parameter import parameters_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from openhcs.functions._parameter import ParameterSpec
 
 __all__ = [
     "Axes",
     "FunctionSpec",
     "Kind",
+    "LibraryCall",
     "Output",
     "Preparation",
     "Prepared",
@@ -156,6 +162,25 @@ class Preparation(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryCall:
+    """How a function of a library, which knows nothing of pipelines, was made a step.
+
+    Attributes
+    ----------
+    path
+        Module and name with a dot between, from which the function is imported.
+    takes
+        ``image`` or ``labels``: what the first argument is.
+    gives
+        What the function returns.
+    """
+
+    path: str
+    takes: Kind
+    gives: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSpec:
     """The declaration of a registered function.
 
@@ -185,6 +210,13 @@ class FunctionSpec:
         What must be learned from the whole plate first; handed over as keyword ``prepared``.
     version
         Raised when results change; enters the key under which results are reused.
+    requires
+        Packages that have to be installed beside openhcs, by the names they are imported by.
+    extra
+        Extra of openhcs that installs them; empty when they are installed by their own names.
+    library
+        Where the function comes from when it was adapted from a library; None when it declares
+        itself.
     """
 
     name: str
@@ -196,16 +228,19 @@ class FunctionSpec:
     needs: frozenset[str]
     preparation: Preparation | None
     version: int
+    requires: tuple[str, ...] = ()
+    extra: str = ""
+    library: LibraryCall | None = None
 
     @property
-    def parameters(self) -> Mapping[str, inspect.Parameter]:
-        """Keyword-only parameters that a pipeline may set, by name."""
-        bound = {*self.inputs, *self.needs, "prepared"}
-        return {
-            name: parameter
-            for name, parameter in inspect.signature(self.call).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in bound
-        }
+    def parameters(self) -> Mapping[str, ParameterSpec]:
+        """Parameters that a pipeline may set, by name: all but the first and the filled ones."""
+        return parameters_of(self.call, frozenset({*self.inputs, *self.needs, "prepared"}))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Required packages that are not installed here."""
+        return tuple(name for name in self.requires if importlib.util.find_spec(name) is None)
 
     @property
     def optional_inputs(self) -> frozenset[str]:
@@ -230,12 +265,14 @@ def function(
     needs: frozenset[str] = frozenset(),
     preparation: Preparation | None = None,
     version: int = 1,
+    requires: tuple[str, ...] = (),
+    extra: str = "",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare what a function consumes and gives; the function itself is left as it is.
 
     Parameters
     ----------
-    axes, outputs, inputs, needs, preparation, version
+    axes, outputs, inputs, needs, preparation, version, requires, extra
         See `FunctionSpec`.
     collapses
         Axes missing from the outputs; all consumed ones by default.
@@ -252,6 +289,8 @@ def function(
             needs=needs,
             preparation=preparation,
             version=version,
+            requires=requires,
+            extra=extra,
         )
         call.__openhcs__ = spec  # type: ignore[attr-defined]  # read back by spec_of alone
         return call

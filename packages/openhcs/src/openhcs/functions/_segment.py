@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002  # annotations are read when compiling
@@ -13,10 +13,18 @@ from openhcs.functions._inputs import (  # noqa: TC001  # annotations are read w
     ChannelPlanes,
     PlaneArray,
 )
+from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
+    Factor,
+    Fraction,
+    LengthUm,
+    PositiveUm,
+)
 from openhcs.functions._registry import Axes, Kind, Output, function
 from openhcs.functions._threshold import Cut, Histogram, minimum_error, one_class, otsu
 
 __all__ = ["segment_cells", "segment_cytoplasm", "segment_nuclei"]
+
+Threshold: TypeAlias = Literal["otsu", "local", "minimum-error"] | float
 
 _THRESHOLDS = ("otsu", "local", "minimum-error")
 
@@ -30,13 +38,13 @@ def segment_nuclei(
     plane: PlaneArray,
     *,
     pixel_um: tuple[float, float],
-    threshold: str | float = "otsu",
-    threshold_factor: float = 1.0,
-    smoothing_um: float = 0.7,
-    min_diameter_um: float = 5.0,
-    max_diameter_um: float = 40.0,
-    split_depth: float = 0.08,
-    local_window_um: float = 80.0,
+    threshold: Threshold = "otsu",
+    threshold_factor: Factor = 1.0,
+    smoothing_um: LengthUm = 0.7,
+    min_diameter_um: PositiveUm = 5.0,
+    max_diameter_um: PositiveUm = 40.0,
+    split_depth: Fraction = 0.08,
+    local_window_um: PositiveUm = 80.0,
 ) -> NDArray[np.int32]:
     """Find bright, roundish objects such as nuclei and part those that touch.
 
@@ -143,10 +151,10 @@ def segment_cells(
     nuclei: NDArray[Any],
     pixel_um: tuple[float, float],
     guide: str | None = None,
-    distance_um: float = 8.0,
-    threshold: str | float = "otsu",
-    threshold_factor: float = 0.6,
-    smoothing_um: float = 1.0,
+    distance_um: LengthUm = 8.0,
+    threshold: Threshold = "otsu",
+    threshold_factor: Factor = 0.6,
+    smoothing_um: LengthUm = 1.0,
 ) -> NDArray[np.int32]:
     """Give every nucleus the cell around it, with the same number.
 

@@ -10,6 +10,10 @@ import numpy as np
 
 from openhcs.functions._align import Alignment, align
 from openhcs.functions._fuse import fuse, mosaic_shape
+from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
+    Fraction,
+    PositiveUm,
+)
 from openhcs.functions._registry import Axes, Kind, Output, function
 
 if TYPE_CHECKING:
@@ -69,8 +73,8 @@ def stitch(
     *,
     pixel_um: tuple[float, float],
     reference: str | None = None,
-    max_shift_um: float | None = None,
-    least_ncc: float = 0.3,
+    max_shift_um: PositiveUm | None = None,
+    least_ncc: Fraction = 0.3,
 ) -> Stitched:
     """Find where the fields of a well lie, and fuse them into one image per channel.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from openhcs._errors import CompileError, ParameterError
 from openhcs.functions import Kind
+from openhcs.pipeline._content_key import package_versions
 from openhcs.pipeline._parameters import resolved_parameters
 from openhcs.pipeline._pipeline import to_source
 from openhcs.pipeline._plan import PLATE, Plan, PlannedInput, PlannedOutput, PlannedStep
@@ -272,7 +273,9 @@ class _Resolver:
         return tuple(self._with_images(resolved))
 
     def _problem(self, position: int, message: str) -> None:
-        self._problems.append(f"{self._names[position]}: {message}")
+        place = self._pipeline.steps[position].place
+        where = f"{place}: " if place is not None else ""
+        self._problems.append(f"{where}{self._names[position]}: {message}")
 
     def _step(self, position: int, step: Step) -> PlannedStep:
         spec = step.spec
@@ -286,7 +289,7 @@ class _Resolver:
         try:
             parameters = resolved_parameters(spec, step.parameters)
         except ParameterError as error:
-            self._problems.append(str(error))
+            self._problem(position, str(error))
             parameters = dict(step.parameters)
         inputs = self._inputs(position, step)
         outputs = tuple(
@@ -311,6 +314,8 @@ class _Resolver:
             function=spec.name,
             module=spec.call.__module__,
             version=spec.version,
+            library=spec.library,
+            packages={} if spec.missing else package_versions(spec),
             axes=spec.axes,
             parameters=parameters,
             channels=step.channel,
@@ -362,6 +367,18 @@ class _Resolver:
 
     def _check_needs(self, position: int, step: Step, stream: _Stream) -> None:
         spec = step.spec
+        if spec.missing:
+            named = " and ".join(spec.missing)
+            install = f"'openhcs[{spec.extra}]'" if spec.extra else " ".join(spec.missing)
+            self._problem(
+                position, f"it needs {named}, which is not installed: pip install {install}"
+            )
+        if spec.call.__module__ == "__main__":
+            self._problem(
+                position,
+                f"{spec.name} is defined in the script or notebook itself, where worker processes "
+                "cannot find it: put it in a module and import it from there",
+            )
         if "pixel_um" in spec.needs and self._pixel_um is None:
             self._problem(
                 position, "it needs the pixel size, which the plate does not tell: give pixel_um"

@@ -9,6 +9,7 @@ that depends on it, and of nothing else.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import json
 from functools import cache
@@ -19,9 +20,10 @@ from openhcs.pipeline._plan import PLATE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from openhcs.functions import FunctionSpec
     from openhcs.pipeline._plan import Plan, PlannedStep
 
-__all__ = ["content_key", "step_keys", "well_keys"]
+__all__ = ["content_key", "package_versions", "step_keys", "well_keys"]
 
 _SCHEMA = 1
 """Raised when the layout of stored results changes, so that older ones are not taken over."""
@@ -38,6 +40,25 @@ def content_key(value: Any) -> str:
 @cache
 def _versions() -> Mapping[str, str]:
     return {name: importlib.metadata.version(name) for name in _COMPUTING}
+
+
+def package_versions(spec: FunctionSpec) -> Mapping[str, str]:
+    """Give the versions of the packages that a function needs beside those of every step.
+
+    A package that tells no version, such as a module in a folder of its own, has an empty one.
+    """
+    names = list(spec.requires)
+    if spec.library is not None:
+        names.append(spec.library.path.partition(".")[0])
+    return {name: _version(name) for name in names if name not in ("numpy", "scipy", "skimage")}
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(importlib.import_module(package), "__version__", ""))
 
 
 def well_keys(plan: Plan) -> Mapping[str, str]:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ParameterError, SourceError
 from openhcs.codegen import Call, Constructor, Name, Names, Reference, evaluate, render
-from openhcs.functions import REGISTRY, FunctionSpec, spec_of
+from openhcs.functions import (
+    LIBRARIES,
+    REGISTRY,
+    Axes,
+    FunctionSpec,
+    Kind,
+    Libraries,
+    adapt,
+    installed_functions,
+    spec_of,
+)
 from openhcs.pipeline._step import PREVIOUS, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from openhcs.codegen import SourceValue
+    from openhcs.codegen import Place, SourceValue
 
 __all__ = ["Pipeline", "from_source", "load", "to_source"]
 
@@ -105,7 +116,11 @@ def to_source(pipeline: Pipeline) -> str:
 
 
 def from_source(
-    source: str, filename: str = "<pipeline>", *, functions: Iterable[Callable[..., Any]] = ()
+    source: str,
+    filename: str = "<pipeline>",
+    *,
+    functions: Iterable[Callable[..., Any]] = (),
+    libraries: Libraries = LIBRARIES,
 ) -> Pipeline:
     """Read a pipeline from Python source, without executing it.
 
@@ -116,22 +131,40 @@ def from_source(
     filename
         How messages call the text.
     functions
-        Declared functions that the text may name beside the registered ones.
+        Declared functions that the text may name beside the registered ones and those of
+        installed packages, which `openhcs.functions.installed_functions` finds.
+    libraries
+        Modules whose plain functions the text may `adapt`.
 
     Raises
     ------
     SourceError
-        If the text says anything but a pipeline; the message has file, line and column.
+        If the text says anything but a pipeline; the message has a line for each problem, with
+        file, line and column.
     """
-    value = evaluate(source, filename, _names(functions), _TARGET)
+    value = evaluate(
+        source, filename, _names(functions, libraries), _TARGET, find=_of_installed_package
+    )
     if not isinstance(value, Pipeline):
         message = f"{filename}:1:1: {_TARGET!r} is {_described(value)}, not a Pipeline"
         raise SourceError(message)
     return value
 
 
-def load(path: str | Path) -> Pipeline:
+def load(
+    path: str | Path,
+    *,
+    functions: Iterable[Callable[..., Any]] = (),
+    libraries: Libraries = LIBRARIES,
+) -> Pipeline:
     """Read a pipeline from a file of Python source, without executing it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    functions, libraries
+        As in `from_source`.
 
     Raises
     ------
@@ -146,17 +179,45 @@ def load(path: str | Path) -> Pipeline:
     except UnicodeDecodeError as error:
         message = f"{path}:1:1: the file is not UTF-8 text"
         raise SourceError(message) from error
-    return from_source(source, str(path))
+    return from_source(source, str(path), functions=functions, libraries=libraries)
 
 
-def _names(functions: Iterable[Callable[..., Any]]) -> Names:
+def _names(functions: Iterable[Callable[..., Any]], libraries: Libraries) -> Names:
     names: dict[str, dict[str, Constructor | Reference]] = {
-        "openhcs": {"Pipeline": Constructor(_pipeline), "Step": Constructor(_step)},
-        _FUNCTIONS: {name: Reference(spec) for name, spec in REGISTRY.items()},
+        "openhcs": {
+            "Pipeline": Constructor(_pipeline),
+            "Step": Constructor(_step, placed=True),
+        },
+        _FUNCTIONS: {name: Reference(spec) for name, spec in REGISTRY.items()}
+        | {"adapt": Constructor(partial(_adapt, libraries))},
     }
     for spec in map(spec_of, functions):
         names.setdefault(_module(spec), {})[spec.name] = Reference(spec)
     return names
+
+
+def _of_installed_package(module: str) -> Mapping[str, Reference] | None:
+    """Give what an installed package offers under a module's name."""
+    functions = installed_functions(module)
+    return {name: Reference(spec) for name, spec in functions.items()} if functions else None
+
+
+def _adapt(libraries: Libraries, *arguments: object, **keywords: object) -> FunctionSpec:
+    """Adapt a function that a text names."""
+    if len(arguments) != 1 or not isinstance(arguments[0], str):
+        message = "adapt takes the module and name of one function as text, and name=value"
+        raise ParameterError(message, 0)
+    for name in keywords:
+        if name not in ("axes", "gives", "takes"):
+            message = f"adapt has no parameter {name!r}; it takes axes, gives and takes"
+            raise ParameterError(message, name)
+    if not libraries.allows(arguments[0]):
+        message = (
+            f"{arguments[0]!r} may not be named here: allowed are functions of "
+            f"{', '.join(libraries)}"
+        )
+        raise ParameterError(message, 0)
+    return adapt(arguments[0], **keywords)  # type: ignore[arg-type]  # adapt checks them
 
 
 def _module(spec: FunctionSpec) -> str:
@@ -171,12 +232,12 @@ def _pipeline(*steps: Step, **keywords: object) -> Pipeline:
     return Pipeline(*steps)
 
 
-def _step(*arguments: object, **keywords: object) -> Step:
+def _step(place: Place, *arguments: object, **keywords: object) -> Step:
     if len(arguments) != 1:
         message = "a step begins with one function; everything else is given as name=value"
         raise ParameterError(message, 1 if arguments else None)
     # Checked argument by argument inside Step, which says what it does not take.
-    return Step(arguments[0], **keywords)  # type: ignore[arg-type]
+    return Step(arguments[0], **keywords).placed(place)  # type: ignore[arg-type]
 
 
 def _written(step: Step) -> Call:
@@ -192,8 +253,20 @@ def _written(step: Step) -> Call:
     if step.keep:
         keywords["keep"] = True
     keywords.update(step.parameters)
-    name = Name(_module(step.spec), step.spec.name)
-    return Call(Name("openhcs", "Step"), (name,), keywords)
+    return Call(Name("openhcs", "Step"), (_written_function(step.spec),), keywords)
+
+
+def _written_function(spec: FunctionSpec) -> SourceValue:
+    if spec.library is None:
+        return Name(_module(spec), spec.name)
+    keywords: dict[str, SourceValue] = {}
+    if spec.axes is not Axes.PLANE:
+        keywords["axes"] = str(spec.axes)
+    if spec.library.takes is not Kind.IMAGE:
+        keywords["takes"] = str(spec.library.takes)
+    if spec.library.gives is not Kind.IMAGE:
+        keywords["gives"] = str(spec.library.gives)
+    return Call(Name(_FUNCTIONS, "adapt"), (spec.library.path,), keywords)
 
 
 def _described(value: object) -> str:

@@ -8,16 +8,24 @@ processes, which read it once.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import CompileError
-from openhcs.functions import REGISTRY, Axes, FunctionSpec, Kind, spec_of
+from openhcs.functions import (
+    REGISTRY,
+    Axes,
+    FunctionSpec,
+    Kind,
+    LibraryCall,
+    adapt,
+    spec_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from openhcs.pipeline._parameters import Parameter
+    from openhcs.functions import ParameterValue
     from openhcs.pipeline._pipeline import Pipeline
     from openhcs.plates import PlateIndex
 
@@ -77,6 +85,11 @@ class PlannedStep:
         Name of the function and the module that it is imported from.
     version
         The function's version when the plan was made.
+    library
+        How a library's function is made a step; None for a function that declares itself.
+    packages
+        Versions of the packages, beside those that every step computes with, that the function
+        needs; by name.
     axes
         What one call consumes.
     parameters
@@ -105,8 +118,10 @@ class PlannedStep:
     function: str
     module: str
     version: int
+    library: LibraryCall | None
+    packages: Mapping[str, str]
     axes: Axes
-    parameters: Mapping[str, Parameter]
+    parameters: Mapping[str, ParameterValue]
     channels: tuple[str, ...] | None
     drops: bool
     source: int
@@ -126,6 +141,13 @@ class PlannedStep:
         CompileError
             If the function cannot be imported here, or is not the version that was planned.
         """
+        if self.library is not None:
+            return adapt(
+                self.library.path,
+                axes=self.axes,
+                takes=self.library.takes,
+                gives=self.library.gives,
+            )
         spec = REGISTRY.get(self.function)
         if spec is None or spec.call.__module__ != self.module:
             try:
@@ -148,6 +170,8 @@ class PlannedStep:
             "function": self.function,
             "module": self.module,
             "version": self.version,
+            "library": None if self.library is None else asdict(self.library),
+            "packages": dict(self.packages),
             "axes": str(self.axes),
             "parameters": dict(self.parameters),
             "channels": None if self.channels is None else list(self.channels),
@@ -171,12 +195,18 @@ class PlannedStep:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PlannedStep:
         """Read back what `to_json` gave."""
-        channels = value["channels"]
+        channels, library = value["channels"], value["library"]
         return cls(
             name=value["name"],
             function=value["function"],
             module=value["module"],
             version=value["version"],
+            library=None
+            if library is None
+            else LibraryCall(
+                path=library["path"], takes=Kind(library["takes"]), gives=Kind(library["gives"])
+            ),
+            packages=value["packages"],
             axes=Axes(value["axes"]),
             parameters={name: _thawed(part) for name, part in value["parameters"].items()},
             channels=None if channels is None else tuple(channels),
@@ -197,13 +227,13 @@ class PlannedStep:
         )
 
 
-def _thawed(value: Any) -> Parameter:
+def _thawed(value: Any) -> ParameterValue:
     """Turn JSON's lists back to the tuples that parameters are made of."""
     if isinstance(value, list):
         return tuple(_thawed(item) for item in value)
     if isinstance(value, dict):
         return {key: _thawed(item) for key, item in value.items()}
-    plain: Parameter = value
+    plain: ParameterValue = value
     return plain
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ParameterError
@@ -14,7 +14,8 @@ from openhcs.pipeline._parameters import checked_parameters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from openhcs.pipeline._parameters import Parameter
+    from openhcs.codegen import Place
+    from openhcs.functions import ParameterValue
 
 __all__ = ["OTHERWISE", "PREVIOUS", "START", "Step"]
 
@@ -68,7 +69,9 @@ class Step:
     otherwise: str | None
     input: str
     keep: bool
-    parameters: dict[str, Parameter]
+    parameters: dict[str, ParameterValue]
+    place: Place | None = field(compare=False, repr=False)
+    """Where the step stands in the text that it was read from; None without a text."""
 
     def __init__(
         self,
@@ -90,12 +93,21 @@ class Step:
             "input": _checked_input(PREVIOUS if input is None else input),
             "keep": _checked_keep(keep),
             "parameters": checked_parameters(spec, parameters),
+            "place": None,
         }
         if otherwise is not None and channel is None:
             message = f"{spec.name} works on all channels: otherwise={otherwise!r} needs channel="
             raise ParameterError(message, "otherwise")
-        for field, value in values.items():
-            object.__setattr__(self, field, value)
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)
+
+    def placed(self, place: Place) -> Step:
+        """Give the same step, with the place in a text that messages about it name."""
+        step = object.__new__(Step)
+        for part in fields(self):
+            object.__setattr__(step, part.name, getattr(self, part.name))
+        object.__setattr__(step, "place", place)
+        return step
 
     @property
     def source_step(self) -> str | None:
