@@ -143,9 +143,12 @@ def test_no_field_depends_on_another(index: PlateIndex, name: str) -> None:
         before.append(Step(REGISTRY["segment_nuclei"], channel="DAPI"))
     if any(kind is Kind.LABELS and wanted == "cells" for kind, wanted in spec.inputs.values()):
         before.append(Step(REGISTRY["segment_cells"]))
-    pipeline = Pipeline(*before, Step(spec, keep=spec.outputs[0].kind is Kind.IMAGE))
-    plain = well()
-    other = well()
+    channel = "DAPI" if spec.axes is Axes.TIME else None  # that of the labels
+    pipeline = Pipeline(
+        *before, Step(spec, channel=channel, keep=spec.outputs[0].kind is Kind.IMAGE)
+    )
+    plain = well(t=(0, 1))
+    other = well(t=(0, 1))
     changed = {
         key: np.flipud(plane) // 2 if key.field == 1 else plane
         for key, plane in other.planes.items()

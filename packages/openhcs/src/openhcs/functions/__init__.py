@@ -58,6 +58,7 @@ from openhcs.functions._registry import (
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
 from openhcs.functions._spots import Spots, detect_spots
 from openhcs.functions._stitch import stitch
+from openhcs.functions._track import Tracks, track_objects
 
 __all__ = [
     "LIBRARIES",
@@ -86,6 +87,7 @@ __all__ = [
     "Spots",
     "Stack",
     "Tile",
+    "Tracks",
     "Trend",
     "Unmixed",
     "adapt",
@@ -125,6 +127,7 @@ __all__ = [
     "ssmd",
     "stitch",
     "subtract_background",
+    "track_objects",
     "unmix",
     "white_top_hat",
     "z_prime",

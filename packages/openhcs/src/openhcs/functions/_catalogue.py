@@ -21,6 +21,7 @@ from openhcs.functions._registry import Registry
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
 from openhcs.functions._spots import detect_spots
 from openhcs.functions._stitch import stitch
+from openhcs.functions._track import track_objects
 
 __all__ = ["REGISTRY"]
 
@@ -48,6 +49,7 @@ REGISTRY = Registry(
         segment_nuclei,
         stitch,
         subtract_background,
+        track_objects,
         unmix,
         white_top_hat,
     ]

@@ -1,0 +1,88 @@
+"""Functions that look at more than a plane, in runs over a plate of several time points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from openhcs import Pipeline, Step, compile_pipeline, open_plate, run
+from openhcs.functions import (
+    detect_spots,
+    measure_objects,
+    project_max,
+    segment_nuclei,
+    track_objects,
+)
+from openhcs.testing import synthetic_plate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from openhcs.execution import RunResult
+    from openhcs.plates import PlateIndex
+
+WELLS = ("A01", "B02")
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory: pytest.TempPathFactory) -> PlateIndex:
+    folder = tmp_path_factory.mktemp("times") / "plate"
+    synthetic_plate(folder, wells=WELLS, grid=(1, 2), t=3, z=2, size_px=160, cells_per_field=14)
+    return open_plate(folder, cache=False)
+
+
+def tracked(plate: PlateIndex, out: Path, reach_um: float) -> RunResult:
+    pipeline = Pipeline(
+        Step(project_max),
+        Step(segment_nuclei, channel="DAPI"),
+        Step(track_objects, channel="DAPI", max_distance_um=reach_um),
+        Step(measure_objects),
+        Step(detect_spots, channel="GFP", diameters_um=(2.0,)),
+    )
+    return run(compile_pipeline(pipeline, plate), out, workers=1)
+
+
+def test_tracks_name_the_objects_that_were_measured(plate: PlateIndex, tmp_path: Path) -> None:
+    assert tracked(plate, tmp_path, 10.0).completed
+    for well in WELLS:
+        tracks = pq.read_table(tmp_path / "tracks" / f"{well}.parquet").to_pandas()
+        objects = pq.read_table(tmp_path / "objects" / f"{well}.parquet").to_pandas()
+        names = ["well", "field", "t", "ObjectNumber"]
+        assert set(tracks["t"]) == {0, 1, 2}
+        both = tracks.merge(objects, on=names)
+        assert len(both) == len(tracks) == len(objects) > 50
+        assert both["Y_um"].to_numpy() == pytest.approx(both["AreaShape_Center_Y_um"].to_numpy())
+        summary = pq.read_table(tmp_path / "track_summary" / f"{well}.parquet").to_pandas()
+        assert summary["Objects"].sum() == len(tracks)
+        assert tracks.groupby(["field", "track"]).ngroups == len(summary)
+
+
+def test_features_and_tracks_are_summed_up_in_the_table_of_wells(
+    plate: PlateIndex, tmp_path: Path
+) -> None:
+    assert tracked(plate, tmp_path, 10.0).completed
+    wells = pq.read_table(tmp_path / "wells.parquet").to_pydict()
+    assert wells["well"] == list(WELLS)
+    assert all(count > 50 for count in wells["count"])
+    assert wells["count"] == wells["spots_by_object_count"]
+    assert all(mean >= 0 for mean in wells["spots_by_object_Mean_Spots_Count_GFP"])
+    assert all(0.5 < part <= 1 for part in wells["tracking_DAPI_linked_fraction"])
+
+
+def test_other_tracks_are_made_of_labels_that_are_stored(plate: PlateIndex, tmp_path: Path) -> None:
+    first = tracked(plate, tmp_path, 10.0)
+    before = pq.read_table(tmp_path / "tracks" / "A01.parquet")
+    again = tracked(plate, tmp_path, 10.5)
+    assert first.completed
+    assert again.completed
+    steps = again.wells[0].steps
+    assert "track_objects" in steps
+    assert "segment_nuclei" not in steps
+    after = pq.read_table(tmp_path / "tracks" / "A01.parquet")
+    assert after.select(["t", "ObjectNumber"]).sort_by(
+        [("t", "ascending"), ("ObjectNumber", "ascending")]
+    ) == before.select(["t", "ObjectNumber"]).sort_by(
+        [("t", "ascending"), ("ObjectNumber", "ascending")]
+    )
