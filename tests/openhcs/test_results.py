@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from openhcs import compile_pipeline, default_pipeline, open_plate, run
 from openhcs.testing import synthetic_plate
+from polystore.omezarr import open_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,21 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = compile_pipeline(default_pipeline(index), index)
     assert run(plan, folder / "out", workers=1).completed
     return folder / "out"
+
+
+def test_the_images_of_a_run_are_a_plate_for_another_run(results: Path, tmp_path: Path) -> None:
+    for folder in (results, results / "plate.zarr"):
+        index = open_plate(folder, cache=False)
+        assert (index.format, index.format_version) == ("ome-zarr", "0.5")
+        assert index.wells == WELLS
+        assert set(index.channel_names) == CHANNELS
+        assert index.files.named == 0  # tables and records beside the images are known
+        assert {finding.code for finding in index.findings} == {"POSITION_MISSING"}
+    for plane in index:
+        stored = open_image(results / "plate.zarr", plane.well, plane.field_id)
+        np.testing.assert_array_equal(index.read(plane), stored.read(c=plane.channel))
+    again = run(compile_pipeline(default_pipeline(index), index), tmp_path / "out", workers=1)
+    assert again.completed
 
 
 @pytest.mark.parametrize(

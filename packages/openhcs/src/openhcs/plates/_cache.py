@@ -27,7 +27,7 @@ def cache_file(root: Path, identity: str, choice: str | None, *, deep: bool) -> 
     Parameters
     ----------
     root
-        The plate's folder, absolute.
+        The plate's folder, or the file that was opened in its place, absolute.
     identity
         Hash over all its files.
     choice

@@ -23,6 +23,10 @@ CODES: dict[str, tuple[Severity, str]] = {
     "LABEL_MISMATCH": ("error", "Find out which of the two is right before using the well."),
     "LINK_IGNORED": ("info", "Open the folder that the link leads to as a plate of its own."),
     "METADATA_CONFLICT": ("warning", "Check which copy belongs to the plate."),
+    "METADATA_INVALID": (
+        "warning",
+        "Have the program that wrote the plate write it as the format asks.",
+    ),
     "METADATA_UNREADABLE": ("error", "Copy the file again from the microscope."),
     "MISSING_PLANE": ("error", "Copy the plane again, or choose how to go on without it."),
     "MIXED_DIMENSIONS": ("info", ""),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs._errors import PlaneUnreadableError
+from openhcs.plates._opened import OpenedFiles
 from openhcs.plates._plane import Plane
 from openhcs.plates._rows import COLUMNS
 
@@ -94,7 +95,7 @@ class PlateIndex:
         If columns are missing or of unequal length.
     """
 
-    __slots__ = ("_columns", "_facts", "_present")
+    __slots__ = ("_columns", "_facts", "_opened", "_present")
 
     def __init__(self, facts: PlateFacts, columns: Mapping[str, NDArray[Any]]) -> None:
         lengths = {len(columns[name]) for name in COLUMNS if name in columns}
@@ -103,6 +104,7 @@ class PlateIndex:
         self._facts = facts
         self._columns = {name: columns[name] for name in COLUMNS}
         self._present: dict[str, tuple[Any, ...]] = {}
+        self._opened = OpenedFiles()
 
     @property
     def facts(self) -> PlateFacts:
@@ -116,7 +118,7 @@ class PlateIndex:
 
     @property
     def format(self) -> str:
-        """Name of the format: ``imagexpress``, ``imagexpress-database`` or ``harmony``."""
+        """Name of the format: one of `format_names`."""
         return self._facts.format
 
     @property
@@ -344,13 +346,16 @@ class PlateIndex:
             raise ValueError(f"a mask of shape {chosen.shape} cannot choose among {len(self)} rows")
         return self._rows(chosen)
 
-    def read(self, plane: Plane) -> NDArray[Any]:
+    def read(self, plane: Plane, region: tuple[slice, slice] | None = None) -> NDArray[Any]:
         """Read the pixels of a plane.
 
         Parameters
         ----------
         plane
             One of this plate.
+        region
+            Rows and columns to read; None for all. Of an OME-Zarr image, only the chunks that hold
+            the region are read.
 
         Returns
         -------
@@ -365,7 +370,7 @@ class PlateIndex:
         """
         from openhcs.plates._read import read_plane
 
-        return read_plane(self.root, plane)
+        return read_plane(self.root, plane, self._opened, region)
 
     def vendor_profile(self, channel: int) -> NDArray[np.float32] | None:
         """Give the illumination profile that the vendor ships for a channel.
@@ -406,7 +411,7 @@ class PlateIndex:
             Equal in all else.
         """
         facts = replace(self._facts, findings=(*self._facts.findings, *findings))
-        return PlateIndex(facts, self._columns)
+        return self._like(PlateIndex(facts, self._columns))
 
     def _rows(self, chosen: NDArray[np.bool_]) -> PlateIndex:
         columns = {}
@@ -414,7 +419,11 @@ class PlateIndex:
             kept = values[chosen]
             kept.setflags(write=False)
             columns[name] = kept
-        return PlateIndex(self._facts, columns)
+        return self._like(PlateIndex(self._facts, columns))
+
+    def _like(self, other: PlateIndex) -> PlateIndex:
+        other._opened = self._opened  # of the same files
+        return other
 
     def _numbers(self, name: str) -> tuple[int, ...]:
         if name not in self._present:

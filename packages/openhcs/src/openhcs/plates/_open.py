@@ -32,7 +32,8 @@ def open_plate(
     Parameters
     ----------
     path
-        The plate's folder, or a file in it.
+        The plate's folder, or a file in it. Where a folder holds several plates and each has a file
+        of its own, such as a ``.companion.ome``, the file says which is meant.
     format
         Name of the format, where it should not be found out.
     cache
@@ -62,15 +63,16 @@ def open_plate(
     many of Harmony, whose index has 34 MB, take 1.7 s. A stored index takes 0.1 s.
     """
     root = Path(path)
+    entry = ""
     if root.is_file():
-        root = root.parent
+        root, entry = root.parent, root.name
     try:
-        listing = scan(root)
+        listing = scan(root, entry)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FormatNotRecognisedError(f"there is no folder {path}") from error
     except OSError as error:
         raise PlateError(f"{error.filename or path} cannot be listed: {error.strerror}") from error
-    stored = _cache.cache_file(listing.root, listing.identity, format, deep=deep)
+    stored = _cache.cache_file(listing.root / entry, listing.identity, format, deep=deep)
     if cache and (index := _cache.load(stored)) is not None:
         return index
     reader, why = detect(listing, choice=format)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs._errors import PlaneUnreadableError
+from openhcs.plates._zarr_planes import member_of_page, own_attributes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from openhcs.plates._opened import OpenedFiles
     from openhcs.plates._plane import Plane
 
 __all__ = ["read_plane"]
@@ -24,7 +26,9 @@ __all__ = ["read_plane"]
 _DAMAGE = (ValueError, RuntimeError, OSError, KeyError, TypeError, struct.error, zlib.error)
 
 
-def read_plane(root: Path, plane: Plane) -> NDArray[Any]:
+def read_plane(
+    root: Path, plane: Plane, opened: OpenedFiles, region: tuple[slice, slice] | None = None
+) -> NDArray[Any]:
     """Read the pixels of a plane.
 
     Parameters
@@ -33,6 +37,10 @@ def read_plane(root: Path, plane: Plane) -> NDArray[Any]:
         The plate's folder.
     plane
         Which one.
+    opened
+        What is known of the plate's files from reading planes before.
+    region
+        Rows and columns; None for all. Of an OME-Zarr image only the chunks of the region are read.
 
     Returns
     -------
@@ -46,17 +54,27 @@ def read_plane(root: Path, plane: Plane) -> NDArray[Any]:
         If there is no file, it cannot be decoded, or it is not of the shape and type that the
         index states.
     """
-    import tifffile
-
     where = f"well {plane.well} field {plane.field} channel {plane.channel} z {plane.z} t {plane.t}"
     if plane.path is None:
         raise PlaneUnreadableError(f"{where} is missing: there is no file for it")
     path = root / plane.path
+    if path.is_dir():
+        return _read_zarr(path, plane, where, opened, region)
+    pixels = _read_tiff(path, plane, where, opened)
+    return pixels if region is None else np.ascontiguousarray(pixels[region])
+
+
+def _read_tiff(path: Path, plane: Plane, where: str, opened: OpenedFiles) -> NDArray[Any]:
+    import tifffile
+
     try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[plane.page]
-            if not isinstance(page, tifffile.TiffPage):
-                page = page.aspage()
+        with path.open("rb") as stream, tifffile.TiffFile(stream, is_ome=False) as file:
+            if plane.page == 0:
+                page = file.pages.first
+            else:
+                offset = opened.page_offset(path, stream.fileno(), plane.page)
+                file.filehandle.seek(offset)
+                page = tifffile.TiffPage(file, plane.page)
             codec = tifffile.COMPRESSION(page.compression).name
             pixels = page.asarray()
             inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
@@ -70,15 +88,49 @@ def read_plane(root: Path, plane: Plane) -> NDArray[Any]:
         raise PlaneUnreadableError(
             f"{path} ({where}) cannot be decoded: {error}; copy the file again from the microscope"
         ) from error
-    if pixels.ndim != 2 or (plane.shape is not None and pixels.shape != plane.shape):
-        raise PlaneUnreadableError(
-            f"{path} ({where}, {codec}) has shape {pixels.shape}; the index says {plane.shape}"
-        )
+    if pixels.ndim != 2:
+        raise PlaneUnreadableError(f"{path} ({where}, {codec}) has shape {pixels.shape}: no plane")
     native = pixels.dtype.newbyteorder("=")
-    if plane.dtype is not None and native != plane.dtype:
-        raise PlaneUnreadableError(
-            f"{path} ({where}, {codec}) holds {native}; the index says {plane.dtype}"
-        )
+    _check(f"{path} ({where}, {codec})", plane, pixels.shape, native)
     if inverted and native.kind == "u":
         pixels = np.iinfo(native).max - pixels
     return np.ascontiguousarray(pixels, native)
+
+
+def _read_zarr(
+    path: Path,
+    plane: Plane,
+    where: str,
+    opened: OpenedFiles,
+    region: tuple[slice, slice] | None,
+) -> NDArray[Any]:
+    from polystore import StorageError
+
+    try:
+        reader = opened.image(path)
+        place = member_of_page(reader, plane.page)
+        height, width = reader.shapes[0][-2:]
+        # a plane of ours may be smaller than its image, which fills it up with zeros
+        height, width = own_attributes(reader.attributes).sizes.get(
+            (place.t, place.z), (height, width)
+        )
+        _check(f"{path} ({where})", plane, (height, width), reader.dtype)
+        rows, columns = (
+            slice(*part.indices(side))
+            for part, side in zip(region or (slice(None),) * 2, (height, width), strict=True)
+        )
+        pixels = reader.read(0, t=place.t, c=place.c, z=place.z, region=(rows, columns))
+    except IndexError as error:
+        raise PlaneUnreadableError(f"{path} ({where}) has no image {plane.page}") from error
+    except PlaneUnreadableError:
+        raise
+    except (StorageError, ValueError, OSError) as error:
+        raise PlaneUnreadableError(f"{path} ({where}) cannot be read: {error}") from error
+    return np.ascontiguousarray(pixels)
+
+
+def _check(what: str, plane: Plane, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if plane.shape is not None and shape != plane.shape:
+        raise PlaneUnreadableError(f"{what} has shape {shape}; the index says {plane.shape}")
+    if plane.dtype is not None and dtype != plane.dtype:
+        raise PlaneUnreadableError(f"{what} holds {dtype}; the index says {plane.dtype}")

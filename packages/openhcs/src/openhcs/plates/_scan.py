@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openhcs.plates._stores import DOCUMENTS, array_state, is_array
+
 __all__ = ["Listing", "ScannedFile", "scan"]
 
 _LEAVINGS = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
@@ -22,11 +24,15 @@ class ScannedFile:
         Relative to the scanned folder, with forward slashes.
     size, mtime_ns
         Bytes and time of change.
+    is_array
+        Whether it is the folder of an array in a Zarr store, with all its chunks: then size and
+        time are those of the chunks that were looked at (see `array_state`).
     """
 
     path: str
     size: int
     mtime_ns: int
+    is_array: bool = False
 
     @property
     def name(self) -> str:
@@ -48,13 +54,16 @@ class Listing:
     root
         The folder, absolute.
     files
-        Files that may belong to a plate, ordered by path.
+        Files that may belong to a plate, ordered by path. An array of a Zarr store is one of them,
+        whatever files its chunks are in.
     ignored
         Paths of hidden files and of what operating systems leave behind.
     links
         Paths of folders that are links; they are not followed.
     identity
-        Hash over path, size and time of change of all `files`.
+        Hash over path, size and time of change of all `files`, and over the state of arrays.
+    entry
+        Path of the file that was opened in place of the folder; empty when it was the folder.
     """
 
     root: Path
@@ -62,15 +71,18 @@ class Listing:
     ignored: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     identity: str = field(default="")
+    entry: str = ""
 
 
-def scan(root: str | Path) -> Listing:
-    """List a folder and all below it, reading no file.
+def scan(root: str | Path, entry: str = "") -> Listing:
+    """List a folder and all below it, reading no file but the documents of Zarr v3.
 
     Parameters
     ----------
     root
         The folder.
+    entry
+        File of it that was opened in its place.
 
     Returns
     -------
@@ -92,37 +104,75 @@ def scan(root: str | Path) -> Listing:
     most of the 6 µs that a file takes on a local disk.
     """
     base = Path(root).resolve()
-    files: list[ScannedFile] = []
-    ignored: list[str] = []
-    links: list[str] = []
-    pending = [("", str(base))]
+    walk = _Walk()
+    pending = [_Folder("", str(base), in_store=False)]
     while pending:
-        prefix, folder = pending.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                path = prefix + entry.name
-                if entry.name.startswith(".") or entry.name.lower() in _LEAVINGS:
-                    ignored.append(path)
-                elif entry.is_dir(follow_symlinks=False):
-                    pending.append((f"{path}/", entry.path))
-                elif entry.is_dir():
-                    links.append(path)
-                else:
-                    stat = _stat(entry)
-                    files.append(ScannedFile(path, stat.st_size, stat.st_mtime_ns))
-    files.sort(key=lambda file: file.path)
+        pending += walk.look(pending.pop())
+    walk.files.sort(key=lambda file: file.path)
     digest = hashlib.blake2b(digest_size=16)
-    for file in files:
-        digest.update(
-            f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode("utf-8", "surrogateescape")
-        )
+    for file in walk.files:
+        state = walk.states.get(file.path, file.mtime_ns)
+        digest.update(f"{file.path}\0{file.size}\0{state}\n".encode("utf-8", "surrogateescape"))
     return Listing(
         root=base,
-        files=tuple(files),
-        ignored=tuple(sorted(ignored)),
-        links=tuple(sorted(links)),
+        files=tuple(walk.files),
+        ignored=tuple(sorted(walk.ignored)),
+        links=tuple(sorted(walk.links)),
         identity=digest.hexdigest(),
+        entry=entry,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    prefix: str
+    place: str
+    in_store: bool
+
+
+class _Walk:
+    """Collects what is in folders."""
+
+    def __init__(self) -> None:
+        self.files: list[ScannedFile] = []
+        self.ignored: list[str] = []
+        self.links: list[str] = []
+        self.states: dict[str, str] = {}
+
+    def look(self, folder: _Folder) -> list[_Folder]:
+        """List one folder; gives the folders in it that are to be listed."""
+        prefix = folder.prefix
+        with os.scandir(folder.place) as listed:
+            entries = [*listed]
+        names = {entry.name for entry in entries}
+        in_store = folder.in_store or not names.isdisjoint(DOCUMENTS)
+        below: dict[str, _Folder] = {}
+        files: list[os.DirEntry[str]] = []
+        for entry in entries:
+            if _is_leaving(entry.name) and not (in_store and entry.name in DOCUMENTS):
+                self.ignored.append(prefix + entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                below[entry.name] = _Folder(f"{prefix}{entry.name}/", entry.path, in_store)
+            elif entry.is_dir():
+                self.links.append(prefix + entry.name)
+            else:
+                files.append(entry)
+        array = in_store and is_array(folder.place, names, below)
+        for entry in files:
+            if not array or entry.name in DOCUMENTS:
+                stat = _stat(entry)
+                self.files.append(ScannedFile(prefix + entry.name, stat.st_size, stat.st_mtime_ns))
+        if array:
+            state = array_state(folder.place)
+            path = prefix[:-1]
+            self.files.append(ScannedFile(path, state.size, state.mtime_ns, is_array=True))
+            self.states[path] = state.digest
+            return []
+        return [*below.values()]
+
+
+def _is_leaving(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEAVINGS
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result:

@@ -1,4 +1,4 @@
-"""TIFF headers: the tags of the first image, read without a TIFF library.
+"""TIFF headers: the tags of images and where their directories are, read without a TIFF library.
 
 A plate has tens of thousands of files, and a reader needs five tags of some of them. Walking one
 directory costs some 10 µs, a fiftieth of what a general library takes to open the file.
@@ -12,15 +12,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["TiffHeader", "TiffHeaderError", "read_tiff_header"]
+__all__ = [
+    "TiffHeader",
+    "TiffHeaderError",
+    "read_page_offsets",
+    "read_tiff_header",
+    "read_tiff_pages",
+]
 
 _BLOCK = 16384
 _MOST_TEXT = 1 << 20
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MOST_STRIPS = 1 << 20
+_MOST_PAGES = 1 << 22
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _DESCRIPTION, _STRIP_OFFSETS, _SAMPLES, _STRIP_COUNTS, _SOFTWARE = 270, 273, 277, 279, 305
@@ -64,7 +72,9 @@ class TiffHeader:
     end: int
 
 
-def read_tiff_header(path: str | Path, *, size: int) -> TiffHeader:
+def read_tiff_header(
+    path: str | Path, *, size: int, most_text_bytes: int = _MOST_TEXT
+) -> TiffHeader:
     """Read the header of a TIFF or BigTIFF file.
 
     Parameters
@@ -73,6 +83,8 @@ def read_tiff_header(path: str | Path, *, size: int) -> TiffHeader:
         The file.
     size
         Its bytes; what the header refers to must lie within.
+    most_text_bytes
+        Texts that are longer are taken to be empty.
 
     Returns
     -------
@@ -93,20 +105,111 @@ def read_tiff_header(path: str | Path, *, size: int) -> TiffHeader:
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        return _Walk(descriptor, size).header()
+        return _Walk(descriptor, size, most_text_bytes).header()
     finally:
         os.close(descriptor)
 
 
+def read_page_offsets(descriptor: int, *, size: int) -> tuple[tuple[int, ...], str]:
+    """Find the directories of all images of a TIFF file, without those of smaller copies.
+
+    Parameters
+    ----------
+    descriptor
+        Of the file, which is open.
+    size
+        Its bytes.
+
+    Returns
+    -------
+    tuple
+        Bytes from the start of the file, in the order of the images; and why there are no more
+        where the list breaks off, else an empty text.
+
+    Raises
+    ------
+    TiffHeaderError
+        If it is no TIFF file.
+    OSError
+        If the file cannot be read.
+
+    Notes
+    -----
+    The list is a chain through the file: one read of up to 16 KiB for each image.
+    """
+    offsets: list[int] = []
+    walk = _Walk(descriptor, size)
+    try:
+        offsets.extend(walk.offsets())
+    except TiffHeaderError as error:
+        if not offsets:
+            raise
+        return tuple(offsets), str(error)
+    return tuple(offsets), ""
+
+
+def read_tiff_pages(path: str | Path, *, size: int) -> list[TiffHeader | str]:
+    """Read the headers of all images of a TIFF file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    size
+        Its bytes.
+
+    Returns
+    -------
+    list
+        For each image its header, or one clause that says why it has none.
+
+    Raises
+    ------
+    TiffHeaderError
+        If it is no TIFF file.
+    OSError
+        If the file cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        offsets, broken = read_page_offsets(descriptor, size=size)
+        walk = _Walk(descriptor, size)
+        pages: list[TiffHeader | str] = []
+        for offset in offsets:
+            try:
+                pages.append(walk.header(offset))
+            except TiffHeaderError as error:
+                pages.append(str(error))
+    finally:
+        os.close(descriptor)
+    return [*pages, broken] if broken else pages
+
+
 class _Walk:
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, size: int, most_text_bytes: int = _MOST_TEXT) -> None:
         self._descriptor = descriptor
         self._size = size
+        self._most_text = most_text_bytes
         self._start = 0
         self._block = self._read(0, min(_BLOCK, size))
+        self._first = self._begin()
 
-    def header(self) -> TiffHeader:
-        tags = self._directory()
+    def offsets(self) -> Iterator[int]:
+        offset, seen = self._first, set[int]()
+        count_code, link_code = ("Q", "Q") if self._big else ("H", "I")
+        width, entry = struct.calcsize(count_code), 20 if self._big else 12
+        link = struct.calcsize(link_code)
+        while offset:
+            if offset in seen or len(seen) >= _MOST_PAGES:
+                raise TiffHeaderError(f"its directories lead back to byte {offset}")
+            count = self._count(offset, count_code)
+            end = self._bytes(offset + width + count * entry, link)
+            yield offset
+            seen.add(offset)
+            offset = struct.unpack(self._order + link_code, end)[0]
+
+    def header(self, offset: int | None = None) -> TiffHeader:
+        tags = self._directory(self._first if offset is None else offset)
         width, height = self._number(tags, _WIDTH, 0), self._number(tags, _LENGTH, 0)
         if width < 1 or height < 1:
             raise TiffHeaderError(f"the image has {height} x {width} pixels")
@@ -132,27 +235,34 @@ class _Walk:
             end=end,
         )
 
-    def _directory(self) -> dict[int, tuple[int, int, bytes]]:
+    def _begin(self) -> int:
         block = self._block
         order = {b"II": "<", b"MM": ">"}.get(block[:2])
         if order is None or len(block) < 8:
             raise TiffHeaderError("the file does not start as a TIFF file does")
         self._order = order
         magic = struct.unpack_from(order + "H", block, 2)[0]
+        self._big = magic == 43
         if magic == 42:
-            offset, self._big = struct.unpack(order + "I", block[4:8])[0], False
-            count_code, entry_code = "H", "HHI4s"
+            offset = struct.unpack(order + "I", block[4:8])[0]
         elif magic == 43 and len(block) >= 16:
-            offset, self._big = struct.unpack(order + "Q", block[8:16])[0], True
-            count_code, entry_code = "Q", "HHQ8s"
+            offset = struct.unpack(order + "Q", block[8:16])[0]
         else:
             raise TiffHeaderError("the file does not start as a TIFF file does")
-        width = struct.calcsize(order + count_code)
-        count = struct.unpack(order + count_code, self._bytes(offset, width))[0]
+        return int(offset)
+
+    def _count(self, offset: int, code: str) -> int:
+        width = struct.calcsize(code)
+        count = struct.unpack(self._order + code, self._bytes(offset, width))[0]
         if not 0 < count < 4096:
             raise TiffHeaderError(f"the directory at byte {offset} has {count} entries")
-        entry = struct.Struct(order + entry_code)
-        entries = self._bytes(offset + width, count * entry.size)
+        return int(count)
+
+    def _directory(self, offset: int) -> dict[int, tuple[int, int, bytes]]:
+        count_code, entry_code = ("Q", "HHQ8s") if self._big else ("H", "HHI4s")
+        count = self._count(offset, count_code)
+        entry = struct.Struct(self._order + entry_code)
+        entries = self._bytes(offset + struct.calcsize(count_code), count * entry.size)
         return {tag: (kind, n, value) for tag, kind, n, value in entry.iter_unpack(entries)}
 
     def _end(self, tags: dict[int, tuple[int, int, bytes]]) -> int:
@@ -183,7 +293,7 @@ class _Walk:
 
     def _text(self, tags: dict[int, tuple[int, int, bytes]], tag: int) -> bytes:
         entry = tags.get(tag)
-        if entry is None or _SIZES.get(entry[0]) != 1 or not 0 < entry[1] <= _MOST_TEXT:
+        if entry is None or _SIZES.get(entry[0]) != 1 or not 0 < entry[1] <= self._most_text:
             return b""
         return self._value(entry).rstrip(b"\0")
 
@@ -205,13 +315,15 @@ class _Walk:
             )
         if length > _BLOCK:
             return self._read(offset, length)
-        self._start = offset
         self._block = self._read(offset, min(_BLOCK, self._size - offset))
+        self._start = offset
         return self._block[:length]
 
     def _read(self, offset: int, length: int) -> bytes:
         os.lseek(self._descriptor, offset, os.SEEK_SET)
         block = os.read(self._descriptor, length)
+        while 0 < len(block) < length and (more := os.read(self._descriptor, length - len(block))):
+            block += more
         if len(block) < length:
             raise TiffHeaderError(f"the file ends at byte {offset + len(block)}")
         return block

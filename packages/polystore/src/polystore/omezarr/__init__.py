@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polystore.omezarr._attributes import Problem, metadata_problems
 from polystore.omezarr._check import store_problems
-from polystore.omezarr._groups import OmeVersion
+from polystore.omezarr._groups import Group, OmeVersion, read_group
 from polystore.omezarr._image_parts import PartWriter, create_image, finish_image
 from polystore.omezarr._image_read import ImageReader
 from polystore.omezarr._image_write import ImageWriter
@@ -28,6 +28,7 @@ from polystore.omezarr._upload import Upload, upload_store
 __all__ = [
     "Acquisition",
     "ChannelMeta",
+    "Group",
     "ImageMeta",
     "ImagePart",
     "ImageReader",
@@ -54,6 +55,7 @@ __all__ = [
     "metadata_problems",
     "open_image",
     "open_labels",
+    "read_group",
     "read_labels",
     "read_plate",
     "settle_plate",

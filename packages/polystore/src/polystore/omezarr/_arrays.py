@@ -77,6 +77,17 @@ class ArrayMeta:
     document: dict[str, Any]
 
     @property
+    def codec_names(self) -> tuple[str, ...]:
+        """Names of all codecs, those in shards among them."""
+        if self.document.get("zarr_format") == 2:
+            filters = self.document.get("filters") or []
+            listed = [*filters, self.document.get("compressor")]
+            return tuple(each["id"] for each in listed if each is not None)
+        outer = self.document["codecs"]
+        inner = [each.get("configuration", {}).get("codecs", []) for each in outer]
+        return tuple(each["name"] for each in [*outer, *(one for part in inner for one in part)])
+
+    @property
     def has_checksums(self) -> bool:
         """Whether each chunk in its shards has a checksum."""
         outer = self.document.get("codecs") or [{}]

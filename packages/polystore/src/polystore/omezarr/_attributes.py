@@ -24,7 +24,15 @@ from polystore.omezarr._paths import is_relative
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Multiscale", "Omero", "PlateDocument", "Problem", "WellDocument", "metadata_problems"]
+__all__ = [
+    "Channel",
+    "Multiscale",
+    "Omero",
+    "PlateDocument",
+    "Problem",
+    "WellDocument",
+    "metadata_problems",
+]
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Index = Annotated[int, msgspec.Meta(ge=0)]
@@ -141,6 +149,22 @@ class Multiscale(msgspec.Struct, frozen=True, rename="camel"):
         common = _scale(self.coordinate_transformations or (), axes)
         return tuple(a * b for a, b in zip(own, common, strict=True))
 
+    @property
+    def translation(self) -> tuple[float, ...] | None:
+        """Where the first pixel of the finest level is along the axes; None if nothing says it."""
+        axes = len(self.axes)
+        own = _translation(self.datasets[0].coordinate_transformations, axes)
+        common = _translation(self.coordinate_transformations or (), axes)
+        if own is None and common is None:
+            return None
+        # first those of the level, then those for all levels
+        scale = _scale(self.coordinate_transformations or (), axes)
+        nowhere = (0.0,) * axes
+        return tuple(
+            a * factor + b
+            for a, factor, b in zip(own or nowhere, scale, common or nowhere, strict=True)
+        )
+
 
 class _Window(msgspec.Struct, frozen=True):
     min: float
@@ -149,7 +173,9 @@ class _Window(msgspec.Struct, frozen=True):
     end: float
 
 
-class _Channel(msgspec.Struct, frozen=True):
+class Channel(msgspec.Struct, frozen=True):
+    """One of the objects in ``omero.channels``."""
+
     window: _Window | None = None
     color: str | None = None
     label: str | None = None
@@ -160,7 +186,7 @@ class _Channel(msgspec.Struct, frozen=True):
 class Omero(msgspec.Struct, frozen=True):
     """The object ``omero``."""
 
-    channels: tuple[_Channel, ...]
+    channels: tuple[Channel, ...]
 
 
 class _Color(msgspec.Struct, frozen=True, rename="kebab"):
@@ -411,6 +437,11 @@ def _moved(problems: Iterable[Problem], at: str) -> Iterator[Problem]:
 def _scale(transforms: Iterable[Scale | Translation], axes: int) -> tuple[float, ...]:
     given = next((each.scale for each in transforms if isinstance(each, Scale)), ())
     return (1.0,) * (axes - len(given)) + given
+
+
+def _translation(transforms: Iterable[Scale | Translation], axes: int) -> tuple[float, ...] | None:
+    given = next((each.translation for each in transforms if isinstance(each, Translation)), None)
+    return None if given is None else (0.0,) * (axes - len(given)) + given
 
 
 _Check: TypeAlias = "Callable[[object, OmeVersion, bool], Iterator[Problem]]"

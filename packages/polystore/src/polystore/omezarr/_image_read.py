@@ -7,6 +7,7 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from polystore._errors import (
@@ -18,9 +19,9 @@ from polystore._errors import (
 )
 from polystore._typed import from_plain
 from polystore.omezarr._arrays import read_array
-from polystore.omezarr._attributes import Multiscale, Omero, metadata_problems
+from polystore.omezarr._attributes import Channel, Multiscale, Omero, metadata_problems
 from polystore.omezarr._groups import OmeVersion, read_group
-from polystore.omezarr._multiscales import ChannelMeta, micrometers, seconds
+from polystore.omezarr._multiscales import ChannelMeta, length_um, micrometers, seconds
 from polystore.omezarr._places import AbsentError, as_place, local_path
 from polystore.omezarr._pyramid import halved
 
@@ -74,10 +75,10 @@ class ImageReader:
             raise UnreadableError(f"{group.file}: the last axes are {self._axes[-2:]}, not y and x")
         self._units = {axis.name: axis.unit for axis in multiscale.axes}
         self._scale = dict(zip(self._axes, multiscale.scale, strict=True))
+        self._translation = multiscale.translation
         self._name = multiscale.name
         self._paths = [dataset.path for dataset in multiscale.datasets]
-        omero = group.ome.get("omero")
-        self._channels = () if omero is None else from_plain(omero, Omero).channels
+        self._channels = _described(group)
         self._valid = group.valid_px
         own = group.own or {}
         try:
@@ -181,6 +182,45 @@ class ImageReader:
     def t_s(self) -> float | None:
         """Distance of time points in s, or None when it is not known."""
         return seconds(self._scale.get("t"), self._units.get("t"))
+
+    def origin_um(self, axis: str) -> float | None:
+        """Give the place of the centre of the first pixel, or plane, along an axis, µm.
+
+        Parameters
+        ----------
+        axis
+            ``x``, ``y`` or ``z``.
+
+        Returns
+        -------
+        float | None
+            None where the metadata do not say it (no translation), or in no unit that is known.
+        """
+        if self._translation is None or axis not in self._axes:
+            return None
+        place = self._translation[self._axes.index(axis)]
+        return length_um(place, self._units.get(axis))
+
+    @property
+    def missing_planes(self) -> tuple[tuple[int, ...], ...]:
+        """Planes that were to be written and never were.
+
+        By their numbers along the axes but y and x. They read as 0. Known of images that polystore
+        wrote.
+        """
+        planes = len(self._axes) - 2
+        return tuple(sorted(each for each in self._missing if len(each) == planes))
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Names of what the chunks of the finest level went through, as ``("bytes", "zstd")``.
+
+        Raises
+        ------
+        UnreadableError
+            If the level is none that may be read.
+        """
+        return self._meta(0).codec_names
 
     @property
     def units(self) -> str | None:
@@ -412,8 +452,20 @@ class ImageReader:
         return "the image is damaged, run it again"
 
 
+def _described(group: Group) -> tuple[Channel, ...]:
+    omero = group.ome.get("omero")
+    if omero is None:
+        return ()
+    try:
+        return from_plain(omero, Omero).channels
+    except (msgspec.ValidationError, RecursionError):
+        return ()  # how it is shown is no reason not to read it
+
+
 def read_valid(where: Where, key: str) -> Group:
     """Read a group that has to say something of the format, and to say it rightly.
+
+    How channels are shown (``omero``) may be said wrongly: pixels mean the same.
 
     Parameters
     ----------
@@ -434,7 +486,11 @@ def read_valid(where: Where, key: str) -> Group:
     if v05 and not group.ome and "multiscales" in group.others:
         raise UnreadableError(f"{group.file} has the metadata of OME-Zarr 0.4 in Zarr v3")
     attributes = {"ome": group.ome} if v05 else group.ome
-    problems = metadata_problems(attributes, version=group.version)
+    problems = tuple(
+        problem
+        for problem in metadata_problems(attributes, version=group.version)
+        if not problem.path.startswith(("$.omero", "$.ome.omero"))
+    )
     if not problems and key not in group.ome:
         hint = ""
         if "bioformats2raw.layout" in group.ome:

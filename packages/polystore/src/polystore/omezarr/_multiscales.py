@@ -25,6 +25,7 @@ __all__ = [
     "ImageMeta",
     "channels",
     "dataset",
+    "length_um",
     "micrometers",
     "multiscale",
     "seconds",
@@ -40,11 +41,14 @@ _UNITS = {
 }
 _UM = {
     "angstrom": 1e-4,
+    "picometer": 1e-6,
     "nanometer": 1e-3,
     "micrometer": 1.0,
     "millimeter": 1e3,
     "centimeter": 1e4,
+    "decimeter": 1e5,
     "meter": 1e6,
+    "inch": 25_400.0,
 }
 _S = {
     "nanosecond": 1e-9,
@@ -231,6 +235,12 @@ def dataset(base: Sequence[float], level: int) -> dict[str, Any]:
 def micrometers(scale: float | None, unit: str | None) -> float | None:
     """Turn a length into µm; None where it has no unit that is known."""
     return _converted(scale, _UM.get(unit or ""))
+
+
+def length_um(value: float, unit: str | None) -> float | None:
+    """Turn a place, which may be 0 or less, into µm; None where it has no unit that is known."""
+    factor = _UM.get(unit or "")
+    return None if factor is None else value * factor
 
 
 def seconds(scale: float | None, unit: str | None) -> float | None:

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 
 from openhcs.plates.formats.harmony import Harmony
 from openhcs.plates.formats.imagexpress import ImageXpressDatabase, ImageXpressExport
+from openhcs.plates.formats.ome_zarr import OmeZarr
 
 if TYPE_CHECKING:
     from openhcs.plates.formats._protocol import Format
 
 __all__ = ["FORMATS"]
 
-FORMATS: tuple[Format, ...] = (Harmony(), ImageXpressExport(), ImageXpressDatabase())
+FORMATS: tuple[Format, ...] = (
+    OmeZarr(),
+    Harmony(),
+    ImageXpressExport(),
+    ImageXpressDatabase(),
+)
 """Every reader; a folder is offered to all of them."""
