@@ -121,7 +121,7 @@ def test_a_fault_is_done_and_written_down(tmp_path: Path, layout: str, kind: Fau
             with pytest.raises(ET.ParseError):
                 ET.fromstring(broken)
     if kind == "path-escape":
-        assert "<URL>../../outside.tiff</URL>" in (truth.folder / index).read_text("utf-8-sig")
+        assert "<URL>../../outside.tif</URL>" in (truth.folder / index).read_text("utf-8-sig")
 
 
 @pytest.mark.parametrize("layout", FORMATS)

@@ -1,10 +1,11 @@
-"""Headers of many TIFF files."""
+"""Headers of many image files."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
+from openhcs.plates._png import read_png_header
 from openhcs.plates._tiff import TiffHeader, TiffHeaderError, read_tiff_header
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def read_headers(root: Path, files: Sequence[ScannedFile]) -> dict[str, HeaderRe
 
 def _read(path: str, size: int) -> HeaderResult:
     try:
+        if path[-4:].lower() == ".png":
+            return read_png_header(path, size=size)
         return read_tiff_header(path, size=size)
     except TiffHeaderError as error:
         return str(error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs._errors import PlaneUnreadableError
+from openhcs._errors import PlaneUnreadableError, PlateError
 from openhcs.plates._opened import OpenedFiles
 from openhcs.plates._plane import Plane
 from openhcs.plates._rows import COLUMNS
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from openhcs.plates._findings import Finding
     from openhcs.plates._platemap import Platemap
-    from openhcs.plates._profile import PolynomialProfile
+    from openhcs.plates._profile import Profile
 
 __all__ = ["FileCounts", "PlateFacts", "PlateIndex"]
 
@@ -69,7 +69,7 @@ class PlateFacts:
     columns: int
     channel_names: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
-    profiles: Mapping[int, PolynomialProfile]
+    profiles: Mapping[int, Profile]
     platemap: Platemap | None = None
     files: FileCounts
     identity: str
@@ -385,6 +385,11 @@ class PlateIndex:
         NDArray[np.float32] | None
             Relative brightness to divide by, shape (y, x), at least 0.1; ones where the vendor
             says that the channel is flat. None when the vendor says nothing.
+
+        Raises
+        ------
+        PlateError
+            If the profile is an image that cannot be read any more.
         """
         profile = self._facts.profiles.get(channel)
         if profile is None:
@@ -395,7 +400,13 @@ class PlateIndex:
             return None
         first = int(places[0])
         shape = int(self._columns["height"][first]), int(self._columns["width"][first])
-        return profile.evaluate(shape)
+        try:
+            return profile.evaluate(shape)
+        except ValueError as error:
+            raise PlateError(
+                f"the illumination profile of channel {self.channel_names[channel]} in "
+                f"{self.root} cannot be used: {error}"
+            ) from error
 
     def with_findings(self, findings: Sequence[Finding]) -> PlateIndex:
         """Give the same index with further findings.

@@ -1,16 +1,18 @@
-"""An illumination profile that a vendor ships: a polynomial over the field of view."""
+"""Illumination profiles that vendors ship: a polynomial over the field of view, or an image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-__all__ = ["PolynomialProfile"]
+__all__ = ["ImageProfile", "PolynomialProfile", "Profile"]
 
 FLOOR = 0.1
 
@@ -106,3 +108,85 @@ class PolynomialProfile:
 def _places(pixels: int, fitted: int, origin: float, scale: float) -> NDArray[np.float64]:
     places = (np.arange(pixels) + 0.5) * (fitted / pixels) - 0.5
     return np.asarray((places - origin) * scale, np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageProfile:
+    """Relative brightness p over the field as an image of an even object, less the dark image.
+
+    Parameters
+    ----------
+    shading
+        The image of the even object, absolute.
+    dark
+        The image without light; None where there is none.
+    """
+
+    shading: Path
+    dark: Path | None = None
+
+    def evaluate(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Give p for every pixel of an image, mean 1 before it is kept at 0.1 and above.
+
+        Parameters
+        ----------
+        shape
+            Height and width of the image, pixels; of a binned one, the pixels of the profile are
+            averaged.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            Shape (y, x).
+
+        Raises
+        ------
+        ValueError
+            If an image cannot be read, has no light in it, or is not of the shape or a whole
+            multiple of it; the message says which and why.
+        """
+        light = self.check()
+        factors = [full // part for full, part in zip(light.shape, shape, strict=True)]
+        if any(f * part != full for f, part, full in zip(factors, shape, light.shape, strict=True)):
+            raise ValueError(f"{self.shading.name} is {light.shape} px, the images are {shape}")
+        light = light.reshape(shape[0], factors[0], shape[1], factors[1]).mean(axis=(1, 3))
+        return np.asarray(np.maximum(light, FLOOR), np.float32)
+
+    def check(self) -> NDArray[np.float64]:
+        """Read the images, and see whether there is a profile in them.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            The profile in the size of its image, mean 1, shape (y, x).
+
+        Raises
+        ------
+        ValueError
+            If an image cannot be read, the two differ in shape, or there is no light in them.
+        """
+        light = _pixels(self.shading).astype(np.float64)
+        if self.dark is not None:
+            dark = _pixels(self.dark)
+            if dark.shape != light.shape:
+                raise ValueError(f"{self.dark.name} is {dark.shape} px, not {light.shape}")
+            light -= dark
+        mean = float(light.mean())
+        if mean <= 0:
+            raise ValueError(f"{self.shading.name} has no light in it")
+        return light / mean
+
+
+Profile: TypeAlias = PolynomialProfile | ImageProfile
+
+
+def _pixels(path: Path) -> NDArray[Any]:
+    import tifffile
+
+    try:
+        pixels = np.asarray(tifffile.imread(path))
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+    if pixels.ndim != 2:
+        raise ValueError(f"{path.name} has shape {pixels.shape}")
+    return pixels

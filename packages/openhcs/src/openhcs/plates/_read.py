@@ -60,24 +60,16 @@ def read_plane(
     path = root / plane.path
     if path.is_dir():
         return _read_zarr(path, plane, where, opened, region)
-    pixels = _read_tiff(path, plane, where, opened)
+    pixels = _read_file(path, plane, where, opened)
     return pixels if region is None else np.ascontiguousarray(pixels[region])
 
 
-def _read_tiff(path: Path, plane: Plane, where: str, opened: OpenedFiles) -> NDArray[Any]:
-    import tifffile
-
+def _read_file(path: Path, plane: Plane, where: str, opened: OpenedFiles) -> NDArray[Any]:
     try:
-        with path.open("rb") as stream, tifffile.TiffFile(stream, is_ome=False) as file:
-            if plane.page == 0:
-                page = file.pages.first
-            else:
-                offset = opened.page_offset(path, stream.fileno(), plane.page)
-                file.filehandle.seek(offset)
-                page = tifffile.TiffPage(file, plane.page)
-            codec = tifffile.COMPRESSION(page.compression).name
-            pixels = page.asarray()
-            inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        if path.suffix.lower() == ".png":
+            pixels, codec, inverted = _decode_png(path), "PNG", False
+        else:
+            pixels, codec, inverted = _decode_tiff(path, plane.page, opened)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise PlaneUnreadableError(
             f"{path} ({where}) cannot be opened: {error.strerror}"
@@ -134,3 +126,24 @@ def _check(what: str, plane: Plane, shape: tuple[int, ...], dtype: np.dtype[Any]
         raise PlaneUnreadableError(f"{what} has shape {shape}; the index says {plane.shape}")
     if plane.dtype is not None and dtype != plane.dtype:
         raise PlaneUnreadableError(f"{what} holds {dtype}; the index says {plane.dtype}")
+
+
+def _decode_tiff(path: Path, number: int, opened: OpenedFiles) -> tuple[NDArray[Any], str, bool]:
+    """Give pixels, the name of the codec, and whether white is stored as 0."""
+    import tifffile
+
+    with path.open("rb") as stream, tifffile.TiffFile(stream, is_ome=False) as file:
+        if number == 0:
+            page = file.pages.first
+        else:
+            offset = opened.page_offset(path, stream.fileno(), number)
+            file.filehandle.seek(offset)
+            page = tifffile.TiffPage(file, number)
+        codec = tifffile.COMPRESSION(page.compression).name
+        return page.asarray(), codec, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+
+
+def _decode_png(path: Path) -> NDArray[Any]:
+    import imagecodecs
+
+    return np.asarray(imagecodecs.png_decode(path.read_bytes()))

@@ -16,7 +16,7 @@ from openhcs._errors import PlateError
 from openhcs.plates._findings import Finding
 from openhcs.plates._index import FileCounts, PlateFacts, PlateIndex
 from openhcs.plates._platemap import Platemap
-from openhcs.plates._profile import PolynomialProfile
+from openhcs.plates._profile import ImageProfile, PolynomialProfile, Profile
 from openhcs.plates._rows import COLUMNS, TEXT
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "read_index", "write_index"]
 
-VERSION = 1
+VERSION = 2
 
 
 def write_index(index: PlateIndex, path: str | Path) -> None:
@@ -125,7 +125,7 @@ def _facts_to_json(facts: PlateFacts) -> dict[str, Any]:
     return values | {
         "version": VERSION,
         "root": str(facts.root),
-        "profiles": {str(channel): asdict(p) for channel, p in facts.profiles.items()},
+        "profiles": {str(channel): _stored(p) for channel, p in facts.profiles.items()},
         "platemap": facts.platemap and facts.platemap.to_json(),
     }
 
@@ -147,7 +147,16 @@ def _facts_from_json(values: dict[str, Any]) -> PlateFacts:
     )
 
 
-def _profile(values: dict[str, Any]) -> PolynomialProfile:
+def _stored(profile: Profile) -> dict[str, Any]:
+    if isinstance(profile, PolynomialProfile):
+        return asdict(profile)
+    return {name: path and str(path) for name, path in asdict(profile).items()}
+
+
+def _profile(values: dict[str, Any]) -> Profile:
+    if "shading" in values:
+        dark = values["dark"]
+        return ImageProfile(shading=Path(values["shading"]), dark=Path(dark) if dark else None)
     return PolynomialProfile(
         coefficients=tuple(tuple(row) for row in values["coefficients"]),
         dims=tuple(values["dims"]),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from openhcs.plates._findings import FindingLog
     from openhcs.plates._index import FileCounts
     from openhcs.plates._platemap import Platemap
-    from openhcs.plates._profile import PolynomialProfile
+    from openhcs.plates._profile import Profile
     from openhcs.plates._rows import Row
     from openhcs.plates._scan import Listing
 
@@ -79,7 +79,7 @@ class Reading:
     channel_names: tuple[str, ...]
     rows: Sequence[Row]
     files: FileCounts
-    profiles: Mapping[int, PolynomialProfile] = field(default_factory=dict)
+    profiles: Mapping[int, Profile] = field(default_factory=dict)
     platemap: Platemap | None = None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from openhcs.plates.formats.harmony import Harmony
 from openhcs.plates.formats.imagexpress import ImageXpressDatabase, ImageXpressExport
 from openhcs.plates.formats.ome_zarr import OmeZarr
+from openhcs.plates.formats.yokogawa import Yokogawa
 
 if TYPE_CHECKING:
     from openhcs.plates.formats._protocol import Format
@@ -18,5 +19,6 @@ FORMATS: tuple[Format, ...] = (
     Harmony(),
     ImageXpressExport(),
     ImageXpressDatabase(),
+    Yokogawa(),
 )
 """Every reader; a folder is offered to all of them."""

@@ -7,9 +7,12 @@ from openhcs.testing.formats._harmony import Phenix
 from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
 from openhcs.testing.formats._layout import ExposedPlane, Layout, OneFilePerPlane, Page, PlateFile
 from openhcs.testing.formats._registry import LAYOUTS, as_layout, layout_of, quirks_of
+from openhcs.testing.formats._yokogawa import CQ1, CV8000
 
 __all__ = [
     "COMMON_FAULTS",
+    "CQ1",
+    "CV8000",
     "LAYOUTS",
     "Bench",
     "ExposedPlane",

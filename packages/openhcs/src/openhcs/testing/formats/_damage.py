@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,7 +21,21 @@ if TYPE_CHECKING:
 
     from openhcs.testing.formats._layout import Layout
 
-__all__ = ["CODES", "COMMON_FAULTS", "Bench", "FaultKind", "Injection", "Row"]
+__all__ = [
+    "CODES",
+    "COMMON_FAULTS",
+    "Bench",
+    "FaultKind",
+    "Injection",
+    "Row",
+    "cut_short",
+    "exchanged",
+    "in_text",
+    "name_of",
+    "named_outside",
+    "swapped_names",
+    "taken_again",
+]
 
 FaultKind: TypeAlias = Literal[
     "missing-plane",
@@ -234,6 +249,77 @@ class Bench:
         for other in self.rows:
             if other is row or other["file"] == row["file"]:
                 other["sha256"] = digest
+
+
+def in_text(
+    path: Callable[[Bench], str], change: Callable[[Bench, Row, str], str], kind: FaultKind
+) -> Injection:
+    """Make a fault of a change to the text of a metadata file.
+
+    Parameters
+    ----------
+    path
+        Says which file.
+    change
+        Gives the text anew, for the image of a row.
+    kind
+        As what it is noted.
+
+    Returns
+    -------
+    Injection
+        The fault.
+    """
+
+    def damage(bench: Bench, row: Row) -> None:
+        file = bench.metadata(path(bench))
+        bench.write(file, change(bench, row, bench.read(file).decode()).encode())
+        bench.note(kind, row)
+
+    return damage
+
+
+def cut_short(path: Callable[[Bench], str]) -> Injection:
+    """Make the fault ``corrupt-metadata`` of a file that lacks its last three tenths."""
+
+    def damage(bench: Bench, row: Row) -> None:  # noqa: ARG001  # it concerns no image alone
+        file = bench.metadata(path(bench))
+        data = bench.read(file)
+        bench.write(file, data[: len(data) * 7 // 10])
+        bench.note("corrupt-metadata", file)
+
+    return damage
+
+
+def exchanged(text: str, names: Mapping[str, str]) -> str:
+    """Exchange names in a text, all at once, so that two can take each other's place."""
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(pattern, lambda found: names[found[0]], text)
+
+
+def name_of(row: Row) -> str:
+    """Give the name of an image's file, without its folder."""
+    return PurePosixPath(row["file"]).name
+
+
+def swapped_names(bench: Bench, row: Row, text: str) -> str:
+    """Exchange the names of two images in an index."""
+    other = bench.twin(row)
+    bench.note("swapped-label", other)
+    return exchanged(text, {name_of(row): name_of(other), name_of(other): name_of(row)})
+
+
+def named_outside(bench: Bench, row: Row, text: str) -> str:
+    """Let an index name a file outside the plate."""
+    bench.remove(row)
+    return exchanged(text, {name_of(row): "../../outside.tif"})
+
+
+def taken_again(bench: Bench, row: Row, name: str) -> None:
+    """Add a second file for an image, beside the first."""
+    path = str(PurePosixPath(row["file"]).with_name(name))
+    again = bench.add({**row, "kind": "duplicate"}, path, bench.changed(row))
+    again["fault"] = "duplicate-key"
 
 
 def _missing(bench: Bench, row: Row) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import math
-import re
 from dataclasses import dataclass
 from html import escape  # that of xml.sax imports half of the network library
 from pathlib import PurePosixPath
@@ -14,12 +13,25 @@ from typing import TYPE_CHECKING, ClassVar
 from openhcs.testing._optics import illumination
 from openhcs.testing._scene import background_counts
 from openhcs.testing._spec import PlaneKey, well_position
-from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Injection, Row
+from openhcs.testing.formats._damage import (
+    COMMON_FAULTS,
+    Bench,
+    FaultKind,
+    Injection,
+    Row,
+    cut_short,
+    exchanged,
+    in_text,
+    name_of,
+    named_outside,
+    swapped_names,
+    taken_again,
+)
 from openhcs.testing.formats._instrument import acquired_at, encode_tiff, guid, wavelengths_nm
 from openhcs.testing.formats._layout import ExposedPlane, OneFilePerPlane, PlateFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from openhcs.testing._geometry import TilePlace
     from openhcs.testing._spec import Compression, PlateSpec
@@ -35,37 +47,16 @@ _SOFTWARE = "Device Serial No: 1400L00000, App Ver: NGen 4.9.2137.273"
 _ORIENTATION = "[[0.985998,0,0,-14.5],[0,-0.985998,0,-30.8],[0,0,1.00,5.671]]"
 
 
-def _in_index(change: Callable[[Bench, Row, str], str], kind: FaultKind) -> Injection:
-    """Make a fault of a change to the text of the index."""
-
-    def damage(bench: Bench, row: Row) -> None:
-        index = bench.metadata(_INDEX)
-        bench.write(index, change(bench, row, bench.read(index).decode()).encode())
-        bench.note(kind, row)
-
-    return damage
-
-
-def _swapped_label(bench: Bench, row: Row, text: str) -> str:
-    other = bench.twin(row)
-    bench.note("swapped-label", other)
-    return _renamed(text, {row["path"]: other["path"], other["path"]: row["path"]})
-
-
-def _path_escape(bench: Bench, row: Row, text: str) -> str:
-    bench.remove(row)
-    return _renamed(text, {row["path"]: "../../outside.tiff"})
+def _index_of(bench: Bench) -> str:  # noqa: ARG001
+    return _INDEX
 
 
 def _duplicate_key(bench: Bench, row: Row, text: str) -> str:
     """Take a plane again, under a name that is new."""
-    path = PurePosixPath(row["path"])
-    name = f"r0{path.name[1:]}"
-    again = bench.add({**row, "kind": "duplicate"}, str(path.with_name(name)), bench.changed(row))
-    again["fault"] = "duplicate-key"
+    name = f"r0{name_of(row)[1:]}"
+    taken_again(bench, row, name)
     start, stop = _record(text, row)
-    record = text[start:stop].replace(f"<URL>{path.name}</URL>", f"<URL>{name}</URL>")
-    return text[:stop] + record + text[stop:]
+    return text[:stop] + exchanged(text[start:stop], {name_of(row): name}) + text[stop:]
 
 
 def _error_record(bench: Bench, row: Row, text: str) -> str:  # noqa: ARG001
@@ -74,35 +65,19 @@ def _error_record(bench: Bench, row: Row, text: str) -> str:  # noqa: ARG001
     return text[:start] + record + text[stop:]
 
 
-def _corrupt_metadata(bench: Bench, row: Row) -> None:  # noqa: ARG001
-    index = bench.metadata(_INDEX)
-    data = bench.read(index)
-    bench.write(index, data[: len(data) * 7 // 10])
-    bench.note("corrupt-metadata", index)
-
-
 def _unlisted_file(bench: Bench, row: Row) -> None:
     """Add a plane of a field that the index does not have."""
-    path = PurePosixPath(row["path"])
     count = bench.spec.fields
-    name = path.name.replace(f"f{row['field'] + 1:02d}", f"f{count + 1:02d}", 1)
+    name = name_of(row).replace(f"f{row['field'] + 1:02d}", f"f{count + 1:02d}", 1)
+    path = str(PurePosixPath(row["file"]).with_name(name))
     data = bench.encoded(row, bench.pixels(row)[::-1])
     extra = {**row, "kind": "foreign", "field": count}
-    bench.note("unlisted-file", bench.add(extra, str(path.with_name(name)), data))
-
-
-def _renamed(text: str, names: Mapping[str, str]) -> str:
-    """Give records of the index other paths, all at once."""
-    urls = {
-        f"<URL>{PurePosixPath(old).name}</URL>": f"<URL>{new.removeprefix('Images/')}</URL>"
-        for old, new in names.items()
-    }
-    return re.sub(r"<URL>.*?</URL>", lambda found: urls.get(found[0], found[0]), text)
+    bench.note("unlisted-file", bench.add(extra, path, data))
 
 
 def _record(text: str, row: Row) -> tuple[int, int]:
     """Find the lines of the index about an image."""
-    place = text.index(f"<URL>{PurePosixPath(row['path']).name}</URL>")
+    place = text.index(f"<URL>{name_of(row)}</URL>")
     stop = text.index("\n", text.index("</Image>", place)) + 1
     return text.rindex("    <Image ", 0, place), stop
 
@@ -118,11 +93,11 @@ class Phenix(OneFilePerPlane):
     lists_planes: ClassVar[bool] = True
     faults: ClassVar[Mapping[FaultKind, Injection]] = {
         **COMMON_FAULTS,
-        "duplicate-key": _in_index(_duplicate_key, "duplicate-key"),
-        "swapped-label": _in_index(_swapped_label, "swapped-label"),
-        "path-escape": _in_index(_path_escape, "path-escape"),
-        "error-record": _in_index(_error_record, "error-record"),
-        "corrupt-metadata": _corrupt_metadata,
+        "duplicate-key": in_text(_index_of, _duplicate_key, "duplicate-key"),
+        "swapped-label": in_text(_index_of, swapped_names, "swapped-label"),
+        "path-escape": in_text(_index_of, named_outside, "path-escape"),
+        "error-record": in_text(_index_of, _error_record, "error-record"),
+        "corrupt-metadata": cut_short(_index_of),
         "unlisted-file": _unlisted_file,
     }
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from openhcs.testing._spec import PlaneKey, well_position
-from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Injection, Row
+from openhcs.testing.formats._damage import (
+    COMMON_FAULTS,
+    Bench,
+    FaultKind,
+    Injection,
+    Row,
+    name_of,
+    taken_again,
+)
 from openhcs.testing.formats._instrument import acquired_at, encode_tiff, guid, wavelengths_nm
 from openhcs.testing.formats._layout import (
     ExposedPlane,
@@ -58,24 +66,17 @@ def _corrupt_metadata(bench: Bench, row: Row) -> None:
     bench.note("corrupt-metadata", row)
 
 
-def _taken_again(bench: Bench, row: Row, name: str) -> None:
-    """Add a second file for the key of a plane."""
-    path = str(PurePosixPath(row["path"]).with_name(name))
-    again = bench.add({**row, "kind": "duplicate"}, path, bench.changed(row))
-    again["fault"] = "duplicate-key"
-    bench.note("duplicate-key", row)
-
-
 def _duplicate_in_export(bench: Bench, row: Row) -> None:
-    rest = PurePosixPath(row["path"]).name.removeprefix(bench.spec.name)
-    _taken_again(bench, row, f"{bench.spec.name}-rescan{rest}")
+    rest = name_of(row).removeprefix(bench.spec.name)
+    taken_again(bench, row, f"{bench.spec.name}-rescan{rest}")
+    bench.note("duplicate-key", row)
 
 
 def _duplicate_in_database(bench: Bench, row: Row) -> None:
     path = PurePosixPath(row["path"])
-    _taken_again(
-        bench, row, f"{path.stem[:-36]}{guid(bench.spec, 'rescan', path.stem)}{path.suffix}"
-    )
+    identifier = guid(bench.spec, "rescan", path.stem)
+    taken_again(bench, row, f"{path.stem[:-36]}{identifier}{path.suffix}")
+    bench.note("duplicate-key", row)
 
 
 _FAULTS: Mapping[FaultKind, Injection] = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from openhcs.testing.formats._harmony import Phenix
 from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
+from openhcs.testing.formats._yokogawa import CQ1, CV8000
 
 if TYPE_CHECKING:
     from openhcs.testing._spec import PlateSpec
@@ -18,6 +19,8 @@ LAYOUTS: tuple[type[Layout], ...] = (
     ImageXpressExport,
     ImageXpressDatabase,
     Phenix,
+    CV8000,
+    CQ1,
 )
 """Every layout that a plate can be written in."""
 
