@@ -3,8 +3,10 @@
 from openhcs.functions._aggregate import Outlier, aggregate_objects, flag_outliers
 from openhcs.functions._arithmetic import Composite, Ratio, Unmixed, composite, ratio, unmix
 from openhcs.functions._catalogue import REGISTRY
+from openhcs.functions._colocalise import Colocalisation, measure_colocalisation
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
+from openhcs.functions._granularity import Granularity, measure_granularity
 from openhcs.functions._illumination import correct_illumination
 from openhcs.functions._image_quality import measure_image_quality
 from openhcs.functions._inputs import (
@@ -22,6 +24,7 @@ from openhcs.functions._installed import (
 )
 from openhcs.functions._library import LIBRARIES, Libraries, adapt, library_functions
 from openhcs.functions._measure import measure_objects
+from openhcs.functions._neighbours import measure_neighbours
 from openhcs.functions._normalise import Normalised, normalise
 from openhcs.functions._parameter import ParameterSpec, ParameterValue, plain
 from openhcs.functions._plate_statistics import (
@@ -43,6 +46,8 @@ from openhcs.functions._project import (
     project_std,
     project_sum,
 )
+from openhcs.functions._quantiles import measure_intensity_quantiles
+from openhcs.functions._radial import measure_radial_distribution
 from openhcs.functions._registry import (
     Axes,
     FunctionSpec,
@@ -58,6 +63,7 @@ from openhcs.functions._registry import (
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
 from openhcs.functions._spots import Spots, detect_spots
 from openhcs.functions._stitch import stitch
+from openhcs.functions._texture import measure_texture
 from openhcs.functions._track import Tracks, track_objects
 
 __all__ = [
@@ -67,10 +73,12 @@ __all__ = [
     "BScores",
     "ChannelPlanes",
     "ChannelTiles",
+    "Colocalisation",
     "Columns",
     "Composite",
     "EdgeEffect",
     "FunctionSpec",
+    "Granularity",
     "Kind",
     "Libraries",
     "LibraryCall",
@@ -107,8 +115,14 @@ __all__ = [
     "installed_functions",
     "installed_modules",
     "library_functions",
+    "measure_colocalisation",
+    "measure_granularity",
     "measure_image_quality",
+    "measure_intensity_quantiles",
+    "measure_neighbours",
     "measure_objects",
+    "measure_radial_distribution",
+    "measure_texture",
     "median",
     "normalise",
     "percent_of_control",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from openhcs.functions._arithmetic import composite, ratio, unmix
+from openhcs.functions._colocalise import measure_colocalisation
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
+from openhcs.functions._granularity import measure_granularity
 from openhcs.functions._illumination import correct_illumination
 from openhcs.functions._image_quality import measure_image_quality
 from openhcs.functions._measure import measure_objects
+from openhcs.functions._neighbours import measure_neighbours
 from openhcs.functions._normalise import normalise
 from openhcs.functions._project import (
     best_focus,
@@ -17,10 +20,13 @@ from openhcs.functions._project import (
     project_std,
     project_sum,
 )
+from openhcs.functions._quantiles import measure_intensity_quantiles
+from openhcs.functions._radial import measure_radial_distribution
 from openhcs.functions._registry import Registry
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
 from openhcs.functions._spots import detect_spots
 from openhcs.functions._stitch import stitch
+from openhcs.functions._texture import measure_texture
 from openhcs.functions._track import track_objects
 
 __all__ = ["REGISTRY"]
@@ -34,8 +40,14 @@ REGISTRY = Registry(
         difference_of_gaussians,
         gaussian,
         gaussian_px,
+        measure_colocalisation,
+        measure_granularity,
         measure_image_quality,
+        measure_intensity_quantiles,
+        measure_neighbours,
         measure_objects,
+        measure_radial_distribution,
+        measure_texture,
         median,
         normalise,
         project_max,

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["enlarge", "reduce_mean"]
+__all__ = ["block_of", "enlarge", "reduce_mean"]
 
 
 def reduce_mean(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -63,6 +63,17 @@ def enlarge(plane: NDArray[Any], shape: tuple[int, int], *, degree: int = 3) -> 
         for full, centre in zip(shape, centres, strict=True)
     ]
     return np.asarray(spline(grid[0], grid[1], grid=True), dtype=np.float32)
+
+
+def block_of(size: int, count: int) -> NDArray[np.intp]:
+    """Give the block, from 0, that each pixel of an axis goes into when `reduce_mean` reduces it.
+
+    Parameters
+    ----------
+    size, count
+        Pixels of the axis before and after.
+    """
+    return np.repeat(np.arange(min(size, count)), np.diff(_edges(size, count)))
 
 
 def _edges(size: int, count: int) -> NDArray[np.intp]:
