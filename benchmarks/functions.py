@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 
+import functions_illumination
 import functions_objects
 import functions_stitching
 from _parts import measure_parts
 
 PARTS = {
+    "illumination": functions_illumination.rows,
     "objects": functions_objects.rows,
     "stitching": functions_stitching.rows,
 }

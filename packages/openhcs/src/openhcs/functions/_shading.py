@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openhcs.functions._scale import enlarge
 from openhcs.functions._threshold import Histogram, otsu
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _SMOOTHING = 6 / 128
 _ENOUGH = 1 << 18
 """Blocks of all fields together that a profile is fitted to."""
 _ENOUGH_FOR_START = 1 << 15
+_COARSE = 32
 _BINS = 2048
 _MARGIN = 0.3
 """By which bins go beyond all but 0.4 % of the logarithms."""
@@ -40,7 +42,7 @@ _DIMMEST = 0.1
 _GROUPS = 8
 """Parts of the fields that are asked for the dark level one by one, to learn how far it errs."""
 _DARK_ROUNDS = 7
-_SURE_OF_DARK = 0.2
+_SURE_OF_DARK = 0.1
 """Greatest standard error of a dark level, as a share of the light above it, to be believed."""
 _FEWEST = 32
 """Bright or dim blocks that tell a dark level."""
@@ -115,9 +117,16 @@ class _Blocks:
             y, x = divmod(number % step**2, step)
             looked_at[number, y::step, x::step] = True
         self._field, self._place = np.divmod(np.flatnonzero(looked_at), math.prod(self._shape))
+        # Moves are found on a grid that does for their smoothness; so small products of matrices
+        # are not divided among threads either, which would cost more than they do.
+        self._coarse = (min(_COARSE, self._shape[0]), min(_COARSE, self._shape[1]))
+        down, across = (
+            _cells(size, count) for size, count in zip(self._shape, self._coarse, strict=True)
+        )
+        self._cell = (down[:, None] * self._coarse[1] + across).ravel()[self._place]
         floor = 0.01 * max(float(np.median(light)), float(np.finfo(np.float32).tiny))
         self._logarithms = np.log(np.maximum(light[looked_at], np.float32(floor)))
-        self._rows, self._columns = (_local_lines(size) for size in self._shape)
+        self._rows, self._columns = (_local_lines(count) for count in self._coarse)
 
     def fitted(self, fit: _Fit, spans: Sequence[float]) -> tuple[_Fit, float]:
         """Move profile and levels to where blocks are likeliest; give them and the entropy left."""
@@ -125,14 +134,14 @@ class _Blocks:
             spread = _Spread.of(self._left_over(fit))
             reach = max(1, round(span / (_TRIED // 2 * spread.width)))
             moves = reach * np.arange(-(_TRIED // 2), _TRIED // 2 + 1)
-            likely = np.empty((_TRIED, *self._shape))
+            likely = np.empty((_TRIED, *self._coarse))
             by_field = np.empty((_TRIED, self._fields))
             for n, move in enumerate(moves):
                 scores = spread.scores(int(move))
-                by_place = np.bincount(self._place, scores, minlength=likely[n].size)
-                likely[n] = self._rows @ by_place.reshape(self._shape) @ self._columns.T
+                by_cell = np.bincount(self._cell, scores, minlength=likely[n].size)
+                likely[n] = self._rows @ by_cell.reshape(self._coarse) @ self._columns.T
                 by_field[n] = np.bincount(self._field, scores, minlength=self._fields)
-            profile = fit.profile + spread.width * reach * _best(likely)
+            profile = fit.profile + spread.width * reach * enlarge(_best(likely), self._shape)
             profile = np.maximum(profile - math.log(np.exp(profile).mean()), math.log(_DIMMEST))
             fit = _Fit(profile, fit.level + spread.width * moves[by_field.argmax(axis=0)])
         return fit, _Spread.of(self._left_over(fit)).entropy
@@ -140,6 +149,12 @@ class _Blocks:
     def _left_over(self, fit: _Fit) -> NDArray[np.float64]:
         explained = fit.profile.ravel()[self._place] + fit.level[self._field]
         return np.asarray(self._logarithms - explained)
+
+
+def _cells(size: int, count: int) -> NDArray[np.intp]:
+    """Give the cell, of so many, that each block along an axis lies in."""
+    edges = np.rint(np.linspace(0, size, count + 1)).astype(np.intp)
+    return np.repeat(np.arange(count), np.diff(edges))
 
 
 def _best(likely: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -213,7 +228,8 @@ def _start(light: NDArray[np.float32], profile: NDArray[np.float32]) -> _Fit:
 
 def _linear(fit: _Fit) -> NDArray[np.float32]:
     profile = np.exp(fit.profile)
-    return (profile / profile.mean()).astype(np.float32)
+    profile /= profile.mean()
+    return profile.astype(np.float32)
 
 
 def _find_dark(means: NDArray[np.float32]) -> tuple[float, float]:
@@ -292,12 +308,15 @@ def _tilts(
                 np.einsum("fyx,yx->f", values, x),
             ]
         )
-        kept = [sums.sum(axis=1), *(sums[:, group != n].sum(axis=1) for n in range(_GROUPS))]
-        count, sx, sxx, sy, sxy = np.array(kept).T
-        spread = count * sxx - sx * sx
-        if not np.all(spread > 1e-9 * np.square(count)):
+        count, sx, sxx, sy, sxy = sums
+        # Within each field: wells differ in brightness by what they were treated with.
+        share = np.divide(sx, count, out=np.zeros_like(sx), where=count > 0)
+        within = np.array([sxy - share * sy, sxx - share * sx])
+        kept = [within.sum(axis=1), *(within[:, group != n].sum(axis=1) for n in range(_GROUPS))]
+        together, spread = np.array(kept).T
+        if not np.all(spread > 0):
             return None
-        slopes.append((count * sxy - sx * sy) / spread)
+        slopes.append(together / spread)
     return slopes[0] - slopes[1], profile
 
 
