@@ -20,6 +20,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "EMPTY_FILE": ("error", "Copy the file again from the microscope."),
     "ERROR_RECORD": ("error", "The microscope reported a failure; acquire the well again."),
     "FLATFIELD_UNREADABLE": ("warning", "Estimate the illumination from the images instead."),
+    "FOLDER_IGNORED": ("info", ""),
     "LABEL_MISMATCH": ("error", "Find out which of the two is right before using the well."),
     "LINK_IGNORED": ("info", "Open the folder that the link leads to as a plate of its own."),
     "METADATA_CONFLICT": ("warning", "Check which copy belongs to the plate."),

@@ -184,7 +184,9 @@ class FormatTests:
         assert index.files.total == on_disk
         assert index.files.metadata == counts["metadata"]
         assert index.files.thumbnails == counts["thumbnail"]
-        assert index.files.planes == len(kinds) - counts["metadata"] - counts["thumbnail"]
+        assert index.files.ignored == counts["ignored"]
+        others = counts["metadata"] + counts["thumbnail"] + counts["ignored"]
+        assert index.files.planes == len(kinds) - others
 
     def test_the_plate_is_left_as_it_was(self, tmp_path_factory: Any) -> None:
         """Names, sizes, bytes and times of change, after opening, checking and reading."""

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Projection: TypeAlias = Literal["max", "min", "sum", "best-focus"]
-PlaneKind: TypeAlias = Literal["plane"] | Projection
+PlaneKind: TypeAlias = Literal["plane", "unknown-projection"] | Projection
 Compression: TypeAlias = Literal["none", "lzw", "deflate"]
 EmptyOverlaps: TypeAlias = Literal["none", "rows", "columns", "all"]
 
@@ -130,7 +130,8 @@ class Condition:
 class PlaneKey:
     """Names one image of a plate; all numbers 0-based.
 
-    `kind` is ``plane`` or that of a projection, which has z 0.
+    `kind` is ``plane`` or that of a projection, which has z 0; ``unknown-projection`` where a
+    format does not say how it was made.
     """
 
     row: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openhcs.plates.formats.harmony import Harmony
+from openhcs.plates.formats.hcs_ai import HcsAi
 from openhcs.plates.formats.imagexpress import ImageXpressDatabase, ImageXpressExport
 from openhcs.plates.formats.ome_zarr import OmeZarr
 from openhcs.plates.formats.yokogawa import Yokogawa
@@ -19,6 +20,7 @@ FORMATS: tuple[Format, ...] = (
     Harmony(),
     ImageXpressExport(),
     ImageXpressDatabase(),
+    HcsAi(),
     Yokogawa(),
 )
 """Every reader; a folder is offered to all of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Injection
 from openhcs.testing.formats._harmony import Phenix
+from openhcs.testing.formats._hcs_ai import HcsAi
 from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
 from openhcs.testing.formats._layout import ExposedPlane, Layout, OneFilePerPlane, Page, PlateFile
 from openhcs.testing.formats._registry import LAYOUTS, as_layout, layout_of, quirks_of
@@ -17,6 +18,7 @@ __all__ = [
     "Bench",
     "ExposedPlane",
     "FaultKind",
+    "HcsAi",
     "ImageXpressDatabase",
     "ImageXpressExport",
     "Injection",

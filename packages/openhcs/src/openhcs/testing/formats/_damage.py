@@ -252,14 +252,14 @@ class Bench:
 
 
 def in_text(
-    path: Callable[[Bench], str], change: Callable[[Bench, Row, str], str], kind: FaultKind
+    path: Callable[[Bench, Row], str], change: Callable[[Bench, Row, str], str], kind: FaultKind
 ) -> Injection:
     """Make a fault of a change to the text of a metadata file.
 
     Parameters
     ----------
     path
-        Says which file.
+        Says which file, for the image of a row.
     change
         Gives the text anew, for the image of a row.
     kind
@@ -272,18 +272,18 @@ def in_text(
     """
 
     def damage(bench: Bench, row: Row) -> None:
-        file = bench.metadata(path(bench))
+        file = bench.metadata(path(bench, row))
         bench.write(file, change(bench, row, bench.read(file).decode()).encode())
         bench.note(kind, row)
 
     return damage
 
 
-def cut_short(path: Callable[[Bench], str]) -> Injection:
+def cut_short(path: Callable[[Bench, Row], str]) -> Injection:
     """Make the fault ``corrupt-metadata`` of a file that lacks its last three tenths."""
 
-    def damage(bench: Bench, row: Row) -> None:  # noqa: ARG001  # it concerns no image alone
-        file = bench.metadata(path(bench))
+    def damage(bench: Bench, row: Row) -> None:
+        file = bench.metadata(path(bench, row))
         data = bench.read(file)
         bench.write(file, data[: len(data) * 7 // 10])
         bench.note("corrupt-metadata", file)
@@ -312,7 +312,8 @@ def swapped_names(bench: Bench, row: Row, text: str) -> str:
 def named_outside(bench: Bench, row: Row, text: str) -> str:
     """Let an index name a file outside the plate."""
     bench.remove(row)
-    return exchanged(text, {name_of(row): "../../outside.tif"})
+    up = "../" * (row["file"].count("/") + 1)
+    return exchanged(text, {name_of(row): f"{up}outside.tif"})
 
 
 def taken_again(bench: Bench, row: Row, name: str) -> None:

@@ -47,7 +47,7 @@ _SOFTWARE = "Device Serial No: 1400L00000, App Ver: NGen 4.9.2137.273"
 _ORIENTATION = "[[0.985998,0,0,-14.5],[0,-0.985998,0,-30.8],[0,0,1.00,5.671]]"
 
 
-def _index_of(bench: Bench) -> str:  # noqa: ARG001
+def _index_of(bench: Bench, row: Row) -> str:  # noqa: ARG001
     return _INDEX
 
 

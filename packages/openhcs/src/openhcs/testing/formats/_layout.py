@@ -30,7 +30,7 @@ __all__ = [
 
 Axis: TypeAlias = Literal["field", "z", "t"]
 Fact: TypeAlias = Literal["position", "pixel-size", "channel-name", "focus", "plate-size"]
-FileKind: TypeAlias = Literal["plane", "copy", "metadata", "thumbnail", "pyramid"]
+FileKind: TypeAlias = Literal["plane", "copy", "metadata", "thumbnail", "pyramid", "ignored"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,8 @@ class PlateFile:
         Its bytes.
     kind
         ``plane`` if it holds images, else ``metadata``, ``thumbnail``, ``pyramid`` (a reduced
-        level of images), or ``copy`` of the image that `pages` names.
+        level of images), ``ignored`` (left out by a rule of the reader), or ``copy`` of the image
+        that `pages` names.
     pages
         The images in it.
     """

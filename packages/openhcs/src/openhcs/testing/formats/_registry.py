@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from openhcs.testing.formats._harmony import Phenix
+from openhcs.testing.formats._hcs_ai import HcsAi
 from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
 from openhcs.testing.formats._yokogawa import CQ1, CV8000
 
@@ -18,6 +19,7 @@ __all__ = ["LAYOUTS", "as_layout", "layout_of", "quirks_of"]
 LAYOUTS: tuple[type[Layout], ...] = (
     ImageXpressExport,
     ImageXpressDatabase,
+    HcsAi,
     Phenix,
     CV8000,
     CQ1,

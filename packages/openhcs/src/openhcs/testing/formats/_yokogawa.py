@@ -44,7 +44,7 @@ _DARK = 90
 _SHADING = 20_000
 
 
-def _list_of(bench: Bench) -> str:  # noqa: ARG001
+def _list_of(bench: Bench, row: Row) -> str:  # noqa: ARG001
     return _LIST
 
 
