@@ -55,7 +55,8 @@ def _table_of(bench: Bench, row: Row) -> str:
     folder = f"{PurePosixPath(row['file']).parents[1]}/"
     for other in bench.rows:
         path: str = other["file"]
-        if path.startswith(folder) and path.endswith(".csv") and name_of(row).encode() in bench.read(other):
+        listing = path.startswith(folder) and path.endswith(".csv")
+        if listing and name_of(row).encode() in bench.read(other):
             return path
     raise ValueError(f"no table lists {row['file']}")
 
