@@ -106,9 +106,7 @@ def test_time_points_that_were_planned_and_not_taken_are_named(tmp_path: Path) -
             NumberOfTimepoints=9
         ),
     )
-    (finding,) = [
-        f for f in open_plate(truth.folder, cache=False).findings if f.severity != "info"
-    ]
+    (finding,) = [f for f in open_plate(truth.folder, cache=False).findings if f.severity != "info"]
     assert finding.message == "The protocol names 9 time points; there are 1."
 
 

@@ -269,9 +269,7 @@ def _experiment(spec: PlateSpec, key: PlaneKey) -> str:
 
 
 def _name(spec: PlateSpec, key: PlaneKey) -> str:
-    return (
-        f"{spec.name}_t{key.t}_{key.well}_s{key.field}_w{key.channel * _FILTERS}_z{key.z}.tif"
-    )
+    return f"{spec.name}_t{key.t}_{key.well}_s{key.field}_w{key.channel * _FILTERS}_z{key.z}.tif"
 
 
 def _unknown(key: PlaneKey) -> PlaneKey:

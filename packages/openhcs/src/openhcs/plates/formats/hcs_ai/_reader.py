@@ -213,9 +213,7 @@ def _check_one_of_each(listing: Listing, experiments: Sequence[Experiment]) -> N
             )
 
 
-def _compare(
-    experiments: Sequence[Experiment], rows: Sequence[Row], findings: FindingLog
-) -> None:
+def _compare(experiments: Sequence[Experiment], rows: Sequence[Row], findings: FindingLog) -> None:
     """Name what the protocols plan and the tables do not have."""
     stopped = [e.folder or "." for e in experiments if e.protocol.complete is False]
     if stopped:
@@ -233,9 +231,7 @@ def _compare(
             )
 
 
-def _plate_size(
-    protocol: Protocol, rows: Sequence[Row], findings: FindingLog
-) -> tuple[int, int]:
+def _plate_size(protocol: Protocol, rows: Sequence[Row], findings: FindingLog) -> tuple[int, int]:
     wells = [(row.row, row.col) for row in rows]
     size = protocol.rows, protocol.columns
     if min(size) > 0 and all(row < size[0] and col < size[1] for row, col in wells):
