@@ -25,6 +25,7 @@ from openhcs.functions._installed import (
 from openhcs.functions._library import LIBRARIES, Libraries, adapt, library_functions
 from openhcs.functions._measure import measure_objects
 from openhcs.functions._neighbours import measure_neighbours
+from openhcs.functions._neurites import Neurites, trace_neurites
 from openhcs.functions._normalise import Normalised, normalise
 from openhcs.functions._parameter import ParameterSpec, ParameterValue, plain
 from openhcs.functions._plate_statistics import (
@@ -82,6 +83,7 @@ __all__ = [
     "Kind",
     "Libraries",
     "LibraryCall",
+    "Neurites",
     "Normalised",
     "Outlier",
     "Output",
@@ -141,6 +143,7 @@ __all__ = [
     "ssmd",
     "stitch",
     "subtract_background",
+    "trace_neurites",
     "track_objects",
     "unmix",
     "white_top_hat",

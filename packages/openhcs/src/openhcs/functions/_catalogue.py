@@ -11,6 +11,7 @@ from openhcs.functions._illumination import correct_illumination
 from openhcs.functions._image_quality import measure_image_quality
 from openhcs.functions._measure import measure_objects
 from openhcs.functions._neighbours import measure_neighbours
+from openhcs.functions._neurites import trace_neurites
 from openhcs.functions._normalise import normalise
 from openhcs.functions._project import (
     best_focus,
@@ -61,6 +62,7 @@ REGISTRY = Registry(
         segment_nuclei,
         stitch,
         subtract_background,
+        trace_neurites,
         track_objects,
         unmix,
         white_top_hat,
