@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openhcs._errors import ParameterError, SourceError
@@ -23,7 +23,18 @@ from openhcs.codegen import (
     render,
 )
 from openhcs.functions import REGISTRY, plain
-from openhcs.pipeline import Pipeline, Step, default_pipeline, from_source, load, to_source
+from openhcs.pipeline import (
+    Branch,
+    Otherwise,
+    Part,
+    Pipeline,
+    Route,
+    Step,
+    default_pipeline,
+    from_source,
+    load,
+    to_source,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,26 +94,72 @@ def steps(draw: st.DrawFn) -> Step:
         if draw(st.booleans()):
             parameters[name] = draw(st.from_type(parameter.annotation).filter(_is_plain))
     channel = draw(st.none() | st.text(min_size=1, max_size=8) | st.just(("DAPI", "GFP")))
-    otherwise = draw(st.sampled_from([None, "pass", "drop", "error"])) if channel else None
+    routed = draw(st.booleans())
     return Step(
         spec,
         name=draw(st.none() | st.from_regex("[A-Za-z][A-Za-z0-9_]{0,10}", fullmatch=True)),
-        channel=channel,
-        otherwise=otherwise,
+        channel=None if routed else channel,
+        otherwise=draw(otherwises) if channel and not routed else None,
         input=draw(st.sampled_from([None, "start"])),
-        keep=draw(st.booleans()),
+        keep=draw(st.none() | st.booleans()),
+        wells=draw(st.none() | st.just("A01,B*")),
         **parameters,
+        **{name: "a_step.labels" for name in spec.inputs if draw(st.booleans())},
     )
 
 
+otherwises: st.SearchStrategy[Otherwise | None] = st.sampled_from([None, "pass", "drop", "error"])
+names = st.none() | st.from_regex("[a-z][a-z0-9_]{0,10}", fullmatch=True)
+
+
+def parts(inside: st.SearchStrategy[Part]) -> st.SearchStrategy[Part]:
+    several = st.lists(inside, min_size=1, max_size=3)
+    pipelines = st.builds(
+        lambda made, **settings: Pipeline(*made, **settings),
+        several,
+        keep=st.none() | st.booleans(),
+        otherwise=otherwises,
+        wells=st.none() | st.just("A01-C04"),
+        name=names,
+    )
+    return pipelines | several.map(lambda made: Branch(*made))
+
+
+def routes(inside: st.SearchStrategy[Part]) -> st.SearchStrategy[Part]:
+    unrouted = inside.filter(_chooses_no_channel)
+    return st.builds(
+        lambda branches, otherwise: Route(branches, otherwise=otherwise),
+        st.dictionaries(st.text(min_size=1, max_size=8), unrouted, min_size=1, max_size=3),
+        otherwise=st.sampled_from(["pass", "drop", "error"]) | unrouted,
+    )
+
+
+def _chooses_no_channel(part: Part) -> bool:
+    if isinstance(part, Step):
+        return part.channel is None
+    return not isinstance(part, Route) and all(map(_chooses_no_channel, part.parts))
+
+
+nested = st.recursive(steps(), parts, max_leaves=4)
+whole = st.builds(
+    lambda made, **settings: Pipeline(*made, **settings),
+    st.lists(nested | routes(nested), min_size=1, max_size=3),
+    keep=st.none() | st.booleans(),
+    otherwise=otherwises,
+    missing=st.sampled_from([None, "fail-well", "skip-group"]),
+    pixel_um=st.none() | st.just((0.5, 0.65)),
+)
+
+
 @pytest.mark.filterwarnings("ignore:Ignoring unsupported Unit")  # of values, which it leaves be
-@given(st.lists(steps(), min_size=1, max_size=6))
-@settings(max_examples=50, deadline=None)
-def test_a_pipeline_is_read_back_as_it_was_written(made: list[Step]) -> None:
-    pipeline = Pipeline(*made)
+@given(whole)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_pipeline_is_read_back_as_it_was_written(pipeline: Pipeline) -> None:
     source = to_source(pipeline)
-    assert from_source(source) == pipeline
-    assert to_source(from_source(source)) == source
+    again = from_source(source)
+    assert again == pipeline
+    assert again.flat == pipeline.flat
+    assert to_source(again) == source
 
 
 def test_the_default_pipeline_reads_as_the_documentation_shows_it() -> None:

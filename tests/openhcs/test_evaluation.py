@@ -14,6 +14,7 @@ from openhcs.functions import REGISTRY, Axes, Kind, Output, Stack, Tile, functio
 from openhcs.pipeline import (
     Evaluation,
     GroupKey,
+    Otherwise,
     Pipeline,
     Plan,
     PlannedStep,
@@ -218,7 +219,7 @@ def brightened(plane: Plane) -> Plane:
 
 @pytest.mark.parametrize(("otherwise", "gain"), [("pass", 0), ("drop", None)])
 def test_other_channels_go_where_the_step_says(
-    index: PlateIndex, otherwise: str, gain: int | None
+    index: PlateIndex, otherwise: Otherwise, gain: int | None
 ) -> None:
     pipeline = Pipeline(
         Step(REGISTRY["project_max"]),

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from openhcs._errors import OpenHCSError
     from openhcs.execution import RunResult, load_run, run
     from openhcs.pipeline import (
+        Branch,
         Pipeline,
         Plan,
+        Route,
         Step,
         compile_pipeline,
         default_pipeline,
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
     from openhcs.plates import PlateIndex, open_plate
 
 __all__ = [
+    "Branch",
     "OpenHCSError",
     "Pipeline",
     "Plan",
     "PlateIndex",
+    "Route",
     "RunResult",
     "Step",
     "compile_pipeline",
@@ -32,10 +36,12 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Branch": "openhcs.pipeline",
     "OpenHCSError": "openhcs._errors",
     "Pipeline": "openhcs.pipeline",
     "Plan": "openhcs.pipeline",
     "PlateIndex": "openhcs.plates",
+    "Route": "openhcs.pipeline",
     "RunResult": "openhcs.execution",
     "Step": "openhcs.pipeline",
     "compile_pipeline": "openhcs.pipeline",

@@ -94,5 +94,8 @@ class Call:
     spread: bool = False
 
 
-SourceValue: TypeAlias = "Call | Name | Literal"
+SourceValue: TypeAlias = (
+    "Call | Name | Literal | tuple[SourceValue, ...] | list[SourceValue] | "
+    "Mapping[str, SourceValue]"
+)
 """Anything that can be written."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from openhcs.codegen._names import Call, Name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from openhcs.codegen._names import SourceValue
 
@@ -66,10 +67,17 @@ def render(target: str, value: SourceValue) -> str:
 def _names(value: SourceValue) -> Iterator[Name]:
     if isinstance(value, Name):
         yield value
-    elif isinstance(value, Call):
+        return
+    parts: Iterable[SourceValue] = ()
+    if isinstance(value, Call):
         yield value.function
-        for part in (*value.arguments, *value.keywords.values()):
-            yield from _names(part)
+        parts = (*value.arguments, *value.keywords.values())
+    elif isinstance(value, tuple | list):
+        parts = value
+    elif isinstance(value, Mapping):
+        parts = value.values()
+    for part in parts:
+        yield from _names(part)
 
 
 def _import(module: str, names: list[str]) -> str:

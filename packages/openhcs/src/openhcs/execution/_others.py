@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openhcs.execution._resume import well_result
-from openhcs.pipeline import Outcome, step_keys
+from openhcs.pipeline import Outcome, step_keys, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +84,8 @@ def other_wells(
         if (
             well in raw_keys
             and record.get("outcome") == str(Outcome.OK)
-            and record.get("keys") == step_keys(plan.steps, raw_keys[well], prepared)
+            and record.get("keys")
+            == step_keys(steps_in(plan.steps, well), raw_keys[well], prepared)
         ):
             standing[well] = record
         else:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from openhcs.execution._result import WellResult
 from openhcs.execution._well_outputs import group_of, is_of
 from openhcs.functions import Kind
-from openhcs.pipeline import Outcome, WellImage, step_keys
+from openhcs.pipeline import Outcome, WellImage, step_keys, steps_in
 from polystore.omezarr import ImageSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Plan, PlannedStep
@@ -69,12 +69,13 @@ def well_states(
     for well in plan.wells:
         if well in plan.refused:
             continue
-        keys = step_keys(plan.steps, raw_keys[well], prepared)
+        steps = steps_in(plan.steps, well)
+        keys = step_keys(steps, raw_keys[well], prepared)
         record = folder.read_record(well) if resume else None
-        reused = () if record is None else _standing(plan, folder, well, keys, record)
+        reused = () if record is None else _standing(steps, folder, well, keys, record)
         whole = (
             record is not None
-            and len(reused) == len(plan.steps)
+            and len(reused) == len(steps)
             and record.get("outcome") == str(Outcome.OK)
         )
         states.append(
@@ -94,7 +95,7 @@ def slots(plan: Plan) -> Mapping[str, tuple[ImageSlot, ...]]:
     for well, present in fields.items():
         groups = [
             group_of(name, field)
-            for name, by_field in _image_groups(plan)
+            for name, by_field in _image_groups(steps_in(plan.steps, well))
             for field in (sorted(present) if by_field else [None])
         ]
         if groups:
@@ -102,13 +103,13 @@ def slots(plan: Plan) -> Mapping[str, tuple[ImageSlot, ...]]:
     return found
 
 
-def _image_groups(plan: Plan) -> list[tuple[str, bool]]:
+def _image_groups(steps: Sequence[PlannedStep]) -> list[tuple[str, bool]]:
     """Give the stored images, and whether there is one for each field."""
     found: list[tuple[str, bool]] = []
     by_field: list[bool] = []
-    for step in plan.steps:
+    for step in steps:
         before = by_field[step.source] if step.source >= 0 else True
-        here = by_field[-1] if by_field else True
+        here = by_field[step.previous] if step.previous >= 0 else True
         if step.gives_image:
             here = before and "field" not in step.spec.collapses
         by_field.append(here)
@@ -146,7 +147,7 @@ def well_result(
 
 
 def _standing(
-    plan: Plan,
+    steps: Sequence[PlannedStep],
     folder: ResultFolder,
     well: str,
     keys: Mapping[str, str],
@@ -155,7 +156,7 @@ def _standing(
     there = record.get("keys", {})
     return tuple(
         step.name
-        for step in plan.steps
+        for step in steps
         if there.get(step.name) == keys[step.name] and _present(folder, well, step, record)
     )
 

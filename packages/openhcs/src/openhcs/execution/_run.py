@@ -35,6 +35,7 @@ from openhcs.pipeline import (
     StepFinished,
     WellFinished,
     WellStarted,
+    steps_in,
     well_keys,
 )
 from polystore import PolystoreError
@@ -201,7 +202,7 @@ class _Run:
     def _drop(self, well: str) -> None:
         """Take away what an earlier run left of a well that cannot run any more."""
         try:
-            clear_outputs(self._folder, self._plan.steps, well)
+            clear_outputs(self._folder, steps_in(self._plan.steps, well), well)
             self._folder.record(well).unlink(missing_ok=True)
         except OSError as error:
             message = f"what an earlier run left of {well} cannot be removed: {error}"

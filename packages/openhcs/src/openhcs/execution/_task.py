@@ -16,7 +16,7 @@ import numpy as np
 from openhcs._errors import PlaneUnreadableError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
-from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, well_planes
+from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, steps_in, well_planes
 from openhcs.plates import read_index, write_index
 from polystore.files import write_json
 
@@ -248,9 +248,10 @@ def _run_well(
         seconds[step] = time_taken
         finished(step, time_taken)
 
+    steps = steps_in(work.steps, task.well)
     outputs = WellOutputs(
         work.folder,
-        work.steps,
+        steps,
         task.well,
         pixel_um=work.pixel_um,
         reused=frozenset(task.reused),
@@ -258,9 +259,9 @@ def _run_well(
         finished=done,
     )
     earlier = _begin(work.folder, task)
-    clear_outputs(work.folder, work.steps, task.well, task.reused)
+    clear_outputs(work.folder, steps, task.well, task.reused)
     try:
-        evaluation = Evaluation(work.steps, _WellPlanes(work, task), outputs)
+        evaluation = Evaluation(steps, _WellPlanes(work, task), outputs)
         outputs.arrange(evaluation)
         evaluation.run()
         started = time.perf_counter()

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from openhcs.execution._resume import read_images
 from openhcs.execution._well_outputs import is_of
 from openhcs.functions import Kind
+from openhcs.pipeline import steps_in
 from polystore.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from openhcs.execution._folder import ResultFolder
-    from openhcs.pipeline import Plan, WellImage
+    from openhcs.pipeline import Plan, PlannedStep, WellImage
 
 __all__ = ["tidy"]
 
@@ -34,7 +35,6 @@ def tidy(plan: Plan, folder: ResultFolder) -> None:
     NotWrittenError
         If what is left cannot be put on record.
     """
-    planned = {output.stored for step in plan.steps for output in step.outputs}
     begun = {
         name
         for step in (folder.read_run() or {}).get("steps", [])
@@ -43,6 +43,8 @@ def tidy(plan: Plan, folder: ResultFolder) -> None:
     }
     emptied: set[str] = set()
     for well in plan.wells:
+        steps = steps_in(plan.steps, well)
+        planned = {output.stored for step in steps for output in step.outputs}
         record = folder.read_record(well) or {}
         measures = record.get("measures", {})
         tables = (begun | measures.keys()) - planned
@@ -50,7 +52,7 @@ def tidy(plan: Plan, folder: ResultFolder) -> None:
             folder.table(name, well).unlink(missing_ok=True)
         emptied |= tables
         images = read_images(record)
-        kept = [_without_labels(plan, folder, image) for image in _left(plan, folder, images)]
+        kept = [_without_labels(steps, folder, image) for image in _left(steps, folder, images)]
         if tuple(kept) != images or tables & measures.keys():
             changed: dict[str, Any] = {
                 "images": [asdict(image) for image in kept],
@@ -63,22 +65,26 @@ def tidy(plan: Plan, folder: ResultFolder) -> None:
             path.rmdir()
 
 
-def _left(plan: Plan, folder: ResultFolder, images: Iterable[WellImage]) -> list[WellImage]:
-    """Remove the images of a well that the plan does not store, and give the others."""
+def _left(
+    steps: Sequence[PlannedStep], folder: ResultFolder, images: Iterable[WellImage]
+) -> list[WellImage]:
+    """Remove the images of a well that its steps do not store, and give the others."""
     left: list[WellImage] = []
     for image in images:
-        if any(is_of(image.name, step.image) for step in plan.steps):
+        if any(is_of(image.name, step.image) for step in steps):
             left.append(image)
         else:
             shutil.rmtree(folder.plate / image.path, ignore_errors=True)
     return left
 
 
-def _without_labels(plan: Plan, folder: ResultFolder, image: WellImage) -> WellImage:
-    """Remove the labels of an image that the plan does not give."""
+def _without_labels(
+    steps: Sequence[PlannedStep], folder: ResultFolder, image: WellImage
+) -> WellImage:
+    """Remove the labels of an image that its well's steps do not give."""
     names = {
         output.stored
-        for step in plan.steps
+        for step in steps
         if is_of(image.name, step.beside)
         for output in step.outputs
         if output.kind is Kind.LABELS

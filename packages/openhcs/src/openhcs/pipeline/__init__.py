@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from openhcs.pipeline._compile import MissingPlanes, compile_pipeline
+from openhcs.pipeline._acting import steps_in
+from openhcs.pipeline._compile import compile_pipeline
 from openhcs.pipeline._content_key import content_key, step_keys, well_keys
 from openhcs.pipeline._default import default_pipeline, nuclear_channel
 from openhcs.pipeline._evaluation import Evaluation, Kept, Source
@@ -20,19 +21,24 @@ from openhcs.pipeline._events import (
 )
 from openhcs.pipeline._groups import GroupKey
 from openhcs.pipeline._outcome import Outcome
-from openhcs.pipeline._pipeline import Pipeline, from_source, load, to_source
+from openhcs.pipeline._pipeline import Branch, Part, Pipeline, Route
 from openhcs.pipeline._plan import PLATE, Plan, PlannedInput, PlannedOutput, PlannedStep
 from openhcs.pipeline._planes import well_planes
+from openhcs.pipeline._settings import MissingPlanes, Otherwise, Setting, Settings
+from openhcs.pipeline._source import from_source, load, to_source
 from openhcs.pipeline._step import Step
 
 __all__ = [
     "PLATE",
+    "Branch",
     "Evaluation",
     "Event",
     "GroupKey",
     "Kept",
     "MissingPlanes",
+    "Otherwise",
     "Outcome",
+    "Part",
     "Pipeline",
     "Plan",
     "PlannedInput",
@@ -40,8 +46,11 @@ __all__ = [
     "PlannedStep",
     "PreparationAdvanced",
     "PreparationFinished",
+    "Route",
     "RunFinished",
     "RunStarted",
+    "Setting",
+    "Settings",
     "Source",
     "Step",
     "StepFinished",
@@ -56,6 +65,7 @@ __all__ = [
     "load",
     "nuclear_channel",
     "step_keys",
+    "steps_in",
     "to_source",
     "well_keys",
     "well_planes",

@@ -99,6 +99,6 @@ def step_keys(
         )
         keys[step.name] = key
         # What does not change images leaves their key alone.
-        before = streams[-1] if streams else well_key
+        before = well_key if step.previous == PLATE else streams[step.previous]
         streams.append(key if step.gives_image else before)
     return keys

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from openhcs._errors import PlateError, StepError
 from openhcs.functions import Axes, Kind, Stack, Tile
+from openhcs.pipeline._acting import NOWHERE
 from openhcs.pipeline._groups import GroupKey, grouped
 from openhcs.pipeline._lazy import Lazy, LoadedPlanes, frozen
 from openhcs.pipeline._outputs import image_by_key, named_outputs
@@ -174,7 +175,7 @@ class Evaluation:
         return self._clock.seconds
 
     def _add(self, step: PlannedStep) -> None:
-        before = self._start if not self._streams else self._streams[-1]
+        before = self._start if step.previous == PLATE else self._streams[step.previous]
         stream = self._start if step.source == PLATE else self._streams[step.source]
         taken = {
             key: image
@@ -196,7 +197,7 @@ class Evaluation:
             elif taps and not reused:
                 images[members[0]] = cell.tapped()
         if step.gives_image:
-            others = () if step.drops else (key for key in stream if key not in taken)
+            others = (key for key in stream if key not in taken and key.channel not in step.drops)
             images.update((key, stream[key]) for key in others)
             images = {key: images[key] for key in sorted(images, key=self._order)}
             after = self._stored(step, images)
@@ -237,6 +238,13 @@ class Evaluation:
 
     def providers(self, step: PlannedStep, group: GroupKey) -> Mapping[str, Taken]:
         """Find the earlier outputs that fill a step's inputs for one group."""
+        for wanted in step.inputs:
+            if wanted.step == NOWHERE:
+                message = (
+                    f"{step.name} takes {wanted.output} as {wanted.parameter}, and the step that "
+                    "gives it does not act in this well: limit both to the same wells"
+                )
+                raise StepError(message)
         return {
             wanted.parameter: taken(
                 step,

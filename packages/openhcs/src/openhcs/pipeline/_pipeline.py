@@ -1,37 +1,24 @@
-"""A pipeline: steps in order, and their form as Python source."""
+"""A pipeline: steps in order, with branches, routes by channel, and pipelines within."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
-from openhcs._errors import ParameterError, SourceError
-from openhcs.codegen import Call, Constructor, Name, Names, Reference, evaluate, render
-from openhcs.functions import (
-    LIBRARIES,
-    REGISTRY,
-    Axes,
-    FunctionSpec,
-    Kind,
-    Libraries,
-    adapt,
-    installed_functions,
-    spec_of,
-)
-from openhcs.pipeline._step import PREVIOUS, Step
+from openhcs._errors import ParameterError
+from openhcs.pipeline._flat import Flattener
+from openhcs.pipeline._settings import Settings
+from openhcs.pipeline._step import Step, checked_wells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from openhcs.codegen import Place, SourceValue
+    from openhcs.pipeline._flat import FlatStep
+    from openhcs.pipeline._settings import MissingPlanes, Otherwise
 
-__all__ = ["Pipeline", "from_source", "load", "to_source"]
+__all__ = ["Branch", "Part", "Pipeline", "Route"]
 
-_TARGET = "pipeline"
-_FUNCTIONS = "openhcs.functions"
+_WHOLE = ("missing", "pixel_um")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -40,233 +27,207 @@ class Pipeline:
 
     Parameters
     ----------
-    *steps
-        At least one. Steps of one name get ``_2``, ``_3`` and so on behind it.
+    *parts
+        At least one step, branch, route or pipeline. Steps of one name get ``_2``, ``_3`` and so
+        on behind it.
+    keep, otherwise, missing, pixel_um
+        Settings that all its steps inherit; see `Settings`.
+    wells
+        Wells that its steps act in, such as ``"A01,B02-B05,C*"``; all by default. In the others
+        images pass as they are.
+    name
+        What messages and plans call it, where it is a part of another; a letter, then letters,
+        digits and underscores.
 
     Raises
     ------
     ParameterError
-        If there is no step, something is not a step, or a step takes its images from one that
-        does not stand before it.
+        If there is no part, something is none, or a step takes its images from one that does not
+        stand before it.
+
+    Examples
+    --------
+    >>> from openhcs.functions import gaussian, project_max, segment_nuclei
+    >>> clean = Pipeline(Step(gaussian, sigma_um=0.5), name="clean")
+    >>> Pipeline(Step(project_max), clean, Step(segment_nuclei, channel="DAPI")).names
+    ('project_max', 'gaussian', 'segment_nuclei')
     """
 
-    steps: tuple[Step, ...]
+    parts: tuple[Part, ...]
+    settings: Settings
+    wells: str | None
+    name: str | None
+    flat: tuple[FlatStep, ...] = field(compare=False, repr=False)
+    """Its steps one after the other, with all that surrounds them."""
 
-    def __init__(self, *steps: Step) -> None:
-        if not steps:
-            message = "a pipeline has at least one step"
-            raise ParameterError(message)
-        for position, step in enumerate(steps):
-            if not isinstance(step, Step):
-                message = f"a pipeline is made of steps, not {_described(step)}: write Step(...)"
-                raise ParameterError(message, position)
-        object.__setattr__(self, "steps", steps)
-        self._check_sources()
+    def __init__(
+        self,
+        *parts: Part,
+        keep: bool | None = None,
+        otherwise: Otherwise | None = None,
+        missing: MissingPlanes | None = None,
+        pixel_um: tuple[float, float] | None = None,
+        wells: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        _check_parts("a pipeline", parts)
+        settings = Settings(keep=keep, otherwise=otherwise, missing=missing, pixel_um=pixel_um)
+        object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "wells", checked_wells(wells))
+        object.__setattr__(self, "name", _checked_name(name))
+        whole = Flattener()
+        with whole.layer("pipeline", settings, self.wells):
+            _lay(parts, whole)
+        object.__setattr__(self, "flat", whole.steps)
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.flat)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All its steps, in the order in which they act."""
+        return tuple(flat.step for flat in self.flat)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name of each step, no two alike."""
-        taken: set[str] = set()
-        names: list[str] = []
-        for step in self.steps:
-            name, count = step.name, 1
-            while name in taken:
-                count += 1
-                name = f"{step.name}_{count}"
-            taken.add(name)
-            names.append(name)
-        return tuple(names)
+        return tuple(flat.name for flat in self.flat)
 
-    def _check_sources(self) -> None:
-        names = self.names
-        for position, step in enumerate(self.steps):
-            wanted = step.source_step
-            if wanted is not None and wanted not in names[:position]:
-                close = difflib.get_close_matches(wanted, names[:position], n=1)
-                advice = f"; did you mean 'step:{close[0]}'?" if close else ""
-                message = (
-                    f"{names[position]} takes its images from {step.input!r}, "
-                    f"but no step before it has that name{advice}"
-                )
-                raise ParameterError(message, position)
+    def lay(self, into: Flattener) -> None:
+        """Put its steps into those of the pipeline that it is a part of."""
+        for name in _WHOLE:
+            if name in self.settings.made:
+                message = f"{name} holds for the whole: give it to the outermost pipeline"
+                raise ParameterError(message, name)
+        origin = f"pipeline {self.name}" if self.name else "inner pipeline"
+        with into.layer(origin, self.settings, self.wells):
+            _lay(self.parts, into)
 
 
-def to_source(pipeline: Pipeline) -> str:
-    """Write a pipeline as Python source that `from_source` reads back.
+@dataclass(frozen=True, slots=True, init=False)
+class Branch:
+    """Steps beside the others: what they do to images does not reach the steps behind it.
+
+    Their tables and labels can be used by later steps, and their images by
+    ``input="step:NAME"``.
+
+    Parameters
+    ----------
+    *parts
+        At least one step, branch, route or pipeline.
+
+    Raises
+    ------
+    ParameterError
+        If there is no part, or something is none.
+    """
+
+    parts: tuple[Part, ...]
+
+    def __init__(self, *parts: Part) -> None:
+        _check_parts("a branch", parts)
+        object.__setattr__(self, "parts", parts)
+
+    def lay(self, into: Flattener) -> None:
+        """Put its steps into those of the pipeline that it is a part of."""
+        with into.aside():
+            _lay(self.parts, into)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Route:
+    """Steps by channel.
+
+    Parameters
+    ----------
+    branches
+        Channel name to the step, branch or pipeline that works on it.
+    otherwise
+        What is done with channels that are not named: ``"pass"``, ``"drop"``, ``"error"``, or a
+        part of its own. There is no default.
+
+    Raises
+    ------
+    ParameterError
+        If there is no branch, or something is none.
 
     Examples
     --------
-    >>> from openhcs.functions import project_max
-    >>> print(to_source(Pipeline(Step(project_max))), end="")
-    from openhcs import Pipeline, Step
-    from openhcs.functions import project_max
-    <BLANKLINE>
-    pipeline = Pipeline(
-        Step(project_max),
-    )
+    >>> from openhcs.functions import gaussian, subtract_background
+    >>> Route({"DAPI": Step(gaussian)}, otherwise=Step(subtract_background)).channels
+    ('DAPI',)
     """
-    steps = tuple(_written(step) for step in pipeline)
-    return render(_TARGET, Call(Name("openhcs", "Pipeline"), steps, spread=True))
+
+    branches: tuple[tuple[str, Part], ...]
+    otherwise: Otherwise | Part
+
+    def __init__(self, branches: Mapping[str, Part], *, otherwise: Otherwise | Part) -> None:
+        if not isinstance(branches, dict) or not branches:
+            message = f"a route is a dict of parts by channel name, not {_described(branches)}"
+            raise ParameterError(message, 0)
+        for channel, part in branches.items():
+            if not isinstance(channel, str) or not channel:
+                message = f"a route is by channel name, not {channel!r}"
+                raise ParameterError(message, 0)
+            _check_parts("a route", (part,))
+        if not isinstance(otherwise, Step | Pipeline | Branch):
+            Settings(otherwise=otherwise)  # type: ignore[arg-type]  # it checks the word
+        object.__setattr__(self, "branches", tuple(branches.items()))
+        object.__setattr__(self, "otherwise", otherwise)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels that have a branch."""
+        return tuple(channel for channel, _ in self.branches)
+
+    def lay(self, into: Flattener) -> None:
+        """Put its steps into those of the pipeline that it is a part of."""
+        rest = self.otherwise
+        unnamed: Otherwise = rest if isinstance(rest, str) else "pass"
+        for channel, part in self.branches:
+            apart = tuple(other for other in self.channels if other != channel)
+            with into.routed((channel,), apart, unnamed):
+                _lay((part,), into)
+        if not isinstance(rest, str):
+            with into.routed(None, self.channels, "pass"):
+                _lay((rest,), into)
 
 
-def from_source(
-    source: str,
-    filename: str = "<pipeline>",
-    *,
-    functions: Iterable[Callable[..., Any]] = (),
-    libraries: Libraries = LIBRARIES,
-) -> Pipeline:
-    """Read a pipeline from Python source, without executing it.
-
-    Parameters
-    ----------
-    source
-        Text that assigns a Pipeline to ``pipeline``.
-    filename
-        How messages call the text.
-    functions
-        Declared functions that the text may name beside the registered ones and those of
-        installed packages, which `openhcs.functions.installed_functions` finds.
-    libraries
-        Modules whose plain functions the text may `adapt`.
-
-    Raises
-    ------
-    SourceError
-        If the text says anything but a pipeline; the message has a line for each problem, with
-        file, line and column.
-    """
-    value = evaluate(
-        source, filename, _names(functions, libraries), _TARGET, find=_of_installed_package
-    )
-    if not isinstance(value, Pipeline):
-        message = f"{filename}:1:1: {_TARGET!r} is {_described(value)}, not a Pipeline"
-        raise SourceError(message)
-    return value
+Part: TypeAlias = Step | Pipeline | Branch | Route
+"""What a pipeline is made of."""
 
 
-def load(
-    path: str | Path,
-    *,
-    functions: Iterable[Callable[..., Any]] = (),
-    libraries: Libraries = LIBRARIES,
-) -> Pipeline:
-    """Read a pipeline from a file of Python source, without executing it.
-
-    Parameters
-    ----------
-    path
-        The file.
-    functions, libraries
-        As in `from_source`.
-
-    Raises
-    ------
-    SourceError
-        If the file is not UTF-8 text or says anything but a pipeline.
-    OSError
-        If the file cannot be read.
-    """
-    path = Path(path)
-    try:
-        source = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"{path}:1:1: the file is not UTF-8 text"
-        raise SourceError(message) from error
-    return from_source(source, str(path), functions=functions, libraries=libraries)
+def _lay(parts: tuple[Part, ...], into: Flattener) -> None:
+    for position, part in enumerate(parts):
+        try:
+            if isinstance(part, Step):
+                into.lay_step(part)
+            else:
+                part.lay(into)
+        except ParameterError as error:
+            # Whichever argument of an inner part it was: of this call it is the part.
+            raise ParameterError(str(error), position) from error
 
 
-def _names(functions: Iterable[Callable[..., Any]], libraries: Libraries) -> Names:
-    names: dict[str, dict[str, Constructor | Reference]] = {
-        "openhcs": {
-            "Pipeline": Constructor(_pipeline),
-            "Step": Constructor(_step, placed=True),
-        },
-        _FUNCTIONS: {name: Reference(spec) for name, spec in REGISTRY.items()}
-        | {"adapt": Constructor(partial(_adapt, libraries))},
-    }
-    for spec in map(spec_of, functions):
-        names.setdefault(_module(spec), {})[spec.name] = Reference(spec)
-    return names
+def _check_parts(what: str, parts: tuple[object, ...]) -> None:
+    if not parts:
+        message = f"{what} has at least one step"
+        raise ParameterError(message)
+    for position, part in enumerate(parts):
+        if not isinstance(part, Step | Pipeline | Branch | Route):
+            message = f"{what} is made of steps, not {_described(part)}: write Step(...)"
+            raise ParameterError(message, position)
 
 
-def _of_installed_package(module: str) -> Mapping[str, Reference] | None:
-    """Give what an installed package offers under a module's name."""
-    functions = installed_functions(module)
-    return {name: Reference(spec) for name, spec in functions.items()} if functions else None
-
-
-def _adapt(libraries: Libraries, *arguments: object, **keywords: object) -> FunctionSpec:
-    """Adapt a function that a text names."""
-    if len(arguments) != 1 or not isinstance(arguments[0], str):
-        message = "adapt takes the module and name of one function as text, and name=value"
-        raise ParameterError(message, 0)
-    for name in keywords:
-        if name not in ("axes", "gives", "takes"):
-            message = f"adapt has no parameter {name!r}; it takes axes, gives and takes"
-            raise ParameterError(message, name)
-    if not libraries.allows(arguments[0]):
-        message = (
-            f"{arguments[0]!r} may not be named here: allowed are functions of "
-            f"{', '.join(libraries)}"
-        )
-        raise ParameterError(message, 0)
-    return adapt(arguments[0], **keywords)  # type: ignore[arg-type]  # adapt checks them
-
-
-def _module(spec: FunctionSpec) -> str:
-    """Give the module that a function is imported from in a pipeline."""
-    return _FUNCTIONS if REGISTRY.get(spec.name) is spec else spec.call.__module__
-
-
-def _pipeline(*steps: Step, **keywords: object) -> Pipeline:
-    for name in keywords:
-        message = f"a pipeline takes steps alone, not {name!r}"
-        raise ParameterError(message, name)
-    return Pipeline(*steps)
-
-
-def _step(place: Place, *arguments: object, **keywords: object) -> Step:
-    if len(arguments) != 1:
-        message = "a step begins with one function; everything else is given as name=value"
-        raise ParameterError(message, 1 if arguments else None)
-    # Checked argument by argument inside Step, which says what it does not take.
-    return Step(arguments[0], **keywords).placed(place)  # type: ignore[arg-type]
-
-
-def _written(step: Step) -> Call:
-    keywords: dict[str, SourceValue] = {}
-    if step.name != step.spec.name:
-        keywords["name"] = step.name
-    if step.channel is not None:
-        keywords["channel"] = step.channel[0] if len(step.channel) == 1 else step.channel
-    if step.otherwise is not None:
-        keywords["otherwise"] = step.otherwise
-    if step.input != PREVIOUS:
-        keywords["input"] = step.input
-    if step.keep:
-        keywords["keep"] = True
-    keywords.update(step.parameters)
-    return Call(Name("openhcs", "Step"), (_written_function(step.spec),), keywords)
-
-
-def _written_function(spec: FunctionSpec) -> SourceValue:
-    if spec.library is None:
-        return Name(_module(spec), spec.name)
-    keywords: dict[str, SourceValue] = {}
-    if spec.axes is not Axes.PLANE:
-        keywords["axes"] = str(spec.axes)
-    if spec.library.takes is not Kind.IMAGE:
-        keywords["takes"] = str(spec.library.takes)
-    if spec.library.gives is not Kind.IMAGE:
-        keywords["gives"] = str(spec.library.gives)
-    return Call(Name(_FUNCTIONS, "adapt"), (spec.library.path,), keywords)
+def _checked_name(name: object) -> str | None:
+    if name is None or (isinstance(name, str) and name.isidentifier() and len(name) <= 64):
+        return name
+    message = f"a pipeline's name is a letter, then letters, digits and underscores, not {name!r}"
+    raise ParameterError(message, "name")
 
 
 def _described(value: object) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from openhcs.functions import ParameterValue
     from openhcs.pipeline._pipeline import Pipeline
+    from openhcs.pipeline._settings import Setting
     from openhcs.plates import PlateIndex
 
 __all__ = ["PLATE", "Plan", "PlannedInput", "PlannedOutput", "PlannedStep"]
@@ -97,9 +98,16 @@ class PlannedStep:
     channels
         The channels that it works on; None for all.
     drops
-        Whether the other channels end here.
+        Channels that end here.
+    previous
+        Position of the step whose images go on where this one changes none; `PLATE` for the
+        plate's own planes.
     source
         Position of the step whose images it takes; `PLATE` for the plate's own planes.
+    wells
+        The wells that it acts in; None for all.
+    keep
+        Whether its images are to be stored in any case.
     inputs
         Parameters filled with earlier outputs.
     outputs
@@ -123,8 +131,11 @@ class PlannedStep:
     axes: Axes
     parameters: Mapping[str, ParameterValue]
     channels: tuple[str, ...] | None
-    drops: bool
+    drops: tuple[str, ...]
+    previous: int
     source: int
+    wells: tuple[str, ...] | None
+    keep: bool
     inputs: tuple[PlannedInput, ...]
     outputs: tuple[PlannedOutput, ...]
     gives_image: bool
@@ -175,8 +186,11 @@ class PlannedStep:
             "axes": str(self.axes),
             "parameters": dict(self.parameters),
             "channels": None if self.channels is None else list(self.channels),
-            "drops": self.drops,
+            "drops": list(self.drops),
+            "previous": self.previous,
             "source": self.source,
+            "wells": None if self.wells is None else list(self.wells),
+            "keep": self.keep,
             "inputs": [[part.parameter, part.step, part.output] for part in self.inputs],
             "outputs": [[part.name, str(part.kind), part.stored] for part in self.outputs],
             "gives_image": self.gives_image,
@@ -188,14 +202,14 @@ class PlannedStep:
     def to_key(self) -> dict[str, Any]:
         """Give what decides the step's results, beside what goes into it, as JSON values."""
         value = self.to_json()
-        for name in ("name", "source", "inputs", "prepared"):
+        for name in ("name", "previous", "source", "wells", "keep", "inputs", "prepared"):
             del value[name]
         return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PlannedStep:
         """Read back what `to_json` gave."""
-        channels, library = value["channels"], value["library"]
+        channels, library, wells = value["channels"], value["library"], value["wells"]
         return cls(
             name=value["name"],
             function=value["function"],
@@ -210,8 +224,11 @@ class PlannedStep:
             axes=Axes(value["axes"]),
             parameters={name: _thawed(part) for name, part in value["parameters"].items()},
             channels=None if channels is None else tuple(channels),
-            drops=value["drops"],
+            drops=tuple(value["drops"]),
+            previous=value["previous"],
             source=value["source"],
+            wells=None if wells is None else tuple(wells),
+            keep=value["keep"],
             inputs=tuple(
                 PlannedInput(parameter=parameter, step=step, output=output)
                 for parameter, step, output in value["inputs"]
@@ -268,6 +285,8 @@ class Plan:
         What is done about missing planes: ``fail-well`` or ``skip-group``.
     skipped
         Fields and time points of a well that are left out because planes of theirs are missing.
+    settings
+        What holds for each step by name of the setting, and which layer set it; by step name.
     notes
         Choices that were made and what to know about them, one sentence each.
     """
@@ -284,6 +303,7 @@ class Plan:
     pixel_um: tuple[float, float] | None
     missing: str
     skipped: Mapping[str, frozenset[tuple[int, int]]]
+    settings: Mapping[str, Mapping[str, Setting]]
     notes: tuple[str, ...]
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -10,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 from openhcs._errors import ParameterError
 from openhcs.functions import FunctionSpec, spec_of
 from openhcs.pipeline._parameters import checked_parameters
+from openhcs.pipeline._settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from openhcs.codegen import Place
     from openhcs.functions import ParameterValue
+    from openhcs.pipeline._settings import Otherwise
 
-__all__ = ["OTHERWISE", "PREVIOUS", "START", "Step"]
+__all__ = ["PREVIOUS", "START", "Step", "checked_wells"]
 
 PREVIOUS = "previous"
 START = "start"
-OTHERWISE = ("pass", "drop", "error")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_GIVER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}(\.[A-Za-z][A-Za-z0-9_]{0,63})?")
 _INPUT = re.compile(r"step:([A-Za-z][A-Za-z0-9_]{0,63})")
 
 
@@ -42,14 +43,19 @@ class Step:
     otherwise
         What becomes of the other channels when the step changes images: ``"pass"`` hands them on
         as they are, ``"drop"`` leaves them out from here on, ``"error"`` says that there must be
-        none.
+        none. None inherits it from the pipeline or the run.
     input
         ``"previous"`` (the default), ``"start"`` for the plate's own planes, or ``"step:NAME"`` for
         the images that an earlier step gave.
     keep
-        Whether the step's images are stored in the result even when later steps go on from them.
+        Whether the step's images are stored in the result even when later steps go on from them;
+        None inherits it.
+    wells
+        Wells that the step acts in, such as ``"A01,B02-B05,C*"``; all by default. In the others
+        images pass as they are.
     **parameters
-        Handed to the function.
+        Handed to the function. For one that is filled with an earlier step's output, give the
+        step's name, or ``"STEP.OUTPUT"``; the latest output of its kind is taken by default.
 
     Raises
     ------
@@ -66,9 +72,11 @@ class Step:
     spec: FunctionSpec
     name: str
     channel: tuple[str, ...] | None
-    otherwise: str | None
+    otherwise: Otherwise | None
     input: str
-    keep: bool
+    keep: bool | None
+    wells: str | None
+    inputs: dict[str, str]
     parameters: dict[str, ParameterValue]
     place: Place | None = field(compare=False, repr=False)
     """Where the step stands in the text that it was read from; None without a text."""
@@ -79,9 +87,10 @@ class Step:
         *,
         name: str | None = None,
         channel: str | tuple[str, ...] | None = None,
-        otherwise: str | None = None,
+        otherwise: Otherwise | None = None,
         input: str | None = None,  # noqa: A002  # the word that pipelines read best with
-        keep: bool = False,
+        keep: bool | None = None,
+        wells: str | None = None,
         **parameters: object,
     ) -> None:
         spec = _declared(function)
@@ -89,12 +98,21 @@ class Step:
             "spec": spec,
             "name": _checked_name(spec.name if name is None else name),
             "channel": _checked_channel(channel),
-            "otherwise": _checked_otherwise(otherwise),
+            "otherwise": otherwise,
             "input": _checked_input(PREVIOUS if input is None else input),
-            "keep": _checked_keep(keep),
-            "parameters": checked_parameters(spec, parameters),
+            "keep": keep,
+            "wells": checked_wells(wells),
+            "inputs": {
+                key: _checked_giver(spec, key, value)
+                for key, value in parameters.items()
+                if key in spec.inputs
+            },
+            "parameters": checked_parameters(
+                spec, {key: value for key, value in parameters.items() if key not in spec.inputs}
+            ),
             "place": None,
         }
+        Settings(keep=keep, otherwise=otherwise)
         if otherwise is not None and channel is None:
             message = f"{spec.name} works on all channels: otherwise={otherwise!r} needs channel="
             raise ParameterError(message, "otherwise")
@@ -150,17 +168,6 @@ def _checked_channel(channel: object) -> tuple[str, ...] | None:
     raise ParameterError(message, "channel")
 
 
-def _checked_otherwise(otherwise: object) -> str | None:
-    if otherwise is None:
-        return None
-    if isinstance(otherwise, str) and otherwise in OTHERWISE:
-        return otherwise
-    close = difflib.get_close_matches(str(otherwise), OTHERWISE, n=1)
-    advice = f"; did you mean {close[0]!r}?" if close else ""
-    message = f"otherwise is 'pass', 'drop' or 'error', not {otherwise!r}{advice}"
-    raise ParameterError(message, "otherwise")
-
-
 def _checked_input(value: object) -> str:
     if isinstance(value, str) and (value in (PREVIOUS, START) or _INPUT.fullmatch(value)):
         return value
@@ -168,8 +175,25 @@ def _checked_input(value: object) -> str:
     raise ParameterError(message, "input")
 
 
-def _checked_keep(keep: object) -> bool:
-    if isinstance(keep, bool):
-        return keep
-    message = f"keep is True or False, not {keep!r}"
-    raise ParameterError(message, "keep")
+def checked_wells(wells: object) -> str | None:
+    """Give a selection of wells, which is read once it is known what wells there are.
+
+    Raises
+    ------
+    ParameterError
+        If it is no text.
+    """
+    if wells is None or (isinstance(wells, str) and wells.strip()):
+        return wells
+    message = f"wells is a text such as 'A01,B02-B05,C*', not {wells!r}"
+    raise ParameterError(message, "wells")
+
+
+def _checked_giver(spec: FunctionSpec, parameter: str, value: object) -> str:
+    if isinstance(value, str) and _GIVER.fullmatch(value):
+        return value
+    message = (
+        f"{parameter} of {spec.name} is taken from an earlier step: give its name, or its name, a "
+        f"dot and the output's, not {value!r}"
+    )
+    raise ParameterError(message, parameter)

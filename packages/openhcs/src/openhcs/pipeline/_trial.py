@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openhcs._errors import StepError
+from openhcs.pipeline._acting import steps_in
 from openhcs.pipeline._dry_run import dry_run, tiny_plane
 from openhcs.pipeline._evaluation import Evaluation
 from openhcs.pipeline._planes import keys_by_well
@@ -32,24 +33,30 @@ def trial(plan: Plan) -> Sequence[str]:
     Each arrangement that occurs is checked without pixels: that inputs of steps match one output
     each, and that stored images are whole. The largest is then tried on tiny images.
     """
-    arrangements: dict[tuple[GroupKey, ...], str] = {}
+    arrangements: dict[tuple[tuple[str, ...], tuple[GroupKey, ...]], str] = {}
     for well, keys in keys_by_well(plan.index, plan.channels).items():
         left_out = plan.skipped.get(well, frozenset())
         present = tuple(key for key in keys if (key.field, key.t) not in left_out)
-        arrangements.setdefault(present, well)
+        acting = tuple(step.name for step in steps_in(plan.steps, well))
+        arrangements.setdefault((acting, present), well)
     problems = [
         f"well {well}: {problem}" if len(arrangements) > 1 else problem
-        for keys, well in arrangements.items()
-        for problem in _arrangement_problems(plan, keys)
+        for (_, keys), well in arrangements.items()
+        for problem in _arrangement_problems(plan, steps_in(plan.steps, well), keys)
     ]
     learned, lessons = _learned(plan)
     problems.extend(lessons)
-    if not problems:
-        largest = max(arrangements, key=len)
+    if problems:
+        return problems
+    largest: dict[tuple[str, ...], tuple[tuple[GroupKey, ...], str]] = {}
+    for (acting, keys), well in arrangements.items():
+        if len(keys) > len(largest.get(acting, ((), ""))[0]):
+            largest[acting] = keys, well
+    for keys, well in largest.values():
         problems.extend(
             dry_run(
-                plan.steps,
-                largest,
+                steps_in(plan.steps, well),
+                keys,
                 dtype=plan.index.dtype,
                 pixel_um=plan.pixel_um,
                 prepared=learned,
@@ -58,13 +65,15 @@ def trial(plan: Plan) -> Sequence[str]:
     return problems
 
 
-def _arrangement_problems(plan: Plan, keys: Sequence[GroupKey]) -> Sequence[str]:
+def _arrangement_problems(
+    plan: Plan, steps: Sequence[PlannedStep], keys: Sequence[GroupKey]
+) -> Sequence[str]:
     try:
-        streams = Evaluation(plan.steps, _Planes(keys, plan.pixel_um), _Untouched()).streams
+        streams = Evaluation(steps, _Planes(keys, plan.pixel_um), _Untouched()).streams
     except StepError as error:
         return [str(error)]
     problems = []
-    for step, stream in zip(plan.steps, streams, strict=True):
+    for step, stream in zip(steps, streams, strict=True):
         if step.image is None:
             continue
         uneven = _uneven(tuple(stream))
