@@ -158,8 +158,11 @@ def report_missing(missing: Iterable[Row], findings: FindingLog) -> None:
     by_well: dict[tuple[int, int, int], list[Row]] = defaultdict(list)
     for row in missing:
         by_well[row.acquisition, row.row, row.col].append(row)
-    for _, lacking in sorted(by_well.items()):
-        well = lacking[0].well
+    for _, lost in sorted(by_well.items()):
+        well = lost[0].well
+        lacking = _report_files(lost, findings)
+        if not lacking:
+            continue
         if len(lacking) > _SPELLED:
             findings.add(
                 "MISSING_PLANE",
@@ -180,6 +183,28 @@ def report_missing(missing: Iterable[Row], findings: FindingLog) -> None:
                 t=row.t,
                 path=row.path or None,
             )
+
+
+def _report_files(lost: Sequence[Row], findings: FindingLog) -> list[Row]:
+    """Name missing files of several planes of a well, once each; gives the other planes."""
+    by_file: dict[str, list[Row]] = defaultdict(list)
+    for row in lost:
+        by_file[row.path].append(row)
+    others: list[Row] = []
+    for path, rows in by_file.items():
+        if not path or len(rows) == 1 or rows[0].file_size >= 0:
+            others += rows
+            continue
+        fields = {row.field for row in rows}
+        findings.add(
+            "MISSING_PLANE",
+            f"{path} is not there, and with it {len(rows)} planes of well {rows[0].well}: "
+            f"{some((_place(row) for row in rows), 3)}.",
+            well=rows[0].well,
+            field=fields.pop() if len(fields) == 1 else None,
+            path=path,
+        )
+    return others
 
 
 def check_mixes(rows: Sequence[Row], names: Sequence[str], findings: FindingLog) -> None:
@@ -365,7 +390,8 @@ def _is_constant(path: Path) -> bool:
     import tifffile
 
     try:
-        pixels = tifffile.imread(path)
+        # the first image: as a series, those of an OME-TIFF may be in other files
+        pixels = tifffile.imread(path, key=0)
     except (ValueError, RuntimeError, OSError):
         return False
     return bool(pixels.size == 0 or (pixels == pixels.flat[0]).all())

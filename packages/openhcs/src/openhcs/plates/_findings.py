@@ -19,6 +19,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "DUPLICATE_KEY": ("error", "Move the file that is not wanted out of the plate folder."),
     "EMPTY_FILE": ("error", "Copy the file again from the microscope."),
     "ERROR_RECORD": ("error", "The microscope reported a failure; acquire the well again."),
+    "FILE_RENAMED": ("warning", "Rename the file as its metadata name it."),
     "FLATFIELD_UNREADABLE": ("warning", "Estimate the illumination from the images instead."),
     "FOLDER_IGNORED": ("info", ""),
     "LABEL_MISMATCH": ("error", "Find out which of the two is right before using the well."),

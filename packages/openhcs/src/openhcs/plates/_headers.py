@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
 from openhcs.plates._png import read_png_header
-from openhcs.plates._tiff import TiffHeader, TiffHeaderError, read_tiff_header
+from openhcs.plates._tiff import TiffHeader, TiffHeaderError, read_tiff_header, read_tiff_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from openhcs.plates._scan import ScannedFile
 
-__all__ = ["HeaderResult", "read_headers"]
+__all__ = ["HeaderResult", "read_headers", "read_page_headers"]
 
 HeaderResult: TypeAlias = TiffHeader | str
 """A header, or why there is none."""
@@ -53,6 +53,34 @@ def read_headers(root: Path, files: Sequence[ScannedFile]) -> dict[str, HeaderRe
         return dict(read(files))
     with ThreadPoolExecutor(_THREADS, "openhcs-headers") as pool:
         return {path: result for part in pool.map(read, chunks) for path, result in part}
+
+
+def read_page_headers(
+    root: Path, file: ScannedFile, pages: Collection[int]
+) -> dict[int, HeaderResult]:
+    """Read the headers of some images of one file of a plate.
+
+    Parameters
+    ----------
+    root
+        The plate's folder.
+    file
+        Which one; not of 0 bytes.
+    pages
+        Which images, 0-based.
+
+    Returns
+    -------
+    dict
+        For each image its header, or one clause that says why it has none.
+    """
+    try:
+        return read_tiff_pages(f"{root}/{file.path}", size=file.size, pages=pages)
+    except TiffHeaderError as error:
+        why = str(error)
+    except OSError as error:
+        why = error.strerror or str(error)
+    return dict.fromkeys(pages, why)
 
 
 def _read(path: str, size: int) -> HeaderResult:

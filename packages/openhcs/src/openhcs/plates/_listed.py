@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openhcs.plates._checks import (
     check_contents,
@@ -16,7 +16,7 @@ from openhcs.plates._checks import (
     report_missing,
 )
 from openhcs.plates._findings import some
-from openhcs.plates._headers import read_headers
+from openhcs.plates._headers import read_headers, read_page_headers
 from openhcs.plates._plane import PlaneStatus
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from openhcs.plates._findings import FindingLog
+    from openhcs.plates._headers import HeaderResult
     from openhcs.plates._rows import Row
     from openhcs.plates._scan import ScannedFile
 
@@ -118,11 +119,12 @@ class ListedImages:
         channel_names
             By channel.
         """
-        for row in rows:
-            if row.status == PlaneStatus.EMPTY:
-                self._odd("EMPTY_FILE", "has 0 bytes", row)
+        empty = [row for row in rows if row.status == PlaneStatus.EMPTY]
+        for same in _by_file(empty):
+            self._odd("EMPTY_FILE", "has 0 bytes", same)
         for row, name in self._escaped:
-            self._odd("PATH_ESCAPE", "is named by the index, but lies outside the plate", row, name)
+            what = "is named by the index, but lies outside the plate"
+            self._odd("PATH_ESCAPE", what, [row], name)
         self._open(rows)
         if self._renamed:
             self._findings.add(
@@ -182,19 +184,19 @@ class ListedImages:
 
     def _open(self, rows: Sequence[Row]) -> None:
         """Open one header per channel, or all; the others of a channel are taken to be like it."""
+        usable = [row for row in rows if row.status == PlaneStatus.OK]
+        if self._deep:
+            self._read_headers(usable)
+            return
         by_channel: dict[tuple[int, str], list[Row]] = defaultdict(list)
-        for row in rows:
-            if row.status == PlaneStatus.OK:
-                by_channel[row.channel, row.kind].append(row)
+        for row in usable:
+            by_channel[row.channel, row.kind].append(row)
         for members in by_channel.values():
-            tried = members if self._deep else members[:_TRIES]
             like: Row | None = None
-            step = len(tried) if self._deep else 1
-            for place in range(0, len(tried), step):
-                part = tried[place : place + step]
-                self._read_headers(part)
-                like = next((row for row in part if row.height > 0), None)
-                if like is not None:
+            for row in members[:_TRIES]:
+                self._read_headers([row])
+                if row.height > 0:
+                    like = row
                     break
             if like is None:
                 continue
@@ -203,14 +205,27 @@ class ListedImages:
                     row.height, row.width, row.dtype = like.height, like.width, like.dtype
 
     def _read_headers(self, rows: Sequence[Row]) -> None:
-        results = read_headers(self._root, [self._files[row.path] for row in rows])
-        for row in rows:
-            result = results[row.path]
-            if isinstance(result, str):
-                row.status = PlaneStatus.UNREADABLE.value
-                self._odd("UNREADABLE", f"cannot be read: {result}", row)
-            else:
-                row.height, row.width, row.dtype = result.height, result.width, result.dtype
+        by_file = _by_file(rows)
+        alone = [same[0] for same in by_file if len(same) == 1 and same[0].page == 0]
+        first = read_headers(self._root, [self._files[row.path] for row in alone])
+        for same in by_file:
+            path = same[0].path
+            headers = {0: first[path]} if path in first else self._read_pages(same)
+            lost: dict[str, list[Row]] = defaultdict(list)
+            for row in same:
+                header = headers[row.page]
+                if isinstance(header, str):
+                    row.status = PlaneStatus.UNREADABLE.value
+                    lost[header].append(row)
+                else:
+                    row.height, row.width, row.dtype = header.height, header.width, header.dtype
+            if lost:
+                unreadable = [row for rows in lost.values() for row in rows]
+                self._odd("UNREADABLE", f"cannot be read: {'; '.join(lost)}", unreadable)
+
+    def _read_pages(self, rows: Sequence[Row]) -> dict[int, HeaderResult]:
+        pages = sorted({row.page for row in rows})
+        return read_page_headers(self._root, self._files[rows[0].path], pages)
 
     def _report_errors(self, rows: Sequence[Row]) -> None:
         failed: dict[str, list[Row]] = defaultdict(list)
@@ -230,17 +245,32 @@ class ListedImages:
                 path=alone.path or None if alone else None,
             )
 
-    def _odd(self, code: str, what: str, row: Row, path: str = "") -> None:
+    def _odd(self, code: str, what: str, rows: Sequence[Row], path: str = "") -> None:
+        """Name something odd of a file, which concerns one row or several."""
+        row = rows[0]
+        with_it = f"; it is the file of {len(rows)} planes" if len(rows) > 1 else ""
         self._findings.add(
             code,
-            f"{path or row.path} {what}.",
-            well=row.well,
-            field=row.field,
-            channel=row.channel,
-            z=row.z,
-            t=row.t,
+            f"{path or row.path} {what}{with_it}.",
+            well=_same(rows, "well"),
+            field=_same(rows, "field"),
+            channel=_same(rows, "channel"),
+            z=_same(rows, "z"),
+            t=_same(rows, "t"),
             path=path or row.path,
         )
+
+
+def _by_file(rows: Sequence[Row]) -> list[list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.path].append(row)
+    return list(found.values())
+
+
+def _same(rows: Sequence[Row], name: str) -> Any:
+    values = {getattr(row, name) for row in rows}
+    return values.pop() if len(values) == 1 else None
 
 
 def channel_names(said: Sequence[tuple[int, str]], numbers: Sequence[str]) -> tuple[str, ...]:

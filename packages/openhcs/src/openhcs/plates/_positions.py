@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["PositionGrid", "outliers", "position_grid"]
+    from openhcs.plates._rows import Row
+
+__all__ = ["PositionGrid", "forget_common_places", "outliers", "position_grid"]
 
 _FAR = 4.0
 
@@ -103,6 +106,24 @@ def outliers(places: Mapping[int, tuple[float, float]], tile_um: float) -> tuple
     return tuple(
         field for field, far in zip(places, nearest, strict=True) if limit > 0 and far > limit
     )
+
+
+def forget_common_places(rows: Sequence[Row]) -> None:
+    """Take the positions of a well away where all its fields have the same: nobody knew them.
+
+    Parameters
+    ----------
+    rows
+        All rows of the plate.
+    """
+    wells: dict[tuple[int, str], dict[int, tuple[float, float]]] = defaultdict(dict)
+    for row in rows:
+        if not math.isnan(row.x_um):
+            wells[row.acquisition, row.well][row.field] = row.x_um, row.y_um
+    alike = {well for well, at in wells.items() if len(at) > 1 and len(set(at.values())) == 1}
+    for row in rows:
+        if (row.acquisition, row.well) in alike:
+            row.x_um = row.y_um = math.nan
 
 
 def _nearest(places: Sequence[tuple[float, float]]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "Row", "columns_of"]
+__all__ = ["COLUMNS", "Row", "columns_of", "usual_members"]
 
 TEXT = np.dtype(object)
 _INT, _FLOAT = np.dtype(np.int32), np.dtype(np.float64)
@@ -119,3 +120,25 @@ def columns_of(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
         values.setflags(write=False)
         columns[name] = values
     return columns
+
+
+def usual_members(rows: Sequence[Row]) -> dict[int, tuple[tuple[int, int, int], ...]]:
+    """Say which planes most fields have, for those of which nothing is known but that they are.
+
+    Parameters
+    ----------
+    rows
+        Rows of the fields that are known.
+
+    Returns
+    -------
+    dict
+        By acquisition, channel, z and t of each plane that most of its fields have.
+    """
+    fields: dict[tuple[int, str, int], list[tuple[int, int, int]]] = defaultdict(list)
+    for row in rows:
+        fields[row.acquisition, row.well, row.field].append((row.channel, row.z, row.t))
+    shapes: dict[int, Counter[tuple[tuple[int, int, int], ...]]] = defaultdict(Counter)
+    for (acquisition, _, _), members in fields.items():
+        shapes[acquisition][tuple(members)] += 1
+    return {acquisition: counter.most_common(1)[0][0] for acquisition, counter in shapes.items()}

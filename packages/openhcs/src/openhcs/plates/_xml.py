@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from typing import TYPE_CHECKING, BinaryIO
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
@@ -40,13 +41,13 @@ def local_name(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
-def read_prolog(path: Path) -> Prolog:
+def read_prolog(source: Path | bytes) -> Prolog:
     """Read a file as far as its root element, and refuse it if it declares entities.
 
     Parameters
     ----------
-    path
-        The file.
+    source
+        The file, or what is in it.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def read_prolog(path: Path) -> Prolog:
     parser = expat.ParserCreate(namespace_separator="}")
     parser.EntityDeclHandler = entity
     parser.StartElementHandler = start
-    with path.open("rb") as file:
+    with _opened(source) as file:
         while not found:
             chunk = file.read(_CHUNK)
             try:
@@ -86,13 +87,13 @@ def read_prolog(path: Path) -> Prolog:
     return found[0]
 
 
-def elements(path: Path) -> Iterator[ET.Element]:
+def elements(source: Path | bytes) -> Iterator[ET.Element]:
     """Give every element of a file as it ends, children before parents.
 
     Parameters
     ----------
-    path
-        A file that `read_prolog` has accepted.
+    source
+        A file that `read_prolog` has accepted, or what is in it.
 
     Yields
     ------
@@ -111,16 +112,21 @@ def elements(path: Path) -> Iterator[ET.Element]:
     A file that is no UTF-8 and does not state its encoding breaks at the first such byte, unless it
     does so within the first 64 KiB: then it is read as ISO-8859-1.
     """
-    with path.open(encoding="iso-8859-1") if _is_latin(path) else path.open("rb") as file:
+    with _opened(source) as file:
+        text = io.TextIOWrapper(file, encoding="iso-8859-1") if _is_latin(source) else None
         try:
-            for _, element in ET.iterparse(file, events=("end",)):
+            for _, element in ET.iterparse(text or file, events=("end",)):
                 yield element
         except ET.ParseError as error:
             raise XmlError(str(error)) from error
 
 
-def _is_latin(path: Path) -> bool:
-    with path.open("rb") as file:
+def _opened(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _is_latin(source: Path | bytes) -> bool:
+    with _opened(source) as file:
         start = file.read(4 * _CHUNK)
     if (
         start[:2] in (b"\xff\xfe", b"\xfe\xff")

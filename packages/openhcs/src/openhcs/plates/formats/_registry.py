@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from openhcs.plates.formats.harmony import Harmony
 from openhcs.plates.formats.hcs_ai import HcsAi
 from openhcs.plates.formats.imagexpress import ImageXpressDatabase, ImageXpressExport
+from openhcs.plates.formats.ome_tiff import OmeTiff
 from openhcs.plates.formats.ome_zarr import OmeZarr
 from openhcs.plates.formats.yokogawa import Yokogawa
 
@@ -17,6 +18,7 @@ __all__ = ["FORMATS"]
 
 FORMATS: tuple[Format, ...] = (
     OmeZarr(),
+    OmeTiff(),
     Harmony(),
     ImageXpressExport(),
     ImageXpressDatabase(),

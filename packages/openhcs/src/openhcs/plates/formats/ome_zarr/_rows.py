@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from openhcs.plates._channels import number_channels
 from openhcs.plates._checks import (
     check_dimensions,
     check_metadata,
@@ -14,7 +15,8 @@ from openhcs.plates._checks import (
     report_missing,
 )
 from openhcs.plates._plane import PlaneStatus
-from openhcs.plates._rows import Row
+from openhcs.plates._positions import forget_common_places
+from openhcs.plates._rows import Row, usual_members
 from openhcs.plates.formats.ome_zarr._images import ImageFacts, ImageFault
 
 if TYPE_CHECKING:
@@ -55,7 +57,13 @@ class ZarrRows:
         self._findings = findings
         self._own: set[str] = set()
         self._runs = _acquisitions(content, images)
-        self._channels, self.channel_names = _channels(images)
+        self._channels, self.channel_names = number_channels(
+            {
+                path: (1 + max((place.c for place in facts.pages), default=0), facts.channel_names)
+                for path, facts in images.items()
+                if isinstance(facts, ImageFacts)
+            }
+        )
         self.used: set[str] = set()
         """Paths of the arrays that have rows; known once `rows` was called."""
 
@@ -81,7 +89,7 @@ class ZarrRows:
             elif facts is not None:
                 lost.append((image, run, field, facts))
         rows += self._of_lost(rows, lost)
-        _unplace(rows)
+        forget_common_places(rows)
         self._check(rows)
         return rows
 
@@ -132,7 +140,7 @@ class ZarrRows:
     def _of_lost(
         self, rows: Sequence[Row], lost: Sequence[tuple[PlannedImage, int, int, ImageFault]]
     ) -> Iterator[Row]:
-        usual = _usual_members(rows)
+        usual = usual_members(rows)
         for image, run, field, fault in lost:
             if not fault.absent and image.path:
                 self._findings.add(
@@ -190,62 +198,6 @@ def _acquisitions(
     place = {number: place for place, number in enumerate(content.acquisitions)}
     ordered = sorted(found, key=lambda run: place.get(run[0], len(place) + run[0]))
     return {run: number for number, run in enumerate(ordered)}
-
-
-def _channels(
-    images: Mapping[str, ImageFacts | ImageFault],
-) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-    """Give channels their numbers: by name where every image names them, else by place."""
-    counts: dict[str, int] = {}
-    names: dict[str, tuple[str, ...]] = {}
-    for path, facts in images.items():
-        if isinstance(facts, ImageFacts):
-            counts[path] = 1 + max((member.c for member in facts.pages), default=0)
-            names[path] = facts.channel_names
-    named = all(
-        len(names[path]) >= count and len(set(names[path][:count])) == count
-        for path, count in counts.items()
-    )
-    if named:
-        known: dict[str, int] = {}
-        numbers = {
-            path: tuple(known.setdefault(name, len(known)) for name in names[path][:count])
-            for path, count in counts.items()
-        }
-        return numbers, tuple(known)
-    most = max(counts.values(), default=0)
-    said: dict[int, Counter[str]] = defaultdict(Counter)
-    for path in counts:
-        for place, name in enumerate(names[path][: counts[path]]):
-            said[place][name] += 1
-    spelled: list[str] = []
-    for place in range(most):
-        name = said[place].most_common(1)[0][0] if said[place] else f"channel {place}"
-        spelled.append(name if name not in spelled else f"{name} (channel {place})")
-    return {path: tuple(range(count)) for path, count in counts.items()}, tuple(spelled)
-
-
-def _usual_members(rows: Sequence[Row]) -> dict[int, tuple[tuple[int, int, int], ...]]:
-    """Say which planes most images of an acquisition have."""
-    by_image: dict[tuple[int, str], list[tuple[int, int, int]]] = defaultdict(list)
-    for row in rows:
-        by_image[row.acquisition, row.path].append((row.channel, row.z, row.t))
-    shapes: dict[int, Counter[tuple[tuple[int, int, int], ...]]] = defaultdict(Counter)
-    for (run, _), members in by_image.items():
-        shapes[run][tuple(members)] += 1
-    return {run: counter.most_common(1)[0][0] for run, counter in shapes.items()}
-
-
-def _unplace(rows: Sequence[Row]) -> None:
-    """Take away positions where all fields of a well lie in one place: nobody knew them."""
-    wells: dict[tuple[int, str], dict[int, tuple[float, float]]] = defaultdict(dict)
-    for row in rows:
-        if row.status == PlaneStatus.OK:
-            wells[row.acquisition, row.well][row.field] = row.x_um, row.y_um
-    alike = {well for well, at in wells.items() if len(at) > 1 and len(set(at.values())) == 1}
-    for row in rows:
-        if (row.acquisition, row.well) in alike:
-            row.x_um = row.y_um = math.nan
 
 
 def _at(ids: Sequence[str], place: int) -> str:
