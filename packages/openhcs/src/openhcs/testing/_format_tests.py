@@ -137,11 +137,15 @@ class FormatTests:
         odd = [f for f in index.findings if f.severity != "info" and f.code not in lacking]
         assert not odd, odd
 
+    def check_planes(self, index: PlateIndex, truth: PlateTruth) -> None:
+        """See that the rows are the images of the plate, and their pixels those of the rows."""
+        assert _rows_of(index) == _images_of(truth)
+        assert _check_stamps(index, truth) == len(index)
+
     def test_every_stamp_decodes_to_its_row(self, tmp_path_factory: Any) -> None:
         """The pixels that are read for a plane are those that were taken for it."""
         truth = self.whole(tmp_path_factory)
-        index = open_plate(truth.folder, cache=False)
-        assert _check_stamps(index, truth) == len(_images_of(truth))
+        self.check_planes(open_plate(truth.folder, cache=False), truth)
 
     def test_positions_are_those_of_the_stage(self, tmp_path_factory: Any) -> None:
         """Within 0.01 µm; unknown ones are unknown, not 0."""

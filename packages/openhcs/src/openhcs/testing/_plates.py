@@ -64,6 +64,8 @@ def synthetic_plate(
     single_plane: Sequence[str] = (),
     compression: Compression | None = None,
     projections: bool | Sequence[Projection] = False,
+    channel_projections: Mapping[str, Sequence[Projection]] | None = None,
+    projection_only: Sequence[str] = (),
     timepoint_folders: bool | None = None,
     well_fields: Mapping[str, int] | None = None,
     channel_times: Mapping[str, Sequence[int]] | None = None,
@@ -143,6 +145,10 @@ def synthetic_plate(
     projections
         Kinds of projection that are stored too, of the channels with stacks; True means
         ``("max",)``. The format must have a place for them.
+    channel_projections
+        Channels that have other kinds of projection than the rest, and which.
+    projection_only
+        Channels of which the projections are stored and the planes are not.
     timepoint_folders
         Whether there are ``TimePoint_`` folders (ImageXpress); None means if t or z is above 1.
     well_fields
@@ -218,7 +224,14 @@ def synthetic_plate(
         gradient=(gradient[0], gradient[1]),
         single_plane=tuple(single_plane),
         compression=compression or layout.compression,
-        projections=_projections(projections) if z > 1 else (),
+        projections=_projections(projections, channel_projections) if z > 1 else (),
+        channel_projections=()
+        if channel_projections is None or z == 1
+        else tuple(
+            (name, tuple(channel_projections.get(name, _projections(projections))))
+            for name in channels
+        ),
+        projection_only=tuple(projection_only),
         timepoint_folders=(t > 1 or z > 1) if timepoint_folders is None else timepoint_folders,
         well_fields=tuple((well_fields or {}).items()),
         channel_times=tuple((name, tuple(t)) for name, t in (channel_times or {}).items()),
@@ -251,10 +264,15 @@ def synthetic_plate(
     return read_truth(plate)
 
 
-def _projections(asked: bool | Sequence[Projection]) -> tuple[Projection, ...]:
-    if isinstance(asked, bool):
-        return ("max",) if asked else ()
-    return tuple(asked)
+def _projections(
+    asked: bool | Sequence[Projection],
+    of_channels: Mapping[str, Sequence[Projection]] | None = None,
+) -> tuple[Projection, ...]:
+    """Give all kinds that some channel has, each once."""
+    kinds: list[Projection] = ["max"] if asked is True else list(asked or ())
+    for of_channel in (of_channels or {}).values():
+        kinds += of_channel
+    return tuple(dict.fromkeys(kinds))
 
 
 def _write_wells(spec: PlateSpec, plate: Path, processes: int) -> list[WellRecord]:

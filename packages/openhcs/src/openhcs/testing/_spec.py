@@ -215,6 +215,8 @@ class PlateSpec:
     well_fields: tuple[tuple[str, int], ...]
     channel_times: tuple[tuple[str, tuple[int, ...]], ...]
     holes: tuple[Hole, ...]
+    channel_projections: tuple[tuple[str, tuple[Projection, ...]], ...]
+    projection_only: tuple[str, ...]
     stamp: bool
     plate_rows: int
     plate_columns: int
@@ -239,6 +241,19 @@ class PlateSpec:
                 set(self.single_plane) <= set(self.channels),
                 "single_plane",
                 f"names out of {self.channels}",
+            ),
+            (
+                all(name in self.channels for name, _ in self.channel_projections),
+                "channel_projections",
+                f"names out of {self.channels}",
+            ),
+            (
+                all(
+                    name in self.channels and self.projections_of(self.channels.index(name))
+                    for name in self.projection_only
+                ),
+                "projection_only",
+                "channels with a stack and a projection",
             ),
             (self.cells_per_field >= 0, "cells_per_field", "0 or more"),
             (0.0 <= self.touching <= 1.0, "touching", "a fraction from 0 to 1"),
@@ -283,6 +298,16 @@ class PlateSpec:
         """Say at which time points a channel was taken."""
         return dict(self.channel_times).get(self.channels[channel], tuple(range(self.t)))
 
+    def projections_of(self, channel: int) -> tuple[Projection, ...]:
+        """Give the kinds of projection of a channel; none of a single plane."""
+        if self.planes(channel) == 1:
+            return ()
+        return dict(self.channel_projections).get(self.channels[channel], self.projections)
+
+    def stored(self, key: PlaneKey) -> bool:
+        """Say whether a plane of a stack was taken, and kept as such."""
+        return self.channels[key.channel] not in self.projection_only and self.acquired(key)
+
     def acquired(self, key: PlaneKey) -> bool:
         """Say whether a plane of a stack was taken."""
         return (
@@ -315,11 +340,10 @@ class PlateSpec:
                     for channel in channels
                 ]
                 taken = [key for key in keys if self.acquired(key)]
-                yield from taken
+                yield from filter(self.stored, taken)
                 for channel in channels:
-                    stacked = self.planes(channel) > 1
-                    if stacked and any(key.channel == channel for key in taken):
-                        for kind in self.projections:
+                    if any(key.channel == channel for key in taken):
+                        for kind in self.projections_of(channel):
                             yield PlaneKey(
                                 row=row, col=col, field=field, channel=channel, z=0, t=t, kind=kind
                             )
@@ -381,6 +405,9 @@ class PlateSpec:
         lists["holes"] = tuple(Hole(**hole) for hole in values["holes"])
         lists["well_fields"] = tuple((well, count) for well, count in values["well_fields"])
         lists["channel_times"] = tuple((name, tuple(t)) for name, t in values["channel_times"])
+        lists["channel_projections"] = tuple(
+            (name, tuple(kinds)) for name, kinds in values["channel_projections"]
+        )
         lists["quirks"] = tuple((name, _frozen(value)) for name, value in values["quirks"])
         return cls(**lists)
 

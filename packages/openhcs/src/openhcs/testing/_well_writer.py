@@ -113,12 +113,13 @@ def _expose_channel(
             )
             pixels = expose(light, offset=spec.offset, read_noise=spec.read_noise, rng=rng)
             pixels.flat[hot] = 60_000
-            for kind in spec.projections if spec.planes(channel) > 1 else ():
+            for kind in spec.projections_of(channel):
                 seen = projected.get((place.field, kind))
                 projected[place.field, kind] = (
                     pixels if seen is None else _project(kind, seen, pixels, sharpest=z == focus)
                 )
-            yield _stamped(spec, key, place, pixels)
+            if spec.stored(key):
+                yield _stamped(spec, key, place, pixels)
     for (field, kind), pixels in projected.items():
         key = PlaneKey(row=row, col=col, field=field, channel=channel, z=0, t=t, kind=kind)
         yield _stamped(spec, key, places[field], pixels)

@@ -1,4 +1,4 @@
-"""Opera Phenix: a Harmony measurement with its index and flat-field profiles."""
+"""Harmony: measurements of Opera Phenix, Operetta and Sonata, with flat-field profiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from html import escape  # that of xml.sax imports half of the network library
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from openhcs.testing._optics import illumination
 from openhcs.testing._scene import background_counts
@@ -38,17 +38,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Phenix"]
 
-_INDEX = "Images/Index.idx.xml"
-_NAMESPACE = "http://www.perkinelmer.com/PEHH/HarmonyV5"
+_NAMESPACES = {
+    "V5": "http://www.perkinelmer.com/PEHH/HarmonyV5",
+    "V6": "http://www.perkinelmer.com/PEHH/HarmonyV6",
+    "V7": "43B2A954-E3C3-47E1-B392-6635266B0DD3/HarmonyV7",
+}
 _BOM = b"\xef\xbb\xbf"
 _CAMERA_PX_PER_CM = 1550.3  # a pitch of 6.45 µm, whatever the objective
 _NO_COLOUR = 4294967295
 _SOFTWARE = "Device Serial No: 1400L00000, App Ver: NGen 4.9.2137.273"
-_ORIENTATION = "[[0.985998,0,0,-14.5],[0,-0.985998,0,-30.8],[0,0,1.00,5.671]]"
+_TURN = math.radians(0.6)
+"""Between the stage of an Operetta and its camera; the others have turned it back already."""
 
 
 def _index_of(bench: Bench, row: Row) -> str:  # noqa: ARG001
-    return _INDEX
+    """Find the index: the best of the names that one may have."""
+    return next(
+        path
+        for name in ("index.idx.xml", "index.ref.xml", "index.xml")
+        for path in (str(other["file"]) for other in bench.rows)
+        if PurePosixPath(path).name.lower() == name
+    )
 
 
 def _duplicate_key(bench: Bench, row: Row, text: str) -> str:
@@ -84,11 +94,31 @@ def _record(text: str, row: Row) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Phenix(OneFilePerPlane):
-    """A measurement folder of an Opera Phenix, as Harmony 4.9 exports it."""
+    """A measurement folder of an Opera Phenix, as Harmony exports it.
+
+    Parameters
+    ----------
+    version
+        Of the index. From V6 on, what is the same for all images of a channel stands once.
+    instrument
+        Which one it was. An Operetta leaves it to the reader to turn positions as the camera is.
+    folder
+        Of index and images; empty where somebody kept these alone.
+    index
+        Name of the index; empty means ``Index.idx.xml``, and ``Index.xml`` for V7.
+    bom, crlf
+        Whether text files start with a byte-order mark, and how their lines end.
+    first_time
+        Number of the first time point in the index; -1 means 0, and 1 for V7.
+    entries
+        So many channels have a profile; -1 means all.
+    unknown_numbers
+        Whether numbers of profiles that nobody needs are ``NaN`` and ``INF``.
+    """
 
     name: ClassVar[str] = "phenix"
     reader: ClassVar[str] = "harmony"
-    title: ClassVar[str] = "Opera Phenix, Harmony V5"
+    title: ClassVar[str] = "Opera Phenix, Operetta and Sonata, Harmony"
     compression: ClassVar[Compression] = "lzw"
     lists_planes: ClassVar[bool] = True
     faults: ClassVar[Mapping[FaultKind, Injection]] = {
@@ -100,6 +130,16 @@ class Phenix(OneFilePerPlane):
         "corrupt-metadata": cut_short(_index_of),
         "unlisted-file": _unlisted_file,
     }
+
+    version: Literal["V5", "V6", "V7"] = "V5"
+    instrument: Literal["Phenix", "Operetta", "Sonata"] = "Phenix"
+    folder: str = "Images"
+    index: str = ""
+    bom: bool = True
+    crlf: bool = True
+    first_time: int = -1
+    entries: int = -1
+    unknown_numbers: bool = False
 
     def field_order(self, spec: PlateSpec) -> tuple[tuple[int, int], ...]:
         """Give the middle field first, then the others row by row, back and forth."""
@@ -114,7 +154,10 @@ class Phenix(OneFilePerPlane):
 
     def path(self, spec: PlateSpec, key: PlaneKey) -> str:  # noqa: ARG002
         """`Images/r01c01f01p01-ch1sk1fk1fl1.tiff`."""
-        return f"Images/{_url(key)}"
+        return self._in_folder(_url(key))
+
+    def _in_folder(self, name: str) -> str:
+        return f"{self.folder}/{name}" if self.folder else name
 
     def encode(self, spec: PlateSpec, plane: ExposedPlane) -> bytes:
         """Make a TIFF of one strip with the vendor's private tags."""
@@ -128,9 +171,9 @@ class Phenix(OneFilePerPlane):
         )
         description = (
             '<?xml version="1.0" encoding="utf-8"?>\r\n'
-            f'<TiffImageDescription Version="1" xmlns="{_NAMESPACE}"><MeasurementID>'
+            f'<TiffImageDescription Version="1" xmlns="{_NAMESPACES[self.version]}"><MeasurementID>'
             f"{guid(spec, 'measurement').lower()}</MeasurementID><InstrumentDescription>"
-            "<Type>Phenix</Type></InstrumentDescription></TiffImageDescription>"
+            f"<Type>{self.instrument}</Type></InstrumentDescription></TiffImageDescription>"
         ).encode()
         taken = acquired_at(spec, plane.key)
         stamp = f"{taken:%Y-%m-%dT%H:%M:%S}.{taken.microsecond // 1000:03d}Z"
@@ -157,8 +200,16 @@ class Phenix(OneFilePerPlane):
         self, spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]
     ) -> Iterator[PlateFile]:
         """Give the index and the assay layout."""
-        yield PlateFile(path=_INDEX, data=_file(_index(spec, places)))
-        yield PlateFile(path=f"Assaylayout/{spec.name}.xml", data=_file(_assay_layout(spec)))
+        name = self.index or ("Index.xml" if self.version == "V7" else "Index.idx.xml")
+        yield PlateFile(path=self._in_folder(name), data=self._file(_index(self, spec, places)))
+        if self.folder:
+            layout = self._file(_assay_layout(spec, _NAMESPACES[self.version]))
+            yield PlateFile(path=f"Assaylayout/{spec.name}.xml", data=layout)
+
+    def _file(self, lines: Iterable[str]) -> bytes:
+        end = "\r\n" if self.crlf else "\n"
+        text = end.join(['<?xml version="1.0" encoding="utf-8"?>', *lines, ""])
+        return (_BOM if self.bom else b"") + text.encode()
 
 
 def _url(key: PlaneKey) -> str:
@@ -177,25 +228,25 @@ def _image_id(key: PlaneKey) -> str:
     return f"{_well_id(key.well)}K{key.t + 1}F{key.field + 1}P{key.z + 1}R{key.channel + 1}"
 
 
-def _file(lines: Iterable[str]) -> bytes:
-    return _BOM + "\r\n".join(['<?xml version="1.0" encoding="utf-8"?>', *lines, ""]).encode()
-
-
-def _root(element: str, attributes: str = "") -> str:
+def _root(element: str, namespace: str, attributes: str = "") -> str:
     return (
         f'<{element} xmlns:xsd="http://www.w3.org/2001/XMLSchema" '
-        f'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"{attributes} xmlns="{_NAMESPACE}">'
+        f'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"{attributes} xmlns="{namespace}">'
     )
 
 
-def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iterator[str]:
+def _index(
+    layout: Phenix, spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]
+) -> Iterator[str]:
     start = acquired_at(spec, PlaneKey(row=0, col=0, field=0, channel=0, z=0, t=0))
     name = escape(spec.name, quote=False)
     wells = sorted(places, key=well_position)
     keys = {well: list(spec.keys(well)) for well in wells}
-    yield _root("EvaluationInputData", ' Version="1"')
+    version = 2 if layout.version == "V7" else 1
+    namespace = _NAMESPACES[layout.version]
+    yield _root("EvaluationInputData", namespace, f' Version="{version}"')
     yield "  <User>Synthetic</User>"
-    yield "  <InstrumentType>Phenix</InstrumentType>"
+    yield f"  <InstrumentType>{layout.instrument}</InstrumentType>"
     yield "  <Plates>"
     yield "    <Plate>"
     yield f"      <PlateID>{name}</PlateID>"
@@ -225,8 +276,10 @@ def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iter
     order = [*range(len(spec.channels))[1:], 0]
     yield "    <Map>"
     for channel in order:
+        if 0 <= layout.entries <= channel:
+            continue
         yield f'      <Entry ChannelID="{channel + 1}">'
-        profile = escape(_flatfield(spec, channel), quote=False)
+        profile = escape(_flatfield(layout, spec, channel), quote=False)
         yield f"        <FlatfieldProfile>{profile}</FlatfieldProfile>"
         yield "      </Entry>"
     yield "    </Map>"
@@ -237,62 +290,94 @@ def _index(spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iter
         yield f"        <SkewcropParameters>{skew}</SkewcropParameters>"
         yield "      </Entry>"
     yield "    </Map>"
+    if layout.version != "V5":
+        yield "    <Map>"
+        for channel in order:
+            yield f'      <Entry ChannelID="{channel + 1}">'
+            yield from _elements(_of_channel(layout, spec, channel), "        ")
+            yield "      </Entry>"
+        yield "    </Map>"
     yield "  </Maps>"
     yield "  <Images>"
     for well in wells:
         for key in keys[well]:
-            yield from _image(spec, key, places[well][key.field])
+            yield from _image(layout, spec, key, places[well][key.field])
     yield "  </Images>"
     yield "</EvaluationInputData>"
 
 
-def _image(spec: PlateSpec, key: PlaneKey, place: TilePlace) -> Iterator[str]:
-    excitation, emission = wavelengths_nm(spec, key.channel)
-    height, width = spec.size_px
+def _image(layout: Phenix, spec: PlateSpec, key: PlaneKey, place: TilePlace) -> Iterator[str]:
     taken = acquired_at(spec, key)
     first = acquired_at(spec, PlaneKey(row=key.row, col=key.col, field=0, channel=0, z=0, t=0))
     z_um = spec.z_um(key.channel, key.z)
     elapsed = math.floor((taken - first).total_seconds()) if key.t else 0
+    x_um, y_um = place.stage_x_um, -place.stage_y_um  # y rises upward here
+    if layout.instrument == "Operetta":
+        # Stored as the stage has it; the orientation matrix, a reflection, turns it back.
+        x_um, y_um = (
+            math.cos(_TURN) * place.stage_x_um + math.sin(_TURN) * place.stage_y_um,
+            math.sin(_TURN) * place.stage_x_um - math.cos(_TURN) * place.stage_y_um,
+        )
+    start = layout.first_time if layout.first_time >= 0 else int(layout.version == "V7")
     yield '    <Image Version="1">'
-    for name, value in (
-        ("id", _image_id(key)),
-        ("State", "Ok"),
-        ("URL", _url(key)),
-        ("Row", key.row + 1),
-        ("Col", key.col + 1),
-        ("FieldID", key.field + 1),
-        ("PlaneID", key.z + 1),
-        ("TimepointID", key.t),
-        ("ChannelID", key.channel + 1),
-        ("FlimID", 1),
-        ("ChannelName", escape(spec.channels[key.channel], quote=False)),
-        ("ImageType", "Signal"),
-        ("AcquisitionType", "NipkowConfocal"),
-        ("IlluminationType", "Epifluorescence"),
-        ("ChannelType", "Fluorescence"),
-        ("ImageResolutionX", _metres(spec.pixel_um)),
-        ("ImageResolutionY", _metres(spec.pixel_um)),
-        ("ImageSizeX", width),
-        ("ImageSizeY", height),
-        ("BinningX", 2),
-        ("BinningY", 2),
-        ("MaxIntensity", 65535),
-        ("CameraType", "AndorZylaCam"),
-        ("PositionX", _metres(place.stage_x_um)),
-        ("PositionY", _metres(-place.stage_y_um)),  # y rises upward here
-        ("PositionZ", _metres(z_um)),
-        ("AbsPositionZ", _metres(135_350.0 + z_um)),
-        ("MeasurementTimeOffset", elapsed),
-        ("AbsTime", f"{taken:%Y-%m-%dT%H:%M:%S}.{taken.microsecond // 1000:03d}+01:00"),
-        ("MainExcitationWavelength", excitation),
-        ("MainEmissionWavelength", emission),
-        ("ObjectiveMagnification", 20),
-        ("ObjectiveNA", 1),
-        ("ExposureTime", f"{0.015 + 0.01 * key.channel:.3g}"),
-        ("OrientationMatrix", _ORIENTATION),
-    ):
-        yield f"      <{name}{_UNITS.get(name, '')}>{value}</{name}>"
+    yield from _elements(
+        {
+            "id": _image_id(key),
+            "State": "Ok",
+            "URL": _url(key),
+            "Row": key.row + 1,
+            "Col": key.col + 1,
+            "FieldID": key.field + 1,
+            "PlaneID": key.z + 1,
+            "TimepointID": key.t + start,
+            **({"SequenceID": 1, "GroupID": 1} if layout.version == "V7" else {}),
+            "ChannelID": key.channel + 1,
+            "FlimID": 1,
+            "PositionX": _metres(x_um),
+            "PositionY": _metres(y_um),
+            "PositionZ": _metres(z_um),
+            "AbsPositionZ": _metres(135_350.0 + z_um),
+            "MeasurementTimeOffset": elapsed,
+            "AbsTime": f"{taken:%Y-%m-%dT%H:%M:%S}.{taken.microsecond // 1000:03d}+01:00",
+            **(_of_channel(layout, spec, key.channel) if layout.version == "V5" else {}),
+        },
+        "      ",
+    )
     yield "    </Image>"
+
+
+def _of_channel(layout: Phenix, spec: PlateSpec, channel: int) -> dict[str, object]:
+    """Give what is the same for all images of a channel."""
+    excitation, emission = wavelengths_nm(spec, channel)
+    height, width = spec.size_px
+    cos, sin = (f"{f(_TURN):.12g}" for f in (math.cos, math.sin))
+    return {
+        "ChannelName": escape(spec.channels[channel], quote=False),
+        "ImageType": "Signal",
+        "AcquisitionType": "NipkowConfocal",
+        "IlluminationType": "Epifluorescence",
+        "ChannelType": "Fluorescence",
+        "ImageResolutionX": _metres(spec.pixel_um),
+        "ImageResolutionY": _metres(spec.pixel_um),
+        "ImageSizeX": width,
+        "ImageSizeY": height,
+        "BinningX": 2,
+        "BinningY": 2,
+        "MaxIntensity": 65536 if layout.version == "V7" else 65535,
+        "CameraType": "AndorZylaCam",
+        "MainExcitationWavelength": excitation,
+        "MainEmissionWavelength": emission,
+        "ObjectiveMagnification": 20,
+        "ObjectiveNA": 1,
+        "ExposureTime": f"{0.015 + 0.01 * channel:.3g}",
+        **({"ExcitationPower": 80} if layout.version == "V7" else {}),
+        "OrientationMatrix": f"[[{cos},{sin},0,-14.5],[{sin},-{cos},0,-30.8],[0,0,1.00,5.671]]",
+    }
+
+
+def _elements(values: Mapping[str, object], indent: str) -> Iterator[str]:
+    for name, value in values.items():
+        yield f"{indent}<{name}{_UNITS.get(name, '')}>{value}</{name}>"
 
 
 _UNITS = {
@@ -310,10 +395,10 @@ def _metres(length_um: float) -> str:
     return text.removesuffix(".0").replace("-0", "0") if length_um == 0 else text
 
 
-def _flatfield(spec: PlateSpec, channel: int) -> str:
+def _flatfield(layout: Phenix, spec: PlateSpec, channel: int) -> str:
     """Write a profile in Acapella's notation, which only looks like JSON."""
     name = spec.channels[channel]
-    if "," in name:
+    if set(name) & set(",()"):
         name = f'"{name}"'
     tail = f"Channel: {channel + 1}, ChannelName: {name}, Version: Acapella:2013}}"
     coefficients = illumination(channel, spec.vignetting).coefficients
@@ -322,19 +407,22 @@ def _flatfield(spec: PlateSpec, channel: int) -> str:
         return flat + tail
     height, width = spec.size_px
     rows = ", ".join(f"[{', '.join(f'{value:.4g}' for value in row)}]" for row in coefficients)
+    mean, random = f"{background_counts(channel):.8g}", "0.024891443"
+    if layout.unknown_numbers:
+        mean, random = "NaN", "INF"
     return (
-        f"{{Background: {{Character: NonFlat, Mean: {background_counts(channel):.8g}, "
+        f"{{Background: {{Character: NonFlat, Mean: {mean}, "
         "NoiseConst: 3.4302017, NonFlatness: {Corrected: 0.026984985, "
-        f"Original: {1 - spec.vignetting:.8g}, Random: 0.024891443}}, "
+        f"Original: {1 - spec.vignetting:.8g}, Random: {random}}}, "
         f"Profile: {{Coefficients: [{rows}], Dims: [{width}, {height}], "
         f"Origin: [{(width - 1) / 2}, {(height - 1) / 2}], "
         f"Scale: [{1 / width:.8g}, {1 / height:.8g}], Type: Polynomial}}, Quality: 1.0}}, " + tail
     )
 
 
-def _assay_layout(spec: PlateSpec) -> Iterator[str]:
+def _assay_layout(spec: PlateSpec, namespace: str) -> Iterator[str]:
     """Write the conditions of all wells of the plate, empty where there is none."""
-    yield _root("AssayLayout")
+    yield _root("AssayLayout", namespace)
     yield f"  <PlateCols>{spec.plate_columns}</PlateCols>"
     yield f"  <PlateRows>{spec.plate_rows}</PlateRows>"
     conditions = dict(

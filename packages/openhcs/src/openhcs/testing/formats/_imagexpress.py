@@ -44,6 +44,7 @@ _DATABASE_DAY = "2026-03-17"
 _DATABASE_ID = "1334"
 _METHODS: Mapping[PlaneKind, str] = {"max": "Maximum", "best-focus": "Best Focus"}
 _PLATE_TYPES = {24: 3, 96: 6, 384: 13, 1536: 18}
+_SEPARATOR = "\x82\x81"
 _ESCAPES = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;", "\n": "&#10;", '"': "&#34;"}
 )
@@ -88,7 +89,21 @@ _FAULTS: Mapping[FaultKind, Injection] = {
 
 @dataclass(frozen=True, slots=True)
 class ImageXpressExport(OneFilePerPlane):
-    """The MetaXpress export: names without identifiers, an HTD in every folder."""
+    """The MetaXpress export: names without identifiers, an HTD in every folder.
+
+    Parameters
+    ----------
+    suffix
+        Of the images.
+    separator
+        Between the names of folders and their number: ``TimePoint_1``, ``TimePoint-1``.
+    flat
+        Whether names end in the z step and the time point, and there are no folders for them.
+    run_on
+        Whether the description of the plan has no separators, and no line ends after it.
+    site_selection
+        Whether the plan says which sites were chosen.
+    """
 
     name: ClassVar[str] = "imagexpress"
     reader: ClassVar[str] = "imagexpress"
@@ -99,23 +114,40 @@ class ImageXpressExport(OneFilePerPlane):
         "duplicate-key": _duplicate_in_export,
     }
 
+    suffix: str = ".TIF"
+    separator: str = "_"
+    flat: bool = False
+    run_on: bool = False
+    site_selection: bool = True
+
     def path(self, spec: PlateSpec, key: PlaneKey) -> str:
         """`{name}_{B02}[_s{1}][_w{1}].TIF` in its folder."""
-        return f"{_folder(spec, key)}{_stem(spec, key)}.TIF"
+        if self.flat:
+            step = 0 if key.kind != "plane" else key.z + 1
+            return f"{_stem(spec, key)}_z{step}_t{key.t + 1}{self.suffix}"
+        folder = _folder(spec, key).replace("_", self.separator)
+        return f"{folder}{_stem(spec, key)}{self.suffix}"
 
     def encode(self, spec: PlateSpec, plane: ExposedPlane) -> bytes:
         """Make a TIFF with MetaSeries metadata."""
         return _encode(spec, plane)
 
     def companions(self, spec: PlateSpec, plane: ExposedPlane) -> Iterator[PlateFile]:
-        """Give the copies with which MetaXpress fills the folders of a channel of one plane."""
+        """Give the copies with which MetaXpress fills the folders of a channel of one image.
+
+        One of a single plane has copies of it in the other steps and among the projections, one
+        of projections alone has copies of it in all steps.
+        """
         key = plane.key
-        if spec.planes(key.channel) == spec.z:
+        if spec.channels[key.channel] in spec.projection_only:
+            copies = [dataclasses.replace(key, kind="plane", z=z) for z in range(spec.z)]
+        elif spec.planes(key.channel) == spec.z:
             return
+        else:
+            copies = [dataclasses.replace(key, z=z) for z in range(1, spec.z)]
+            if spec.projections:
+                copies.append(dataclasses.replace(key, kind=spec.projections[0]))
         data = self.encode(spec, plane)
-        copies = [dataclasses.replace(key, z=z) for z in range(1, spec.z)]
-        if spec.projections:
-            copies.append(dataclasses.replace(key, kind=spec.projections[0]))
         for copy in copies:
             yield PlateFile(
                 path=self.path(spec, copy), data=data, kind="copy", pages=(Page(key=key),)
@@ -127,13 +159,24 @@ class ImageXpressExport(OneFilePerPlane):
         places: Mapping[str, tuple[TilePlace, ...]],  # noqa: ARG002
     ) -> Iterator[PlateFile]:
         """Give the HTD, in the plate and in every folder below."""
-        data = _htd(spec)
+        data = self._plan(spec)
         folders = {PurePosixPath(".")}
         for well in spec.wells:
             for key in spec.keys(well):
                 folders.update(PurePosixPath(self.path(spec, key)).parents)
         for folder in sorted(folders):
             yield PlateFile(path=str(folder / f"{spec.name}.HTD"), data=data)
+
+    def _plan(self, spec: PlateSpec) -> bytes:
+        lines = _htd(spec)
+        if not self.site_selection:
+            lines = [line for line in lines if "SiteSelection" not in line]
+        text = "".join(f"{line}\r\n" for line in lines)
+        if self.run_on:
+            start = text.index('"Description"')
+            stop = text.index("\r\n", start)
+            text = f"{text[:start]}{text[start:stop].replace(_SEPARATOR, ' ')}{text[stop + 2 :]}"
+        return text.encode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,13 +384,13 @@ def _property(element: str, name: str, kind: str, value: object) -> str:
     return f'<{element} id="{name}" type="{kind}" value="{text.translate(_ESCAPES)}"/>'
 
 
-def _htd(spec: PlateSpec) -> bytes:
+def _htd(spec: PlateSpec) -> list[str]:
     """Write the plan of an export; its description has the vendor's own line separators."""
     rows, columns = spec.plate_rows, spec.plate_columns
     chosen = {well_position(well) for well in spec.wells}
     lines = [
         '"HTSInfoFile", Version 1.0',
-        f'"Description", "Synthetic plate\x82\x81seed {spec.seed}\x82\x8120x, 2 x 2 binning"',
+        f'"Description", "Synthetic plate{_SEPARATOR}seed {spec.seed}{_SEPARATOR}20x, binning 2"',
         f'"PlateType", {_PLATE_TYPES.get(rows * columns, 6)}',
         f'"TimePoints", {spec.t}',
         f'"ZSeries", {_bool(spec.z > 1)}',
@@ -379,7 +422,7 @@ def _htd(spec: PlateSpec) -> bytes:
         f'"UniquePlateIdentifier", "{guid(spec, "plate")}"',
         '"EndFile"',
     ]
-    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+    return lines
 
 
 def _bool(value: bool) -> str:

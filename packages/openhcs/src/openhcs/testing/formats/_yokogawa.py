@@ -144,11 +144,11 @@ class CV8000(OneFilePerPlane):
     def channel_names(self, spec: PlateSpec) -> tuple[str, ...]:
         """Give projections a channel of their own: the instrument numbers them apart."""
         count = len(spec.channels)
-        stacks = [channel for channel in range(count) if spec.planes(channel) > 1]
-        numbers = [c + count * (1 + k) for k in range(len(spec.projections)) for c in stacks]
-        return (
-            *spec.channels,
-            *(f"{spec.channels[number % count]} (ch{number + 1})" for number in numbers),
+        return tuple(
+            spec.channels[number - 1]
+            if number <= count
+            else f"{spec.channels[(number - 1) % count]} (ch{number})"
+            for number in _channels(spec)
         )
 
     def path(self, spec: PlateSpec, key: PlaneKey) -> str:
@@ -342,9 +342,9 @@ def _number(spec: PlateSpec, key: PlaneKey) -> int:
 def _channels(spec: PlateSpec) -> dict[int, int]:
     """Give the channel that a reader finds for each number of the instrument that is used."""
     count = len(spec.channels)
-    used = list(range(1, count + 1))
-    for group in range(1, len(spec.projections) + 1):
-        used += [c + 1 + group * count for c in range(count) if spec.planes(c) > 1]
+    used = [c + 1 for c in range(count) if spec.channels[c] not in spec.projection_only]
+    for group, kind in enumerate(spec.projections, 1):
+        used += [c + 1 + group * count for c in range(count) if kind in spec.projections_of(c)]
     return {number: channel for channel, number in enumerate(used)}
 
 
