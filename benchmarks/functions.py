@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 
+import functions_features
 import functions_illumination
+import functions_images
 import functions_objects
 import functions_stitching
 from _parts import measure_parts
 
 PARTS = {
     "illumination": functions_illumination.rows,
+    "features": functions_features.rows,
+    "images": functions_images.rows,
     "objects": functions_objects.rows,
     "stitching": functions_stitching.rows,
 }

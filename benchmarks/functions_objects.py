@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["rows"]
+__all__ = ["PIXEL_UM", "SIDE", "nuclei_field", "rows"]
 
 SIDE, NUCLEI, TOUCHING = 1080, 300, 0.2
 PIXEL_UM = (0.65, 0.65)
@@ -32,7 +32,7 @@ PIXEL_UM = (0.65, 0.65)
 
 def rows(repeats: int = 5) -> list[Row]:
     """Measure and return the rows; medians of `repeats`."""
-    plane = _field()
+    plane = nuclei_field()
     megapixels = plane.size / 1e6
     labels = segment_nuclei(plane, pixel_um=PIXEL_UM)
     packed = lzw_encode(plane.tobytes())
@@ -129,7 +129,7 @@ def _by_regionprops(labels: NDArray[Any], plane: NDArray[Any]) -> list[tuple[obj
     return found
 
 
-def _field() -> NDArray[np.uint16]:
+def nuclei_field() -> NDArray[np.uint16]:
     """Paint disks of 12 to 20 px with noise."""
     rng = np.random.default_rng(0)
     image = np.full((SIDE, SIDE), 200.0)

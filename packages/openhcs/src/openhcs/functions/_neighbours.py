@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["measure_neighbours"]
 
 _PAIRS = 2_000_000
-"""Pairs of pixels that are held at once."""
+"""Pairs of pixels that are held at once, about."""
 
 _AROUND = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0))
 
@@ -163,7 +163,7 @@ def _nearest(
     """
     codes, distances = [np.zeros(0, np.intp)], [np.zeros(0)]
     if tree is not None:
-        for part in _portions(tree, places, of, reach_um):
+        for part in _portions(places, of, reach_um):
             i, j, apart = _within(tree, places[part], reach_um)
             first, second = owner[part[i]], owner[j]
             other = first != second
@@ -175,12 +175,12 @@ def _nearest(
 
 
 def _portions(
-    tree: cKDTree, places: NDArray[np.float64], of: NDArray[np.intp], reach_um: float
+    places: NDArray[np.float64], of: NDArray[np.intp], reach_um: float
 ) -> Iterator[NDArray[np.intp]]:
-    """Part pixels so that each part has so many pairs at most."""
-    sizes = np.cumsum(tree.query_ball_point(places[of], reach_um, return_length=True))
-    cuts = np.searchsorted(sizes, np.arange(1, math.ceil(sizes[-1] / _PAIRS)) * _PAIRS)
-    yield from np.split(of, np.unique(cuts))
+    """Part pixels so that each part has some millions of pairs, if outlines lie evenly."""
+    height, width = np.ptp(places, axis=0) + 2 * reach_um
+    around = 1 + len(places) * min(1.0, math.pi * reach_um**2 / (height * width))
+    yield from np.array_split(of, max(1, math.ceil(of.size * around / _PAIRS)))
 
 
 def _within(
@@ -196,11 +196,10 @@ def _least(
     code: NDArray[np.intp], distance: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Keep the least distance of each code."""
-    order = np.lexsort((distance, code))
+    order = np.argsort(code, kind="stable")
     code, distance = code[order], distance[order]
-    new = np.ones(code.size, bool)
-    new[1:] = code[1:] != code[:-1]
-    return code[new], distance[new]
+    first = np.flatnonzero(np.diff(code, prepend=-1))
+    return code[first], np.minimum.reduceat(distance, first) if first.size else distance
 
 
 def _closest(near: Near, count: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

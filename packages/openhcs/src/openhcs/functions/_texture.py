@@ -209,14 +209,14 @@ def _haralick(p: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.float64]
     flat = p.reshape(len(p), levels * levels)
     i, j = (grid.ravel() for grid in np.indices((levels, levels)))
     apart = np.square(i - j).astype(np.float64)
-    sum_of = flat @ np.eye(2 * levels - 1)[i + j]
-    difference_of = flat @ np.eye(levels)[np.abs(i - j)]
+    sum_of = _gathered(flat, i + j, 2 * levels - 1)
+    difference_of = _gathered(flat, np.abs(i - j), levels)
     one = p.sum(axis=2)
     grid = np.arange(levels, dtype=np.float64)
-    mean = one @ grid
-    variance = one @ grid**2 - mean**2
+    mean = _weighed(one, grid)
+    variance = _weighed(one, grid**2) - mean**2
     variance = np.where(variance > 1e-12, variance, 0.0)
-    together = flat @ (i * j).astype(np.float64) - mean**2
+    together = _weighed(flat, (i * j).astype(np.float64)) - mean**2
     correlation = np.ones(len(p))
     np.divide(together, variance, out=correlation, where=variance > 0)
     entropy, entropy_one = _entropy(flat), _entropy(one)
@@ -225,10 +225,10 @@ def _haralick(p: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.float64]
     info = np.zeros(len(p))
     np.divide(entropy - product, entropy_one, out=info, where=entropy_one > 0)
     yield "AngularSecondMoment", np.square(flat).sum(axis=1)
-    yield "Contrast", flat @ apart
+    yield "Contrast", _weighed(flat, apart)
     yield "Correlation", correlation
     yield "Variance", variance
-    yield "InverseDifferenceMoment", flat @ (1 / (1 + apart))
+    yield "InverseDifferenceMoment", _weighed(flat, 1 / (1 + apart))
     yield "SumAverage", 2 * mean
     yield "SumVariance", _variance(sum_of)
     yield "SumEntropy", _entropy(sum_of)
@@ -246,4 +246,16 @@ def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _variance(p: NDArray[np.float64]) -> NDArray[np.float64]:
     grid = np.arange(p.shape[1], dtype=np.float64)
-    return np.asarray(np.maximum(p @ grid**2 - (p @ grid) ** 2, 0))
+    return np.maximum(_weighed(p, grid**2) - _weighed(p, grid) ** 2, 0)
+
+
+def _weighed(p: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum up each row with weights; a product of matrices would wake threads for so little."""
+    return np.asarray(np.einsum("oc,c->o", p, weights))
+
+
+def _gathered(p: NDArray[np.float64], group: NDArray[np.intp], groups: int) -> NDArray[np.float64]:
+    """Sum up each row by group."""
+    code = np.add.outer(np.arange(len(p)) * groups, group)
+    summed = np.bincount(code.ravel(), weights=p.ravel(), minlength=len(p) * groups)
+    return summed.astype(np.float64).reshape(len(p), groups)
