@@ -401,6 +401,19 @@ def test_keys_change_for_the_well_whose_file_changed(index: PlateIndex) -> None:
     assert {well for well in before if before[well] != after[well]} == {"A02"}
 
 
+@pytest.mark.parametrize("column", ["x_um", "z_um", "offset_counts"])
+def test_keys_change_for_the_well_of_which_the_metadata_changed(
+    index: PlateIndex, column: str
+) -> None:
+    def moved(i: PlateIndex) -> Any:
+        values = i.column(column).copy()
+        values[np.flatnonzero(i.column("well") == "A02")[0]] += 1
+        return values
+
+    before, after = keys_of(index, *BASE), keys_of(changed(index, **{column: moved}), *BASE)
+    assert {well for well in before if before[well] != after[well]} == {"A02"}
+
+
 @pytest.mark.parametrize(
     ("names", "waves", "chosen", "why"),
     [

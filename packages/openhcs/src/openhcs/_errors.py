@@ -6,6 +6,7 @@
     ├── PlateError
     │   ├── FormatNotRecognisedError   ValueError    no reader knows this folder
     │   ├── AmbiguousFormatError       ValueError    several readers claim it
+    │   ├── DescriptionError           ValueError    what a person says of a folder does not fit it
     │   └── PlaneUnreadableError       OSError       the pixels of one plane cannot be had
     ├── PipelineError
     │   ├── SourceError                ValueError    pipeline text that may not be evaluated
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousFormatError",
     "CompileError",
+    "DescriptionError",
     "FormatNotRecognisedError",
     "MisuseError",
     "OpenHCSError",
@@ -59,6 +61,10 @@ class FormatNotRecognisedError(PlateError, ValueError):
 
 class AmbiguousFormatError(PlateError, ValueError):
     """Several readers recognise the folder; the message lists them."""
+
+
+class DescriptionError(PlateError, ValueError):
+    """What a person says about a folder cannot be understood, or does not fit it; says where."""
 
 
 class PlaneUnreadableError(PlateError, OSError):

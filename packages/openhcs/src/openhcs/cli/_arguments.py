@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-__all__ = ["at_least_one", "base_port", "length"]
+__all__ = ["at_least_one", "base_port", "length", "plate_size"]
 
 _LAST_PORT = 65_535
 _DATA = 1000
@@ -57,6 +57,24 @@ def length(text: str) -> float:
         message = f"{text!r} is not a length above 0 µm"
         raise argparse.ArgumentTypeError(message)
     return number
+
+
+def plate_size(text: str) -> tuple[int, int]:
+    """Read the size of a plate: ``96``, or ``8x12``.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If no plate has it.
+    """
+    rows, cross, columns = text.lower().partition("x")
+    usual = {6: (2, 3), 12: (3, 4), 24: (4, 6), 48: (6, 8), 96: (8, 12), 384: (16, 24)}
+    usual[1536] = (32, 48)
+    size = (_whole(rows), _whole(columns)) if cross else usual.get(_whole(text))
+    if size is None or not (1 <= size[0] <= 32 and 1 <= size[1] <= 48):
+        message = f"{text!r} is no plate: write 96 or another usual number of wells, or 8x12"
+        raise argparse.ArgumentTypeError(message)
+    return size
 
 
 def _whole(text: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs.cli._console import make_console, say
+from openhcs.cli._plate import add_plate_options, open_told
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +31,7 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("plate", type=Path, help="the plate's folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--format", help="read it as this format instead of finding out")
+    add_plate_options(parser)
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -40,9 +41,9 @@ def add_to(commands: Commands) -> None:
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
-    from openhcs.plates import describe, open_plate
+    from openhcs.plates import describe
 
-    index = open_plate(arguments.plate, format=arguments.format, deep=not arguments.quick)
+    index = open_told(arguments, deep=not arguments.quick)
     facts = describe(index)
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs.cli._plate import add_plate_options, open_told
+
 if TYPE_CHECKING:
     import argparse
 
@@ -23,6 +25,7 @@ def add_to(commands: Commands) -> None:
         description="Print the default pipeline. With a plate, its channels are filled in.",
     )
     show.add_argument("plate", type=Path, nargs="?", help="a plate to fit the pipeline to")
+    add_plate_options(show)
     show.set_defaults(carry_out=_show)
     check = verbs.add_parser(
         "check",
@@ -30,23 +33,22 @@ def add_to(commands: Commands) -> None:
     )
     check.add_argument("pipeline", type=Path, help="the pipeline's file")
     check.add_argument("plate", type=Path, help="the plate's folder")
+    add_plate_options(check)
     check.set_defaults(carry_out=_check)
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from openhcs.pipeline import default_pipeline, to_source
-    from openhcs.plates import open_plate
 
-    index = open_plate(arguments.plate) if arguments.plate else None
+    index = open_told(arguments) if arguments.plate else None
     print(to_source(default_pipeline(index)), end="")
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from openhcs.pipeline import compile_pipeline, load
-    from openhcs.plates import open_plate
 
     pipeline = load(arguments.pipeline)
-    plan = compile_pipeline(pipeline, open_plate(arguments.plate))
+    plan = compile_pipeline(pipeline, open_told(arguments))
     print(f"{arguments.pipeline} runs on {arguments.plate}: {len(plan.wells)} wells")
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from openhcs.cli._arguments import at_least_one, base_port, length
 from openhcs.cli._console import make_console, say
+from openhcs.cli._plate import PLATE_OPTIONS, add_plate_options, open_told
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def add_to(commands: Commands) -> None:
         metavar="DIR",
         help="repeat the run whose results are in DIR: there, or in another folder with --out",
     )
-    parser.add_argument("--format", help="read the plate as this format instead of finding out")
+    add_plate_options(parser)
     parser.add_argument("--wells", help="such as A01,B02-B05,C* (all of them without)")
     parser.add_argument("--fields", help="such as 0-3,7, counted as `openhcs inspect` does")
     parser.add_argument("--channels", help="names, comma-separated")
@@ -125,13 +126,12 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 def _planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path]:
     from openhcs._errors import MisuseError
     from openhcs.pipeline import compile_pipeline, default_pipeline, load, nuclear_channel
-    from openhcs.plates import open_plate
 
     if arguments.plate is None or arguments.out is None:
         message = "name a plate and --out DIR, or --again DIR; `openhcs run --help` tells more"
         raise MisuseError(message)
     pipeline = load(arguments.pipeline) if arguments.pipeline else None
-    index = open_plate(arguments.plate, format=arguments.format)
+    index = open_told(arguments)
     say(console, f"{index.name}: {len(index)} planes; {index.why}")
     if pipeline is None:
         say(console, f"Default pipeline: {nuclear_channel(index)[1]}")
@@ -190,7 +190,7 @@ def _again(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     options = (
         "plate",
         "pipeline",
-        "format",
+        *PLATE_OPTIONS,
         "wells",
         "fields",
         "channels",

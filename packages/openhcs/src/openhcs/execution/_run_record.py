@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs._errors import FormatNotRecognisedError, ResultFolderError
 from openhcs.execution._folder import ResultFolder
 from openhcs.pipeline import Outcome, compile_pipeline, from_source
-from openhcs.plates import open_plate
+from openhcs.plates import Description, Platemap, open_plate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +51,10 @@ class RunRecord:
         The plate's folder.
     plate_format
         Name of its format.
+    described
+        What a person said about it, where it was opened so.
+    platemap
+        Conditions per well, where there are any.
     identity
         Hash over its files as they were.
     wells, fields, channels
@@ -70,6 +74,8 @@ class RunRecord:
     source: str
     plate: Path
     plate_format: str
+    described: Description | None
+    platemap: Platemap | None
     identity: str
     wells: tuple[str, ...]
     fields: tuple[int, ...]
@@ -97,7 +103,12 @@ class RunRecord:
                 "where it is now, and the same result folder; what is finished is not done again"
             )
             raise FormatNotRecognisedError(message)
-        index = open_plate(self.plate, format=self.plate_format)
+        index = open_plate(
+            self.plate,
+            format=self.plate_format,
+            described=self.described,
+            platemap=self.platemap,
+        )
         plan = compile_pipeline(
             self.pipeline,
             index,
@@ -155,6 +166,9 @@ def _record(
         source=document["pipeline"],
         plate=Path(plate["path"]),
         plate_format=plate["format"],
+        # Runs of before there were descriptions have neither.
+        described=Description.from_json(plate["described"]) if plate.get("described") else None,
+        platemap=Platemap.from_json(plate["platemap"]) if plate.get("platemap") else None,
         identity=plate["identity"],
         wells=tuple(options["wells"]),
         fields=tuple(options["fields"]),
@@ -208,6 +222,8 @@ def run_document(
             "format": index.format,
             "format_version": index.format_version,
             "identity": index.identity,
+            "described": None if index.described is None else index.described.to_json(),
+            "platemap": None if index.platemap is None else index.platemap.to_json(),
             "rows": index.rows,
             "columns": index.columns,
         },

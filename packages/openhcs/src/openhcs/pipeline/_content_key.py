@@ -2,8 +2,8 @@
 
 The key of a step in a well is a hash over the keys of what goes into it, the function and its
 version, its parameters, and the versions of the libraries that compute. The key of raw planes is a
-hash over path, page, size and time of change. Whatever changes one of these changes the keys of all
-that depends on it, and of nothing else.
+hash over path, page, size and time of change, position and what is taken off their pixels. Whatever
+changes one of these changes the keys of all that depends on it, and of nothing else.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ def _version(package: str) -> str:
 
 def well_keys(plan: Plan) -> Mapping[str, str]:
     """Give the key of each well's raw planes, also of wells that the plan leaves alone."""
-    names = ("well", "t", "field", "channel", "z", "path", "page", "file_size", "mtime_ns")
+    of_file = ("path", "page", "file_size", "mtime_ns")
+    # Readers have these from other files than the plane's own, such as a list of positions.
+    of_plate = ("offset_counts", "x_um", "y_um", "z_um")
+    names = ("well", "t", "field", "channel", "z", *of_file, *of_plate)
     index = plan.plate.select(fields=plan.fields, kind=None)
     rows: dict[str, list[Any]] = {}
     columns = [index.column(name).tolist() for name in names]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from openhcs.plates._describe import describe
+from openhcs.plates._description import Description
 from openhcs.plates._detect import format_names
+from openhcs.plates._file_table import FileTable, ListedFile, read_file_table
 from openhcs.plates._findings import CODES, Finding
 from openhcs.plates._index import FileCounts, PlateFacts, PlateIndex
 from openhcs.plates._open import open_plate
@@ -16,8 +18,11 @@ from openhcs.plates._wells import parse_well, parse_wells, sort_wells, well_name
 
 __all__ = [
     "CODES",
+    "Description",
     "FileCounts",
+    "FileTable",
     "Finding",
+    "ListedFile",
     "Plane",
     "PlaneKind",
     "PlaneStatus",
@@ -32,6 +37,7 @@ __all__ = [
     "parse_well",
     "parse_wells",
     "position_grid",
+    "read_file_table",
     "read_index",
     "read_platemap",
     "sort_wells",

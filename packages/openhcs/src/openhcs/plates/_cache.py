@@ -21,7 +21,9 @@ _MOST = 64
 """Indices kept; the ones not used for longest go."""
 
 
-def cache_file(root: Path, identity: str, choice: str | None, *, deep: bool) -> Path:
+def cache_file(
+    root: Path, identity: str, choice: str | None, *, deep: bool, described: str = ""
+) -> Path:
     """Say where the index of a plate is kept.
 
     Parameters
@@ -34,6 +36,8 @@ def cache_file(root: Path, identity: str, choice: str | None, *, deep: bool) -> 
         The format that was asked for; None when it was found out.
     deep
         Whether all headers were opened.
+    described
+        Fingerprint of what a person said about the plate, empty without.
 
     Returns
     -------
@@ -43,7 +47,7 @@ def cache_file(root: Path, identity: str, choice: str | None, *, deep: bool) -> 
     """
     home = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(home) if home and Path(home).is_absolute() else Path.home() / ".cache"
-    key = "\0".join((str(VERSION), str(root), identity, choice or "", str(deep)))
+    key = "\0".join((str(VERSION), str(root), identity, choice or "", str(deep), described))
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return base / "openhcs" / "plates" / f"{digest}.npz"
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs._errors import PlaneUnreadableError, PlateError
+from openhcs.plates._findings import FindingLog
 from openhcs.plates._opened import OpenedFiles
 from openhcs.plates._plane import Plane
+from openhcs.plates._platemap import check_platemap
 from openhcs.plates._rows import COLUMNS
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from openhcs.plates._description import Description
     from openhcs.plates._findings import Finding
     from openhcs.plates._platemap import Platemap
     from openhcs.plates._profile import Profile
@@ -71,6 +74,7 @@ class PlateFacts:
     findings: tuple[Finding, ...] = ()
     profiles: Mapping[int, Profile]
     platemap: Platemap | None = None
+    described: Description | None = None
     files: FileCounts
     identity: str
     deep: bool = False
@@ -163,8 +167,13 @@ class PlateIndex:
 
     @property
     def platemap(self) -> Platemap | None:
-        """Conditions per well, where the plate brings them."""
+        """Conditions per well, where the plate brings them or a person gave them."""
         return self._facts.platemap
+
+    @property
+    def described(self) -> Description | None:
+        """What a person said about the plate when it was opened."""
+        return self._facts.described
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -422,6 +431,25 @@ class PlateIndex:
             Equal in all else.
         """
         facts = replace(self._facts, findings=(*self._facts.findings, *findings))
+        return self._like(PlateIndex(facts, self._columns))
+
+    def with_platemap(self, platemap: Platemap) -> PlateIndex:
+        """Give the same index with other conditions.
+
+        Parameters
+        ----------
+        platemap
+            In place of those that the plate brought, and of what was found about them.
+
+        Returns
+        -------
+        PlateIndex
+            With findings about wells that only the plate or only the platemap has.
+        """
+        log = FindingLog()
+        check_platemap(platemap, self.wells, (self.rows, self.columns), log)
+        kept = [f for f in self._facts.findings if not f.code.startswith("PLATEMAP_")]
+        facts = replace(self._facts, platemap=platemap, findings=(*kept, *log.all()))
         return self._like(PlateIndex(facts, self._columns))
 
     def _rows(self, chosen: NDArray[np.bool_]) -> PlateIndex:

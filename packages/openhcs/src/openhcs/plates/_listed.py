@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from openhcs.plates._checks import (
+    add_missing,
     check_contents,
     check_dimensions,
     check_metadata,
@@ -20,17 +21,20 @@ from openhcs.plates._headers import read_headers, read_page_headers
 from openhcs.plates._plane import PlaneStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from openhcs.plates._findings import FindingLog
     from openhcs.plates._headers import HeaderResult
     from openhcs.plates._rows import Row
     from openhcs.plates._scan import ScannedFile
+    from openhcs.plates._tiff import TiffHeader
 
 __all__ = ["ListedImages", "channel_names"]
 
 _TRIES = 8
+_SLACK = 1024
+"""Bytes by which uncompressed files of one kind differ: their descriptions vary."""
 
 
 class ListedImages:
@@ -70,6 +74,13 @@ class ListedImages:
         self._escaped: list[tuple[Row, str]] = []
         self.used: set[str] = set()
         """Paths of the files that have a row."""
+        self.headers: dict[str, TiffHeader] = {}
+        """Headers that were opened, of files of one image, by path."""
+
+    def has(self, folder: str, name: str) -> bool:
+        """Say whether there is a file as the metadata name it; arguments as for `join`."""
+        path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
+        return path in self._files or path.lower() in self._by_case
 
     @property
     def unused(self) -> list[ScannedFile]:
@@ -109,7 +120,9 @@ class ListedImages:
         if failed:
             row.status = PlaneStatus.ERROR_RECORD.value
 
-    def check(self, rows: list[Row], channel_names: Sequence[str]) -> None:
+    def check(
+        self, rows: list[Row], channel_names: Sequence[str], *, complete: bool = False
+    ) -> None:
         """Open headers and make every check; called once, when all rows have their numbers.
 
         Parameters
@@ -118,6 +131,8 @@ class ListedImages:
             All rows; shape, element type and status are completed.
         channel_names
             By channel.
+        complete
+            Whether nothing lists the images, so that each well is expected to have what any has.
         """
         empty = [row for row in rows if row.status == PlaneStatus.EMPTY]
         for same in _by_file(empty):
@@ -133,7 +148,10 @@ class ListedImages:
                 f"{some(self._renamed)}.",
                 path=self._renamed[0],
             )
+        self._report_white()
         mark_conflicts(rows, self._findings)
+        if complete:
+            _add_expected(rows)
         report_missing((row for row in rows if row.status == PlaneStatus.MISSING), self._findings)
         self._report_errors(rows)
         if self._deep:
@@ -147,7 +165,9 @@ class ListedImages:
         }
         check_metadata(rows, tile_um, self._findings)
 
-    def report_unused(self, pattern: re.Pattern[str], vendor: str) -> None:
+    def report_unused(
+        self, pattern: re.Pattern[str], vendor: str, told: Collection[str] = ()
+    ) -> None:
         """Name the files without a row: images that are not listed, and what is no image.
 
         Parameters
@@ -156,15 +176,18 @@ class ListedImages:
             Of the names of images.
         vendor
             Who names files so.
+        told
+            Paths of files that are named already.
         """
-        unlisted = [file.path for file in self.unused if pattern.fullmatch(file.name)]
+        unused = [file for file in self.unused if file.path not in told]
+        unlisted = [file.path for file in unused if pattern.fullmatch(file.name)]
         if unlisted:
             self._findings.add(
                 "UNLISTED_FILE",
                 f"{len(unlisted)} images are not in the index and were left out: {some(unlisted)}.",
                 path=unlisted[0],
             )
-        foreign = [file.path for file in self.unused if not pattern.fullmatch(file.name)]
+        foreign = [file.path for file in unused if not pattern.fullmatch(file.name)]
         if foreign:
             self._findings.add(
                 "UNMATCHED_NAME",
@@ -200,14 +223,29 @@ class ListedImages:
                     break
             if like is None:
                 continue
+            self._read_headers(self._odd_sized(like, members))
             for row in members:
                 if row.height < 0 and row.status == PlaneStatus.OK:
                     row.height, row.width, row.dtype = like.height, like.width, like.dtype
+
+    def _odd_sized(self, like: Row, members: Sequence[Row]) -> list[Row]:
+        """Uncompressed files whose size is not the usual one of their channel."""
+        header = self.headers.get(like.path)
+        if header is None or header.compression != 1:
+            return []
+        usual = Counter(row.file_size for row in members).most_common(1)[0][0]
+        return [
+            row
+            for row in members
+            if row.height < 0 and row.status == PlaneStatus.OK
+            if abs(row.file_size - usual) > _SLACK
+        ]
 
     def _read_headers(self, rows: Sequence[Row]) -> None:
         by_file = _by_file(rows)
         alone = [same[0] for same in by_file if len(same) == 1 and same[0].page == 0]
         first = read_headers(self._root, [self._files[row.path] for row in alone])
+        self.headers |= {p: header for p, header in first.items() if not isinstance(header, str)}
         for same in by_file:
             path = same[0].path
             headers = {0: first[path]} if path in first else self._read_pages(same)
@@ -226,6 +264,16 @@ class ListedImages:
     def _read_pages(self, rows: Sequence[Row]) -> dict[int, HeaderResult]:
         pages = sorted({row.page for row in rows})
         return read_page_headers(self._root, self._files[rows[0].path], pages)
+
+    def _report_white(self) -> None:
+        inverted = [path for path, header in self.headers.items() if header.photometric == 0]
+        if inverted:
+            self._findings.add(
+                "WHITE_IS_ZERO",
+                f"In {len(inverted)} files that were opened white is stored as 0; values of such "
+                f"files are turned round when they are read: {some(inverted, 3)}.",
+                path=inverted[0],
+            )
 
     def _report_errors(self, rows: Sequence[Row]) -> None:
         failed: dict[str, list[Row]] = defaultdict(list)
@@ -271,6 +319,28 @@ def _by_file(rows: Sequence[Row]) -> list[list[Row]]:
 def _same(rows: Sequence[Row], name: str) -> Any:
     values = {getattr(row, name) for row in rows}
     return values.pop() if len(values) == 1 else None
+
+
+def _add_expected(rows: list[Row]) -> None:
+    """Add rows of images that other wells and fields have."""
+    placed: dict[tuple[int, str, int], Row] = {}
+    ids: dict[tuple[str, int], str] = {}
+    for row in rows:
+        placed.setdefault((row.acquisition, row.well, row.field), row)
+        for name in ("field", "z", "t"):
+            ids.setdefault((name, getattr(row, name)), getattr(row, f"{name}_id"))
+
+    def complete(row: Row, example: Row) -> None:
+        near = placed.get((row.acquisition, row.well, row.field))
+        if near is not None:
+            row.x_um, row.y_um = near.x_um, near.y_um
+        row.channel_name = example.channel_name
+        row.pixel_um_y, row.pixel_um_x = example.pixel_um_y, example.pixel_um_x
+        row.excitation_nm, row.emission_nm = example.excitation_nm, example.emission_nm
+        for name in ("field", "z", "t"):
+            setattr(row, f"{name}_id", ids[name, getattr(row, name)])
+
+    add_missing(rows, complete)
 
 
 def channel_names(said: Sequence[tuple[int, str]], numbers: Sequence[str]) -> tuple[str, ...]:

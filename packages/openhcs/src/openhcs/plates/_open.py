@@ -15,6 +15,8 @@ from openhcs.plates._rows import columns_of
 from openhcs.plates._scan import Listing, scan
 
 if TYPE_CHECKING:
+    from openhcs.plates._description import Description
+    from openhcs.plates._platemap import Platemap
     from openhcs.plates.formats import Format
 
 __all__ = ["open_plate"]
@@ -26,6 +28,8 @@ def open_plate(
     format: str | None = None,  # noqa: A002  # the word that people use for it
     cache: bool = True,
     deep: bool = False,
+    described: Description | None = None,
+    platemap: Platemap | None = None,
 ) -> PlateIndex:
     """Index a plate by what its folder holds. Reads no pixels, and never writes to the folder.
 
@@ -42,6 +46,11 @@ def open_plate(
     deep
         Whether to open the header of every image (some 40 µs each on a local disk), which finds
         damaged and odd files that a name does not show.
+    described
+        What a person says about the plate: how its files are called, which they are, or its size.
+        With a pattern or a table no vendor's reader is asked.
+    platemap
+        Conditions per well, in place of those that the plate may bring.
 
     Returns
     -------
@@ -54,6 +63,9 @@ def open_plate(
         If no reader knows the folder, or there is none.
     AmbiguousFormatError
         If several readers are equally sure, or the folder holds several plates.
+    DescriptionError
+        If the description does not fit the folder: no file, several files for one image, or a
+        pattern that takes too long; with examples.
     PlateError
         If no plane can be indexed.
 
@@ -72,17 +84,48 @@ def open_plate(
         raise FormatNotRecognisedError(f"there is no folder {path}") from error
     except OSError as error:
         raise PlateError(f"{error.filename or path} cannot be listed: {error.strerror}") from error
-    stored = _cache.cache_file(listing.root / entry, listing.identity, format, deep=deep)
-    if cache and (index := _cache.load(stored)) is not None:
-        return index
-    reader, why = detect(listing, choice=format)
-    index = _build(listing, reader, why, deep=deep)
-    if cache:
-        _cache.store(stored, index)
-    return index
+    stored = _cache.cache_file(
+        listing.root / entry,
+        listing.identity,
+        format,
+        deep=deep,
+        described=described.fingerprint if described is not None else "",
+    )
+    index = _cache.load(stored) if cache else None
+    if index is None:
+        reader, why = _reader(listing, format, described)
+        index = _build(listing, reader, why, described, deep=deep)
+        if cache:
+            _cache.store(stored, index)
+    return index if platemap is None else index.with_platemap(platemap)
 
 
-def _build(listing: Listing, reader: Format, why: str, *, deep: bool) -> PlateIndex:
+def _reader(
+    listing: Listing, choice: str | None, described: Description | None
+) -> tuple[Format, str]:
+    from openhcs.plates.formats import Match, SizedFormat
+    from openhcs.plates.formats.described import Described
+
+    if described is not None and described.reads:
+        chosen = Described(described)
+        if choice not in (None, chosen.name):
+            raise FormatNotRecognisedError(
+                f"a folder is read by a pattern or a table (--pattern, --files), or as {choice} "
+                "(--format); leave one out"
+            )
+        verdict = chosen.sniff(listing)
+        assert isinstance(verdict, Match)  # it has a description
+        return chosen, f"{chosen.name}, {verdict.why}"
+    reader, why = detect(listing, choice=choice)
+    size = described.plate_size if described is not None else None
+    if size is not None and isinstance(reader, SizedFormat):
+        reader = reader.of_size(size)
+    return reader, why
+
+
+def _build(
+    listing: Listing, reader: Format, why: str, described: Description | None, *, deep: bool
+) -> PlateIndex:
     findings = FindingLog()
     reading = reader.read(listing, findings, deep=deep)
     if listing.links:
@@ -93,18 +136,31 @@ def _build(listing: Listing, reader: Format, why: str, *, deep: bool) -> PlateIn
         )
     files = replace(reading.files, ignored=reading.files.ignored + len(listing.ignored))
     assert files.total == len(listing.files) + len(listing.ignored), "a file is in no class"
+    stated = described.plate_size if described is not None else None
+    size = stated or (reading.plate_rows, reading.plate_columns)
+    outside = [row.well for row in reading.rows if row.row >= size[0] or row.col >= size[1]]
+    if outside:
+        raise PlateError(
+            f"{listing.root} has images of well {outside[0]}, which is not on a plate of "
+            f"{size[0]} x {size[1]} wells"
+        )
     facts = PlateFacts(
         root=listing.root,
         format=reader.name,
         format_version=reading.version,
         why=why,
         name=reading.name,
-        rows=reading.plate_rows,
-        columns=reading.plate_columns,
+        rows=size[0],
+        columns=size[1],
         channel_names=reading.channel_names,
-        findings=findings.all(),
+        findings=tuple(
+            finding
+            for finding in findings.all()
+            if stated is None or finding.code != "PLATE_SIZE_ASSUMED"
+        ),
         profiles=reading.profiles,
         platemap=reading.platemap,
+        described=described,
         files=files,
         identity=listing.identity,
         deep=deep,

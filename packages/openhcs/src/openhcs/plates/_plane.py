@@ -81,6 +81,8 @@ class Plane:
         Of the channel; None when unknown.
     time_s
         Since the first plane of the acquisition; None when unknown.
+    offset_counts
+        Counts that a driver added to every pixel of the file; `PlateIndex.read` takes them off.
     file_size, mtime_ns
         Bytes and time of change of the file; -1 when there is none.
     status
@@ -112,6 +114,7 @@ class Plane:
     emission_nm: float | None
     exposure_s: float | None
     time_s: float | None
+    offset_counts: int
     file_size: int
     mtime_ns: int
     status: str

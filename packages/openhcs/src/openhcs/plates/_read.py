@@ -46,13 +46,14 @@ def read_plane(
     -------
     NDArray
         Shape (y, x), in the byte order of this computer. A palette's indices are the intensities;
-        where white is stored as 0, values are turned round.
+        where white is stored as 0, values are turned round. Counts that a driver added are taken
+        off.
 
     Raises
     ------
     PlaneUnreadableError
-        If there is no file, it cannot be decoded, or it is not of the shape and type that the
-        index states.
+        If there is no file, it cannot be decoded, it is not of the shape and type that the index
+        states, or a pixel is below the counts that were added to all of them.
     """
     where = f"well {plane.well} field {plane.field} channel {plane.channel} z {plane.z} t {plane.t}"
     if plane.path is None:
@@ -86,7 +87,16 @@ def _read_file(path: Path, plane: Plane, where: str, opened: OpenedFiles) -> NDA
     _check(f"{path} ({where}, {codec})", plane, pixels.shape, native)
     if inverted and native.kind == "u":
         pixels = np.iinfo(native).max - pixels
-    return np.ascontiguousarray(pixels, native)
+    pixels = np.ascontiguousarray(pixels, native)
+    if plane.offset_counts:
+        least = int(pixels.min())
+        if least < plane.offset_counts:
+            raise PlaneUnreadableError(
+                f"{path} ({where}) has a pixel of {least}, below the {plane.offset_counts} counts "
+                "that were added to every pixel of this plate; compare it with the other files"
+            )
+        pixels = pixels - native.type(plane.offset_counts)
+    return pixels
 
 
 def _read_zarr(

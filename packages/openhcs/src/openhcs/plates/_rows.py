@@ -45,6 +45,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "emission_nm": _FLOAT,
     "exposure_s": _FLOAT,
     "time_s": _FLOAT,
+    "offset_counts": _INT,
     "file_size": np.dtype(np.int64),
     "mtime_ns": np.dtype(np.int64),
     "status": TEXT,
@@ -84,6 +85,7 @@ class Row:
     emission_nm: float = math.nan
     exposure_s: float = math.nan
     time_s: float = math.nan
+    offset_counts: int = 0
     file_size: int = -1
     mtime_ns: int = -1
     status: str = "ok"

@@ -6,13 +6,14 @@ import json
 import os
 import tempfile
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openhcs._errors import PlateError
+from openhcs.plates._description import Description
 from openhcs.plates._findings import Finding
 from openhcs.plates._index import FileCounts, PlateFacts, PlateIndex
 from openhcs.plates._platemap import Platemap
@@ -121,19 +122,21 @@ def _column(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[An
 
 
 def _facts_to_json(facts: PlateFacts) -> dict[str, Any]:
-    values = asdict(facts)
+    # A described table may be long: it is written once, by its own method.
+    values = asdict(replace(facts, described=None))
     return values | {
         "version": VERSION,
         "root": str(facts.root),
         "profiles": {str(channel): _stored(p) for channel, p in facts.profiles.items()},
         "platemap": facts.platemap and facts.platemap.to_json(),
+        "described": facts.described and facts.described.to_json(),
     }
 
 
 def _facts_from_json(values: dict[str, Any]) -> PlateFacts:
     if values.pop("version") != VERSION:
         raise ValueError("another version wrote it")
-    platemap = values["platemap"]
+    platemap, described = values["platemap"], values["described"]
     return PlateFacts(
         **values
         | {
@@ -142,6 +145,7 @@ def _facts_from_json(values: dict[str, Any]) -> PlateFacts:
             "findings": tuple(Finding(**finding) for finding in values["findings"]),
             "profiles": {int(c): _profile(p) for c, p in values["profiles"].items()},
             "platemap": Platemap.from_json(platemap) if platemap else None,
+            "described": Description.from_json(described) if described else None,
             "files": FileCounts(**values["files"]),
         }
     )

@@ -62,6 +62,8 @@ class TiffHeader:
         Tag 270 as bytes, empty without.
     end
         Where the pixel data end, bytes from the start of the file.
+    more
+        Whether further images follow in the file.
     """
 
     height: int
@@ -72,6 +74,7 @@ class TiffHeader:
     software: str
     description: bytes
     end: int
+    more: bool = False
 
 
 def read_tiff_header(
@@ -278,6 +281,7 @@ class _Walk:
             software=self._text(tags, _SOFTWARE).decode("latin-1").strip(),
             description=self._text(tags, _DESCRIPTION),
             end=end,
+            more=self._more,
         )
 
     def _begin(self) -> int:
@@ -308,6 +312,9 @@ class _Walk:
         count = self._count(offset, count_code)
         entry = struct.Struct(self._order + entry_code)
         entries = self._bytes(offset + struct.calcsize(count_code), count * entry.size)
+        past, link = offset + struct.calcsize(count_code) + len(entries), 8 if self._big else 4
+        # A writer that stops short of the last bytes still leaves a whole image.
+        self._more = past + link <= self._size and any(self._bytes(past, link))
         return {tag: (kind, n, value) for tag, kind, n, value in entry.iter_unpack(entries)}
 
     def _end(self, tags: dict[int, tuple[int, int, bytes]]) -> int:

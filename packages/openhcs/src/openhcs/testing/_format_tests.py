@@ -217,7 +217,8 @@ class FormatTests:
         assert len(list((tmp_path / "openhcs" / "plates").iterdir())) == 1
         again = open_plate(truth.folder)
         assert again == first
-        assert list(again.select())[:3] == list(first.select())[:3]
+        # As text: an unknown position is NaN, which equals nothing.
+        assert list(map(repr, again.select()))[:3] == list(map(repr, first.select()))[:3]
 
     def test_a_fault_is_one_finding(self, tmp_path: Path, fault: FaultKind) -> None:
         """Of the right code, about the right file; no other plane is lost."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openhcs.plates.formats._protocol import Format, Lack, Match, Reading
+from openhcs.plates.formats._protocol import Format, Lack, Match, Reading, SizedFormat
 from openhcs.plates.formats._registry import FORMATS
 
-__all__ = ["FORMATS", "Format", "Lack", "Match", "Reading"]
+__all__ = ["FORMATS", "Format", "Lack", "Match", "Reading", "SizedFormat"]

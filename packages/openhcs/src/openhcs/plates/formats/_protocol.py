@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from openhcs.plates._rows import Row
     from openhcs.plates._scan import Listing
 
-__all__ = ["Format", "Lack", "Match", "Reading", "Verdict"]
+__all__ = ["Format", "Lack", "Match", "Reading", "SizedFormat", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,8 @@ class Match:
     Parameters
     ----------
     certainty
-        2 for a file that only this format has, 1 for names and tags. The surest reader reads; two
-        equally sure ones are an error.
+        3 when a person says so, 2 for a file that only this format has, 1 for names and tags. The
+        surest reader reads; two equally sure ones are an error.
     why
         What the reader recognised, to follow "because".
     plates
@@ -128,4 +128,13 @@ class Format(Protocol):
         PlateError
             If no plane can be indexed.
         """
+        ...
+
+
+@runtime_checkable
+class SizedFormat(Protocol):
+    """A reader that can do with the size of the plate where a person states it."""
+
+    def of_size(self, plate_size: tuple[int, int]) -> Format:
+        """Give the reader for a plate of so many rows and columns; called before `Format.read`."""
         ...

@@ -6,8 +6,11 @@ from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Inj
 from openhcs.testing.formats._harmony import Phenix
 from openhcs.testing.formats._hcs_ai import HcsAi
 from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
+from openhcs.testing.formats._incell import InCell
 from openhcs.testing.formats._layout import ExposedPlane, Layout, OneFilePerPlane, Page, PlateFile
+from openhcs.testing.formats._named import Cellomics, NumberedChannels
 from openhcs.testing.formats._registry import LAYOUTS, as_layout, layout_of, quirks_of
+from openhcs.testing.formats._scanr import ScanR, ScanRDescriptor
 from openhcs.testing.formats._yokogawa import CQ1, CV8000
 
 __all__ = [
@@ -16,17 +19,22 @@ __all__ = [
     "CV8000",
     "LAYOUTS",
     "Bench",
+    "Cellomics",
     "ExposedPlane",
     "FaultKind",
     "HcsAi",
     "ImageXpressDatabase",
     "ImageXpressExport",
+    "InCell",
     "Injection",
     "Layout",
+    "NumberedChannels",
     "OneFilePerPlane",
     "Page",
     "Phenix",
     "PlateFile",
+    "ScanR",
+    "ScanRDescriptor",
     "as_layout",
     "layout_of",
     "quirks_of",

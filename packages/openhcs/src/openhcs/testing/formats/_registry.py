@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from openhcs.testing.formats._harmony import Phenix
 from openhcs.testing.formats._hcs_ai import HcsAi
 from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
+from openhcs.testing.formats._incell import InCell
+from openhcs.testing.formats._named import Cellomics, NumberedChannels
+from openhcs.testing.formats._scanr import ScanR, ScanRDescriptor
 from openhcs.testing.formats._yokogawa import CQ1, CV8000
 
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ LAYOUTS: tuple[type[Layout], ...] = (
     Phenix,
     CV8000,
     CQ1,
+    InCell,
+    ScanR,
+    ScanRDescriptor,
+    Cellomics,
+    NumberedChannels,
 )
 """Every layout that a plate can be written in."""
 
