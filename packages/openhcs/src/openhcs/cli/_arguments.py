@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 
-__all__ = ["at_least_one", "base_port", "length", "plate_size"]
+__all__ = ["at_least_one", "base_port", "length", "plate_size", "size"]
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?i?[bB]?)")
+_UNITS = {
+    f"{prefix}{binary}{letter}": (1024 if binary else 1000) ** power
+    for power, prefix in enumerate(("", "K", "M", "G", "T"))
+    for binary in ("", "I")
+    for letter in ("", "B")
+}
 _LAST_PORT = 65_535
 _DATA = 1000
 
@@ -75,6 +83,22 @@ def plate_size(text: str) -> tuple[int, int]:
         message = f"{text!r} is no plate: write 96 or another usual number of wells, or 8x12"
         raise argparse.ArgumentTypeError(message)
     return size
+
+
+def size(text: str) -> int:
+    """Read an amount of memory, such as ``16GB`` or ``512MiB``; a bare number is bytes.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is none, or nothing.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    count = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
+    if not 1 <= count < 2**62:
+        message = f"{text!r} is not a size such as 16GB"
+        raise argparse.ArgumentTypeError(message)
+    return int(count)
 
 
 def _whole(text: str) -> int:

@@ -10,11 +10,17 @@ if TYPE_CHECKING:
 __all__ = ["make_console", "say"]
 
 
-def make_console() -> Console:
-    """Make a console in which names from plates and files are never taken for markup."""
+def make_console(*, quiet: bool = False) -> Console:
+    """Make a console in which names from plates and files are never taken for markup.
+
+    Parameters
+    ----------
+    quiet
+        Whether it prints nothing, because the output is for a program.
+    """
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return Console(highlight=False, markup=False, emoji=False, quiet=quiet)
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:

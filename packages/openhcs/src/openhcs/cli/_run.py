@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs.cli._arguments import at_least_one, base_port, length
+from openhcs.cli._arguments import at_least_one, base_port, size
 from openhcs.cli._console import make_console, say
-from openhcs.cli._plate import PLATE_OPTIONS, add_plate_options, open_told
+from openhcs.cli._plate import PLATE_OPTIONS
+from openhcs.cli._selection import add_selection, planned
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
     from openhcs.cli._progress import RunDisplay
     from openhcs.execution import RunResult
     from openhcs.pipeline import Event, Plan
-    from openhcs.plates import PlateIndex
 
 __all__ = ["add_run_options", "add_to", "default_workers", "run_and_tell"]
 
 _MOST_NAMED = 20
-_MOST_FIELDS = 10_000
 
 
 def add_to(commands: Commands) -> None:
@@ -52,27 +51,7 @@ def add_to(commands: Commands) -> None:
         metavar="DIR",
         help="repeat the run whose results are in DIR: there, or in another folder with --out",
     )
-    add_plate_options(parser)
-    parser.add_argument("--wells", help="such as A01,B02-B05,C* (all of them without)")
-    parser.add_argument("--fields", help="such as 0-3,7, counted as `openhcs inspect` does")
-    parser.add_argument("--channels", help="names, comma-separated")
-    parser.add_argument(
-        "--missing",
-        choices=["fail-well", "skip-group"],
-        help="what a missing or unreadable plane means for its well (default: fail-well)",
-    )
-    parser.add_argument(
-        "--acquisition",
-        type=int,
-        metavar="N",
-        help="which one of a plate that was taken repeatedly",
-    )
-    parser.add_argument(
-        "--pixel-um",
-        type=length,
-        metavar="SIZE",
-        help="side of a pixel in µm, where the plate does not tell",
-    )
+    add_selection(parser)
     add_run_options(parser, viewer="none")
     parser.set_defaults(carry_out=_carry_out)
 
@@ -93,6 +72,13 @@ def add_run_options(parser: argparse.ArgumentParser, *, viewer: str | None) -> N
         default=default_workers(),
         metavar="N",
         help="worker processes (default: one for each processor, here %(default)s)",
+    )
+    parser.add_argument(
+        "--memory",
+        type=size,
+        metavar="SIZE",
+        help="what all workers may hold together, such as 16GB (default: four fifths of what is "
+        "available); there are fewer workers when they would hold more",
     )
     parser.add_argument(
         "--force", action="store_true", help="do everything again, also what is finished"
@@ -119,68 +105,8 @@ def default_workers() -> int:
 
 def _carry_out(arguments: argparse.Namespace) -> int:
     console = make_console()
-    plan, out = _again(arguments) if arguments.again else _planned(arguments, console)
+    plan, out = _again(arguments) if arguments.again else planned(arguments, console)
     return run_and_tell(plan, out, arguments, console)[1]
-
-
-def _planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path]:
-    from openhcs._errors import MisuseError
-    from openhcs.pipeline import compile_pipeline, default_pipeline, load, nuclear_channel
-
-    if arguments.plate is None or arguments.out is None:
-        message = "name a plate and --out DIR, or --again DIR; `openhcs run --help` tells more"
-        raise MisuseError(message)
-    pipeline = load(arguments.pipeline) if arguments.pipeline else None
-    index = open_told(arguments)
-    say(console, f"{index.name}: {len(index)} planes; {index.why}")
-    if pipeline is None:
-        say(console, f"Default pipeline: {nuclear_channel(index)[1]}")
-    plan = compile_pipeline(
-        pipeline or default_pipeline(index),
-        index,
-        wells=_wells(arguments.wells, index),
-        fields=_numbers(arguments.fields) if arguments.fields is not None else None,
-        channels=_names(arguments.channels) if arguments.channels is not None else None,
-        acquisition=arguments.acquisition,
-        missing=arguments.missing or "fail-well",
-        pixel_um=None if arguments.pixel_um is None else (arguments.pixel_um,) * 2,
-    )
-    return plan, arguments.out
-
-
-def _wells(text: str | None, index: PlateIndex) -> tuple[str, ...] | None:
-    from openhcs._errors import MisuseError
-    from openhcs.plates import parse_wells
-
-    if text is None:
-        return None
-    try:
-        return parse_wells(text, index.wells)
-    except ValueError as error:
-        message = f"--wells: {error}"
-        raise MisuseError(message) from error
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """Read numbers and ranges such as ``0-3,7``."""
-    from openhcs._errors import MisuseError
-
-    chosen: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        digits = first.isdecimal() and (last.isdecimal() or not dash)
-        if not digits or len(first + last) > 12 or (dash and int(last) < int(first)):
-            message = f"--fields: {part!r} is no field; write numbers and ranges, such as 0-3,7"
-            raise MisuseError(message)
-        if dash and int(last) - int(first) > _MOST_FIELDS:
-            message = f"--fields: no well has as many fields as {part!r} names"
-            raise MisuseError(message)
-        chosen.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(chosen))
 
 
 def _again(arguments: argparse.Namespace) -> tuple[Plan, Path]:
@@ -257,6 +183,7 @@ def run_and_tell(
                 plan,
                 out,
                 workers=arguments.workers,
+                memory_bytes=arguments.memory,
                 resume=not arguments.force,
                 on_event=tell,
                 cancel=cancel,

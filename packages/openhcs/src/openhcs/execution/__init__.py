@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from openhcs.execution._executor import Executor, Watcher
+from openhcs.execution._fit import Fit, available_bytes, fit
 from openhcs.execution._folder import ResultFolder
+from openhcs.execution._forecast import Forecast, forecast
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._run import run
@@ -12,6 +14,8 @@ from openhcs.execution._task import SummaryTask, Task, WellTask
 
 __all__ = [
     "Executor",
+    "Fit",
+    "Forecast",
     "LocalExecutor",
     "ResultFolder",
     "RunRecord",
@@ -21,6 +25,9 @@ __all__ = [
     "Watcher",
     "WellResult",
     "WellTask",
+    "available_bytes",
+    "fit",
+    "forecast",
     "load_run",
     "run",
 ]

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ResultFolderError, RunError
+from openhcs.execution._fit import bounded_workers
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._log import RunLog
@@ -64,6 +65,7 @@ def run(
     out: str | Path,
     *,
     workers: int = 2,
+    memory_bytes: int | None = None,
     resume: bool = True,
     on_event: Callable[[Event], None] | None = None,
     cancel: threading.Event | None = None,
@@ -78,6 +80,9 @@ def run(
         The result folder; made if it is not there.
     workers
         Number of worker processes, at least 1.
+    memory_bytes
+        What all workers may hold together; four fifths of what is available by default. There are
+        fewer workers when that many would hold more.
     resume
         Whether what is finished and unchanged in `out` is taken over and not done again.
     on_event
@@ -94,6 +99,8 @@ def run(
     ------
     ResultFolderError
         If the result folder cannot be used, holds the results of another plate, or is in use.
+    CompileError
+        If one well needs more memory than there is, or the results more room than the disk has.
     RunError
         If a step cannot learn from the plate what it needs.
     ValueError
@@ -103,6 +110,8 @@ def run(
         message = f"a run has at least one worker, not {workers}"
         raise ValueError(message)
     folder = ResultFolder(out)
+    workers, fewer = bounded_workers(plan, folder.root, workers=workers, memory_bytes=memory_bytes)
+    notes = () if fewer is None else (fewer,)
     with folder.opened(plan.index.root):
         check_plate(plan, folder)
         try:
@@ -111,7 +120,7 @@ def run(
             message = f"{folder.log} cannot be written: {error}"
             raise ResultFolderError(message) from error
         with log:
-            return _Run(plan, folder, workers, resume, on_event, cancel, log).result()
+            return _Run(plan, folder, workers, resume, on_event, cancel, log, notes).result()
 
 
 class _StoppedError(Exception):
@@ -130,6 +139,7 @@ class _Run:
         on_event: Callable[[Event], None] | None,
         cancel: threading.Event | None,
         log: RunLog,
+        notes: tuple[str, ...],
     ) -> None:
         now = datetime.now(UTC)
         self._id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -142,6 +152,7 @@ class _Run:
         self._on_event = on_event
         self._cancel = cancel
         self._log = log
+        self._notes = notes
         self._happened: queue.SimpleQueue[Event | Ended] = queue.SimpleQueue()
         self._results: dict[str, WellResult] = {}
         self._records: dict[str, Mapping[str, Any]] = {}
@@ -443,7 +454,7 @@ class _Run:
             seconds=time.perf_counter() - self._clock,
             step_seconds=steps,
             reason=self._reason,
-            notes=tuple(self._others.notes()),
+            notes=(*self._notes, *self._others.notes()),
         )
         for note in result.notes:
             self._log.write(note)

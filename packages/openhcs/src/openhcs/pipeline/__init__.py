@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from openhcs.pipeline._acting import steps_in
+from openhcs.pipeline._acting import made_by, steps_in
 from openhcs.pipeline._compile import compile_pipeline
 from openhcs.pipeline._content_key import content_key, step_keys, well_keys
 from openhcs.pipeline._default import default_pipeline, nuclear_channel
+from openhcs.pipeline._estimate import Estimate, StoredEstimate, estimate
 from openhcs.pipeline._evaluation import Evaluation, Kept, Source
 from openhcs.pipeline._events import (
     Event,
@@ -31,6 +32,7 @@ from openhcs.pipeline._step import Step
 __all__ = [
     "PLATE",
     "Branch",
+    "Estimate",
     "Evaluation",
     "Event",
     "GroupKey",
@@ -54,6 +56,7 @@ __all__ = [
     "Source",
     "Step",
     "StepFinished",
+    "StoredEstimate",
     "WellFinished",
     "WellImage",
     "WellRetried",
@@ -61,8 +64,10 @@ __all__ = [
     "compile_pipeline",
     "content_key",
     "default_pipeline",
+    "estimate",
     "from_source",
     "load",
+    "made_by",
     "nuclear_channel",
     "step_keys",
     "steps_in",

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from openhcs._errors import StepError
 from openhcs.functions import Kind
 from openhcs.pipeline._evaluation import Evaluation
+from openhcs.pipeline._tiny import TinyWell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from openhcs.pipeline._groups import GroupKey
     from openhcs.pipeline._plan import PlannedStep
+    from openhcs.pipeline._tiny import Prepared
 
-__all__ = ["dry_run", "tiny_plane"]
+__all__ = ["dry_run"]
 
-_SIDE_PX = 64
-_FIELD_STRIDE_PX = 48
 _MEMBERS = 2
 _STORED_TYPES = ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8")
 
@@ -33,7 +31,7 @@ def dry_run(
     *,
     dtype: np.dtype[Any],
     pixel_um: tuple[float, float] | None,
-    prepared: Mapping[str, Mapping[str, Mapping[str, NDArray[Any]]]],
+    prepared: Prepared,
 ) -> Sequence[str]:
     """Take tiny images through all steps and give every problem found.
 
@@ -51,60 +49,16 @@ def dry_run(
         What a step would have learned, by step and channel.
     """
     kept = _Checks()
-    return [*Evaluation(steps, _TinyWell(keys, dtype, pixel_um, prepared), kept).attempt()]
+    well = TinyWell(_few(keys), dtype, pixel_um, prepared)
+    return [*Evaluation(steps, well, kept).attempt()]
 
 
-def tiny_plane(dtype: np.dtype[Any], seed: int) -> NDArray[Any]:
-    """Make a plane of 64 by 64 pixels: a background with noise, and spots as large as nuclei."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:_SIDE_PX, :_SIDE_PX].astype(np.float64)
-    plane = random.normal(0.1, 0.01, (_SIDE_PX, _SIDE_PX))
-    for row, column in ((14, 12), (18, 44), (44, 24), (50, 54)):
-        plane += 0.5 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * 4.0**2))
-    # A camera fills some thousand counts; floats are left between 0 and 1.
-    full = min(4095, np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
-    return np.clip(plane * full, 0, full).astype(dtype)
-
-
-class _TinyWell:
-    """The planes of a well, few and tiny."""
-
-    def __init__(
-        self,
-        keys: Sequence[GroupKey],
-        dtype: np.dtype[Any],
-        pixel_um: tuple[float, float] | None,
-        prepared: Mapping[str, Mapping[str, Mapping[str, NDArray[Any]]]],
-    ) -> None:
-        few = {
-            axis: sorted({getattr(key, axis) for key in keys})[:_MEMBERS]
-            for axis in ("t", "field", "z")
-        }
-        self._keys = tuple(
-            key for key in keys if all(getattr(key, axis) in few[axis] for axis in few)
-        )
-        self._dtype = dtype
-        self._prepared = prepared
-        self.pixel_um = pixel_um
-
-    def keys(self) -> Sequence[GroupKey]:
-        return self._keys
-
-    def read(self, key: GroupKey) -> NDArray[Any]:
-        return tiny_plane(self._dtype, zlib.crc32(str(key).encode()))
-
-    def place(self, key: GroupKey, axis: str) -> float:
-        size = self.pixel_um or (1.0, 1.0)
-        places = {
-            "x": _FIELD_STRIDE_PX * size[1] * (key.field or 0),
-            "y": 0.0,
-            "z": 2.0 * (key.z or 0),
-            "t": 60.0 * (key.t or 0),
-        }
-        return places[axis]
-
-    def prepared(self, step: str, channel: str | None) -> Mapping[str, NDArray[Any]]:
-        return self._prepared[step][str(channel)]
+def _few(keys: Sequence[GroupKey]) -> tuple[GroupKey, ...]:
+    few = {
+        axis: sorted({getattr(key, axis) for key in keys})[:_MEMBERS]
+        for axis in ("t", "field", "z")
+    }
+    return tuple(key for key in keys if all(getattr(key, axis) in few[axis] for axis in few))
 
 
 class _Checks:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from openhcs._errors import StepError
 from openhcs.pipeline._acting import steps_in
-from openhcs.pipeline._dry_run import dry_run, tiny_plane
+from openhcs.pipeline._dry_run import dry_run
 from openhcs.pipeline._evaluation import Evaluation
+from openhcs.pipeline._lessons import lessons_of
 from openhcs.pipeline._planes import keys_by_well
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
     from openhcs.functions import Kind
     from openhcs.pipeline._groups import GroupKey
     from openhcs.pipeline._plan import Plan, PlannedStep
 
 __all__ = ["trial"]
-
-_FEW = 8
-"""Tiny planes that are made for a step to learn from; they are repeated where more are wanted."""
-
-_Learned = Mapping[str, Mapping[str, Mapping[str, NDArray[Any]]]]
 
 
 def trial(plan: Plan) -> Sequence[str]:
@@ -44,7 +40,7 @@ def trial(plan: Plan) -> Sequence[str]:
         for (_, keys), well in arrangements.items()
         for problem in _arrangement_problems(plan, steps_in(plan.steps, well), keys)
     ]
-    learned, lessons = _learned(plan)
+    learned, lessons = lessons_of(plan)
     problems.extend(lessons)
     if problems:
         return problems
@@ -96,38 +92,6 @@ def _uneven(keys: Sequence[GroupKey]) -> str | None:
             if len({frozenset(place[position] for place in each) for each in members}) > 1:
                 return axis
     return None
-
-
-def _learned(plan: Plan) -> tuple[_Learned, Sequence[str]]:
-    """Let each step learn from tiny planes what it would learn from the plate."""
-    learned: dict[str, dict[str, Mapping[str, NDArray[Any]]]] = {}
-    problems: list[str] = []
-    for step in plan.steps:
-        preparation = step.spec.preparation
-        if preparation is None:
-            continue
-        for channel in step.channels or tuple(plan.channels[n] for n in plan.index.channels):
-            number = plan.channels.index(channel)
-            vendor = plan.index.vendor_profile(number) is not None
-            planes = plan.index.select(channels=[number], kind=None)
-            columns = (planes.column(name).tolist() for name in ("well", "field", "t"))
-            fields = set(zip(*columns, strict=True))
-            try:
-                wanted = preparation.wanted(step.parameters, vendor=vendor, available=len(fields))
-                few = min(wanted, _FEW)
-                tiny = [tiny_plane(plan.index.dtype, seed) for seed in range(few)]
-                summaries = [preparation.summarise(plane, step.parameters) for plane in tiny]
-                learned.setdefault(step.name, {})[channel] = preparation.combine(
-                    [summaries[number % few] for number in range(wanted)],
-                    step.parameters,
-                    shape=(64, 64),
-                    vendor=np.ones((64, 64), np.float32) if vendor else None,
-                ).arrays
-            except Exception as error:  # noqa: BLE001  # a plug-in's failure is a problem to list
-                problems.append(
-                    f"{step.name}, channel {channel}: {str(error) or type(error).__name__}"
-                )
-    return learned, problems
 
 
 class _Planes:

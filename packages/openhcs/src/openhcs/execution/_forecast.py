@@ -1,0 +1,86 @@
+"""What a run of a plan would do: which wells are finished, and which steps would be done again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openhcs.execution._folder import ResultFolder
+from openhcs.execution._plate import check_plate
+from openhcs.execution._preparation import learning_of
+from openhcs.execution._resume import well_states
+from openhcs.pipeline import steps_in, well_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from openhcs.pipeline import Plan
+
+__all__ = ["Forecast", "forecast"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a run would do.
+
+    Attributes
+    ----------
+    finished
+        Wells that are done already and would be taken over whole.
+    to_do
+        Steps that would be done, by well, for the others that can run.
+    learned
+        Steps that learn from the whole plate, and whether what they learned still stands.
+    """
+
+    finished: tuple[str, ...]
+    to_do: Mapping[str, tuple[str, ...]]
+    learned: Mapping[str, bool]
+
+    @property
+    def steps(self) -> Mapping[tuple[str, ...], tuple[str, ...]]:
+        """The wells in which the same steps would be done, by these steps."""
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for well, steps in self.to_do.items():
+            alike.setdefault(steps, []).append(well)
+        return {steps: tuple(wells) for steps, wells in alike.items()}
+
+
+def forecast(plan: Plan, out: str | Path) -> Forecast:
+    """Say what a run would do, looking at the results that are there.
+
+    Parameters
+    ----------
+    plan
+        From `openhcs.pipeline.compile_pipeline`.
+    out
+        The result folder; it need not exist, and is not changed.
+
+    Raises
+    ------
+    ResultFolderError
+        If it holds the results of another plate.
+    """
+    folder = ResultFolder(out)
+    wells = [well for well in plan.wells if well not in plan.refused]
+    everything = {well: tuple(step.name for step in steps_in(plan.steps, well)) for well in wells}
+    learnings = learning_of(plan)
+    if not folder.root.is_dir():
+        learned = {learning.step.name: False for learning in learnings}
+        return Forecast(finished=(), to_do=everything, learned=learned)
+    check_plate(plan, folder)
+    keys = {learning.step.name: learning.found(folder) for learning in learnings}
+    learned = {name: key is not None for name, key in keys.items()}
+    # A key that is still to be found matches none: what depends on it would be done again.
+    prepared = {name: key or "" for name, key in keys.items()}
+    finished: list[str] = []
+    to_do: dict[str, tuple[str, ...]] = {}
+    for state in well_states(plan, folder, well_keys(plan), prepared, resume=True):
+        if state.record is not None:
+            finished.append(state.well)
+        else:
+            to_do[state.well] = tuple(
+                name for name in everything[state.well] if name not in state.reused
+            )
+    return Forecast(finished=tuple(finished), to_do=to_do, learned=learned)

@@ -1,0 +1,185 @@
+"""What a run would do and need is said before it is begun, and what cannot fit is refused."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections import namedtuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from openhcs._errors import CompileError
+from openhcs.cli import main
+from openhcs.execution import available_bytes, fit, forecast, run
+from openhcs.functions import (
+    correct_illumination,
+    gaussian_px,
+    measure_objects,
+    project_max,
+    segment_nuclei,
+    stitch,
+)
+from openhcs.pipeline import Estimate, Pipeline, Plan, Step, compile_pipeline, estimate
+from openhcs.plates import open_plate
+from openhcs.testing import synthetic_plate
+from polystore.omezarr import open_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEPS = (
+    Step(correct_illumination),
+    Step(project_max),
+    Step(stitch, reference="DAPI"),
+    Step(segment_nuclei, channel="DAPI"),
+    Step(measure_objects),
+)
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan") / "plate"
+    synthetic_plate(
+        folder, wells=("A01", "A02", "B03"), grid=(2, 2), z=2, size_px=(96, 128), seed=8
+    )
+    return folder
+
+
+def planned(plate: Path, *steps: Step, **options: Any) -> Plan:
+    return compile_pipeline(Pipeline(*(steps or STEPS)), open_plate(plate, cache=False), **options)
+
+
+@pytest.fixture(scope="module")
+def need(plate: Path) -> Estimate:
+    return estimate(planned(plate))
+
+
+def test_shapes_of_stored_images_are_foretold(plate: Path, need: Estimate, tmp_path: Path) -> None:
+    plan = planned(plate)
+    assert run(plan, tmp_path / "out", workers=1).completed
+    image = open_image(tmp_path / "out" / "plate.zarr", need.largest, "stitched")
+    (mosaic,) = [each for each in need.stored if each.name == "stitched"]
+    height, width = image.shapes[0][-2:]
+    assert mosaic.shape[0] == pytest.approx(height, abs=0.06 * height)
+    assert mosaic.shape[1] == pytest.approx(width, abs=0.06 * width)
+    assert (mosaic.planes, mosaic.dtype) == (2, "uint16")
+    assert [each.name for each in need.stored] == ["stitched", "nuclei"]
+
+
+def test_all_planes_and_their_bytes_are_counted(plate: Path, need: Estimate) -> None:
+    index = open_plate(plate, cache=False)
+    assert need.planes == len(index)
+    assert need.read_bytes == index.column("file_size").sum()
+    assert need.wells == 3
+    assert 0 < need.compression <= 1
+
+
+def test_memory_grows_with_the_planes_that_a_step_holds(tmp_path: Path) -> None:
+    peaks = {}
+    for side in (256, 512):
+        synthetic_plate(
+            tmp_path / str(side), wells=("A01",), grid=(2, 2), z=1, size_px=side, cells_per_field=2
+        )
+        peaks[side] = estimate(planned(tmp_path / str(side), Step(stitch))).peak_bytes
+    none = estimate(planned(tmp_path / "256", Step(gaussian_px, sigma_px=1.0))).peak_bytes
+    own = {side: peak - 260_000_000 for side, peak in peaks.items()}
+    assert own[512] == pytest.approx(4 * own[256], rel=0.25)
+    assert none < peaks[256]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no peak of ended processes")
+def test_a_worker_holds_no_more_than_was_foretold(tmp_path: Path) -> None:
+    synthetic_plate(
+        tmp_path / "p", wells=("A01",), grid=(3, 3), z=1, size_px=600, cells_per_field=30
+    )
+    plan = planned(tmp_path / "p")
+    foretold = estimate(plan).peak_bytes
+    assert run(plan, tmp_path / "out", workers=1).completed
+    unit = 1 if sys.platform == "darwin" else 1024
+    held = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    assert held < 1.15 * foretold
+
+
+def test_what_is_finished_is_told_and_what_an_edit_does_again(plate: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = tuple(step.name for step in STEPS)
+    before = forecast(planned(plate), out)
+    assert before.finished == ()
+    assert before.steps == {names: ("A01", "A02", "B03")}
+    assert before.learned == {"correct_illumination": False}
+    assert not out.exists()
+    assert run(planned(plate, wells=["A01", "A02"]), out, workers=1).completed
+    after = forecast(planned(plate), out)
+    assert after.finished == ("A01", "A02")
+    assert after.to_do == {"B03": names}
+    assert after.learned == {"correct_illumination": True}
+    edited = (*STEPS[:3], Step(segment_nuclei, channel="DAPI", split_depth=0.2), STEPS[4])
+    changed = forecast(planned(plate, *edited), out)
+    assert changed.to_do["A01"] == ("segment_nuclei", "measure_objects")
+    assert changed.to_do["B03"] == names
+
+
+def test_fewer_workers_are_used_where_memory_is_short(need: Estimate, tmp_path: Path) -> None:
+    large = replace(need, peak_bytes=1_000_000_000)
+    assert fit(large, tmp_path, workers=8, memory_bytes=3_500_000_000).workers == 3
+    assert fit(large, tmp_path, workers=2, memory_bytes=3_500_000_000).workers == 2
+    assert fit(need, tmp_path / "not" / "there", workers=1).memory_bytes < available_bytes()
+
+
+def test_what_does_not_fit_is_refused_with_advice(
+    need: Estimate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")  # as shutil has it
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10, 9, 1))
+    with pytest.raises(CompileError) as caught:
+        fit(need, tmp_path, workers=1, memory_bytes=1_000_000)
+    memory, disk = caught.value.problems
+    assert "well A01 needs" in memory
+    assert "there are 1 MB: use fewer fields" in memory
+    assert "1 bytes free: make room" in disk
+
+
+def test_a_run_that_cannot_fit_begins_nothing(plate: Path, tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="needs"):
+        run(planned(plate), tmp_path / "out", memory_bytes=1_000_000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_says_why_it_has_fewer_workers(plate: Path, need: Estimate, tmp_path: Path) -> None:
+    plan = planned(plate, Step(project_max), wells=["A01"])
+    result = run(plan, tmp_path / "out", workers=4, memory_bytes=need.peak_bytes + 1)
+    assert result.completed
+    assert any("1 of 4 workers are used" in note for note in result.notes)
+
+
+def test_the_command_prints_the_plan(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", str(plate), "--out", str(tmp_path / "out"), "--missing", "skip-group"]
+    assert main(words) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "3 wells, 3 to do" in text
+    assert "missing='skip-group' (run)" in text
+    assert "Memory: up to" in text
+    assert main([*words, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["wells"] == ["A01", "A02", "B03"]
+    assert plan["steps"][0]["settings"]["missing"] == {"value": "skip-group", "origin": "run"}
+    assert plan["steps"][3]["source"] == "project_max"
+    assert {each["name"] for each in plan["stored_in_largest_well"]} == {"stitched", "nuclei"}
+    assert set(plan["to_do"]) == {"A01", "A02", "B03"}
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_refuses_what_cannot_fit(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", str(plate), "--out", str(tmp_path / "out"), "--memory", "100MB"]
+    assert main(words) == 2
+    assert "there are 100 MB" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*words[:-1], "lots"])
+    assert "'lots' is not a size such as 16GB" in capsys.readouterr().err
