@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
+import functions_costs
 import functions_features
+import functions_focus
 import functions_illumination
 import functions_images
 import functions_objects
@@ -12,8 +14,10 @@ import functions_stitching
 from _parts import measure_parts
 
 PARTS = {
-    "illumination": functions_illumination.rows,
+    "costs": functions_costs.rows,
     "features": functions_features.rows,
+    "focus": functions_focus.rows,
+    "illumination": functions_illumination.rows,
     "images": functions_images.rows,
     "objects": functions_objects.rows,
     "stitching": functions_stitching.rows,

@@ -22,7 +22,7 @@ from openhcs.functions._fuse import fuse, mosaic_shape
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["rows"]
+__all__ = ["MAX_SHIFT_PX", "PIXEL_UM", "SIDE", "Well", "made_well", "rows"]
 
 SIDE, GRID, OVERLAP, JITTER_PX = 1080, 3, 0.1, 5.0
 PIXEL_UM = (0.65, 0.65)
@@ -52,7 +52,7 @@ class Well:
 
 def rows(repeats: int = 5) -> list[Row]:
     """Measure and return the rows; times are medians of `repeats`."""
-    well = _well(cells_per_mpx=400)
+    well = made_well(GRID, GRID)
     found = stitch({"DAPI": well.as_tiles()}, pixel_um=PIXEL_UM)
     placed = np.column_stack([found.tiles["y_px"], found.tiles["x_px"]])
     error = placed - well.true_px
@@ -60,7 +60,7 @@ def rows(repeats: int = 5) -> list[Row]:
     rms = float(np.sqrt(np.mean(np.square(error))))
     worst = float(np.abs(error).max())
 
-    empty = _well(cells_per_mpx=0)
+    empty = made_well(GRID, GRID, cells_per_mpx=0)
     alone = stitch({"DAPI": empty.as_tiles()}, pixel_um=PIXEL_UM)
     placed = np.column_stack([alone.tiles["y_px"], alone.tiles["x_px"]])
     moved = float(np.abs(placed - (empty.stage_px - empty.stage_px[0])).max())
@@ -99,16 +99,29 @@ def rows(repeats: int = 5) -> list[Row]:
     ]
 
 
-def _well(*, cells_per_mpx: float, seed: int = 7) -> Well:
+def made_well(
+    rows: int,
+    columns: int,
+    *,
+    cells_per_mpx: float = 400,
+    brightness: float = 1.0,
+    empty_overlaps: bool = False,
+    seed: int = 7,
+) -> Well:
+    """Render the tiles of a well; with empty overlaps, cells keep to the middle of the tiles."""
     rng = np.random.default_rng(seed)
     step = SIDE * (1 - OVERLAP)
-    stage = np.array([(y * step, x * step) for y in range(GRID) for x in range(GRID)]) + 20
+    stage = np.array([(y * step, x * step) for y in range(rows) for x in range(columns)]) + 20
     true = stage + rng.uniform(-JITTER_PX, JITTER_PX, stage.shape)
-    extent = GRID * step + SIDE
-    count = int(cells_per_mpx * extent**2 / 1e6)
+    extent = np.array([rows, columns]) * step + SIDE
+    count = int(cells_per_mpx * extent[0] * extent[1] / 1e6)
     places = rng.uniform(0, extent, (count, 2))
     radii = rng.uniform(3, 9, (count, 2))
-    bright = rng.lognormal(6.5, 0.5, count)
+    bright = brightness * rng.lognormal(6.5, 0.5, count)
+    if empty_overlaps:
+        within = (places - 20) % step
+        inside = np.all((within > SIDE * OVERLAP + 60) & (within < step - 60), axis=1)
+        places, radii, bright = places[inside], radii[inside], bright[inside]
     tiles = []
     for corner in true:
         light = _light(places - corner, radii, bright)

@@ -21,6 +21,16 @@ def test_a_gaussian_in_um_follows_the_pixel_size() -> None:
     assert in_px.std() < plane.std() / 4
 
 
+@pytest.mark.parametrize("sigma", [10.0, 23.0, 50.0])
+def test_a_wide_gaussian_is_that_of_the_whole_plane(sigma: float) -> None:
+    rng = np.random.default_rng(1)
+    plane = ndimage.gaussian_filter(rng.random((301, 420)), 3.0) * 60000
+    plane[100:200, 150:260] += 20000
+    plane = np.pad(plane[60:-60, 60:-60], 60, mode="edge").astype(np.float32)
+    exact = ndimage.gaussian_filter(plane, sigma, mode="nearest")
+    assert np.abs(gaussian_px(plane, sigma_px=sigma) - exact).max() <= 0.005 * np.ptp(plane)
+
+
 def test_a_median_removes_hot_pixels() -> None:
     plane = np.full((40, 40), 300, np.uint16)
     plane[10, 10] = plane[0, 39] = 65535

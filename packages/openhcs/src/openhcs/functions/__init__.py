@@ -4,6 +4,7 @@ from openhcs.functions._aggregate import Outlier, aggregate_objects, flag_outlie
 from openhcs.functions._arithmetic import Composite, Ratio, Unmixed, composite, ratio, unmix
 from openhcs.functions._catalogue import REGISTRY
 from openhcs.functions._colocalise import Colocalisation, measure_colocalisation
+from openhcs.functions._dose_response import DoseResponse, DoseVerdict, dose_response
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
 from openhcs.functions._granularity import Granularity, measure_granularity
@@ -61,6 +62,12 @@ from openhcs.functions._registry import (
     function,
     spec_of,
 )
+from openhcs.functions._replicates import (
+    CellCounts,
+    Replicates,
+    cell_counts,
+    replicate_correlation,
+)
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
 from openhcs.functions._spots import Spots, detect_spots
 from openhcs.functions._stitch import stitch
@@ -72,11 +79,14 @@ __all__ = [
     "REGISTRY",
     "Axes",
     "BScores",
+    "CellCounts",
     "ChannelPlanes",
     "ChannelTiles",
     "Colocalisation",
     "Columns",
     "Composite",
+    "DoseResponse",
+    "DoseVerdict",
     "EdgeEffect",
     "FunctionSpec",
     "Granularity",
@@ -94,6 +104,7 @@ __all__ = [
     "Prepared",
     "Ratio",
     "Registry",
+    "Replicates",
     "Spots",
     "Stack",
     "Tile",
@@ -104,11 +115,13 @@ __all__ = [
     "aggregate_objects",
     "b_score",
     "best_focus",
+    "cell_counts",
     "composite",
     "correct_illumination",
     "declared_functions",
     "detect_spots",
     "difference_of_gaussians",
+    "dose_response",
     "edge_effect",
     "flag_outliers",
     "function",
@@ -135,6 +148,7 @@ __all__ = [
     "project_std",
     "project_sum",
     "ratio",
+    "replicate_correlation",
     "robust_z",
     "segment_cells",
     "segment_cytoplasm",
