@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def by_steps(a: NDArray[Any], b: NDArray[Any]) -> float:
     direction = vectors[:, np.argmax(values)]
     slope = direction[1] / direction[0]
     shift = second.mean() - slope * first.mean()
-    for level in np.linspace(first.max(), first.min(), 250):
+    for level in np.linspace(first.max(), first.min(), 200):
         below = (first <= level) | (second <= slope * level + shift)
         if np.count_nonzero(below) > 2 and stats.pearsonr(first[below], second[below])[0] <= 0:
             return float(level)
@@ -184,3 +185,37 @@ def test_what_does_not_fit_is_named(
         measure_colocalisation(
             {name: np.ones(shape) for name, shape in planes.items()}, pixel_um=PIXEL_UM, **changed
         )
+
+
+def test_canvas_that_no_tile_covers_has_no_say() -> None:
+    shared = disks(8, 40)
+    planes = {"A": seen(shared, 1), "B": seen(0.5 * shared, 2)}
+    mosaic = {}
+    for name, plane in planes.items():
+        mosaic[name] = np.zeros((300, 260), np.uint16)
+        mosaic[name][40:240, 20:220] = plane
+    alone, stitched = (
+        measure_colocalisation(each, pixel_um=PIXEL_UM).colocalisation_by_plane
+        for each in (planes, mosaic)
+    )
+    assert stitched == pytest.approx(alone, rel=1e-6)
+    labels = np.zeros((300, 260), np.int32)
+    labels[40:240, 20:220] = grid_labels()
+    found = measure_colocalisation(mosaic, labels=labels, pixel_um=PIXEL_UM, threshold="otsu")
+    own = measure_colocalisation(planes, labels=grid_labels(), pixel_um=PIXEL_UM, threshold="otsu")
+    for name, values in own.colocalisation.items():
+        assert found.colocalisation[name] == pytest.approx(values, nan_ok=True), name
+
+
+def test_a_mosaic_takes_no_more_room_than_its_planes() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.integers(100, 4000, (2000, 2000)).astype(np.uint16)
+    planes = {"A": a, "B": (a // 2 + rng.integers(0, 900, a.shape)).astype(np.uint16)}
+    measure_colocalisation({name: plane[:64] for name, plane in planes.items()}, pixel_um=PIXEL_UM)
+    tracemalloc.start()
+    try:
+        measure_colocalisation(planes, pixel_um=PIXEL_UM)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 6 * a.nbytes

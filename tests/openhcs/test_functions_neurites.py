@@ -204,3 +204,11 @@ def test_short_twigs_are_taken_off_and_long_ones_are_not() -> None:
 def test_what_makes_no_sense_is_named(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         traced(np.zeros((40, 40), np.uint16), **changed)
+
+
+def test_where_tiles_end_there_are_no_neurites() -> None:
+    plane = drawn([[(200, 100), (200, 399)]])
+    plane[:60], plane[:, 300:] = 0, 0
+    found = traced(plane)
+    assert found.neurites_by_plane["length_um"] == pytest.approx(100, rel=0.06)
+    assert not found.neurites[:190].any()

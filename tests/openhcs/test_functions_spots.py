@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from openhcs.functions import detect_spots
+from openhcs.functions import detect_spots, subtract_background, white_top_hat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -205,3 +205,32 @@ def test_a_plateau_is_one_spot() -> None:
 def test_what_makes_no_sense_is_named(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         detect_spots({"A": np.zeros((40, 40), np.uint16)}, pixel_um=PIXEL_UM, **changed)
+
+
+def test_where_tiles_end_there_are_no_spots() -> None:
+    centres = places(6, 60, 300, 10)
+    plane = field(centres, 200)
+    plane[:60, :] = 0
+    plane[:, 250:] = 0
+    rows = np.zeros(60, bool)
+    for row, (y, x) in enumerate(centres):
+        rows[row] = y > 66 and x < 244
+    found = detect_spots({"A": plane}, pixel_um=PIXEL_UM, diameters_um=(DIAMETER_UM,)).spots
+    distance, _ = nearest_to(centres, found)
+    assert distance.max() < 3
+    assert (found["Y"] > 59).all()
+    assert (found["X"] < 250).all()
+    assert np.count_nonzero(rows) <= len(distance) <= np.count_nonzero(rows) + 6
+
+
+def test_spots_are_found_after_the_background_was_taken_away() -> None:
+    centres = places(7, 60, 300, 10)
+    raw = field(centres, 200)
+    for plane in (
+        subtract_background(raw, pixel_um=PIXEL_UM, radius_um=8.0),
+        white_top_hat(raw, pixel_um=PIXEL_UM, radius_um=1.0),
+    ):
+        found = detect_spots({"A": plane}, pixel_um=PIXEL_UM, diameters_um=(DIAMETER_UM,)).spots
+        distance, nearest = nearest_to(centres, found)
+        assert sorted(nearest.tolist()) == list(range(60))
+        assert distance.max() < 1

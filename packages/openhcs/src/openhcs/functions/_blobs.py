@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openhcs.functions._canvas import bare_canvas, filled
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,7 +58,8 @@ def find_blobs(
     Parameters
     ----------
     plane
-        Shape (y, x); what is not finite counts as 0.
+        Shape (y, x); what is not finite counts as 0. Canvas that no tile covers has no blobs, and
+        no edge.
     sigmas_px
         Scales (y, x) in px, ascending.
     threshold_sd
@@ -64,9 +67,15 @@ def find_blobs(
     least_contrast
         What it has to have at least.
     """
+    bare = bare_canvas([plane])
     pixels = np.nan_to_num(plane.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if bare is not None:
+        pixels = filled(pixels, bare)
     answers = [_answer(pixels, sigma) for sigma in sigmas_px]
-    noises = [_noise(answer) for answer in answers]
+    noises = [_noise(answer, bare) for answer in answers]
+    if bare is not None:
+        for answer in answers:
+            answer[bare] = 0
     thresholds = [max(threshold_sd * noise, least_contrast) for noise in noises]
     places: list[NDArray[np.intp]] = []
     scales: list[NDArray[np.intp]] = []
@@ -113,8 +122,10 @@ def _answer(pixels: NDArray[np.float32], sigma: tuple[float, float]) -> NDArray[
     return answer
 
 
-def _noise(answer: NDArray[np.float32]) -> float:
+def _noise(answer: NDArray[np.float32], bare: NDArray[np.bool_] | None) -> float:
     rows = answer[::_NOISE_ROWS]
+    if bare is not None:
+        rows = rows[~bare[::_NOISE_ROWS]]
     if rows.size == 0:
         return 0.0
     return 1.4826 * float(np.median(np.abs(rows - np.median(rows))))

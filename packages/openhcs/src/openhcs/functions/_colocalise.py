@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from openhcs.functions._canvas import bare_canvas
 from openhcs.functions._checks import checked_labels, plane_like
 from openhcs.functions._costes import costes_thresholds
 from openhcs.functions._pixels import ObjectPixels
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from openhcs.functions._inputs import ChannelPlanes, Columns, PlaneArray
 
 __all__ = ["Colocalisation", "measure_colocalisation"]
+
+_AT_ONCE = 1 << 18
+"""Pixels that are worked on at a time, so that they stay in the processor's cache."""
 
 Thresholds: TypeAlias = Literal["costes", "otsu"] | dict[str, float]
 
@@ -70,7 +74,8 @@ def measure_colocalisation(
     Parameters
     ----------
     channels
-        Two or more planes by channel name, of one shape (y, x). All are held at once.
+        Two or more planes by channel name, of one shape (y, x). All are held at once. Canvas of
+        a stitched well that no tile covers is left out.
     pixel_um
         Size of a pixel (y, x) in µm; only asked whether it is one.
     labels
@@ -110,27 +115,32 @@ def measure_colocalisation(
     planes = {names[0]: first}
     for name in names[1:]:
         planes[name] = plane_like(channels, name, shape, f"channel {names[0]!r}")
+    bare = bare_canvas(planes.values())
+    covered = {
+        name: plane.ravel() if bare is None else plane[~bare] for name, plane in planes.items()
+    }
+    whole = _Pixels(None, np.array([covered[names[0]].size]))
     table: dict[str, NDArray[Any]] = {}
-    objects: ObjectPixels | None = None
+    record: dict[str, float] = {}
+    inside: dict[str, NDArray[Any]] = {}
+    objects: _Pixels | None = None
     if labels is not None:
         if checked_labels(labels, pixel_um).shape != shape:
             raise ValueError(f"the channels have shape {shape}, the labels {labels.shape}")
-        objects = ObjectPixels.of(labels)
-        table["ObjectNumber"] = objects.numbers
-        inside = {
-            name: plane.ravel()[objects.flat].astype(np.float64) for name, plane in planes.items()
-        }
-    whole = _Everything.of(shape)
-    record: dict[str, float] = {}
+        listed = ObjectPixels.of(labels)
+        objects = _Pixels(listed.objects, listed.areas)
+        table["ObjectNumber"] = listed.numbers
+        inside = {name: plane.ravel()[listed.flat] for name, plane in planes.items()}
+    kinds = (_compared, _rank_weighted) if rank_weighted else (_compared,)
     for a, b in combinations(names, 2):
-        levels = _levels(planes, a, b, threshold)
+        levels = _levels(covered, a, b, threshold)
         record[f"threshold_{a}_{b}"], record[f"threshold_{b}_{a}"] = levels
-        all_a, all_b = (planes[name].ravel().astype(np.float64) for name in (a, b))
-        for feature, value in _compared(whole, all_a, all_b, (a, b), levels, rank_weighted):
-            record[_PLANE_NAMES[feature[0]].format(*feature[1:])] = float(value[0])
-        if objects is not None:
-            found = _compared(objects, inside[a], inside[b], (a, b), levels, rank_weighted)
-            for feature, value in found:
+        for compare in kinds:
+            for (kind, *of), value in compare(whole, covered[a], covered[b], (a, b), levels):
+                record[_PLANE_NAMES[kind].format(*of)] = float(value[0])
+            if objects is None:
+                continue
+            for feature, value in compare(objects, inside[a], inside[b], (a, b), levels):
                 table["Correlation_{}_{}_{}".format(*feature)] = value
     return Colocalisation(colocalisation=table, colocalisation_by_plane=record)
 
@@ -144,20 +154,34 @@ _PLANE_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Everything:
-    """A plane as one object, in the terms of `ObjectPixels`."""
+class _Pixels:
+    """Pixels that are compared, a part at a time, so that a mosaic takes no more than a plane.
 
-    objects: NDArray[np.intp]
+    Attributes
+    ----------
+    objects
+        Row of the object of each pixel; None where all are of one.
+    areas
+        Pixels of each object.
+    """
+
+    objects: NDArray[np.intp] | None
     areas: NDArray[np.intp]
 
-    @classmethod
-    def of(cls, shape: tuple[int, ...]) -> _Everything:
-        size = math.prod(shape)
-        # One 0 seen as many, so that no memory is taken for it.
-        return cls(np.broadcast_to(np.intp(0), (size,)), np.array([size]))
+    def parts(self) -> Iterator[slice]:
+        size = int(self.areas.sum())
+        for start in range(0, size, _AT_ONCE):
+            yield slice(start, min(start + _AT_ONCE, size))
 
-    def total(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        return np.array([values.sum()], np.float64)
+    def total(self, values: NDArray[Any], part: slice) -> NDArray[np.float64]:
+        if self.objects is None:
+            return np.array([values.sum()], np.float64)
+        sums = np.bincount(self.objects[part], weights=values, minlength=self.areas.size)
+        return sums.astype(np.float64, copy=False)
+
+    def spread(self, by_object: NDArray[np.float64], part: slice) -> NDArray[np.float64]:
+        """Give each pixel what its object has."""
+        return by_object if self.objects is None else by_object[self.objects[part]]
 
 
 def _levels(
@@ -183,39 +207,66 @@ def _otsu(plane: PlaneArray) -> float:
 
 
 def _compared(
-    pixels: ObjectPixels | _Everything,
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
+    pixels: _Pixels,
+    a: NDArray[Any],
+    b: NDArray[Any],
     names: tuple[str, str],
     levels: tuple[float, float],
-    rank_weighted: bool,  # handed on as it is
 ) -> Iterator[tuple[tuple[str, str, str], NDArray[np.float64]]]:
     """Give each feature, the channels in its name, and its values by object."""
     one, two = names
-    mean_a, mean_b = pixels.total(a) / pixels.areas, pixels.total(b) / pixels.areas
-    off_a, off_b = a - mean_a[pixels.objects], b - mean_b[pixels.objects]
-    yield (
-        ("Correlation", one, two),
-        _over(
-            pixels.total(off_a * off_b), np.sqrt(pixels.total(off_a**2) * pixels.total(off_b**2))
-        ),
-    )
-    yield (
-        ("Overlap", one, two),
-        _over(pixels.total(a * b), np.sqrt(pixels.total(a**2) * pixels.total(b**2))),
-    )
+    sums = np.zeros((2, pixels.areas.size))
+    for part in pixels.parts():
+        for row, values in enumerate((a, b)):
+            sums[row] += pixels.total(values[part], part)
+    mean_a, mean_b = sums / np.maximum(pixels.areas, 1)
+    found = np.zeros((10, pixels.areas.size))
+    for part in pixels.parts():
+        first, second = a[part].astype(np.float64), b[part].astype(np.float64)
+        off_a = first - pixels.spread(mean_a, part)
+        off_b = second - pixels.spread(mean_b, part)
+        above_a, above_b = first > levels[0], second > levels[1]
+        both = above_a & above_b
+        for row, values in enumerate(
+            (
+                off_a * off_b,
+                off_a * off_a,
+                off_b * off_b,
+                first * second,
+                first * first,
+                second * second,
+                first * above_a,
+                second * above_b,
+                first * both,
+                second * both,
+            )
+        ):
+            found[row] += pixels.total(values, part)
+    yield ("Correlation", one, two), _over(found[0], np.sqrt(found[1] * found[2]))
+    yield ("Overlap", one, two), _over(found[3], np.sqrt(found[4] * found[5]))
+    yield ("Manders", one, two), _over(found[8], found[6])
+    yield ("Manders", two, one), _over(found[9], found[7])
+
+
+def _rank_weighted(
+    pixels: _Pixels,
+    a: NDArray[Any],
+    b: NDArray[Any],
+    names: tuple[str, str],
+    levels: tuple[float, float],
+) -> Iterator[tuple[tuple[str, str, str], NDArray[np.float64]]]:
+    """Give the coefficients weighed by rank, as `_compared` gives the others."""
+    one, two = names
+    objects = np.zeros(a.size, np.intp) if pixels.objects is None else pixels.objects
+    ranks_a, most_a = _ranks(a, objects, pixels.areas)
+    ranks_b, most_b = _ranks(b, objects, pixels.areas)
+    most = np.maximum(most_a, most_b)
     above_a, above_b = a > levels[0], b > levels[1]
-    both = above_a & above_b
-    signal_a, signal_b = pixels.total(a * above_a), pixels.total(b * above_b)
-    yield ("Manders", one, two), _over(pixels.total(a * both), signal_a)
-    yield ("Manders", two, one), _over(pixels.total(b * both), signal_b)
-    if rank_weighted:
-        ranks_a, most_a = _ranks(a, pixels)
-        ranks_b, most_b = _ranks(b, pixels)
-        most = np.maximum(most_a, most_b)
-        weight = both * (1 - np.abs(ranks_a - ranks_b) / most[pixels.objects])
-        yield ("RWC", one, two), _over(pixels.total(a * weight), signal_a)
-        yield ("RWC", two, one), _over(pixels.total(b * weight), signal_b)
+    weight = (above_a & above_b) * (1 - np.abs(ranks_a - ranks_b) / most[objects])
+    whole = slice(0, a.size)
+    for name, other, values, above in ((one, two, a, above_a), (two, one, b, above_b)):
+        together = pixels.total(values * weight, whole)
+        yield ("RWC", name, other), _over(together, pixels.total(values * above, whole))
 
 
 def _over(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -225,19 +276,19 @@ def _over(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.
 
 
 def _ranks(
-    values: NDArray[np.float64], pixels: ObjectPixels | _Everything
+    values: NDArray[Any], objects: NDArray[np.intp], areas: NDArray[np.intp]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rank values from 1 within each object, equal ones alike; give the highest rank of each."""
-    order = np.lexsort((values, pixels.objects))
-    objects, ordered = pixels.objects[order], values[order]
-    starts = np.cumsum(pixels.areas) - pixels.areas
+    order = np.lexsort((values, objects))
+    of, ordered = objects[order], values[order]
+    starts = np.cumsum(areas) - areas
     new = np.ones(ordered.size, bool)
     new[1:] = ordered[1:] != ordered[:-1]
-    new[starts[pixels.areas > 0]] = True
+    new[starts[areas > 0]] = True
     counted = np.cumsum(new)
-    before = counted[starts[objects]] - 1 if objects.size else counted
+    before = counted[starts[of]] - 1 if of.size else counted
     ranks = np.empty(values.size, np.int64)
     ranks[order] = counted - before
-    most = np.zeros(pixels.areas.size, np.int64)
-    np.maximum.at(most, pixels.objects, ranks)
+    most = np.zeros(areas.size, np.int64)
+    np.maximum.at(most, objects, ranks)
     return ranks, most

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import numpy as np
 from annotated_types import MinLen, Unit
 
+from openhcs.functions._canvas import bare_canvas, filled
 from openhcs.functions._checks import at_least, checked_labels, checked_plane, positive
 from openhcs.functions._quantities import (  # noqa: TC001  # read when compiling
     Counts,
@@ -138,8 +139,11 @@ def trace_neurites(
     if labels is not None and checked_labels(labels, pixel_um).shape != plane.shape:
         raise ValueError(f"channel {name!r} has shape {plane.shape}, the labels {labels.shape}")
     pixels = np.nan_to_num(plane.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    bare = bare_canvas([plane])
+    if bare is not None:
+        pixels = filled(pixels, bare)
     strength = ridge_strength(pixels, _sigmas(widths_um, pixel_um))
-    mask, noise, threshold = ridge_mask(strength, low_sd, high_sd, least_contrast)
+    mask, noise, threshold = ridge_mask(strength, low_sd, high_sd, least_contrast, bare)
     somas = _Somas.of(labels, plane.shape, pixel_um, soma_margin_um, soma_gap_um)
     mask &= ~somas.inside
     thin = without_spurs(mask, least_length_um, pixel_um, somas.near)

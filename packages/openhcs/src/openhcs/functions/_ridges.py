@@ -53,7 +53,11 @@ def ridge_strength(
 
 
 def ridge_mask(
-    strength: NDArray[np.float32], low_sd: float, high_sd: float, least: float
+    strength: NDArray[np.float32],
+    low_sd: float,
+    high_sd: float,
+    least: float,
+    bare: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.bool_], float, float]:
     """Give the pixels of ridges; what is weak is kept where it goes on from what is strong.
 
@@ -65,6 +69,8 @@ def ridge_mask(
         Both thresholds, above the median, in robust standard deviations of the strength.
     least
         What both are at least.
+    bare
+        Canvas that no tile covers; None for none.
 
     Returns
     -------
@@ -74,14 +80,18 @@ def ridge_mask(
     from scipy import ndimage
 
     rows = strength[::_NOISE_ROWS]
+    if bare is not None:
+        rows = rows[~bare[::_NOISE_ROWS]]
     middle = float(np.median(rows)) if rows.size else 0.0
     noise = 1.4826 * float(np.median(np.abs(rows - middle))) if rows.size else 0.0
     low, high = (max(middle + sd * noise, least) for sd in (low_sd, high_sd))
     # Where nothing is noisy a threshold of 0 would take everything.
     weak = strength > max(low, 0.0)
+    if bare is not None:
+        weak &= ~bare
     pieces, count = ndimage.label(weak, structure=np.ones((3, 3), bool))
     strong = np.zeros(count + 1, bool)
-    strong[pieces[strength > max(high, 0.0)]] = True
+    strong[pieces[weak & (strength > max(high, 0.0))]] = True
     strong[0] = False
     return strong[pieces], noise, low
 

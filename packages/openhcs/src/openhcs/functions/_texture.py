@@ -95,13 +95,29 @@ def measure_texture(
             raise ValueError(f"ranges: {name} goes from {low} to {high}, which is no range")
     pixels = ObjectPixels.of(checked_labels(labels, pixel_um))
     table: dict[str, NDArray[Any]] = {"ObjectNumber": pixels.numbers}
-    steps = _steps(distance_um, pixel_um)
-    pairs = [_pairs(pixels, labels.shape, step) for step in steps]
-    for name in channels:
-        plane = plane_like(channels, name, labels.shape, "the labels")
-        grey = _grey(plane, pixels, levels, (ranges or {}).get(name))
-        for feature, values in _features(grey, pairs, pixels, levels).items():
-            table[f"Texture_{feature}_{name}"] = values
+    grey = {
+        name: _grey(
+            plane_like(channels, name, labels.shape, "the labels"),
+            pixels,
+            levels,
+            (ranges or {}).get(name),
+        )
+        for name in channels
+    }
+    count = pixels.numbers.size
+    sums = {name: {feature: np.zeros(count) for feature in _NAMES} for name in grey}
+    directions = np.zeros(count)
+    for step in _steps(distance_um, pixel_um):
+        first, second = _pairs(pixels, labels.shape, step)
+        directions += np.bincount(pixels.objects[first], minlength=count) > 0
+        for name, own in grey.items():
+            _add_features(sums[name], own, (first, second), pixels.objects[first], levels)
+    for name, features in sums.items():
+        for feature, total in features.items():
+            # An object without pairs in one direction has the mean of the others.
+            mean = np.full(count, np.nan)
+            np.divide(total, directions, out=mean, where=directions > 0)
+            table[f"Texture_{feature}_{name}"] = mean
     return table
 
 
@@ -137,7 +153,7 @@ def _pairs(
 
 def _grey(
     plane: PlaneArray, pixels: ObjectPixels, levels: int, limits: tuple[float, float] | None
-) -> NDArray[np.intp]:
+) -> NDArray[np.uint8]:
     """Give the level of each pixel, 0 to levels - 1."""
     values = plane.ravel()[pixels.flat].astype(np.float64)
     if limits is None:
@@ -150,40 +166,31 @@ def _grey(
     else:
         scaled = (values - limits[0]) / (limits[1] - limits[0])
     scaled = np.nan_to_num(scaled, posinf=1.0, neginf=0.0)
-    return np.asarray(np.clip((scaled * levels).astype(np.intp), 0, levels - 1))
+    return np.asarray(np.clip(scaled * levels, 0, levels - 1), np.uint8)
 
 
-def _features(
-    grey: NDArray[np.intp],
-    pairs: list[tuple[NDArray[np.intp], NDArray[np.intp]]],
-    pixels: ObjectPixels,
+def _add_features(
+    sums: Mapping[str, NDArray[np.float64]],
+    grey: NDArray[np.uint8],
+    pairs: tuple[NDArray[np.intp], NDArray[np.intp]],
+    objects: NDArray[np.intp],
     levels: int,
-) -> Mapping[str, NDArray[np.float64]]:
-    """Average the features over directions; an object without pairs in one is left out there."""
-    count = pixels.numbers.size
-    sums: dict[str, NDArray[np.float64]] = {name: np.zeros(count) for name in _NAMES}
-    directions = np.zeros(count)
+) -> None:
+    """Add the features of one direction, for so many objects at a time."""
+    count = sums[_NAMES[0]].size
     at_once = max(1, _CELLS // levels**2)
-    for first, second in pairs:
-        objects = pixels.objects[first]
-        code = (objects * levels + grey[first]) * levels + grey[second]
-        for start in range(0, count, at_once):
-            end = min(start + at_once, count)
-            own = code if at_once >= count else code[(objects >= start) & (objects < end)]
-            counts = np.bincount(own - start * levels**2, minlength=(end - start) * levels**2)
-            matrices = counts.reshape(end - start, levels, levels).astype(np.float64)
-            matrices += matrices.transpose(0, 2, 1)
-            totals = matrices.sum(axis=(1, 2))
-            there = np.flatnonzero(totals)
-            matrices = matrices[there] / totals[there, None, None]
-            directions[start + there] += 1
-            for name, values in _haralick(matrices):
-                sums[name][start + there] += values
-    result = {}
-    for name, total in sums.items():
-        result[name] = np.full(count, np.nan)
-        np.divide(total, directions, out=result[name], where=directions > 0)
-    return result
+    code = (objects * levels + grey[pairs[0]]) * levels + grey[pairs[1]]
+    for start in range(0, count, at_once):
+        end = min(start + at_once, count)
+        own = code if at_once >= count else code[(objects >= start) & (objects < end)]
+        counts = np.bincount(own - start * levels**2, minlength=(end - start) * levels**2)
+        matrices = counts.reshape(end - start, levels, levels).astype(np.float64)
+        matrices += matrices.transpose(0, 2, 1)
+        totals = matrices.sum(axis=(1, 2))
+        there = np.flatnonzero(totals)
+        matrices = matrices[there] / totals[there, None, None]
+        for name, values in _haralick(matrices):
+            sums[name][start + there] += values
 
 
 _NAMES = (
