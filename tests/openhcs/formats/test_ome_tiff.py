@@ -19,10 +19,22 @@ from openhcs._errors import (
     PlateError,
 )
 from openhcs.plates import PlateIndex, open_plate
+from openhcs.testing import FormatTests
+from openhcs.testing.formats import OmeTiffCompanion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+
+class TestOmeTiffCompanion(FormatTests):
+    layout = OmeTiffCompanion()
+
+
+class TestOmeTiffWithoutDescriptions(FormatTests):
+    layout = OmeTiffCompanion(binary_only=False)
+    ragged_plates = 5
+
 
 NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 HEIGHT, WIDTH = 20, 24
@@ -34,6 +46,12 @@ def value(well: str, field: int, c: int, z: int, t: int) -> int:
     """Give what a plane is filled with: no two planes have the same."""
     row, col = ord(well[0]) - ord("A"), int(well[1:]) - 1
     return (((((row * 12 + col) * 8 + field) * 4 + t) * 4 + c) * 4 + z) % 65_521
+
+
+def pixels(well: str, field: int, c: int, z: int, t: int) -> Any:
+    """Give a plane in which every pixel differs from its neighbours."""
+    ramp = np.arange(HEIGHT * WIDTH, dtype=np.uint32).reshape(HEIGHT, WIDTH) * 7
+    return ((ramp + value(well, field, c, z, t)) % 65_521).astype(np.uint16)
 
 
 def planes(order: str) -> list[tuple[int, int, int]]:
@@ -74,7 +92,7 @@ def image(
     *,
     order: str = "XYCZT",
     data: str | None = None,
-    pixels: str = 'PhysicalSizeX="0.65" PhysicalSizeY="0.65" PhysicalSizeZ="2"',
+    sizes: str = 'PhysicalSizeX="0.65" PhysicalSizeY="0.65" PhysicalSizeZ="2"',
     planes: str = "",
 ) -> str:
     channels = "".join(
@@ -85,7 +103,7 @@ def image(
     return (
         f'<Image ID="Image:{number}" Name="f{number}"><Pixels ID="Pixels:{number}" '
         f'DimensionOrder="{order}" Type="uint16" SizeX="{WIDTH}" SizeY="{HEIGHT}" SizeC="{C}" '
-        f'SizeZ="{Z}" SizeT="{T}" {pixels}>{channels}'
+        f'SizeZ="{Z}" SizeT="{T}" {sizes}>{channels}'
         f"{tiff_data(name, order) if data is None else data}{planes}</Pixels></Image>"
     )
 
@@ -127,7 +145,7 @@ def write_image(
     with tifffile.TiffWriter(path, ome=False) as writer:
         for number, (c, z, t) in enumerate(planes(order)):
             writer.write(
-                np.full((HEIGHT, WIDTH), value(well, field, c, z, t), np.uint16),
+                pixels(well, field, c, z, t),
                 description=description.encode() if number == 0 else None,
                 metadata=None,
                 photometric="minisblack",
@@ -157,10 +175,8 @@ def write_companion_plate(folder: Path, **more: Any) -> Path:
 
 def every_plane_is_its_own(index: PlateIndex) -> int:
     for plane in index.select():
-        pixels = index.read(plane)
-        wanted = value(plane.well, plane.field, plane.channel, plane.z, plane.t)
-        assert pixels.shape == plane.shape
-        assert (pixels == wanted).all(), plane
+        wanted = pixels(plane.well, plane.field, plane.channel, plane.z, plane.t)
+        np.testing.assert_array_equal(index.read(plane), wanted)
     return len(index.select())
 
 
@@ -200,9 +216,9 @@ def test_an_element_that_leaves_its_extent_open_gives_way_to_others(tmp_path: Pa
     data = []
     for ifd, (c, z, t) in enumerate(planes("XYCZT")):
         name = f"a{ifd}.ome.tif"
-        pixels = np.full((HEIGHT, WIDTH), value("A01", 0, c, z, t), np.uint16)
+        plane = pixels("A01", 0, c, z, t)
         folder.mkdir(exist_ok=True)
-        tifffile.imwrite(folder / name, pixels, metadata=None, photometric="minisblack")
+        tifffile.imwrite(folder / name, plane, metadata=None, photometric="minisblack")
         first = "".join(f'First{axis}="{at}" ' for axis, at in zip("CZT", (c, z, t), strict=True))
         data.append(f'<TiffData {first}><UUID FileName="{name}">x</UUID></TiffData>')
     (folder / "p.companion.ome").write_text(
@@ -225,7 +241,7 @@ def test_metadata_may_be_in_the_images(tmp_path: Path, count: int) -> None:
             for number in (n for n in FIELDS if names[n] == name):
                 for c, z, t in planes("XYCZT"):
                     writer.write(
-                        np.full((HEIGHT, WIDTH), value(*FIELDS[number], c, z, t), np.uint16),
+                        pixels(*FIELDS[number], c, z, t),
                         description=text,
                         metadata=None,
                         photometric="minisblack",
@@ -250,8 +266,8 @@ def test_planes_are_those_that_tifffile_finds(tmp_path: Path, order: str) -> Non
     with tifffile.TiffWriter(tmp_path / "p" / name, ome=False) as writer:
         for well, field in FIELDS.values():
             for c, z, t in planes(order):
-                pixels = np.full((HEIGHT, WIDTH), value(well, field, c, z, t), np.uint16)
-                writer.write(pixels, description=text, metadata=None, photometric="minisblack")
+                plane = pixels(well, field, c, z, t)
+                writer.write(plane, description=text, metadata=None, photometric="minisblack")
                 text = None
     index = open_plate(tmp_path / "p", cache=False)
     assert len(index) == 3 * C * Z * T
@@ -344,9 +360,9 @@ def test_what_is_said_of_a_plane_is_read(tmp_path: Path) -> None:
         '<Plane TheC="1" TheZ="2" TheT="1" DeltaT="1500" DeltaTUnit="ms" ExposureTime="0.02" '
         'PositionX="3" PositionY="4" PositionZ="0.012" PositionZUnit="mm"/>'
     )
-    pixels = 'PhysicalSizeX="650" PhysicalSizeXUnit="nm" PhysicalSizeY="6.5e-7" '
-    pixels += 'PhysicalSizeYUnit="m"'
-    only = image(0, "a.ome.tif", planes=said, pixels=pixels)
+    sizes = 'PhysicalSizeX="650" PhysicalSizeXUnit="nm" PhysicalSizeY="6.5e-7" '
+    sizes += 'PhysicalSizeYUnit="m"'
+    only = image(0, "a.ome.tif", planes=said, sizes=sizes)
     text = document({"A01": [(0, "")]}, [only])
     (folder / "p.companion.ome").write_text(text, encoding="utf-8")
     index = open_plate(folder, cache=False)
@@ -520,6 +536,20 @@ def test_colours_of_one_channel_are_no_planes_that_can_be_measured(tmp_path: Pat
         open_plate(folder, cache=False, deep=True)
 
 
+@pytest.mark.parametrize("side", [24, 40, 100])
+def test_whichever_plane_is_read_first_is_right(tmp_path: Path, side: int) -> None:
+    whole = np.random.default_rng(0).integers(0, 4000, (C * Z * T, side, side), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=False) as writer:
+        for plane in whole:
+            writer.write(plane, metadata=None, photometric="minisblack")
+    text = document({"A01": [(0, "")]}, [image(0, "a.ome.tif")])
+    (tmp_path / "p.companion.ome").write_text(text)
+    for page in range(len(whole)):
+        index = open_plate(tmp_path, cache=False)
+        (plane,) = [plane for plane in index if plane.page == page]
+        np.testing.assert_array_equal(index.read(plane), whole[page])
+
+
 def test_a_file_of_many_images_is_walked_once_and_again_when_it_is_another(tmp_path: Path) -> None:
     folder = write_companion_plate(tmp_path / "p")
     index = open_plate(folder, cache=False)
@@ -529,11 +559,12 @@ def test_a_file_of_many_images_is_walked_once_and_again_when_it_is_another(tmp_p
     # other offsets, and the same planes
     write_image(path, "A01", 0, compression="zlib")
     for plane in chosen:
-        assert (index.read(plane) == value("A01", 0, plane.channel, plane.z, plane.t)).all()
+        wanted = pixels("A01", 0, plane.channel, plane.z, plane.t)
+        np.testing.assert_array_equal(index.read(plane), wanted)
     # fewer images
     shutil.copy(path, tmp_path / "old")
     tifffile.imwrite(path, np.zeros((1, HEIGHT, WIDTH), np.uint16), metadata=None)
     with pytest.raises(PlaneUnreadableError, match="has no image"):
         index.read(chosen[-1])
     (tmp_path / "old").replace(path)
-    assert (index.read(chosen[-1]) == value("A01", 0, 1, 2, 1)).all()
+    np.testing.assert_array_equal(index.read(chosen[-1]), pixels("A01", 0, 1, 2, 1))

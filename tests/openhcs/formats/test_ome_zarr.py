@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ import zarr
 
 from openhcs._errors import FormatNotRecognisedError, PlaneUnreadableError, PlateError
 from openhcs.plates import PlateIndex, open_plate
+from openhcs.testing import FormatTests, synthetic_plate
+from openhcs.testing.formats import OmeZarr04, OmeZarr05
 from polystore.omezarr import (
     Acquisition,
     ChannelMeta,
@@ -24,13 +26,46 @@ from polystore.omezarr import (
     ImageWriter,
     PlateLayout,
     create_plate,
+    store_problems,
     write_labels,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from openhcs.testing.formats import FaultKind, Layout
 
 CASES = Path(__file__).parents[4] / "shared" / "data" / "ngff_conformance"
 NEEDS_CASES = pytest.mark.skipif(
     not CASES.exists(), reason="needs the specification's cases in ../shared/data"
 )
+
+
+class OmeZarrTests(FormatTests):
+    """The suite, but for what counts as a file."""
+
+    consequences: ClassVar[Mapping[FaultKind, frozenset[str]]] = {
+        "path-escape": frozenset({"METADATA_INVALID"})
+    }
+
+    def test_files_are_each_in_one_class(self, tmp_path_factory: Any) -> None:
+        truth = self.whole(tmp_path_factory)
+        index = open_plate(truth.folder, cache=False)
+        documents = sum(kind == "metadata" for kind in truth.planes["kind"].tolist())
+        assert index.files.metadata == documents
+        assert index.files.planes == len({plane.path for plane in index})
+        assert index.files.ignored == index.files.planes  # coarser levels
+        assert index.files.named == 0
+
+
+class TestOmeZarr04(OmeZarrTests):
+    layout = OmeZarr04()
+
+
+class TestOmeZarr05(OmeZarrTests):
+    layout = OmeZarr05()
+
+
 VERSIONS = ("0.4", "0.5")
 BOTH = pytest.mark.parametrize("version", VERSIONS)
 AXES = ("t", "c", "z", "y", "x")
@@ -576,6 +611,87 @@ def test_plates_of_polystore_open_with_the_planes_that_were_written(
         assert (index.read(plane) == size + plane.channel).all()
         assert plane.shape == (size, size)
     assert set(codes(index)) == {"MISSING_PLANE", "POSITION_MISSING"}
+
+
+@pytest.mark.parametrize("compression", ["none", "deflate"])
+@pytest.mark.parametrize("layout", [OmeZarr04(), OmeZarr05(levels=3)])
+def test_plates_of_the_generator_are_what_other_readers_read(
+    tmp_path: Path, layout: Layout, compression: Any
+) -> None:
+    yaozarrs = pytest.importorskip("yaozarrs", reason="needs yaozarrs")
+    truth = synthetic_plate(
+        tmp_path / "p.zarr",
+        format=layout,
+        wells=("A01", "H12"),
+        grid=(1, 2),
+        channels=("DAPI", "GFP"),
+        single_plane=("GFP",),
+        z=2,
+        size_px=(48, 64),
+        cells_per_field=2,
+        compression=compression,
+    )
+    yaozarrs.validate_zarr_store(str(truth.folder))
+    assert store_problems(truth.folder) == ()
+    index = open_plate(truth.folder, cache=False)
+    for plane in index:
+        assert plane.path is not None
+        theirs: Any = zarr.open_array(truth.folder / plane.path / "0", mode="r")
+        wanted = theirs[plane.t, plane.channel, plane.z]
+        np.testing.assert_array_equal(index.read(plane), wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [({"dtype": "|u1"}, "DTYPE_MIX"), ({"shape": [1, 2, 3, 20, 32]}, "SHAPE_MIX")],
+)
+def test_images_that_differ_from_the_others_are_named(
+    tmp_path: Path, change: dict[str, Any], code: str
+) -> None:
+    root = write_plate(tmp_path / "p.zarr", "0.4")
+    array = root / "B/3/1/0/.zarray"
+    array.write_text(json.dumps(json.loads(array.read_text()) | change))
+    index = open_plate(root, cache=False)
+    assert codes(index)[code] == 2  # one for each channel
+    assert all("B/3/1" in finding.message for finding in index.findings if finding.code == code)
+
+
+@BOTH
+def test_chunks_that_are_not_there_are_counted_by_a_deep_look(tmp_path: Path, version: str) -> None:
+    root = write_plate(tmp_path / "p.zarr", version)
+    place = "c/1/0/2" if version == "0.5" else "1/0/2"
+    shutil.rmtree(root / "A/1/0/0" / place)
+    assert not open_plate(root, cache=False).findings
+    index = open_plate(root, cache=False, deep=True)
+    assert codes(index) == {"CHUNK_ABSENT": 1}
+    assert "1 planes of 1 images" in index.findings[0].message
+    (plane,) = index.select(wells=["A01"], fields=[0], t=[1], channels=[0], z=[2])
+    assert not index.read(plane).any()
+
+
+@pytest.mark.parametrize("cut", [0, 5, -3])
+def test_chunks_that_were_cut_short_are_found_without_decoding_them(
+    tmp_path: Path, cut: int
+) -> None:
+    root = tmp_path / "p.zarr"
+    layout = PlateLayout.regular("p", rows=2, columns=3, wells=["A01"], images=["0"])
+    create_plate(root, layout, version="0.4")
+    with ImageWriter(root, "A01", "0", (1, 2, 1, 64, 64), np.uint16, ImageMeta()) as writer:
+        for channel in range(2):
+            pixels = np.random.default_rng(channel).integers(0, 999, (64, 64), np.uint16)
+            writer.write_plane(pixels, c=channel)
+        writer.commit()
+    chunk = root / "A/1/0/0/0/1/0/0/0"
+    assert {f.code for f in open_plate(root, cache=False, deep=True).findings} <= {
+        "POSITION_MISSING",
+        "PIXEL_SIZE_MISSING",
+    }
+    chunk.write_bytes(chunk.read_bytes()[:cut])
+    index = open_plate(root, cache=False, deep=True)
+    (finding,) = [f for f in index.findings if f.severity == "error"]
+    assert finding.code == ("UNREADABLE" if cut else "EMPTY_FILE")
+    assert finding.path == "A/1/0/0/0/1/0/0/0"
+    assert [plane.channel for plane in index.select()] == [0]
 
 
 def suites() -> list[Any]:

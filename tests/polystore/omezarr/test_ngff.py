@@ -309,6 +309,43 @@ def test_an_image_says_where_it_is_and_what_its_chunks_went_through(
 
 
 @BOTH
+@pytest.mark.parametrize("separator", ["/", "."])
+def test_the_files_of_a_plane_are_those_that_hold_it(
+    tmp_path: Path, version: OmeVersion, separator: str
+) -> None:
+    name = "default" if version is OmeVersion.V05 else "v2"
+    path = image(
+        tmp_path,
+        version,
+        pixels(2, 2, 3, 20, 30) + np.uint16(1),
+        chunks=(1, 1, 2, 16, 16),
+        chunk_key_encoding={"name": name, "separator": separator},
+        compressors=None,
+    )
+    reader = ImageReader(path)
+    assert reader.plain_chunk_bytes == 2 * 16 * 16 * 2
+    everything = {
+        file.relative_to(path / "0").as_posix()
+        for file in (path / "0").rglob("*")
+        if file.is_file() and file.name not in {"zarr.json", ".zarray"}
+    }
+    named = {
+        file
+        for t in range(2)
+        for c in range(2)
+        for z in range(3)
+        for file in reader.plane_files(t=t, c=c, z=z)
+    }
+    assert named == everything
+    lost = reader.plane_files(t=1, c=0, z=2)
+    assert len(lost) == 4
+    for file in lost:
+        (path / "0" / file).unlink()
+    assert not reader.read(t=1, c=0, z=2).any()
+    assert reader.read(t=1, c=0, z=1).all()
+
+
+@BOTH
 @pytest.mark.parametrize("dtype", ["u1", ">u2", "<i4", ">f4", "f8", "f2", "u8", "?"])
 def test_every_type_is_read_in_the_order_of_this_computer(
     tmp_path: Path, version: OmeVersion, dtype: str

@@ -13,6 +13,10 @@ __all__ = ["CODES", "Finding", "FindingLog", "Severity", "some"]
 Severity: TypeAlias = Literal["info", "warning", "error"]
 
 CODES: dict[str, tuple[Severity, str]] = {
+    "CHUNK_ABSENT": (
+        "warning",
+        "Copy the plate again, unless its writer leaves out chunks that are 0 all over.",
+    ),
     "CONSTANT_PLANE": ("warning", "Look at the plane; leave the field out if it is empty."),
     "DTYPE_MIX": ("error", "Re-export the odd planes, or leave their wells out."),
     "DUPLICATE_CONTENT": ("warning", "Check which of the files is the right one."),

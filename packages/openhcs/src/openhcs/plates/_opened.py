@@ -75,7 +75,12 @@ class OpenedFiles:
             if known is not None:
                 self._offsets.move_to_end(path)
         if known is None or known[0] != state:
-            offsets, _ = read_page_offsets(descriptor, size=stat.st_size)
+            before = os.lseek(descriptor, 0, os.SEEK_CUR)
+            try:
+                offsets, _ = read_page_offsets(descriptor, size=stat.st_size)
+            finally:
+                # whoever reads this file through a buffer takes it to be where he left it
+                os.lseek(descriptor, before, os.SEEK_SET)
             known = state, array("Q", offsets)
             with self._lock:
                 self._offsets[path] = known

@@ -43,8 +43,8 @@ class OwnAttributes:
         The field that the image is of; None for one of the whole well.
     t, z
         Numbers that the places along t and z had in the plate that the image was made of.
-    known
-        Whether the image says any of this.
+    stored
+        Whether a run of openhcs stored the image.
     """
 
     valid: frozenset[Member] | None = None
@@ -52,7 +52,7 @@ class OwnAttributes:
     field: int | None = None
     t: tuple[str, ...] = ()
     z: tuple[str, ...] = ()
-    known: bool = False
+    stored: bool = False
 
 
 def own_attributes(attributes: Mapping[str, Any]) -> OwnAttributes:
@@ -86,7 +86,7 @@ def own_attributes(attributes: Mapping[str, Any]) -> OwnAttributes:
             field=None if field is None else _whole(field),
             t=tuple("" if each is None else str(_whole(each)) for each in own.get("t", ())),
             z=tuple("" if each is None else str(_whole(each)) for each in own.get("z", ())),
-            known=True,
+            stored="field" in own,
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"its attribute openhcs is damaged: {error}") from error

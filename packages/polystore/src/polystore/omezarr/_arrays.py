@@ -88,6 +88,12 @@ class ArrayMeta:
         return tuple(each["name"] for each in [*outer, *(one for part in inner for one in part)])
 
     @property
+    def has_prefix(self) -> bool:
+        """Whether names of chunks begin with ``c``."""
+        encoding = self.document.get("chunk_key_encoding") or {"name": "default"}
+        return self.document.get("zarr_format") == 3 and encoding.get("name") == "default"
+
+    @property
     def has_checksums(self) -> bool:
         """Whether each chunk in its shards has a checksum."""
         outer = self.document.get("codecs") or [{}]

@@ -251,6 +251,45 @@ class ImageReader:
         self._meta(level)
         return self.path / self._paths[level]
 
+    def plane_files(self, *, c: int = 0, z: int = 0, t: int = 0) -> tuple[str, ...]:
+        """Name the files that a plane of the finest level is in, whether they are there or not.
+
+        Parameters
+        ----------
+        c, z, t
+            Which plane.
+
+        Returns
+        -------
+        tuple
+            Paths of chunks, or of shards that may hold other planes as well, from the folder of
+            the level (`level_path`) on. What is in a file that is not there reads as 0.
+
+        Raises
+        ------
+        UnreadableError
+            If the level is none that may be read.
+        """
+        meta = self._meta(0)
+        place = {"t": t, "c": c, "z": z}
+        unit = meta.shards or meta.chunks
+        leading = [place.get(axis, 0) // n for axis, n in zip(self._axes, unit, strict=True)][:-2]
+        grid = [-(-side // n) for side, n in zip(meta.shape[-2:], unit[-2:], strict=True)]
+        start = ["c"] if meta.has_prefix else []
+        return tuple(
+            meta.separator.join([*start, *map(str, (*leading, row, column))])
+            for row in range(grid[0])
+            for column in range(grid[1])
+        )
+
+    @property
+    def plain_chunk_bytes(self) -> int | None:
+        """Bytes of each file of the finest level, where chunks are neither packed nor joined."""
+        meta = self._meta(0)
+        if meta.shards is not None or set(meta.codec_names) - {"bytes", "transpose"}:
+            return None
+        return math.prod(meta.chunks) * meta.dtype.itemsize
+
     def level_array(self, level: int) -> Any:
         """Open the array of a level with zarr, read-only, to be handed to dask.
 

@@ -9,6 +9,8 @@ from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpres
 from openhcs.testing.formats._incell import InCell
 from openhcs.testing.formats._layout import ExposedPlane, Layout, OneFilePerPlane, Page, PlateFile
 from openhcs.testing.formats._named import Cellomics, NumberedChannels
+from openhcs.testing.formats._ome_tiff import OmeTiffCompanion
+from openhcs.testing.formats._ome_zarr import OmeZarr04, OmeZarr05
 from openhcs.testing.formats._registry import LAYOUTS, as_layout, layout_of, quirks_of
 from openhcs.testing.formats._scanr import ScanR, ScanRDescriptor
 from openhcs.testing.formats._yokogawa import CQ1, CV8000
@@ -29,6 +31,9 @@ __all__ = [
     "Injection",
     "Layout",
     "NumberedChannels",
+    "OmeTiffCompanion",
+    "OmeZarr04",
+    "OmeZarr05",
     "OneFilePerPlane",
     "Page",
     "Phenix",

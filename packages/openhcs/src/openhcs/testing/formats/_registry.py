@@ -10,6 +10,8 @@ from openhcs.testing.formats._hcs_ai import HcsAi
 from openhcs.testing.formats._imagexpress import ImageXpressDatabase, ImageXpressExport
 from openhcs.testing.formats._incell import InCell
 from openhcs.testing.formats._named import Cellomics, NumberedChannels
+from openhcs.testing.formats._ome_tiff import OmeTiffCompanion
+from openhcs.testing.formats._ome_zarr import OmeZarr04, OmeZarr05
 from openhcs.testing.formats._scanr import ScanR, ScanRDescriptor
 from openhcs.testing.formats._yokogawa import CQ1, CV8000
 
@@ -31,6 +33,9 @@ LAYOUTS: tuple[type[Layout], ...] = (
     ScanRDescriptor,
     Cellomics,
     NumberedChannels,
+    OmeTiffCompanion,
+    OmeZarr04,
+    OmeZarr05,
 )
 """Every layout that a plate can be written in."""
 

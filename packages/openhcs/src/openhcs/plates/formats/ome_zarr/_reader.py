@@ -16,6 +16,7 @@ from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
 from openhcs.plates._stores import DOCUMENTS
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
+from openhcs.plates.formats.ome_zarr._chunks import check_chunks
 from openhcs.plates.formats.ome_zarr._images import ImageFacts, ImageFault, read_images
 from openhcs.plates.formats.ome_zarr._plate import InvalidDocuments, read_plate_content
 from openhcs.plates.formats.ome_zarr._rows import ZarrRows
@@ -55,8 +56,8 @@ class OmeZarr:
             return Lack(f"{others[0]}; open the folder of its plate")
         return Lack("no zarr.json or .zattrs that describes a plate, up to three levels down")
 
-    def read(self, listing: Listing, findings: FindingLog, *, deep: bool) -> Reading:  # noqa: ARG002
-        """Index the plate; see `Format`. Every document is read, deep or not."""
+    def read(self, listing: Listing, findings: FindingLog, *, deep: bool) -> Reading:
+        """Index the plate; see `Format`. Documents are read anyway; a deep look sees all chunks."""
         root, folder = listing.root, _plates(listing)[0][0]
         try:
             version = str(read_group(root / folder).version)
@@ -72,6 +73,8 @@ class OmeZarr:
         }
         maker = ZarrRows(content, images, arrays, findings)
         rows = maker.rows()
+        if deep:
+            check_chunks(root, rows, findings)
         invalid.report(findings)
         if all(row.status in {"missing", "unreadable"} for row in rows):
             raise PlateError(_nothing(root, folder, content, findings))

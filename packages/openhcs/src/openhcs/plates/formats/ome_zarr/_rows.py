@@ -99,7 +99,7 @@ class ZarrRows:
         path = f"{image.path}/{facts.array}"
         file = self._arrays.get(path)
         self.used.add(path)
-        if facts.own.known:
+        if facts.own.stored:
             self._own.add(image.path)
         numbers = self._channels[image.path]
         pixel = facts.pixel_um or (math.nan, math.nan)
@@ -185,7 +185,7 @@ class ZarrRows:
 
 def _run_of(image: PlannedImage, facts: ImageFacts | ImageFault | None) -> tuple[int, str]:
     """Name the acquisition of an image: those of openhcs are one for each image that was stored."""
-    if not isinstance(facts, ImageFacts) or not facts.own.known:
+    if not isinstance(facts, ImageFacts) or not facts.own.stored:
         return image.acquisition, ""
     number = "" if facts.own.field is None else str(facts.own.field)
     return image.acquisition, image.name.removesuffix(number)
