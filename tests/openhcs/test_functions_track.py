@@ -209,11 +209,60 @@ def test_labels_of_one_time_are_refused() -> None:
             labels=plane,  # type: ignore[arg-type]  # what a projected t would give
             pixel_um=PIXEL_UM,
         )
-    other = np.zeros((20, 30), np.int32)
-    with pytest.raises(ValueError, match="labels of t 1 have shape"):
-        followed(Stack([lambda: plane, lambda: other]))
     with pytest.raises(ValueError, match="max_distance_um is 0"):
         followed(Stack([lambda: plane]), max_distance_um=0)
+
+
+def shifted(times: Sequence[Seen], seed: int, most_px: float) -> list[Seen]:
+    """Let the stage jump between time points."""
+    rng = np.random.default_rng(seed)
+    jumps = np.cumsum(rng.uniform(-most_px, most_px, (len(times), 2)), axis=0)
+    return [
+        {n: (y + jump[0], x + jump[1]) for n, (y, x) in seen.items()}
+        for seen, jump in zip(times, jumps, strict=True)
+    ]
+
+
+def test_a_stage_that_jumps_further_than_objects_go_does_no_harm() -> None:
+    still = walks(9, 6, 0.1 * SPACING_PX, count=90)
+    rng = np.random.default_rng(4)
+    for seen in still:  # off the grid, on which a jump of one spacing would look like none
+        for n, (y, x) in seen.items():
+            seen[n] = (y + 3 * math.sin(7 * n), x + 3 * math.cos(5 * n))
+    times = shifted(still, 1, 14.0)
+    for seen in times:
+        for n in rng.choice(list(seen), 3, replace=False).tolist():
+            del seen[n]
+    stack, who = stack_of(times)
+    lost = followed(stack, max_distance_um=4.0)
+    found = followed(stack, max_distance_um=4.0, max_drift_um=12.0)
+    assert all(first == second for first, _, second, _ in pairs_of(found, who))
+    assert found.tracking["linked_fraction"] > 0.97 > lost.tracking["linked_fraction"]
+    assert found.tracking["largest_drift_um"] > 4
+    calm, _ = stack_of(still)
+    calm_ways = followed(calm, max_distance_um=4.0).track_summary["PathLength_um"]
+    ways = found.track_summary["PathLength_um"]
+    assert np.median(ways) == pytest.approx(np.median(calm_ways), rel=0.15)
+
+
+def test_where_nothing_drifts_none_is_found() -> None:
+    times = walks(10, 6, 0.1 * SPACING_PX)
+    stack, who = stack_of(times)
+    found = followed(stack, max_distance_um=5.0, max_drift_um=8.0)
+    assert found.tracking["largest_drift_um"] < 0.5
+    assert pairs_of(found, who) == {(n, t, n, t + 1) for t in range(5) for n in range(100)}
+    few, _ = stack_of([{0: (50.0, 50.0)}, {0: (60.0, 50.0)}])
+    assert followed(few, max_drift_um=9.0).tracking["largest_drift_um"] == 0
+
+
+def test_images_of_unlike_size_are_followed() -> None:
+    times = [{0: (60.0, 30.0 + 4 * t), 1: (150.0, 150.0)} for t in range(4)]
+    stack, _ = stack_of(times)
+    planes = [np.pad(plane, ((0, t), (0, 3 * t))) for t, plane in enumerate(stack)]
+    loaders = [lambda plane=plane: plane for plane in planes]
+    found = followed(Stack(loaders), max_distance_um=5.0)
+    assert found.tracking["tracks"] == 2
+    assert found.tracking["links"] == 6
 
 
 def test_laptrack_finds_the_same_links() -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 from annotated_types import Ge
 
 from openhcs.functions._assign import assigned
-from openhcs.functions._checks import at_least, checked_labels, positive
+from openhcs.functions._checks import at_least, positive
 from openhcs.functions._inputs import Stack
-from openhcs.functions._pixels import ObjectPixels
-from openhcs.functions._quantities import PositiveUm  # noqa: TC001  # read when compiling
+from openhcs.functions._quantities import LengthUm, PositiveUm  # noqa: TC001  # read when compiling
 from openhcs.functions._registry import Axes, Kind, Output, function
+from openhcs.functions._sightings import Sightings, drifts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +38,8 @@ class Tracks:
         One row per object and time point, ordered by track, then time: ``track``, from 1;
         ``parent``, the track that this one split from, 0 for none; ``t``; ``ObjectNumber``, that of
         the label at that t; ``Time_s``, NaN where unknown; ``Y_um``, ``X_um`` of the centre;
-        ``Area_um2``; ``Step_um``, the way from the object before it in the track, NaN for the
-        first.
+        ``Area_um2``; ``Step_um``, the way from the object before it in the track without the
+        drift, NaN for the first.
     track_summary
         One row per track: ``track``, ``parent``; ``First_t``, ``Last_t``; ``Objects``, and
         ``Missing``, the time points in between at which it was not seen; ``Children``;
@@ -49,7 +49,8 @@ class Tracks:
     tracking
         ``objects``, ``tracks``, ``links`` from one time point to the next, ``gaps_closed``,
         ``splits``; ``linked_fraction``, the share of the objects after the first time point that
-        go on from an earlier one; ``median_speed_um_per_s`` over tracks.
+        go on from an earlier one; ``median_speed_um_per_s`` over tracks; ``largest_drift_um`` from
+        one time point to the next.
     """
 
     tracks: Columns
@@ -75,6 +76,7 @@ def track_objects(
     max_distance_um: PositiveUm = 15.0,
     max_missing: Frames = 2,
     splits: bool = True,
+    max_drift_um: LengthUm = 0.0,
 ) -> Tracks:
     """Follow objects through time, over gaps and through divisions.
 
@@ -83,8 +85,8 @@ def track_objects(
     planes
         Not looked at; the step is limited to the channel that the labels were found in.
     labels
-        Labels of each time point, shape (y, x) each and all of one shape, ascending in time; one
-        is held at a time.
+        Labels of each time point, shape (y, x) each, ascending in time; one is held at a time.
+        Shapes may differ, as those of wells do that are stitched anew for each time point.
     pixel_um
         Size of a pixel (y, x) in µm, greater than 0.
     max_distance_um
@@ -94,6 +96,10 @@ def track_objects(
         Most time points in a row at which a track may go on without its object being seen.
     splits
         Whether a track that begins beside another may be that one's daughter.
+    max_drift_um
+        How far all objects together may shift from one time point to the next, in µm, because the
+        stage did, or because the well was stitched anew; 0 when they do not. The shift is found
+        and taken out of ways and speeds.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def track_objects(
     TypeError
         If labels are not those of each time point, because t was projected before.
     ValueError
-        If labels are no integers (y, x) of one shape, or a parameter is out of its range.
+        If labels are no integers (y, x), or a parameter is out of its range.
 
     Notes
     -----
@@ -115,12 +121,16 @@ def track_objects(
     that pass by, as splits. For a split the cost grows where the two daughters together are not as
     large as their mother, as it does there with brightness. At a split the mother's track ends and
     two begin. Candidates come from a k-d tree, so that the cost grows with the number of objects.
+    A drift is where the ways between all objects of two time points lie most densely, where a third
+    of the objects agree; else there is none.
     """
     positive(max_distance_um=max_distance_um)
-    at_least(0, max_missing=max_missing)
+    at_least(0, max_missing=max_missing, max_drift_um=max_drift_um)
     if not isinstance(labels, Stack):
         raise TypeError("labels must be those of each time point: make them before t is projected")
-    seen = _Seen.of(labels, pixel_um)
+    seen = Sightings.of(labels, pixel_um)
+    drift = drifts(seen, max_distance_um, max_drift_um)
+    seen = replace(seen, still_um=seen.place_um - np.cumsum(drift, axis=0)[seen.frame])
     links = _Links.none(len(seen.frame))
     _link_frames(seen, links, max_distance_um)
     followed = int(np.count_nonzero(links.after >= 0))
@@ -128,7 +138,7 @@ def track_objects(
     track, parents = _numbered(seen, links)
     order = np.lexsort((seen.frame, track))
     tracks = _rows(seen, links, track, parents, order)
-    summary = _summary(tracks, parents)
+    summary = _summary(tracks, seen.still_um[order], parents)
     later = int(np.count_nonzero(seen.frame > 0))
     linked = int(np.count_nonzero((links.before >= 0) | (links.parent >= 0)))
     speeds = summary["Speed_um_per_s"][~np.isnan(summary["Speed_um_per_s"])]
@@ -143,86 +153,9 @@ def track_objects(
             "splits": parted,
             "linked_fraction": linked / later if later else math.nan,
             "median_speed_um_per_s": float(np.median(speeds)) if speeds.size else math.nan,
+            "largest_drift_um": float(np.hypot(*drift.T).max(initial=0.0)),
         },
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """Every object at every time point, in order of time.
-
-    Attributes
-    ----------
-    frame
-        Position of the time point in the stack.
-    number
-        Number of the label.
-    place_um
-        Centre (y, x); shape (objects, 2).
-    area_um2
-        Size.
-    starts
-        First object of each time point, and the end of the last one; shape (time points + 1,).
-    t, time_s
-        Of each time point.
-    """
-
-    frame: NDArray[np.intp]
-    number: NDArray[np.int64]
-    place_um: NDArray[np.float64]
-    area_um2: NDArray[np.float64]
-    starts: NDArray[np.intp]
-    t: NDArray[np.int64]
-    time_s: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, labels: Stack, pixel_um: tuple[float, float]) -> _Seen:
-        numbers: list[NDArray[np.int64]] = []
-        places: list[NDArray[np.float64]] = []
-        areas: list[NDArray[np.float64]] = []
-        shape: tuple[int, ...] | None = None
-        for t, plane in zip(labels.numbers, labels, strict=True):
-            checked_labels(plane, pixel_um)
-            if shape is not None and plane.shape != shape:
-                raise ValueError(
-                    f"labels of t {t} have shape {plane.shape}, others {shape}: objects can only "
-                    "be followed over images of one size"
-                )
-            shape = plane.shape
-            pixels = ObjectPixels.of(plane)
-            y, x = np.divmod(pixels.flat, max(shape[1], 1))
-            centre = np.stack([pixels.total(y), pixels.total(x)], axis=1)
-            centre /= np.maximum(pixels.areas, 1)[:, None]
-            numbers.append(pixels.numbers)
-            places.append((centre + 0.5) * np.asarray(pixel_um))
-            areas.append(pixels.areas.astype(np.float64) * (pixel_um[0] * pixel_um[1]))
-        counts = [found.size for found in numbers]
-        return cls(
-            frame=np.repeat(np.arange(len(counts)), counts),
-            number=np.concatenate([*numbers, np.zeros(0, np.int64)]),
-            place_um=np.concatenate([*places, np.zeros((0, 2))]),
-            area_um2=np.concatenate([*areas, np.zeros(0)]),
-            starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.intp),
-            t=np.asarray(labels.numbers, np.int64),
-            time_s=np.asarray(labels.coordinates, np.float64),
-        )
-
-    def at(self, frame: int) -> NDArray[np.intp]:
-        """Give the objects of one time point."""
-        return np.arange(self.starts[frame], self.starts[frame + 1])
-
-    def near(
-        self, earlier: NDArray[np.intp], later: NDArray[np.intp], reach_um: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-        """Give pairs of objects within reach, and their squared distances."""
-        from scipy.spatial import cKDTree
-
-        none = np.zeros(0, np.intp)
-        if earlier.size == 0 or later.size == 0:
-            return none, none, np.zeros(0)
-        tree, other = cKDTree(self.place_um[earlier]), cKDTree(self.place_um[later])
-        pairs = tree.sparse_distance_matrix(other, reach_um, output_type="ndarray")
-        return earlier[pairs["i"]], later[pairs["j"]], np.square(pairs["v"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +183,7 @@ class _Links:
         self.before[later] = earlier
 
 
-def _link_frames(seen: _Seen, links: _Links, reach_um: float) -> None:
+def _link_frames(seen: Sightings, links: _Links, reach_um: float) -> None:
     """Assign the objects of each time point to those of the next."""
     for frame in range(len(seen.t) - 1):
         steps = int(seen.t[frame + 1] - seen.t[frame])
@@ -262,7 +195,7 @@ def _link_frames(seen: _Seen, links: _Links, reach_um: float) -> None:
 
 
 def _join(
-    seen: _Seen, links: _Links, reach_um: float, max_missing: int, *, splits: bool
+    seen: Sightings, links: _Links, reach_um: float, max_missing: int, *, splits: bool
 ) -> tuple[int, int]:
     """Assign ends of tracks, and tracks that pass by, to beginnings; give how many of each."""
     begins = (links.before < 0) & (seen.frame > 0)
@@ -307,7 +240,7 @@ def _join(
 
 
 def _penalty(
-    seen: _Seen, links: _Links, mothers: NDArray[np.intp], second: NDArray[np.intp]
+    seen: Sightings, links: _Links, mothers: NDArray[np.intp], second: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Give the factor on a split's cost: 1 where the daughters are as large as their mother."""
     daughters = seen.area_um2[second] + seen.area_um2[links.after[mothers]]
@@ -315,7 +248,7 @@ def _penalty(
     return np.where(part >= 1, part, part**-2.0)
 
 
-def _numbered(seen: _Seen, links: _Links) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _numbered(seen: Sightings, links: _Links) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give the track of each object, numbered in order of beginning, and each track's parent."""
     track = np.zeros(len(seen.frame), np.int64)
     parents: list[NDArray[np.int64]] = []
@@ -333,7 +266,7 @@ def _numbered(seen: _Seen, links: _Links) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _rows(
-    seen: _Seen,
+    seen: Sightings,
     links: _Links,
     track: NDArray[np.int64],
     parents: NDArray[np.int64],
@@ -341,7 +274,7 @@ def _rows(
 ) -> dict[str, NDArray[Any]]:
     step = np.full(track.size, np.nan)
     on = links.before >= 0
-    step[on] = np.hypot(*(seen.place_um[on] - seen.place_um[links.before[on]]).T)
+    step[on] = np.hypot(*(seen.still_um[on] - seen.still_um[links.before[on]]).T)
     return {
         "track": track[order],
         "parent": parents[track[order] - 1],
@@ -356,7 +289,7 @@ def _rows(
 
 
 def _summary(
-    tracks: Mapping[str, NDArray[Any]], parents: NDArray[np.int64]
+    tracks: Mapping[str, NDArray[Any]], still_um: NDArray[np.float64], parents: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
     counts = np.bincount(tracks["track"], minlength=parents.size + 1)[1:]
     last = np.cumsum(counts) - 1
@@ -364,7 +297,7 @@ def _summary(
     path = np.bincount(
         tracks["track"], weights=np.nan_to_num(tracks["Step_um"]), minlength=parents.size + 1
     )[1:].astype(np.float64)
-    direct = np.hypot(*(tracks[axis][last] - tracks[axis][first] for axis in ("Y_um", "X_um")))
+    direct = np.hypot(*(still_um[last] - still_um[first]).T)
     duration = tracks["Time_s"][last] - tracks["Time_s"][first]
     straightness, speed = np.full(counts.size, np.nan), np.full(counts.size, np.nan)
     np.divide(direct, path, out=straightness, where=path > 0)
