@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from openhcs import Pipeline, Step, compile_pipeline, open_plate, run
+from openhcs import Pipeline, Step, compile_pipeline, open_plate
+from openhcs.execution import run
 from openhcs.functions import (
     detect_spots,
     measure_objects,

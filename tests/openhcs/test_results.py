@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from openhcs import compile_pipeline, default_pipeline, open_plate, run
+from openhcs import compile_pipeline, default_pipeline, open_plate
+from openhcs.execution import run
 from openhcs.testing import synthetic_plate
 from polystore.omezarr import open_image
 

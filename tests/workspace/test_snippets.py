@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from openhcs import compile_pipeline, default_pipeline, open_plate, run
+from openhcs import compile_pipeline, default_pipeline, open_plate
+from openhcs.execution import run
 from openhcs.functions import REGISTRY
 from openhcs.pipeline import from_source
 from openhcs.testing import synthetic_plate

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openhcs._errors import OpenHCSError
-    from openhcs.execution import RunResult, load_run, run
+    from openhcs._run import run
+    from openhcs.execution import RunResult, load_run
     from openhcs.pipeline import (
         Branch,
         Pipeline,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         default_pipeline,
     )
     from openhcs.plates import PlateIndex, open_plate
+    from openhcs.results import Results, open_results
 
 __all__ = [
     "Branch",
@@ -25,6 +27,7 @@ __all__ = [
     "Pipeline",
     "Plan",
     "PlateIndex",
+    "Results",
     "Route",
     "RunResult",
     "Step",
@@ -32,6 +35,7 @@ __all__ = [
     "default_pipeline",
     "load_run",
     "open_plate",
+    "open_results",
     "run",
 ]
 
@@ -41,6 +45,7 @@ _PLACES = {
     "Pipeline": "openhcs.pipeline",
     "Plan": "openhcs.pipeline",
     "PlateIndex": "openhcs.plates",
+    "Results": "openhcs.results",
     "Route": "openhcs.pipeline",
     "RunResult": "openhcs.execution",
     "Step": "openhcs.pipeline",
@@ -48,7 +53,8 @@ _PLACES = {
     "default_pipeline": "openhcs.pipeline",
     "load_run": "openhcs.execution",
     "open_plate": "openhcs.plates",
-    "run": "openhcs.execution",
+    "open_results": "openhcs.results",
+    "run": "openhcs._run",
 }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from openhcs.execution._result import RunResult
-    from openhcs.pipeline import Pipeline, Plan
+    from openhcs.pipeline import Otherwise, Pipeline, Plan
 
 __all__ = ["RunRecord", "load_run", "run_document"]
 
@@ -59,7 +59,7 @@ class RunRecord:
         Hash over its files as they were.
     wells, fields, channels
         What was used of it.
-    acquisition, missing, pixel_um
+    acquisition, missing, pixel_um, keep, otherwise
         As given to `openhcs.pipeline.compile_pipeline`.
     workers
         Number of worker processes.
@@ -83,6 +83,8 @@ class RunRecord:
     acquisition: int
     missing: str
     pixel_um: tuple[float, float] | None
+    keep: bool | None
+    otherwise: Otherwise | None
     workers: int
     outcome: Outcome | None
     outcomes: Mapping[str, Outcome]
@@ -118,6 +120,8 @@ class RunRecord:
             acquisition=self.acquisition,
             missing="skip-group" if self.missing == "skip-group" else "fail-well",
             pixel_um=self.pixel_um,
+            keep=self.keep,
+            otherwise=self.otherwise,
         )
         if index.identity == self.identity:
             return plan
@@ -176,6 +180,8 @@ def _record(
         acquisition=options["acquisition"],
         missing=options["missing"],
         pixel_um=None if size is None else (size[0], size[1]),
+        keep=options.get("keep"),
+        otherwise=options.get("otherwise"),
         workers=options["workers"],
         outcome=None if outcome == "running" else Outcome(outcome),
         outcomes={well: Outcome(each["outcome"]) for well, each in document["wells"].items()},
@@ -234,6 +240,8 @@ def run_document(
             "acquisition": index.acquisitions[0],
             "missing": plan.missing,
             "pixel_um": plan.pixel_um,
+            "keep": plan.run.keep,
+            "otherwise": plan.run.otherwise,
             "workers": workers,
             "resume": resume,
         },

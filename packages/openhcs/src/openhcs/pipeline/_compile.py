@@ -102,6 +102,7 @@ def compile_pipeline(
         pixel_um=size,
         missing=policy,
         skipped=skipped,
+        run=run,
         settings=resolver.settings,
         notes=tuple(notes),
     )

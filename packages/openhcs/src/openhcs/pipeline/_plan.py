@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from openhcs.functions import ParameterValue
     from openhcs.pipeline._pipeline import Pipeline
-    from openhcs.pipeline._settings import Setting
+    from openhcs.pipeline._settings import Setting, Settings
     from openhcs.plates import PlateIndex
 
 __all__ = ["PLATE", "Plan", "PlannedInput", "PlannedOutput", "PlannedStep"]
@@ -285,6 +285,8 @@ class Plan:
         What is done about missing planes: ``fail-well`` or ``skip-group``.
     skipped
         Fields and time points of a well that are left out because planes of theirs are missing.
+    run
+        Settings that the run was given.
     settings
         What holds for each step by name of the setting, and which layer set it; by step name.
     notes
@@ -303,6 +305,7 @@ class Plan:
     pixel_um: tuple[float, float] | None
     missing: str
     skipped: Mapping[str, frozenset[tuple[int, int]]]
+    run: Settings
     settings: Mapping[str, Mapping[str, Setting]]
     notes: tuple[str, ...]
 

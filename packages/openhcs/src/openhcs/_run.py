@@ -1,0 +1,106 @@
+"""A pipeline over a plate in one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openhcs.execution import run as run_plan
+from openhcs.pipeline import Pipeline, compile_pipeline, default_pipeline, load
+from openhcs.plates import PlateIndex, open_plate, parse_wells
+from openhcs.report import write_report
+from openhcs.results import Results
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from openhcs.pipeline import Event, MissingPlanes, Otherwise
+
+__all__ = ["run"]
+
+
+def run(
+    plate: str | Path | PlateIndex,
+    pipeline: Pipeline | str | Path | None = None,
+    *,
+    out: str | Path,
+    wells: str | Iterable[str] | None = None,
+    fields: Iterable[int] | None = None,
+    channels: Iterable[str | int] | None = None,
+    acquisition: int | None = None,
+    missing: MissingPlanes | None = None,
+    pixel_um: tuple[float, float] | None = None,
+    keep: bool | None = None,
+    otherwise: Otherwise | None = None,
+    workers: int = 2,
+    memory_bytes: int | None = None,
+    resume: bool = True,
+    on_event: Callable[[Event], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Results:
+    """Run a pipeline over a plate, and give its results.
+
+    Parameters
+    ----------
+    plate
+        The plate's folder, or its index.
+    pipeline
+        The pipeline, or its file; the default one without.
+    out
+        The result folder; what is finished and unchanged in it is not done again.
+    wells
+        Names of wells, or a selection such as ``"A01,B*"``; all by default.
+    fields, channels, acquisition
+        What else of the plate is used; see `openhcs.pipeline.compile_pipeline`.
+    missing, pixel_um, keep, otherwise
+        Settings of the run; see `openhcs.pipeline.Settings`.
+    workers, memory_bytes, resume, on_event, cancel
+        As in `openhcs.execution.run`.
+
+    Returns
+    -------
+    Results
+        Also when wells failed: `Results.completed` says whether all are there, `Results.errors`
+        what went wrong.
+
+    Raises
+    ------
+    PlateError
+        If the plate cannot be opened.
+    PipelineError
+        If the pipeline cannot be read, or cannot run on the plate.
+    ResultFolderError
+        If the result folder cannot be used.
+    ValueError
+        If a selection names no well of the plate.
+
+    Notes
+    -----
+    Worker processes are started; they import functions of your own by the name of their module.
+    """
+    index = plate if isinstance(plate, PlateIndex) else open_plate(plate)
+    chosen = default_pipeline(index) if pipeline is None else pipeline
+    plan = compile_pipeline(
+        chosen if isinstance(chosen, Pipeline) else load(chosen),
+        index,
+        wells=parse_wells(wells, index.wells) if isinstance(wells, str) else wells,
+        fields=fields,
+        channels=channels,
+        acquisition=acquisition,
+        missing=missing,
+        pixel_um=pixel_um,
+        keep=keep,
+        otherwise=otherwise,
+    )
+    result = run_plan(
+        plan,
+        out,
+        workers=workers,
+        memory_bytes=memory_bytes,
+        resume=resume,
+        on_event=on_event,
+        cancel=cancel,
+    )
+    write_report(result.out)
+    return Results(result.out)
