@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openhcs.plates._array import PlateArray
 from openhcs.plates._describe import describe
 from openhcs.plates._description import Description
 from openhcs.plates._detect import format_names
@@ -26,6 +27,7 @@ __all__ = [
     "Plane",
     "PlaneKind",
     "PlaneStatus",
+    "PlateArray",
     "PlateFacts",
     "PlateIndex",
     "Platemap",

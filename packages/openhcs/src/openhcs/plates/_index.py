@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from openhcs.plates._array import PlateArray
     from openhcs.plates._description import Description
     from openhcs.plates._findings import Finding
     from openhcs.plates._platemap import Platemap
@@ -380,6 +381,69 @@ class PlateIndex:
         from openhcs.plates._read import read_plane
 
         return read_plane(self.root, plane, self._opened, region)
+
+    def array(
+        self,
+        well: str | None = None,
+        *,
+        acquisition: int | None = None,
+        kind: str = "plane",
+        fill: float | None = None,
+    ) -> PlateArray:
+        """Give a well, or the plate, as an array that reads planes when they are asked for.
+
+        Parameters
+        ----------
+        well
+            Its name; None for all wells of the index, along an axis of their own.
+        acquisition
+            0-based; needed where the plate was taken more than once.
+        kind
+            ``plane`` or a projection.
+        fill
+            Value of planes that are missing, damaged or were never taken, as those beyond the end
+            of a shorter stack; None for an error when one is asked for.
+
+        Returns
+        -------
+        PlateArray
+            Of axes t, field, channel, z, y and x, and well before them; of the planes of this
+            index, so that a selection of channels has an array of these.
+
+        Raises
+        ------
+        PlateError
+            If there is no usable plane, or they differ in size.
+        ValueError
+            If there are several acquisitions and none is chosen, or the pixels cannot be `fill`.
+
+        Examples
+        --------
+        ::
+
+            well = open_plate("PLATE").array("B03")
+            stack = well[0, 4, 1]  # z, y, x of the fifth field in the second channel
+            corner = well[:, :, 0, 0, :100, :100]
+        """
+        from openhcs.plates._array import plate_array
+
+        return plate_array(self, well, acquisition=acquisition, kind=kind, fill=fill)
+
+    def plane(self, row: int) -> Plane:
+        """Give one row of the table.
+
+        Parameters
+        ----------
+        row
+            0-based.
+
+        Raises
+        ------
+        IndexError
+            If there are fewer rows.
+        """
+        columns = self._columns.items()
+        return _plane({name: values[row : row + 1].tolist()[0] for name, values in columns})
 
     def vendor_profile(self, channel: int) -> NDArray[np.float32] | None:
         """Give the illumination profile that the vendor ships for a channel.
