@@ -1,4 +1,4 @@
-"""``hatch run bench:plate``: a whole plate, stitching and streaming, each against its limit."""
+"""``hatch run bench:plate``: a plate, its index, stitching and streaming, against their limits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from _plate_run import plate_rows
 from _rows import print_rows
 from _streaming import rows as streaming_rows
 from functions_stitching import rows as stitching_rows
+from plate_index import rows as index_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ def main() -> int:
         "--wells", type=int, default=96, help="wells of the plate; fewer give a rough look only"
     )
     parser.add_argument(
-        "--only", choices=["plate", "stitching", "streaming"], help="one of the three parts"
+        "--only", choices=["plate", "index", "stitching", "streaming"], help="one of the parts"
     )
     parser.add_argument("--keep", type=Path, help="folder in which plate and results stay")
     arguments = parser.parse_args()
@@ -37,6 +38,7 @@ def main() -> int:
     parts: dict[str, Callable[[], list[Row]]] = {
         "streaming": lambda: streaming_rows(repeats=arguments.repeats),
         "stitching": stitching_rows,
+        "index": lambda: index_rows(min(3, arguments.repeats)),
         "plate": lambda: plate_rows(folder, wells=arguments.wells, repeats=arguments.repeats),
     }
     try:

@@ -71,14 +71,35 @@ def _print(index: PlateIndex, facts: dict[str, Any]) -> None:
         ("z planes", str(len(index.z))),
         ("time points", str(len(index.t))),
         ("images", f"{facts['found']} found of {facts['expected']} expected"),
+        ("files", _classes(facts["files"])),
         ("size", ", ".join(f"{width} x {height} px" for height, width in shapes) or "not known"),
         ("pixel size", " x ".join(f"{um:g}" for um in pixel[::-1]) + " µm" if pixel else "unknown"),
         ("element type", dtype or "not known"),
     ]
+    projections = [f"{n} {kind}" for kind, n in facts["kinds"].items() if kind != "plane"]
+    if projections:
+        rows.append(("projections", ", ".join(projections)))
+    if facts["illumination"]:
+        rows.append(("illumination", f"the vendor's, of {', '.join(facts['illumination'])}"))
+    if len(facts["acquisitions"]) > 1:
+        rows.append(("acquisitions", f"{len(facts['acquisitions'])}; run one with --acquisition N"))
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
     _print_findings(index.findings)
+
+
+def _classes(files: dict[str, int]) -> str:
+    """Say in which classes the files are; each is in one."""
+    words = {
+        "planes": "of images",
+        "metadata": "of metadata",
+        "thumbnails": "of thumbnails",
+        "ignored": "left out by rule",
+        "named": "in findings alone",
+    }
+    parts = [f"{files[name]} {words[name]}" for name in words if files[name]]
+    return f"{files['total']}: {', '.join(parts)}"
 
 
 def _print_findings(findings: tuple[Finding, ...]) -> None:

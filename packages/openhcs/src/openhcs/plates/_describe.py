@@ -33,7 +33,8 @@ def describe(index: PlateIndex) -> dict[str, Any]:
         ``severity``, ``message``, ``remedy`` and what it concerns: ``well``, ``field``,
         ``channel``, ``z``, ``t``, ``file``); and ``name``, ``root``, ``format_version``, ``why``,
         ``identity``, ``plate`` (rows, columns), ``acquisitions``, ``shapes``, ``kinds`` and
-        ``statuses`` (counts), ``expected`` and ``found`` (images), ``files`` (counts by class) and
+        ``statuses`` (counts), ``expected`` and ``found`` (images), ``illumination`` (channels with
+        a profile of the vendor), ``files`` (counts by class) and
         ``grids`` (by well: rows, columns, step in µm (y, x), whether regular, places of fields).
     """
     statuses = Counter(index.column("status").tolist())
@@ -55,12 +56,17 @@ def describe(index: PlateIndex) -> dict[str, Any]:
         "acquisitions": list(index.acquisitions),
         "planes": statuses[PlaneStatus.OK.value],
         "expected": len(index) - copies,
-        "found": len(index) - copies - statuses[PlaneStatus.MISSING.value],
+        "found": _found(index),
         "kinds": dict(Counter(index.column("kind").tolist())),
         "statuses": dict(statuses),
         "pixel_size_um": list(index.pixel_um) if index.pixel_um else None,
         "dtype": _dtype(index),
         "shapes": _shapes(index),
+        "illumination": [
+            index.channel_names[number]
+            for number in index.channels
+            if number in index.facts.profiles
+        ],
         "grids": _grids(index),
         "files": {
             "planes": files.planes,
@@ -90,6 +96,13 @@ def describe(index: PlateIndex) -> dict[str, Any]:
             for finding in index.findings
         ],
     }
+
+
+def _found(index: PlateIndex) -> int:
+    """Count the images that have a file; of a failure there may be none."""
+    left_out = (PlaneStatus.DUPLICATE_CONTENT, PlaneStatus.MISSING)
+    rows = zip(index.column("status").tolist(), index.column("path").tolist(), strict=True)
+    return sum(bool(path) and status not in left_out for status, path in rows)
 
 
 def _channel(index: PlateIndex, number: int | None) -> str | None:

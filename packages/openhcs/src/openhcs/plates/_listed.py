@@ -35,6 +35,7 @@ __all__ = ["ListedImages", "channel_names"]
 _TRIES = 8
 _SLACK = 1024
 """Bytes by which uncompressed files of one kind differ: their descriptions vary."""
+_MISSING = PlaneStatus.MISSING.value
 
 
 class ListedImages:
@@ -101,17 +102,20 @@ class ListedImages:
         failed
             Whether the metadata say that the image failed.
         """
-        name = name.replace("\\", "/")
-        path = posixpath.normpath(posixpath.join(folder, name)) if name else ""
-        row.path = path
-        if re.match(r"[A-Za-z]:", name) or posixpath.isabs(path) or path.split("/")[0] == "..":
-            row.status = PlaneStatus.UNREADABLE.value
-            row.path = ""
-            self._escaped.append((row, name))
-            return
-        file = self._find(path)
+        file = self._files.get(f"{folder}/{name}" if folder else name)
         if file is None:
-            row.status = PlaneStatus.MISSING.value
+            # Anything but a plain name of a file that is there.
+            name = name.replace("\\", "/")
+            path = posixpath.normpath(posixpath.join(folder, name)) if name else ""
+            row.path = path
+            if re.match(r"[A-Za-z]:", name) or posixpath.isabs(path) or path.split("/")[0] == "..":
+                row.status = PlaneStatus.UNREADABLE.value
+                row.path = ""
+                self._escaped.append((row, name))
+                return
+            file = self._find(path)
+        if file is None:
+            row.status = _MISSING
         else:
             self.used.add(file.path)
             row.path, row.file_size, row.mtime_ns = file.path, file.size, file.mtime_ns

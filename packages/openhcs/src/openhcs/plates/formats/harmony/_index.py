@@ -139,7 +139,9 @@ def read_harmony_index(path: Path) -> HarmonyIndex:
         prolog = read_prolog(path)
         index.version = prolog.namespace.rpartition("Harmony")[2][:8]
         for element in elements(path):
-            name = names[element.tag][0]
+            name, kind = names[element.tag]
+            if kind >= 0:
+                continue  # of an image or channel, and taken with it: nearly all elements
             if name == "Image" and len(element):
                 index.images.append(_image(element, names))
                 element.clear()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Harmony"]
 
 _NAMES = ("index.idx.xml", "index.ref.xml", "index.xml")
+_LONGEST = max(map(len, _NAMES))
 _DEPTH = 3
 _LARGEST = 2 << 30
 
@@ -98,7 +99,9 @@ def _indices(listing: Listing) -> list[ScannedFile]:
     found = [
         file
         for file in listing.files
-        if file.path.count("/") <= _DEPTH and file.name.lower() in _NAMES
+        if file.path[-_LONGEST:].lower().endswith(_NAMES)
+        and file.path.count("/") <= _DEPTH
+        and file.name.lower() in _NAMES
     ]
     return sorted(found, key=lambda f: (f.path.count("/"), _NAMES.index(f.name.lower()), f.path))
 
@@ -189,10 +192,10 @@ def _report_absent(
 
 
 def _is_layout(file: ScannedFile, plate: str) -> bool:
+    if not file.path[-4:].lower().endswith(".xml"):
+        return False
     parent, _, folder = file.folder.rpartition("/")
-    return (
-        folder.lower() == "assaylayout" and parent == plate and file.name.lower().endswith(".xml")
-    )
+    return folder.lower() == "assaylayout" and parent == plate
 
 
 def _plate_folder(file: ScannedFile) -> str:
