@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs.cli._arguments import at_least_one, size
 from openhcs.cli._console import make_console, say
 from openhcs.cli._run import default_workers
-from openhcs.cli._selection import add_selection, planned
+from openhcs.cli._selection import add_selection, planned, request_of
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +35,7 @@ def add_to(commands: Commands) -> None:
         "their settings and where these come from, images and tables, what is finished already, "
         "memory, disk and time. Nothing is written. Exit status 2 if it cannot run.",
     )
-    parser.add_argument("plate", type=Path, help="the plate's folder")
+    parser.add_argument("plate", type=Path, nargs="?", help="the plate's folder")
     parser.add_argument(
         "pipeline", type=Path, nargs="?", help="a pipeline's file; the default one without"
     )
@@ -56,6 +56,11 @@ def add_to(commands: Commands) -> None:
         "is available)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--source",
+        action="store_true",
+        help="print plate, pipeline and options as a file for --request",
+    )
     parser.set_defaults(carry_out=_carry_out)
 
 
@@ -63,8 +68,11 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs.execution import fit, forecast
     from openhcs.pipeline import estimate
 
-    console = make_console(quiet=arguments.json)
+    console = make_console(quiet=arguments.json or arguments.source)
     plan, out = planned(arguments, console)
+    if arguments.source:
+        print(request_of(arguments, plan).to_source(), end="")
+        return 0
     need = estimate(plan)
     will = forecast(plan, out)
     room = fit(need, out, workers=arguments.workers, memory_bytes=arguments.memory)

@@ -116,6 +116,7 @@ def _again(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     options = (
         "plate",
         "pipeline",
+        "request",
         *PLATE_OPTIONS,
         "wells",
         "fields",

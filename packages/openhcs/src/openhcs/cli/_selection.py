@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs._errors import OpenHCSError
 from openhcs.cli._arguments import length
 from openhcs.cli._console import say
 from openhcs.cli._plate import add_plate_options, open_told
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     from rich.console import Console
 
-    from openhcs.pipeline import Plan
+    from openhcs.pipeline import Pipeline, Plan, RunRequest
     from openhcs.plates import PlateIndex
 
-__all__ = ["add_selection", "planned"]
+__all__ = ["add_selection", "planned", "request_of"]
 
 _MOST_FIELDS = 10_000
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what of a plate is used, and how it is read."""
+    parser.add_argument(
+        "--request",
+        type=Path,
+        metavar="FILE",
+        help="a file that names plate, pipeline and all of these options, as `openhcs plan "
+        "--source` prints it",
+    )
     add_plate_options(parser)
     parser.add_argument("--wells", help="such as A01,B02-B05,C* (all of them without)")
     parser.add_argument("--fields", help="such as 0-3,7, counted as `openhcs inspect` does")
@@ -63,18 +71,18 @@ def planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path
         If plate or results are not named, or a selection makes no sense.
     """
     from openhcs._errors import MisuseError
-    from openhcs.pipeline import compile_pipeline, default_pipeline, load, nuclear_channel
+    from openhcs.pipeline import compile_pipeline, load
 
+    if arguments.request is not None:
+        return _requested(arguments, console)
     if arguments.plate is None or arguments.out is None:
         message = "name a plate and --out DIR; --help tells more"
         raise MisuseError(message)
     pipeline = load(arguments.pipeline) if arguments.pipeline else None
     index = open_told(arguments)
     say(console, f"{index.name}: {len(index)} planes; {index.why}")
-    if pipeline is None:
-        say(console, f"Default pipeline: {nuclear_channel(index)[1]}")
     plan = compile_pipeline(
-        pipeline or default_pipeline(index),
+        pipeline or _default(index, console),
         index,
         wells=_wells(arguments.wells, index),
         fields=_numbers(arguments.fields) if arguments.fields is not None else None,
@@ -84,6 +92,57 @@ def planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path
         pixel_um=None if arguments.pixel_um is None else (arguments.pixel_um,) * 2,
     )
     return plan, arguments.out
+
+
+def request_of(arguments: argparse.Namespace, plan: Plan) -> RunRequest:
+    """Give what the words of a command ask for as a request, with the pipeline of its plan."""
+    from openhcs.pipeline import RunRequest, Settings, load_request
+
+    if arguments.request is not None:
+        return load_request(arguments.request)
+    return RunRequest(
+        plate=str(arguments.plate),
+        pipeline=plan.pipeline,
+        format=arguments.format,
+        pattern=arguments.pattern,
+        files=None if arguments.files is None else str(arguments.files),
+        plate_size=arguments.plate_size,
+        platemap=None if arguments.platemap is None else str(arguments.platemap),
+        wells=arguments.wells,
+        fields=_numbers(arguments.fields) if arguments.fields is not None else None,
+        channels=_names(arguments.channels) if arguments.channels is not None else None,
+        acquisition=arguments.acquisition,
+        settings=Settings(
+            missing=arguments.missing,
+            pixel_um=None if arguments.pixel_um is None else (arguments.pixel_um,) * 2,
+        ),
+    )
+
+
+def _requested(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path]:
+    from openhcs._errors import MisuseError
+    from openhcs.pipeline import load_request
+
+    if arguments.plate is not None or arguments.out is None:
+        message = "with --request FILE name --out DIR and no plate: the file names it"
+        raise MisuseError(message)
+    request = load_request(arguments.request)
+    try:
+        plan = request.plan()
+    except ValueError as error:
+        if isinstance(error, OpenHCSError):
+            raise
+        message = f"{arguments.request}: {error}"
+        raise MisuseError(message) from error
+    say(console, f"{plan.index.name}: {len(plan.index)} planes; {plan.index.why}")
+    return plan, arguments.out
+
+
+def _default(index: PlateIndex, console: Console) -> Pipeline:
+    from openhcs.pipeline import default_pipeline, nuclear_channel
+
+    say(console, f"Default pipeline: {nuclear_channel(index)[1]}")
+    return default_pipeline(index)
 
 
 def _wells(text: str | None, index: PlateIndex) -> tuple[str, ...] | None:

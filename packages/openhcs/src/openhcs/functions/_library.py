@@ -131,7 +131,7 @@ def adapt(
     name = path.rpartition(".")[2]
     return FunctionSpec(
         name=name,
-        call=_adapted(call, taken, given, name),
+        call=_Adapted(call, taken, given, name),
         axes=chosen,
         outputs=(Output("image" if given is Kind.IMAGE else name, given),),
         collapses=chosen.consumed,
@@ -220,12 +220,23 @@ def _usable(call: Callable[..., Any]) -> bool:
     )
 
 
-def _adapted(call: Callable[..., Any], takes: Kind, gives: Kind, name: str) -> Callable[..., Any]:
-    @functools.wraps(call)
-    def adapted(first: Any, **parameters: Any) -> Any:
+class _Adapted:
+    """A function of a library, called as functions of pipelines are; equal by what it calls."""
+
+    def __init__(self, call: Callable[..., Any], takes: Kind, gives: Kind, name: str) -> None:
+        functools.update_wrapper(self, call)
+        self._key = call, takes, gives, name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Adapted) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __call__(self, first: Any, **parameters: Any) -> Any:
+        call, takes, gives, name = self._key
         labels = parameters.pop(_LABELS, None)
-        given = labels if takes is Kind.LABELS else _array(first)
-        result = call(given, **parameters)
+        result = call(labels if takes is Kind.LABELS else _array(first), **parameters)
         if isinstance(result, np.ndarray) and gives is Kind.IMAGE:
             return _storable(result)
         if isinstance(result, np.ndarray) and gives is Kind.LABELS and result.dtype == np.bool_:
@@ -234,8 +245,6 @@ def _adapted(call: Callable[..., Any], takes: Kind, gives: Kind, name: str) -> C
         if gives is Kind.RECORD and not isinstance(result, Mapping):
             return {name: result}
         return result
-
-    return adapted
 
 
 def _storable(image: PlaneArray) -> PlaneArray:

@@ -25,6 +25,7 @@ from openhcs.pipeline._outcome import Outcome
 from openhcs.pipeline._pipeline import Branch, Part, Pipeline, Route
 from openhcs.pipeline._plan import PLATE, Plan, PlannedInput, PlannedOutput, PlannedStep
 from openhcs.pipeline._planes import well_planes
+from openhcs.pipeline._request import RunRequest, load_request
 from openhcs.pipeline._settings import MissingPlanes, Otherwise, Setting, Settings
 from openhcs.pipeline._source import from_source, load, to_source
 from openhcs.pipeline._step import Step
@@ -50,6 +51,7 @@ __all__ = [
     "PreparationFinished",
     "Route",
     "RunFinished",
+    "RunRequest",
     "RunStarted",
     "Setting",
     "Settings",
@@ -67,6 +69,7 @@ __all__ = [
     "estimate",
     "from_source",
     "load",
+    "load_request",
     "made_by",
     "nuclear_channel",
     "step_keys",

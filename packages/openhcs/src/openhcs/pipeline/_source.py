@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from openhcs.codegen import Place, SourceValue
     from openhcs.pipeline._pipeline import Part
 
-__all__ = ["from_source", "load", "to_source"]
+__all__ = ["evaluated", "from_source", "load", "read_text", "to_source", "written"]
 
 _TARGET = "pipeline"
 _FUNCTIONS = "openhcs.functions"
@@ -49,7 +49,7 @@ def to_source(pipeline: Pipeline) -> str:
         Step(project_max),
     )
     """
-    return render(_TARGET, _written(pipeline))
+    return render(_TARGET, written(pipeline))
 
 
 def from_source(
@@ -79,13 +79,57 @@ def from_source(
         If the text says anything but a pipeline; the message has a line for each problem, with
         file, line and column.
     """
-    value = evaluate(
-        source, filename, _names(functions, libraries), _TARGET, find=_of_installed_package
-    )
+    value = evaluated(source, filename, _TARGET, {}, functions, libraries)
     if not isinstance(value, Pipeline):
         message = f"{filename}:1:1: {_TARGET!r} is {_described(value)}, not a Pipeline"
         raise SourceError(message)
     return value
+
+
+def evaluated(
+    source: str,
+    filename: str,
+    target: str,
+    further: Mapping[str, Constructor],
+    functions: Iterable[Callable[..., Any]],
+    libraries: Libraries,
+) -> object:
+    """Read what a text assigns to a name; it may be made of pipelines and of further things.
+
+    Parameters
+    ----------
+    source, filename, functions, libraries
+        As in `from_source`.
+    target
+        The name.
+    further
+        What else of openhcs the text may call, by name.
+
+    Raises
+    ------
+    SourceError
+        If the text says anything that it may not.
+    """
+    names = dict(_names(functions, libraries))
+    names["openhcs"] = {**names["openhcs"], **further}
+    return evaluate(source, filename, names, target, find=_of_installed_package)
+
+
+def read_text(path: Path) -> str:
+    """Read a file of source.
+
+    Raises
+    ------
+    SourceError
+        If it is not UTF-8 text.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{path}:1:1: the file is not UTF-8 text"
+        raise SourceError(message) from error
 
 
 def load(
@@ -111,11 +155,7 @@ def load(
         If the file cannot be read.
     """
     path = Path(path)
-    try:
-        source = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"{path}:1:1: the file is not UTF-8 text"
-        raise SourceError(message) from error
+    source = read_text(path)
     return from_source(source, str(path), functions=functions, libraries=libraries)
 
 
@@ -201,20 +241,21 @@ def _step(place: Place, *arguments: object, **keywords: object) -> Step:
     return Step(arguments[0], **keywords).placed(place)  # type: ignore[arg-type]
 
 
-def _written(part: Part) -> Call:
+def written(part: Part) -> Call:
+    """Give a part of a pipeline as a call to be rendered."""
     match part:
         case Step():
             return _written_step(part)
         case Pipeline():
             made = {"name": part.name, **part.settings.made, "wells": part.wells}
             keywords = {name: made[name] for name in _PIPELINE if made.get(name) is not None}
-            parts = tuple(map(_written, part.parts))
+            parts = tuple(map(written, part.parts))
             return Call(Name("openhcs", "Pipeline"), parts, keywords, spread=True)
         case Branch():
-            return Call(Name("openhcs", "Branch"), tuple(map(_written, part.parts)), spread=True)
+            return Call(Name("openhcs", "Branch"), tuple(map(written, part.parts)), spread=True)
         case Route():
-            branches = {channel: _written(branch) for channel, branch in part.branches}
-            rest = part.otherwise if isinstance(part.otherwise, str) else _written(part.otherwise)
+            branches = {channel: written(branch) for channel, branch in part.branches}
+            rest = part.otherwise if isinstance(part.otherwise, str) else written(part.otherwise)
             name = Name("openhcs", "Route")
             return Call(name, (branches,), {"otherwise": rest}, spread=True)
 
