@@ -216,7 +216,7 @@ def test_a_table_says_what_files_are_and_where_they_were_taken(tmp_path: Path) -
     }
     with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "row", "col", "field", "channel", "z", "t"] + COLUMNS)
+        writer.writerow(["path", "row", "col", "field", "channel", "z", "t", *COLUMNS])
         names = ("path", "row", "col", "well", "field", "channel", "z", "t", "kind")
         columns = [planes[name].tolist() for name in names]
         for path, row, col, well, field, *rest, kind in zip(*columns, strict=True):
@@ -341,9 +341,7 @@ def test_any_text_is_a_table_or_is_refused(tmp_path_factory: Any, text: str) -> 
     pattern=st.sampled_from(["", r"(?P<well>\w+)\.tif", SCANR]),
     size=st.none() | st.tuples(st.integers(1, 32), st.integers(1, 48)),
 )
-def test_descriptions_come_back_from_json(
-    pattern: str, size: tuple[int, int] | None
-) -> None:
+def test_descriptions_come_back_from_json(pattern: str, size: tuple[int, int] | None) -> None:
     if not pattern and size is None:
         return
     described = Description(pattern=pattern, plate_size=size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import PlateError, ResultFolderError
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from openhcs.pipeline import Plan
     from openhcs.plates import PlateIndex
 
-__all__ = ["check_plate", "lay_out", "well_rows"]
+__all__ = ["Condition", "check_plate", "conditions_of", "lay_out", "well_rows"]
+
+_OWN = frozenset({"well", "row", "column", "outcome", "error", "seconds"})
+"""Columns of the table of wells that conditions may not replace."""
 
 
 def check_plate(plan: Plan, folder: ResultFolder) -> None:
@@ -79,8 +82,60 @@ def lay_out(plan: Plan, folder: ResultFolder) -> None:
         raise ResultFolderError(message) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A column of the platemap as it stands in the table of wells.
+
+    Attributes
+    ----------
+    column
+        Its name there: that of the platemap, behind ``platemap_`` where the table has that name
+        for something else.
+    name, unit
+        Its name in the platemap, and the unit in it; the unit is empty without.
+    values
+        By well; None where a well has no entry.
+    """
+
+    column: str
+    name: str
+    unit: str
+    values: Mapping[str, float | int | str | None]
+
+
+def conditions_of(plan: Plan, records: Mapping[str, Mapping[str, Any]]) -> tuple[Condition, ...]:
+    """Give the conditions of the plate for the table of wells.
+
+    Parameters
+    ----------
+    plan
+        The plan; its plate may have a platemap.
+    records
+        Records of the wells, whose measures keep their names.
+    """
+    platemap = plan.index.platemap
+    if platemap is None:
+        return ()
+    taken = set(_OWN)
+    for record in records.values():
+        for measures in record.get("measures", {}).values():
+            taken |= set(measures)
+    return tuple(
+        Condition(
+            column=f"platemap_{name}" if name in taken else name,
+            name=name,
+            unit=platemap.units.get(name, ""),
+            values=platemap.values(name),
+        )
+        for name in platemap.columns
+    )
+
+
 def well_rows(
-    plan: Plan, wells: Sequence[WellResult], records: Mapping[str, Mapping[str, Any]]
+    plan: Plan,
+    wells: Sequence[WellResult],
+    records: Mapping[str, Mapping[str, Any]],
+    conditions: Sequence[Condition] = (),
 ) -> list[dict[str, Any]]:
     """Give the rows of the table of wells, in plate order.
 
@@ -92,6 +147,8 @@ def well_rows(
         Results of the wells of the plan, however they ended, and of others that still stand.
     records
         Records of the wells that are ok; what their outputs are summed up to is in them.
+    conditions
+        What was put into each well.
     """
     rows: list[dict[str, Any]] = []
     for well in sorted(wells, key=lambda well: parse_well(well.well)):
@@ -101,6 +158,7 @@ def well_rows(
             "well": well.well,
             "row": row + 1,
             "column": column + 1,
+            **{each.column: each.values.get(well.well) for each in conditions},
             "outcome": str(well.outcome),
             "error": well.error,
             # What the well took when it was done, also where this run only took it over.

@@ -16,7 +16,7 @@ from openhcs.execution._folder import ResultFolder
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._log import RunLog
 from openhcs.execution._others import OtherWells, other_wells
-from openhcs.execution._plate import check_plate, lay_out, well_rows
+from openhcs.execution._plate import check_plate, conditions_of, lay_out, well_rows
 from openhcs.execution._preparation import Learning, learning_of
 from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._resume import WellState, well_result, well_states
@@ -463,12 +463,10 @@ class _Run:
                 remove_leftovers(self._folder.root)  # of workers that had to be ended
             if (self._folder.plate / "zarr.json").exists():
                 settle_plate(self._folder.plate)
-            rows = well_rows(
-                self._plan,
-                [*wells, *self._others.results()],
-                {**self._others.standing, **self._records},
-            )
-            write_wells(self._folder.wells, rows)
+            records = {**self._others.standing, **self._records}
+            conditions = conditions_of(self._plan, records)
+            rows = well_rows(self._plan, [*wells, *self._others.results()], records, conditions)
+            write_wells(self._folder.wells, rows, conditions)
             self._write_run(result)
         except (PolystoreError, OSError) as error:
             if self._reason is None:

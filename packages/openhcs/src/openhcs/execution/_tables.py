@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from openhcs.execution._plate import Condition
+
 __all__ = ["measures", "read_group", "write_outputs", "write_wells"]
 
 _OBJECTS = "objects"
@@ -102,13 +104,33 @@ def measures(stored: str, kind: Kind, groups: Groups) -> dict[str, Any]:
     return {f"{prefix}{key}": value for key, value in aggregate_objects(columns).items()}
 
 
-def write_wells(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the table of wells: one row for each, also for those that failed."""
+def write_wells(
+    path: Path, rows: Sequence[Mapping[str, Any]], conditions: Sequence[Condition] = ()
+) -> None:
+    """Write the table of wells: one row for each, also for those that failed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    rows
+        Values by column.
+    conditions
+        Columns that come from the platemap: their fields have the metadata ``condition``, their
+        name in it, and ``unit`` where they have one.
+    """
     import pyarrow as pa
 
     names = dict.fromkeys(name for row in rows for name in row)
-    table = pa.table({name: value_column([row.get(name) for row in rows]) for name in names})
-    _write(path, table)
+    columns = {name: value_column([row.get(name) for row in rows]) for name in names}
+    told = {
+        each.column: {"condition": each.name} | ({"unit": each.unit} if each.unit else {})
+        for each in conditions
+    }
+    fields = [
+        pa.field(name, column.type, metadata=told.get(name)) for name, column in columns.items()
+    ]
+    _write(path, pa.table(list(columns.values()), schema=pa.schema(fields)))
 
 
 def _record_measures(stored: str, groups: Groups) -> dict[str, Any]:

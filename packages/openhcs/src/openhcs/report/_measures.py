@@ -61,7 +61,10 @@ class Measure:
 
 
 def measures_of(
-    wells: Sequence[Mapping[str, float]], channels: Sequence[str], outputs: Sequence[str]
+    wells: Sequence[Mapping[str, float]],
+    channels: Sequence[str],
+    outputs: Sequence[str],
+    conditions: Mapping[str, tuple[str, str]] | None = None,
 ) -> tuple[Measure, ...]:
     """Name, group and order the numbers of a plate.
 
@@ -73,6 +76,8 @@ def measures_of(
         Names of the channels.
     outputs
         Names under which steps stored what they gave, such as ``image_quality``.
+    conditions
+        Name and unit of the columns that come from a platemap.
 
     Returns
     -------
@@ -86,7 +91,11 @@ def measures_of(
     for name in names:
         values = np.array([well[name] for well in wells if name in well])
         low, high = np.percentile(values, [2, 98])
-        rank, group, label, statistic, unit = _described(name, channels, outputs)
+        if conditions is not None and name in conditions:
+            label, unit = conditions[name]
+            rank, group, statistic = 7, "Conditions", ""
+        else:
+            rank, group, label, statistic, unit = _described(name, channels, outputs)
         measure = Measure(
             name=name,
             group=group,

@@ -117,6 +117,7 @@ def _data(view: PlateView, pictures: PlatePictures) -> dict[str, Any]:
                 "col": well.col,
                 "outcome": well.outcome,
                 "error": well.error,
+                "conditions": dict(well.conditions),
                 "words": dict(well.words),
                 "flags": [_flag_text(flag) for flag in well.flags],
                 "image": pictures.wells.get(well.well),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import pyarrow as pa
+
 __all__ = ["PlateView", "ReportWell", "load_plate_view"]
 
 # Columns of wells.parquet that say which well it is or how it went, rather than measure it.
@@ -39,6 +41,8 @@ class ReportWell:
         Where it went wrong; empty when there is nothing to show.
     values
         Finite numbers by measure.
+    conditions
+        What was put into it, as text, by the platemap's name for it.
     words
         Verdicts by column.
     flags
@@ -52,6 +56,7 @@ class ReportWell:
     error: str
     traceback: str
     values: Mapping[str, float]
+    conditions: Mapping[str, str]
     words: Mapping[str, str]
     flags: tuple[Flag, ...]
 
@@ -122,14 +127,16 @@ def load_plate_view(folder: Path) -> PlateView:
 
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        rows = pq.ParquetFile(folder / "wells.parquet").read().to_pylist()
+        table = pq.ParquetFile(folder / "wells.parquet").read()
+        conditions = _conditions(table.schema)
+        rows = table.to_pylist()
         good = [row for row in rows if row["outcome"] == _OK]
         planes = read_planes(folder, _tables_of_quality(run), [row["well"] for row in good])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         message = f"{folder} holds no finished run that can be reported: {error}"
         raise ResultFolderError(message) from error
     flags = (*_unread(run), *well_flags(good), *plane_flags(planes))
-    wells = tuple(_well(folder, run, row, flags) for row in rows)
+    wells = tuple(_well(folder, run, row, flags, conditions) for row in rows)
     plate = run.get("plate", {})
     options = run.get("options", {})
     return PlateView(
@@ -141,10 +148,21 @@ def load_plate_view(folder: Path) -> PlateView:
             [well.values for well in wells],
             [str(name) for name in options.get("channels", ())],
             [stored for step in run.get("steps", ()) for stored in step.get("outputs", {})],
+            conditions,
         ),
         flags=tuple(flag for flag in flags if flag.well is None),
         run=run,
     )
+
+
+def _conditions(schema: pa.Schema) -> dict[str, tuple[str, str]]:
+    """Give name and unit of the columns that come from a platemap."""
+    found: dict[str, tuple[str, str]] = {}
+    for column in schema:
+        told = column.metadata or {}
+        if b"condition" in told:
+            found[column.name] = told[b"condition"].decode(), told.get(b"unit", b"").decode()
+    return found
 
 
 def _unread(run: Mapping[str, Any]) -> list[Flag]:
@@ -171,7 +189,11 @@ def _tables_of_quality(run: Mapping[str, Any]) -> list[str]:
 
 
 def _well(
-    folder: Path, run: Mapping[str, Any], row: Mapping[str, Any], flags: Sequence[Flag]
+    folder: Path,
+    run: Mapping[str, Any],
+    row: Mapping[str, Any],
+    flags: Sequence[Flag],
+    conditions: Mapping[str, tuple[str, str]],
 ) -> ReportWell:
     name, outcome = str(row["well"]), str(row["outcome"])
     row_number, col_number = parse_well(name)
@@ -185,6 +207,7 @@ def _well(
         for column, value in row.items()
         if column not in _NOT_MEASURES and isinstance(value, str) and value
     }
+    told = {conditions[column][0]: word for column, word in words.items() if column in conditions}
     return ReportWell(
         well=name,
         row=row_number,
@@ -193,7 +216,8 @@ def _well(
         error=str(row.get("error") or ""),
         traceback="" if outcome == _OK else _traceback(folder, run, name),
         values=values if outcome == _OK else {},
-        words=words,
+        conditions=told,
+        words={column: word for column, word in words.items() if column not in conditions},
         flags=tuple(flag for flag in flags if flag.well == name),
     )
 

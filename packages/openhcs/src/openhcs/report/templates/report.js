@@ -146,9 +146,10 @@ function show(name) {
     }
     list.append(make("dt", each.label), make("dd", `${number(each.values[i])} ${each.unit}`.trim()));
   });
-  const words = Object.entries(w.words);
-  if (words.length) {
-    const fold = make("details"); fold.append(make("summary", "Verdicts")); list = make("dl"); fold.append(list); detail.append(fold);
+  for (const [title, told] of [["Conditions", w.conditions], ["Verdicts", w.words]]) {
+    const words = Object.entries(told);
+    if (!words.length) continue;
+    const fold = make("details"); fold.append(make("summary", title)); list = make("dl"); fold.append(list); detail.append(fold);
     for (const [key, value] of words) list.append(make("dt", key.replaceAll("_", " ")), make("dd", value));
   }
   chart(m);

@@ -1,0 +1,102 @@
+"""Workbooks of a spreadsheet program, as lines of text."""
+
+from __future__ import annotations
+
+import datetime
+import zipfile
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import ParseError
+
+from openhcs._errors import PlateError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["read_workbook"]
+
+_UNPACKED = 256 << 20
+_MOST_LINES = 10_000
+_MOST_COLUMNS = 500
+
+
+def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
+    """Read one sheet of an ``.xlsx`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    sheet
+        Name of the sheet; the first one without.
+
+    Returns
+    -------
+    list
+        Its lines, equally long; of formulas the values that were stored. Whole numbers are written
+        without a point, days as ``2026-11-26``.
+
+    Raises
+    ------
+    PlateError
+        If the extra ``xlsx`` is not installed, the file is no workbook, has no such sheet, or
+        unpacks to more than a platemap can be.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        import openpyxl
+        from openpyxl.utils.exceptions import InvalidFileException
+    except ImportError as error:
+        raise PlateError(
+            f"{path} is a workbook, which needs openpyxl: pip install 'openhcs[xlsx]', or save it "
+            "as .csv"
+        ) from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # A few kB can unpack to gigabytes.
+            if sum(part.file_size for part in archive.infolist()) > _UNPACKED:
+                raise PlateError(f"{path} unpacks to more than {_UNPACKED >> 20} MB")
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, ParseError) as error:
+        raise PlateError(f"{path} is no workbook that can be read: {error}") from error
+    try:
+        names = book.sheetnames
+        if sheet is not None and sheet not in names:
+            raise PlateError(f"{path} has no sheet {sheet!r}; it has {', '.join(names)}")
+        chosen = book[sheet if sheet is not None else names[0]]
+        lines: list[list[str]] = []
+        for cells in chosen.iter_rows(values_only=True, max_col=_MOST_COLUMNS):
+            if len(lines) > _MOST_LINES:
+                raise PlateError(f"{path} has more than {_MOST_LINES} lines")
+            lines.append([_text(cell) for cell in cells])
+    except (ValueError, KeyError, ParseError, zipfile.BadZipFile) as error:
+        raise PlateError(f"{path} is no workbook that can be read: {error}") from error
+    finally:
+        book.close()
+    width = max((len(_trimmed(line)) for line in lines), default=0)
+    return [[*line[:width], *[""] * (width - len(line))] for line in lines]
+
+
+def _trimmed(line: list[str]) -> list[str]:
+    end = len(line)
+    while end and not line[end - 1]:
+        end -= 1
+    return line[:end]
+
+
+def _text(cell: object) -> str:
+    match cell:
+        case None:
+            return ""
+        case bool():
+            return str(cell).upper()
+        case float() if cell.is_integer() and abs(cell) < 1e15:
+            return str(int(cell))
+        case float():
+            return repr(cell)
+        case datetime.datetime() if cell.time() == datetime.time():
+            return cell.date().isoformat()
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return cell.isoformat()
+        case _:
+            return str(cell).strip()
