@@ -107,6 +107,15 @@ def test_parts_that_overlap_are_found_with_costes() -> None:
     assert record["pearson_A_B"] > 0.5
 
 
+def test_thresholds_stay_within_what_the_channels_hold() -> None:
+    rng = np.random.default_rng(4)
+    a = rng.normal(2000, 300, (200, 200))
+    b = 100 + 0.01 * (a - 2000) + rng.normal(0, 1, a.shape)
+    found, other = costes_thresholds(a, b)
+    assert a.min() <= found <= a.max()
+    assert b.min() <= other <= b.max()
+
+
 def test_channels_that_have_nothing_to_do_with_each_other() -> None:
     a, b = (np.random.default_rng(seed).normal(500, 9, (200, 200)) for seed in (1, 2))
     opposite = measure_colocalisation({"A": a, "B": 1000 - a}, pixel_um=PIXEL_UM)

@@ -14,6 +14,7 @@ from openhcs.functions import (
     measure_objects,
     project_max,
     segment_nuclei,
+    stitch,
     track_objects,
 )
 from openhcs.testing import synthetic_plate
@@ -45,26 +46,29 @@ def tracked(plate: PlateIndex, out: Path, reach_um: float) -> RunResult:
     return run(compile_pipeline(pipeline, plate), out, workers=1)
 
 
-def test_tracks_name_the_objects_that_were_measured(plate: PlateIndex, tmp_path: Path) -> None:
-    assert tracked(plate, tmp_path, 10.0).completed
+@pytest.fixture(scope="module")
+def results(plate: PlateIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tracked") / "out"
+    assert tracked(plate, out, 10.0).completed
+    return out
+
+
+def test_tracks_name_the_objects_that_were_measured(results: Path) -> None:
     for well in WELLS:
-        tracks = pq.read_table(tmp_path / "tracks" / f"{well}.parquet").to_pandas()
-        objects = pq.read_table(tmp_path / "objects" / f"{well}.parquet").to_pandas()
+        tracks = pq.read_table(results / "tracks" / f"{well}.parquet").to_pandas()
+        objects = pq.read_table(results / "objects" / f"{well}.parquet").to_pandas()
         names = ["well", "field", "t", "ObjectNumber"]
         assert set(tracks["t"]) == {0, 1, 2}
         both = tracks.merge(objects, on=names)
         assert len(both) == len(tracks) == len(objects) > 50
         assert both["Y_um"].to_numpy() == pytest.approx(both["AreaShape_Center_Y_um"].to_numpy())
-        summary = pq.read_table(tmp_path / "track_summary" / f"{well}.parquet").to_pandas()
+        summary = pq.read_table(results / "track_summary" / f"{well}.parquet").to_pandas()
         assert summary["Objects"].sum() == len(tracks)
         assert tracks.groupby(["field", "track"]).ngroups == len(summary)
 
 
-def test_features_and_tracks_are_summed_up_in_the_table_of_wells(
-    plate: PlateIndex, tmp_path: Path
-) -> None:
-    assert tracked(plate, tmp_path, 10.0).completed
-    wells = pq.read_table(tmp_path / "wells.parquet").to_pydict()
+def test_features_and_tracks_are_summed_up_in_the_table_of_wells(results: Path) -> None:
+    wells = pq.read_table(results / "wells.parquet").to_pydict()
     assert wells["well"] == list(WELLS)
     assert all(count > 50 for count in wells["count"])
     assert wells["count"] == wells["spots_by_object_count"]
@@ -72,18 +76,34 @@ def test_features_and_tracks_are_summed_up_in_the_table_of_wells(
     assert all(0.5 < part <= 1 for part in wells["tracking_DAPI_linked_fraction"])
 
 
-def test_other_tracks_are_made_of_labels_that_are_stored(plate: PlateIndex, tmp_path: Path) -> None:
-    first = tracked(plate, tmp_path, 10.0)
-    before = pq.read_table(tmp_path / "tracks" / "A01.parquet")
-    again = tracked(plate, tmp_path, 10.5)
-    assert first.completed
+def test_tracks_of_a_well_that_is_stitched_anew_each_time(
+    plate: PlateIndex, tmp_path: Path
+) -> None:
+    pipeline = Pipeline(
+        Step(project_max),
+        Step(stitch),
+        Step(segment_nuclei, channel="DAPI"),
+        Step(track_objects, channel="DAPI", max_distance_um=6.0, max_drift_um=6.0),
+        Step(measure_objects),
+    )
+    assert run(compile_pipeline(pipeline, plate), tmp_path, workers=1).completed
+    for well in WELLS:
+        tracks = pq.read_table(tmp_path / "tracks" / f"{well}.parquet").to_pandas()
+        objects = pq.read_table(tmp_path / "objects" / f"{well}.parquet").to_pandas()
+        assert len(tracks.merge(objects, on=["well", "t", "ObjectNumber"])) == len(objects)
+        record = pq.read_table(tmp_path / "tracking" / f"{well}.parquet").to_pylist()[0]
+        assert record["linked_fraction"] > 0.85
+        assert record["tracks"] < 1.3 * record["objects"] / 3
+
+
+def test_other_tracks_are_made_of_labels_that_are_stored(plate: PlateIndex, results: Path) -> None:
+    before = pq.read_table(results / "tracks" / "A01.parquet")
+    again = tracked(plate, results, 10.5)
     assert again.completed
     steps = again.wells[0].steps
     assert "track_objects" in steps
     assert "segment_nuclei" not in steps
-    after = pq.read_table(tmp_path / "tracks" / "A01.parquet")
-    assert after.select(["t", "ObjectNumber"]).sort_by(
-        [("t", "ascending"), ("ObjectNumber", "ascending")]
-    ) == before.select(["t", "ObjectNumber"]).sort_by(
-        [("t", "ascending"), ("ObjectNumber", "ascending")]
-    )
+    after = pq.read_table(results / "tracks" / "A01.parquet")
+    order = [("field", "ascending"), ("t", "ascending"), ("ObjectNumber", "ascending")]
+    names = [name for name, _ in order]
+    assert after.select(names).sort_by(order) == before.select(names).sort_by(order)

@@ -106,6 +106,11 @@ def test_an_even_plane_has_no_spectrum() -> None:
     assert math.isnan(found.granularity["Granularity_1_A"][0])
 
 
+def test_a_step_of_less_than_a_pixel_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a pixel is 1\.3 µm"):
+        measure_granularity({"A": grains(2)}, pixel_um=(0.5, 1.3))
+
+
 def test_a_background_that_is_narrower_than_the_grains_is_refused() -> None:
     with pytest.raises(ValueError, match="greater than the largest radius, 8 µm"):
         measure_granularity({"A": grains(2)}, pixel_um=PIXEL_UM, background_um=8.0)
@@ -353,7 +358,7 @@ def test_two_squares_side_by_side_share_a_quarter_of_their_outlines() -> None:
 
 
 def table_of(call: Callable[..., Any], labels: NDArray[np.int32]) -> Mapping[str, NDArray[Any]]:
-    found = call({"A": noise(1, (64, 64))}, labels=labels, pixel_um=(2.0, 2.0))
+    found = call({"A": noise(1, (64, 64))}, labels=labels, pixel_um=PIXEL_UM)
     table: Mapping[str, NDArray[Any]] = getattr(found, "granularity", found)
     return table
 

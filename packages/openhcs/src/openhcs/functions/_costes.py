@@ -61,11 +61,13 @@ def costes_thresholds(a: PlaneArray, b: PlaneArray) -> tuple[float, float]:
         return math.inf, math.inf
     slope = (var_b - var_a + math.hypot(var_b - var_a, 2 * together)) / (2 * together)
     low, high = math.inf, -math.inf
+    lowest = [math.inf, math.inf]
     for part in parts:
         first, second = _known(a[part], b[part], (mean_a, mean_b))
         if first.size:
             lesser = np.minimum(first, second / slope)
             low, high = min(low, float(lesser.min())), max(high, float(lesser.max()))
+            lowest = [min(lowest[0], float(first.min())), min(lowest[1], float(second.min()))]
     width = (high - low) / _STEPS
     if width == 0:
         return math.inf, math.inf
@@ -81,7 +83,11 @@ def costes_thresholds(a: PlaneArray, b: PlaneArray) -> tuple[float, float]:
     # From the top: the first threshold below which nothing correlates.
     least = np.flatnonzero(number * sum_ab <= sum_a * sum_b)
     edge = low + width * (float(least[-1]) + 1 if least.size else 0.0)
-    return edge + float(mean_a), slope * edge + float(mean_b)
+    # Down the line one channel may leave its own range before the other does.
+    return (
+        max(edge, lowest[0]) + float(mean_a),
+        max(slope * edge, lowest[1]) + float(mean_b),
+    )
 
 
 def _known(

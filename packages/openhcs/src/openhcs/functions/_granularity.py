@@ -72,8 +72,8 @@ def measure_granularity(
     labels
         Objects, shape (y, x); None where no earlier step gives any.
     step_um
-        How much wider the radius grows with each step, in µm. Planes are first reduced to pixels
-        of about this size, which is what makes it cheap; at least a pixel is taken.
+        How much wider the radius grows with each step, in µm; a pixel or more. Planes are first
+        reduced to pixels of about this size, which is what makes it cheap.
     steps
         How many radii, 1 to 32.
     background_um
@@ -98,6 +98,11 @@ def measure_granularity(
     their reduced pixels do.
     """
     positive(step_um=step_um, background_um=background_um)
+    if step_um < max(pixel_um):
+        raise ValueError(
+            f"step_um is {step_um:g}, and a pixel is {max(pixel_um):g} µm: a radius cannot grow by "
+            "less than a pixel"
+        )
     if not 1 <= steps <= 32:
         raise ValueError(f"steps is {steps}; it must be from 1 to 32")
     if background_um <= steps * step_um:
