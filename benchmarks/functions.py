@@ -10,6 +10,7 @@ import functions_focus
 import functions_illumination
 import functions_images
 import functions_objects
+import functions_registration
 import functions_stitching
 from _parts import measure_parts
 
@@ -20,6 +21,7 @@ PARTS = {
     "illumination": functions_illumination.rows,
     "images": functions_images.rows,
     "objects": functions_objects.rows,
+    "registration": functions_registration.rows,
     "stitching": functions_stitching.rows,
 }
 

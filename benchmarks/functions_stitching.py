@@ -22,7 +22,7 @@ from openhcs.functions._fuse import fuse, mosaic_shape
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MAX_SHIFT_PX", "PIXEL_UM", "SIDE", "Well", "made_well", "rows"]
+__all__ = ["MAX_SHIFT_PX", "PIXEL_UM", "SIDE", "Well", "made_well", "rows", "scene_light"]
 
 SIDE, GRID, OVERLAP, JITTER_PX = 1080, 3, 0.1, 5.0
 PIXEL_UM = (0.65, 0.65)
@@ -124,13 +124,13 @@ def made_well(
         places, radii, bright = places[inside], radii[inside], bright[inside]
     tiles = []
     for corner in true:
-        light = _light(places - corner, radii, bright)
+        light = scene_light(places - corner, radii, bright)
         noisy = rng.poisson(light) + rng.normal(100, 3, light.shape)
         tiles.append(np.clip(np.rint(noisy), 0, 65535).astype(np.uint16))
     return Well(tiles, stage, true)
 
 
-def _light(
+def scene_light(
     places: NDArray[np.float64], radii: NDArray[np.float64], bright: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Sample a scene of Gaussian cells exactly, on a background of 50 photons."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from openhcs.pipeline import Event, MissingPlanes, Otherwise
+    from openhcs.pipeline import Acquisition, Event, MissingPlanes, Otherwise
 
 __all__ = ["run"]
 
@@ -28,7 +28,7 @@ def run(
     wells: str | Iterable[str] | None = None,
     fields: Iterable[int] | None = None,
     channels: Iterable[str | int] | None = None,
-    acquisition: int | None = None,
+    acquisition: Acquisition | None = None,
     missing: MissingPlanes | None = None,
     pixel_um: tuple[float, float] | None = None,
     keep: bool | None = None,

@@ -82,7 +82,8 @@ def _print(index: PlateIndex, facts: dict[str, Any]) -> None:
     if facts["illumination"]:
         rows.append(("illumination", f"the vendor's, of {', '.join(facts['illumination'])}"))
     if len(facts["acquisitions"]) > 1:
-        rows.append(("acquisitions", f"{len(facts['acquisitions'])}; run one with --acquisition N"))
+        count = len(facts["acquisitions"])
+        rows.append(("acquisitions", f"{count}; run one with --acquisition N, or all as cycles"))
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,9 @@ from openhcs.cli._console import say
 from openhcs.cli._plate import add_plate_options, open_told
 
 if TYPE_CHECKING:
-    import argparse
-
     from rich.console import Console
 
-    from openhcs.pipeline import Pipeline, Plan, RunRequest
+    from openhcs.pipeline import Acquisition, Pipeline, Plan, RunRequest
     from openhcs.plates import PlateIndex
 
 __all__ = ["add_selection", "planned", "request_of"]
@@ -43,9 +42,9 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--acquisition",
-        type=int,
+        type=_acquisition,
         metavar="N",
-        help="which one of a plate that was taken repeatedly",
+        help="which one of a plate that was taken repeatedly, or all, as cycles of staining",
     )
     parser.add_argument(
         "--pixel-um",
@@ -156,6 +155,15 @@ def _wells(text: str | None, index: PlateIndex) -> tuple[str, ...] | None:
     except ValueError as error:
         message = f"--wells: {error}"
         raise MisuseError(message) from error
+
+
+def _acquisition(text: str) -> Acquisition:
+    if text == "all":
+        return "all"
+    if text.isdecimal():
+        return int(text)
+    message = f"{text!r} is no acquisition: give its number, from 0, or all"
+    raise argparse.ArgumentTypeError(message)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from openhcs.execution._result import RunResult
-    from openhcs.pipeline import Otherwise, Pipeline, Plan
+    from openhcs.pipeline import Acquisition, Otherwise, Pipeline, Plan
 
 __all__ = ["RunRecord", "load_run", "run_document"]
 
@@ -80,7 +80,7 @@ class RunRecord:
     wells: tuple[str, ...]
     fields: tuple[int, ...]
     channels: tuple[str, ...]
-    acquisition: int
+    acquisition: Acquisition
     missing: str
     pixel_um: tuple[float, float] | None
     keep: bool | None
@@ -237,7 +237,7 @@ def run_document(
             "wells": list(plan.wells),
             "fields": list(index.fields),
             "channels": [plan.channels[number] for number in index.channels],
-            "acquisition": index.acquisitions[0],
+            "acquisition": plan.acquisition,
             "missing": plan.missing,
             "pixel_um": plan.pixel_um,
             "keep": plan.run.keep,

@@ -50,6 +50,7 @@ from openhcs.functions._project import (
 )
 from openhcs.functions._quantiles import measure_intensity_quantiles
 from openhcs.functions._radial import measure_radial_distribution
+from openhcs.functions._register import Registered, RegistrationVerdict, register_channels
 from openhcs.functions._registry import (
     Axes,
     FunctionSpec,
@@ -103,6 +104,8 @@ __all__ = [
     "Preparation",
     "Prepared",
     "Ratio",
+    "Registered",
+    "RegistrationVerdict",
     "Registry",
     "Replicates",
     "Spots",
@@ -148,6 +151,7 @@ __all__ = [
     "project_std",
     "project_sum",
     "ratio",
+    "register_channels",
     "replicate_correlation",
     "robust_z",
     "segment_cells",

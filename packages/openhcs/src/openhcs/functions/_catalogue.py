@@ -23,6 +23,7 @@ from openhcs.functions._project import (
 )
 from openhcs.functions._quantiles import measure_intensity_quantiles
 from openhcs.functions._radial import measure_radial_distribution
+from openhcs.functions._register import register_channels
 from openhcs.functions._registry import Registry
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
 from openhcs.functions._spots import detect_spots
@@ -57,6 +58,7 @@ REGISTRY = Registry(
         project_std,
         project_sum,
         ratio,
+        register_channels,
         segment_cells,
         segment_cytoplasm,
         segment_nuclei,

@@ -23,7 +23,14 @@ from openhcs.pipeline._events import (
 from openhcs.pipeline._groups import GroupKey
 from openhcs.pipeline._outcome import Outcome
 from openhcs.pipeline._pipeline import Branch, Part, Pipeline, Route
-from openhcs.pipeline._plan import PLATE, Plan, PlannedInput, PlannedOutput, PlannedStep
+from openhcs.pipeline._plan import (
+    PLATE,
+    Acquisition,
+    Plan,
+    PlannedInput,
+    PlannedOutput,
+    PlannedStep,
+)
 from openhcs.pipeline._planes import well_planes
 from openhcs.pipeline._request import RunRequest, load_request
 from openhcs.pipeline._settings import MissingPlanes, Otherwise, Setting, Settings
@@ -32,6 +39,7 @@ from openhcs.pipeline._step import Step
 
 __all__ = [
     "PLATE",
+    "Acquisition",
     "Branch",
     "Estimate",
     "Evaluation",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from openhcs.pipeline._pipeline import Pipeline
+    from openhcs.pipeline._plan import Acquisition
     from openhcs.pipeline._settings import MissingPlanes, Otherwise
     from openhcs.plates import PlateIndex
 
@@ -35,7 +36,7 @@ def compile_pipeline(
     wells: Iterable[str] | None = None,
     fields: Iterable[int] | None = None,
     channels: Iterable[str | int] | None = None,
-    acquisition: int | None = None,
+    acquisition: Acquisition | None = None,
     missing: MissingPlanes | None = None,
     pixel_um: tuple[float, float] | None = None,
     keep: bool | None = None,
@@ -53,7 +54,8 @@ def compile_pipeline(
         What is to be used; None for all. Fields are numbers from 0; channels are names, or
         numbers from 0.
     acquisition
-        Which one to use of a plate that was taken several times; numbered from 0.
+        Which one to use of a plate that was taken several times; numbered from 0. ``all`` takes
+        them as cycles: the channels of the second are named ``DAPI (2)``, and so on.
     missing, pixel_um, keep, otherwise
         Settings of the run; see `Settings`. A pipeline's own go before them, a step's before both.
 
@@ -72,10 +74,14 @@ def compile_pipeline(
         run = Settings(missing=missing, pixel_um=pixel_um, keep=keep, otherwise=otherwise)
     except ParameterError as error:
         raise CompileError([str(error)]) from error
+    if acquisition == "all":
+        index = index.cycles_as_channels()
     names = unique_channels(index.channel_names)
     if fields is not None:
         fields = tuple(dict.fromkeys(fields))
-    plate, notes = _of_channels(index, names, channels, acquisition, problems)
+    plate, notes = _of_channels(
+        index, names, channels, None if acquisition == "all" else acquisition, problems
+    )
     selected = _selected(plate, wells, fields, problems)
     if problems:
         raise CompileError(problems)
@@ -95,6 +101,7 @@ def compile_pipeline(
         index=usable,
         plate=plate.select(acquisitions=selected.acquisitions, kind=None, status="ok"),
         fields=fields,
+        acquisition="all" if acquisition == "all" else selected.acquisitions[0],
         steps=steps,
         wells=selected.wells,
         refused=refused,
@@ -150,6 +157,7 @@ def _selected(
         problems.append(
             f"the plate was taken {len(chosen.acquisitions)} times: give acquisition="
             + " or ".join(map(str, chosen.acquisitions))
+            + ", or 'all' to take them as cycles of staining"
         )
     if not problems and not len(chosen):
         problems.append("the selection holds no planes")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from openhcs._errors import CompileError
 from openhcs.functions import (
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from openhcs.pipeline._settings import Setting, Settings
     from openhcs.plates import PlateIndex
 
-__all__ = ["PLATE", "Plan", "PlannedInput", "PlannedOutput", "PlannedStep"]
+__all__ = ["PLATE", "Acquisition", "Plan", "PlannedInput", "PlannedOutput", "PlannedStep"]
+
+Acquisition: TypeAlias = int | Literal["all"]
+"""Which acquisition of a plate is used, from 0; all of them are cycles of staining."""
 
 PLATE = -1
 """Source of a step that takes the plate's own planes."""
@@ -271,6 +274,8 @@ class Plan:
         that a well's results do not depend on which other wells are run with it.
     fields
         The fields that were asked for; None for all.
+    acquisition
+        Which one is used, or ``all`` where all are, as cycles.
     steps
         Resolved steps, in order.
     wells
@@ -298,6 +303,7 @@ class Plan:
     index: PlateIndex
     plate: PlateIndex
     fields: tuple[int, ...] | None
+    acquisition: Acquisition
     steps: tuple[PlannedStep, ...]
     wells: tuple[str, ...]
     refused: Mapping[str, str]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from openhcs.codegen import SourceValue
-    from openhcs.pipeline._plan import Plan
+    from openhcs.pipeline._plan import Acquisition, Plan
     from openhcs.plates import PlateIndex
 
 __all__ = ["RunRequest", "load_request"]
@@ -47,7 +47,7 @@ class RunRequest:
     channels
         Names; all by default.
     acquisition
-        Which one of a plate that was taken several times.
+        Which one of a plate that was taken several times; ``all`` for all of them as cycles.
     settings
         Settings of the run.
 
@@ -82,7 +82,7 @@ class RunRequest:
     wells: str | None = None
     fields: tuple[int, ...] | None = None
     channels: tuple[str, ...] | None = None
-    acquisition: int | None = None
+    acquisition: Acquisition | None = None
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
@@ -106,8 +106,8 @@ class RunRequest:
             object.__setattr__(self, name, tuple(value))
         if self.plate_size is not None and len(self.plate_size) != 2:
             _refuse("plate_size", "rows and columns", self.plate_size)
-        if self.acquisition is not None and type(self.acquisition) is not int:
-            _refuse("acquisition", "a number from 0", self.acquisition)
+        if self.acquisition not in (None, "all") and type(self.acquisition) is not int:
+            _refuse("acquisition", "a number from 0, or 'all'", self.acquisition)
 
     def index(self) -> PlateIndex:
         """Open the plate as the request says.

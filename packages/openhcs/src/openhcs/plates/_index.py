@@ -516,6 +516,46 @@ class PlateIndex:
         facts = replace(self._facts, platemap=platemap, findings=(*kept, *log.all()))
         return self._like(PlateIndex(facts, self._columns))
 
+    def cycles_as_channels(self) -> PlateIndex:
+        """Give the acquisitions of a plate that was stained and taken again as channels of one.
+
+        Returns
+        -------
+        PlateIndex
+            One acquisition. Channels of the first keep their names and numbers; those of the
+            second are named ``DAPI (2)``, and so on. The index itself where there is one
+            acquisition only.
+        """
+        cycles = self.acquisitions
+        if len(cycles) < 2:
+            return self
+        cycle = np.searchsorted(np.array(cycles), self._columns["acquisition"])
+        count = len(self.channel_names)
+        channel = self._columns["channel"].astype(np.int64) + cycle * count
+        names = [
+            f"{name} ({number + 1})" if number else name
+            for number in range(len(cycles))
+            for name in self.channel_names
+        ]
+        columns = dict(self._columns)
+        columns["channel"] = channel.astype(self._columns["channel"].dtype)
+        columns["acquisition"] = np.zeros_like(self._columns["acquisition"])
+        columns["channel_name"] = np.array([names[n] for n in channel.tolist()], np.str_).astype(
+            self._columns["channel_name"].dtype
+        )
+        by = ("z", "t", "kind", "channel", "field", "col", "row")
+        order = np.lexsort([columns[name] for name in by])
+        columns = {name: values[order] for name, values in columns.items()}
+        for values in columns.values():
+            values.setflags(write=False)
+        profiles = {
+            channel + number * count: profile
+            for number in range(len(cycles))
+            for channel, profile in self._facts.profiles.items()
+        }
+        facts = replace(self._facts, channel_names=tuple(names), profiles=profiles)
+        return self._like(PlateIndex(facts, columns))
+
     def _rows(self, chosen: NDArray[np.bool_]) -> PlateIndex:
         columns = {}
         for name, values in self._columns.items():
