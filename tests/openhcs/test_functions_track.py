@@ -294,6 +294,48 @@ def test_laptrack_finds_the_same_links() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
+    counts=st.lists(st.integers(0, 14), max_size=7),
+    reach=st.sampled_from([2.0, 10.0, 40.0]),
+    missing=st.integers(0, 3),
+)
+def test_every_object_is_in_one_track_and_every_track_in_one_family(
+    seed: int, counts: list[int], reach: float, missing: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    numbers_t = np.cumsum(rng.integers(1, 3, len(counts))).tolist()
+    times = [
+        {n: (float(y), float(x)) for n, (y, x) in enumerate(rng.uniform(8, SIDE - 8, (count, 2)))}
+        for count in counts
+    ]
+    stack, _ = stack_of(times, seed, numbers=numbers_t)
+    found = followed(stack, max_distance_um=reach, max_missing=missing, max_drift_um=5.0)
+    tracks, summary = found.tracks, found.track_summary
+    true = {
+        (t, int(number))
+        for t, plane in zip(stack.numbers, stack, strict=True)
+        for number in np.unique(plane[plane > 0])
+    }
+    listed = list(zip(tracks["t"].tolist(), tracks["ObjectNumber"].tolist(), strict=True))
+    assert len(listed) == len(true)
+    assert set(listed) == true
+    rows = list(zip(tracks["track"].tolist(), tracks["t"].tolist(), strict=True))
+    assert len(set(rows)) == len(rows)  # a track is at one place at a time
+    assert rows == sorted(rows)
+    assert summary["Objects"].sum() == len(rows)
+    for one, two in pairwise(rows):
+        if one[0] == two[0] and numbers_t.index(two[1]) - numbers_t.index(one[1]) > 1:
+            assert two[1] - one[1] - 1 <= missing
+    for track, parent in zip(summary["track"], summary["parent"], strict=True):
+        if parent:
+            assert summary["Last_t"][parent - 1] < summary["First_t"][track - 1]
+            assert summary["Children"][parent - 1] == 2
+    steps = tracks["Step_um"]
+    assert (np.isnan(steps)).sum() == len(summary["track"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     density=st.floats(0.05, 1),
 )

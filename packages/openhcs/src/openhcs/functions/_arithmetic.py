@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
-from annotated_types import Unit
+from annotated_types import Gt, Unit
 
 from openhcs.functions._checks import plane_like
 from openhcs.functions._convert import to_dtype
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Composite", "Ratio", "Unmixed", "composite", "ratio", "unmix"]
 
 Level: TypeAlias = Annotated[float, Unit("counts")]
+PositiveLevel: TypeAlias = Annotated[float, Gt(0), Unit("counts")]
 ByChannel: TypeAlias = dict[str, float] | None
 Matrix: TypeAlias = dict[str, dict[str, float]] | None
 
@@ -115,7 +116,7 @@ def ratio(
     denominator: str | None = None,
     numerator_offset: Level = 0.0,
     denominator_offset: Level = 0.0,
-    least_denominator: Level = 50.0,
+    least_denominator: PositiveLevel = 50.0,
     guarded: float = 0.0,
 ) -> Ratio:
     """Divide one channel by another, where there is enough of the other.

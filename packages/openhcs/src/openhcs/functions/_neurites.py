@@ -11,7 +11,7 @@ from annotated_types import MinLen, Unit
 
 from openhcs.functions._canvas import bare_canvas, filled
 from openhcs.functions._checks import at_least, checked_labels, checked_plane, positive
-from openhcs.functions._quantities import (  # noqa: TC001  # read when compiling
+from openhcs.functions._quantities import (
     Counts,
     Factor,
     LengthUm,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Neurites", "trace_neurites"]
 
-Widths: TypeAlias = Annotated[tuple[float, ...], MinLen(1), Unit("µm")]
+Widths: TypeAlias = Annotated[tuple[PositiveUm, ...], MinLen(1), Unit("µm")]
 
 _LEAST_SIGMA_PX = 0.5
 

@@ -12,7 +12,7 @@ from annotated_types import MinLen, Unit
 from openhcs.functions._blobs import Blobs, disk_sums, find_blobs
 from openhcs.functions._checks import checked_labels, plane_like, positive
 from openhcs.functions._pixels import ObjectPixels
-from openhcs.functions._quantities import Counts, Factor  # noqa: TC001  # read when compiling
+from openhcs.functions._quantities import Counts, Factor, PositiveUm
 from openhcs.functions._registry import Axes, Kind, Output, function
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Spots", "detect_spots"]
 
-Diameters: TypeAlias = Annotated[tuple[float, ...], MinLen(1), Unit("µm")]
+Diameters: TypeAlias = Annotated[tuple[PositiveUm, ...], MinLen(1), Unit("µm")]
 
 _LEAST_DIAMETER_PX = 2.0
 
