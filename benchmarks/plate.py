@@ -14,6 +14,7 @@ from _rows import print_rows
 from _streaming import rows as streaming_rows
 from functions_stitching import rows as stitching_rows
 from plate_index import rows as index_rows
+from plate_scale import rows as scale_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ def main() -> int:
         "--wells", type=int, default=96, help="wells of the plate; fewer give a rough look only"
     )
     parser.add_argument(
-        "--only", choices=["plate", "index", "stitching", "streaming"], help="one of the parts"
+        "--only", choices=["plate", "index", "scale", "stitching", "streaming"], help="one of the parts"
     )
     parser.add_argument("--keep", type=Path, help="folder in which plate and results stay")
     arguments = parser.parse_args()
@@ -39,6 +40,7 @@ def main() -> int:
         "streaming": lambda: streaming_rows(repeats=arguments.repeats),
         "stitching": stitching_rows,
         "index": lambda: index_rows(min(3, arguments.repeats)),
+        "scale": lambda: scale_rows(folder, arguments.repeats),
         "plate": lambda: plate_rows(folder, wells=arguments.wells, repeats=arguments.repeats),
     }
     try:

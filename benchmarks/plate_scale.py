@@ -1,0 +1,133 @@
+"""How a run grows: compiling for a whole plate, memory by wells, and time by workers."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from _plate_run import measure_run
+from _rows import Row
+
+from openhcs import Pipeline, Step, compile_pipeline, open_plate
+from openhcs.functions import (
+    correct_illumination,
+    gaussian,
+    measure_image_quality,
+    measure_objects,
+    project_max,
+    segment_cells,
+    segment_cytoplasm,
+    segment_nuclei,
+    stitch,
+    subtract_background,
+)
+from openhcs.testing import synthetic_plate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEPS = (
+    Step(measure_image_quality),
+    Step(correct_illumination),
+    Step(project_max),
+    Step(subtract_background),
+    Step(gaussian, sigma_um=0.5),
+    Step(stitch, reference="DAPI"),
+    Step(segment_nuclei, channel="DAPI"),
+    Step(segment_cells),
+    Step(segment_cytoplasm),
+    Step(measure_objects),
+)
+ROWS, COLUMNS = 16, 24
+BUSY = """
+import time
+end, count = time.perf_counter() + {}, 0
+while time.perf_counter() < end:
+    count += sum(range(1000)) > 0
+print(count)
+"""
+BUSY_S = 3.0
+
+
+def rows(folder: Path, repeats: int) -> list[Row]:
+    """Measure on plates of small images."""
+    return [*_compile(folder, repeats), *_memory(folder, repeats), *_workers(folder, repeats)]
+
+
+def _wells(count: int) -> tuple[str, ...]:
+    every = [f"{chr(65 + row)}{col + 1:02d}" for row in range(ROWS) for col in range(COLUMNS)]
+    return tuple(every[:: len(every) // count][:count])
+
+
+def _plate(folder: Path, name: str, wells: int, size_px: int, cells: float) -> Path:
+    path = folder / name
+    if not path.exists():
+        synthetic_plate(
+            path,
+            wells=_wells(wells),
+            grid=(2, 2),
+            z=1,
+            size_px=size_px,
+            channels=("DAPI", "GFP", "Cy5"),
+            cells_per_field=cells,
+            plate_rows=ROWS,
+            plate_columns=COLUMNS,
+            processes=os.cpu_count() or 1,
+        )
+    return path
+
+
+def _compile(folder: Path, repeats: int) -> list[Row]:
+    index = open_plate(_plate(folder, "scale-384", 384, 128, 3), cache=False)
+    pipeline = Pipeline(*STEPS)
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        compile_pipeline(pipeline, index)
+        seconds.append(time.perf_counter() - started)
+    value = statistics.median(seconds)
+    row = "compile, 384 wells x 10 steps, 4,608 planes"
+    return [Row(row, value, "s", None, None, "under 2 s", value < 2.0)]
+
+
+def _memory(folder: Path, repeats: int) -> list[Row]:
+    peaks: dict[int, list[int]] = {8: [], 384: []}
+    for _ in range(min(3, repeats)):
+        for wells, found in peaks.items():
+            plate = _plate(folder, f"scale-{wells}", wells, 128, 3)
+            words = [str(plate), "--out", str(folder / f"out-{wells}"), "--force"]
+            found.append(measure_run(words).peak_rss)
+    few, many = (statistics.median(found) / 1e6 for found in peaks.values())
+    row = "resident memory, process tree, 384 wells beside 8"
+    return [Row(row, many, "MB", few, many / few, "at most 1.1 x", many / few <= 1.1)]
+
+
+def _workers(folder: Path, repeats: int) -> list[Row]:
+    plate = _plate(folder, "scale-24", 24, 640, 60)
+    walls: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(min(3, repeats)):
+        for workers, found in walls.items():
+            words = [str(plate), "--out", str(folder / "out-24"), "--force"]
+            found.append(measure_run(words, workers).wall_s)
+    one, two = (statistics.median(found) for found in walls.values())
+    free = _free()
+    row = "24 wells by two workers beside one; limit: two busy loops beside one"
+    ratio = one / two / free
+    return [Row(row, one / two, "x", free, ratio, "at least 0.9 x", ratio >= 0.9)]
+
+
+def _free() -> float:
+    """Say how much more two processes get done than one, on the cores as they are."""
+
+    def counted(processes: int) -> int:
+        words = [sys.executable, "-c", BUSY.format(BUSY_S)]
+        running = [
+            subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+        ]
+        return sum(int(process.communicate()[0]) for process in running)
+
+    return counted(2) / counted(1)
