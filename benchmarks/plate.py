@@ -31,7 +31,9 @@ def main() -> int:
         "--wells", type=int, default=96, help="wells of the plate; fewer give a rough look only"
     )
     parser.add_argument(
-        "--only", choices=["plate", "index", "scale", "stitching", "streaming"], help="one of the parts"
+        "--only",
+        choices=["plate", "index", "scale", "stitching", "streaming"],
+        help="one of the parts",
     )
     parser.add_argument("--keep", type=Path, help="folder in which plate and results stay")
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import PlateError, ResultFolderError
 from openhcs.execution._resume import slots
-from openhcs.plates import parse_well, read_index
+from openhcs.plates import IndexShards, parse_well
 from polystore import PolystoreError
 from polystore.omezarr import PlateLayout, create_plate, extend_plate
 
@@ -40,7 +40,7 @@ def check_plate(plan: Plan, folder: ResultFolder) -> None:
     if there.get("path", root) == root or there.get("identity") == plan.index.identity:
         return
     try:
-        earlier = _files(read_index(folder.work / "plate"))
+        earlier = _files(IndexShards(folder.work / "plate").whole())
     except (PlateError, OSError):
         earlier = frozenset()
     if earlier.isdisjoint(_files(plan.plate)):

@@ -17,14 +17,14 @@ from openhcs._errors import PlaneUnreadableError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
 from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, steps_in, well_planes
-from openhcs.plates import read_index, write_index
-from polystore.files import write_json
+from openhcs.plates import IndexShards, write_shards
+from polystore.files import atomic_folder, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from openhcs.pipeline import Plan
-    from openhcs.plates import Plane, PlateIndex
+    from openhcs.plates import Plane
 
 __all__ = ["Stopped", "SummaryTask", "Task", "WellTask", "errno_of", "run_task", "write_work"]
 
@@ -95,8 +95,12 @@ Finished: TypeAlias = Callable[[str, float], None]
 
 def write_work(folder: ResultFolder, plan: Plan) -> None:
     """Write what tasks refer to: the plan's steps and the index of the plate."""
-    write_index(plan.index, folder.work / "index")
-    write_index(plan.plate, folder.work / "plate")
+    for name, index in (("index", plan.index), ("plate", plan.plate)):
+        place = folder.work / name
+        if place.is_file():
+            place.unlink()  # as runs of before wrote it
+        with atomic_folder(place) as path:
+            write_shards(index, path)
     write_json(
         folder.work / "plan.json",
         {
@@ -160,7 +164,7 @@ class _Work:
     """The plan as a worker knows it."""
 
     folder: ResultFolder
-    index: PlateIndex
+    index: IndexShards
     steps: tuple[PlannedStep, ...]
     channels: tuple[str, ...]
     pixel_um: tuple[float, float] | None
@@ -174,7 +178,7 @@ def _work(path: str, changed: int) -> _Work:  # noqa: ARG001  # a changed plan i
     size = plan["pixel_um"]
     return _Work(
         folder=folder,
-        index=read_index(folder.work / "index"),
+        index=IndexShards(folder.work / "index"),
         steps=tuple(PlannedStep.from_json(step) for step in plan["steps"]),
         channels=tuple(plan["channels"]),
         pixel_um=None if size is None else (size[0], size[1]),
@@ -186,8 +190,8 @@ def _work(path: str, changed: int) -> _Work:  # noqa: ARG001  # a changed plan i
 
 
 @lru_cache(maxsize=1)
-def _plate(path: Path, changed: int) -> PlateIndex:  # noqa: ARG001  # a changed one is read anew
-    return read_index(path)
+def _plate(path: Path, changed: int) -> IndexShards:  # noqa: ARG001  # a changed one is read anew
+    return IndexShards(path)
 
 
 @lru_cache(maxsize=64)
@@ -206,14 +210,15 @@ class _WellPlanes:
         self._work = work
         self._task = task
         skipped = work.skipped.get(task.well, frozenset())
-        self._planes = well_planes(work.index, task.well, work.channels, skipped)
+        self._index = work.index.well(task.well)
+        self._planes = well_planes(self._index, task.well, work.channels, skipped)
         self.pixel_um = work.pixel_um
 
     def keys(self) -> Sequence[GroupKey]:
         return tuple(self._planes)
 
     def read(self, key: GroupKey) -> NDArray[Any]:
-        return self._work.index.read(self._planes[key])
+        return self._index.read(self._planes[key])
 
     def place(self, key: GroupKey, axis: str) -> float:
         plane = self._plane(key)
@@ -332,8 +337,8 @@ def _summarise(work: _Work, task: SummaryTask, proceed: Callable[[], None]) -> d
     arrays: dict[str, NDArray[Any]] = {}
     unread: list[str] = []
     for number, (well, field, z, t) in enumerate(task.planes):
-        (plane,) = plate.select(
-            wells=[well],
+        planes = plate.well(well)
+        (plane,) = planes.select(
             fields=[field],
             channels=[task.channel],
             z=[z],
@@ -343,7 +348,7 @@ def _summarise(work: _Work, task: SummaryTask, proceed: Callable[[], None]) -> d
         )
         proceed()
         try:
-            pixels = plate.read(plane)
+            pixels = planes.read(plane)
         except PlaneUnreadableError as error:
             # It costs its own well when its turn comes, not the plate.
             unread.append(str(error))

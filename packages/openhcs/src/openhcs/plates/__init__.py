@@ -14,6 +14,7 @@ from openhcs.plates._plane import Plane, PlaneKind, PlaneStatus
 from openhcs.plates._platemap import Platemap, read_platemap
 from openhcs.plates._positions import PositionGrid, position_grid
 from openhcs.plates._profile import PolynomialProfile
+from openhcs.plates._shards import IndexShards, write_shards
 from openhcs.plates._storage import read_index, write_index
 from openhcs.plates._wells import parse_well, parse_wells, sort_wells, well_name
 
@@ -23,6 +24,7 @@ __all__ = [
     "FileCounts",
     "FileTable",
     "Finding",
+    "IndexShards",
     "ListedFile",
     "Plane",
     "PlaneKind",
@@ -45,4 +47,5 @@ __all__ = [
     "sort_wells",
     "well_name",
     "write_index",
+    "write_shards",
 ]

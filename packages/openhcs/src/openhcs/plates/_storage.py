@@ -23,7 +23,7 @@ from openhcs.plates._rows import COLUMNS, TEXT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["VERSION", "read_index", "write_index"]
+__all__ = ["VERSION", "facts_from_json", "facts_to_json", "read_index", "write_index"]
 
 VERSION = 2
 
@@ -47,7 +47,7 @@ def write_index(index: PlateIndex, path: str | Path) -> None:
     -----
     A text column is its distinct texts, joined by zero bytes, and a number for each row.
     """
-    arrays: dict[str, NDArray[Any]] = {"facts": _bytes(json.dumps(_facts_to_json(index.facts)))}
+    arrays: dict[str, NDArray[Any]] = {"facts": _bytes(json.dumps(facts_to_json(index.facts)))}
     for name, dtype in COLUMNS.items():
         values = index.column(name)
         if dtype == TEXT:
@@ -89,7 +89,7 @@ def read_index(path: str | Path) -> PlateIndex:
     """
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            facts = _facts_from_json(json.loads(_text(stored["facts"])))
+            facts = facts_from_json(json.loads(_text(stored["facts"])))
             columns: dict[str, NDArray[Any]] = {}
             for name, dtype in COLUMNS.items():
                 values = stored[name]
@@ -121,7 +121,8 @@ def _column(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[An
     return values
 
 
-def _facts_to_json(facts: PlateFacts) -> dict[str, Any]:
+def facts_to_json(facts: PlateFacts) -> dict[str, Any]:
+    """Give the facts about a plate as JSON values."""
     # A described table may be long: it is written once, by its own method.
     values = asdict(replace(facts, described=None))
     return values | {
@@ -133,7 +134,14 @@ def _facts_to_json(facts: PlateFacts) -> dict[str, Any]:
     }
 
 
-def _facts_from_json(values: dict[str, Any]) -> PlateFacts:
+def facts_from_json(values: dict[str, Any]) -> PlateFacts:
+    """Make the facts of what `facts_to_json` gave.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If they are none, or of another version.
+    """
     if values.pop("version") != VERSION:
         raise ValueError("another version wrote it")
     platemap, described = values["platemap"], values["described"]
