@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 import uuid
 from collections import Counter
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openhcs._errors import (
     AmbiguousFormatError,
@@ -518,6 +522,42 @@ def test_sizes_that_no_image_has_are_said_and_cost_that_image(tmp_path: Path) ->
     index = open_plate(folder, cache=False)
     assert codes(index)["METADATA_INVALID"] >= 1
     assert {(p.well, p.field) for p in index.select(status="unreadable")} == {("A01", 0)}
+
+
+ODD_VALUES = st.one_of(
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats().map(str),
+    st.sampled_from(["", " ", "..", "/", "x" * 5000, "\u0663", "1_0", "0x1", "\ufeff"]),
+)
+
+
+def test_whatever_a_companion_says_it_is_a_plate_or_an_error_of_ours(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = write_companion_plate(tmp_path_factory.mktemp("odd") / "p")
+    path = folder / "p.companion.ome"
+    whole = path.read_text()
+    values = [match.span(1) for match in re.finditer(r'="([^"]*)"', whole)]
+    tags = [match.span() for match in re.finditer(r"<[^>]*>", whole)]
+
+    @settings(max_examples=120, deadline=None)
+    @given(
+        span=st.sampled_from(values) | st.sampled_from(tags),
+        odd=ODD_VALUES,
+        cut=st.none() | st.integers(0, len(whole)),
+    )
+    def check(span: tuple[int, int], odd: str, cut: int | None) -> None:
+        text = whole[: span[0]] + escape(odd) + whole[span[1] :]
+        path.write_text(text[:cut], encoding="utf-8")
+        try:
+            index = open_plate(folder, cache=False, deep=True)
+        except PlateError:
+            return
+        for plane in index.select():
+            with contextlib.suppress(PlaneUnreadableError):
+                index.read(plane)
+
+    check()
 
 
 def test_ome_tiff_without_a_plate_is_none(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import math
 import os
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openhcs._errors import FormatNotRecognisedError, PlaneUnreadableError, PlateError
 from openhcs.plates import PlateIndex, open_plate
@@ -692,6 +696,78 @@ def test_chunks_that_were_cut_short_are_found_without_decoding_them(
     assert finding.code == ("UNREADABLE" if cut else "EMPTY_FILE")
     assert finding.path == "A/1/0/0/0/1/0/0/0"
     assert [plane.channel for plane in index.select()] == [0]
+
+
+ODD_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.sampled_from(["", "..", "../..", "/", "A/1", "0", "0.6", "\0", "x" * 5000, "\ud800", "µ"]),
+    st.sampled_from([[], {}, [[]], [{}], {"path": "0"}, [1, 2, 3], [[1, 2], [3]]]),
+)
+
+
+def places_in(document: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [place] if place else []
+    items: Any = ()
+    if isinstance(document, dict):
+        items = document.items()
+    elif isinstance(document, list):
+        items = enumerate(document)
+    for key, value in items:
+        found += places_in(value, (*place, key))
+    return found
+
+
+@BOTH
+@pytest.mark.parametrize("file", ["plate", "well", "image", "array"])
+def test_whatever_a_document_says_it_is_a_plate_or_an_error_of_ours(
+    tmp_path_factory: pytest.TempPathFactory, version: str, file: str
+) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    root = write_plate(folder / "p.zarr", version, shape=(1, 2, 1))
+    attributes = "zarr.json" if version == "0.5" else ".zattrs"
+    target = {
+        "plate": root / attributes,
+        "well": root / "A/1" / attributes,
+        "image": root / "A/1/0" / attributes,
+        "array": root / "A/1/0/0" / ("zarr.json" if version == "0.5" else ".zarray"),
+    }[file]
+    whole = json.loads(target.read_text())
+    if file == "image":
+        said = whole["attributes"] if version == "0.5" else whole
+        said["openhcs"] = {
+            "valid": [[0, 0, 0], [0, 1, 0]],
+            "sizes": {"0/0": [24, 32]},
+            "field": 0,
+            "t": [0],
+            "z": [None],
+        }
+    places = places_in(whole)
+
+    @settings(max_examples=30, deadline=None)
+    @given(place=st.sampled_from(places), odd=ODD_VALUES, gone=st.booleans())
+    def check(place: tuple[Any, ...], odd: Any, gone: bool) -> None:
+        changed = copy.deepcopy(whole)
+        inner: Any = changed
+        for key in place[:-1]:
+            inner = inner[key]
+        if gone:
+            del inner[place[-1]]
+        else:
+            inner[place[-1]] = odd
+        target.write_text(json.dumps(changed), encoding="utf-8", errors="surrogatepass")
+        try:
+            index = open_plate(root, cache=False, deep=True)
+        except PlateError:
+            return
+        assert index.files.total
+        for plane in index.select():
+            with contextlib.suppress(PlaneUnreadableError):
+                index.read(plane)
+
+    check()
 
 
 def suites() -> list[Any]:

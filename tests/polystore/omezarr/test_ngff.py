@@ -327,7 +327,7 @@ def test_the_files_of_a_plane_are_those_that_hold_it(
     everything = {
         file.relative_to(path / "0").as_posix()
         for file in (path / "0").rglob("*")
-        if file.is_file() and file.name not in {"zarr.json", ".zarray"}
+        if file.is_file() and file.name not in {"zarr.json", ".zarray", ".zattrs"}
     }
     named = {
         file

@@ -84,8 +84,10 @@ class ArrayMeta:
             listed = [*filters, self.document.get("compressor")]
             return tuple(each["id"] for each in listed if each is not None)
         outer = self.document["codecs"]
-        inner = [each.get("configuration", {}).get("codecs", []) for each in outer]
-        return tuple(each["name"] for each in [*outer, *(one for part in inner for one in part)])
+        inner = []
+        if self.shards is not None:
+            inner = outer[0]["configuration"]["codecs"]
+        return tuple(each["name"] for each in (*outer, *inner))
 
     @property
     def has_prefix(self) -> bool:

@@ -7,6 +7,7 @@ v2, with its keys beside whatever else there is.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ _KEYS = frozenset(
     | {"bioformats2raw.layout"}
 )
 _DOCUMENT_MOST_BYTES = 64 * 1024**2
+_SURROGATE = re.compile(rb"\\u[dD][89abAB]|\xed[\xa0-\xbf]")
 _VERSIONED = ("plate", "well", "image-label")
 
 
@@ -219,4 +221,14 @@ def read_document(place: Place, file: str) -> dict[str, Any] | None:
         raise UnreadableError(f"{place}/{file} cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise UnreadableError(f"{place}/{file} cannot be read: it holds no JSON object")
+    if _SURROGATE.search(content) and not _is_unicode(document):
+        raise UnreadableError(f"{place}/{file} cannot be read: it holds half a character of two")
     return document
+
+
+def _is_unicode(document: dict[str, Any]) -> bool:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
