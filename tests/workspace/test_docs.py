@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from openhcs import functions
 from openhcs.cli._main import make_parser as openhcs_parser
 from openhcs.functions import REGISTRY
-from openhcs.plates import CODES
+from openhcs.plates import CODES, format_names
+from openhcs.testing.formats import LAYOUTS
 from zmqruntime._cli._main import make_parser as zmqruntime_parser
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +126,23 @@ def test_every_finding_is_documented() -> None:
     page = (DOCS / "guides" / "formats.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (\w+) \|", page, re.MULTILINE))
     assert rows == {code: severity for code, (severity, _) in CODES.items()}
+
+
+def test_every_format_is_in_the_tables_of_the_guides() -> None:
+    guide = (DOCS / "guides" / "formats.md").read_text(encoding="utf-8")
+    recognised, read = (table.split("\n\n")[0] for table in guide.split("\n| format | ")[1:])
+    for table in (recognised, read):
+        assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) == set(format_names())
+    guide = (DOCS / "guides" / "synthetic.md").read_text(encoding="utf-8")
+    lines = guide.partition("\n| format | ")[2].split("\n\n")[0].splitlines()[2:]
+    assert [[cell.strip() for cell in row.strip("|").split("|")] for row in lines] == [
+        [
+            f"`{layout.name}`",
+            layout.title,
+            ", ".join(f"`{field.name}`" for field in dataclasses.fields(layout)),  # type: ignore[arg-type]  # all are dataclasses
+        ]
+        for layout in LAYOUTS
+    ]
 
 
 def test_every_function_is_documented() -> None:

@@ -21,7 +21,7 @@ def format_names() -> tuple[str, ...]:
     return tuple(reader.name for reader in FORMATS)
 
 
-def detect(listing: Listing, *, choice: str | None = None) -> tuple[Format, str]:
+def detect(listing: Listing, *, choice: str | Format | None = None) -> tuple[Format, str]:
     """Find the reader of a folder by what lies in it.
 
     Parameters
@@ -29,7 +29,7 @@ def detect(listing: Listing, *, choice: str | None = None) -> tuple[Format, str]
     listing
         All files.
     choice
-        A format that a person chose; None to find out.
+        A format that a person chose, or a reader of theirs; None to find out.
 
     Returns
     -------
@@ -46,6 +46,8 @@ def detect(listing: Listing, *, choice: str | None = None) -> tuple[Format, str]
     from openhcs.plates.formats import FORMATS, Lack
 
     readers = {reader.name: reader for reader in FORMATS}
+    if choice is not None and not isinstance(choice, str):
+        readers, choice = {choice.name: choice}, choice.name
     if choice is not None and choice not in readers:
         raise FormatNotRecognisedError(
             f"there is no format {choice!r}; the formats are {', '.join(readers)}"

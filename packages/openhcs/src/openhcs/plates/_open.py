@@ -25,7 +25,7 @@ __all__ = ["open_plate"]
 def open_plate(
     path: str | Path,
     *,
-    format: str | None = None,  # noqa: A002  # the word that people use for it
+    format: str | Format | None = None,  # noqa: A002  # the word that people use for it
     cache: bool = True,
     deep: bool = False,
     described: Description | None = None,
@@ -39,7 +39,8 @@ def open_plate(
         The plate's folder, or a file in it. Where a folder holds several plates and each has a file
         of its own, such as a ``.companion.ome``, the file says which is meant.
     format
-        Name of the format, where it should not be found out.
+        Name of the format, where it should not be found out; or a reader of your own, whose
+        index is never stored.
     cache
         Whether to take and keep a stored index, outside the plate; it holds for as long as path,
         size and time of change of every file are the same.
@@ -84,10 +85,12 @@ def open_plate(
         raise FormatNotRecognisedError(f"there is no folder {path}") from error
     except OSError as error:
         raise PlateError(f"{error.filename or path} cannot be listed: {error.strerror}") from error
+    choice = format if isinstance(format, str) else None
+    cache = cache and format is choice  # a reader of somebody's own has no version to keep it by
     stored = _cache.cache_file(
         listing.root / entry,
         listing.identity,
-        format,
+        choice,
         deep=deep,
         described=described.fingerprint if described is not None else "",
     )
@@ -101,7 +104,7 @@ def open_plate(
 
 
 def _reader(
-    listing: Listing, choice: str | None, described: Description | None
+    listing: Listing, choice: str | Format | None, described: Description | None
 ) -> tuple[Format, str]:
     from openhcs.plates.formats import Match, SizedFormat
     from openhcs.plates.formats.described import Described

@@ -16,7 +16,7 @@ from openhcs.testing._perfect import profile, well_places
 from openhcs.testing._spec import PlateSpec
 from openhcs.testing._truth import PlateTruth, read_truth, truth_folder, write_table
 from openhcs.testing._well_writer import WellRecord, write_file, write_well
-from openhcs.testing.formats import as_layout, quirks_of
+from openhcs.testing.formats import LAYOUTS, as_layout, quirks_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,6 +196,7 @@ def synthetic_plate(
         name=plate.name,
         format=layout.name,
         quirks=quirks_of(layout),
+        layout=None if type(layout) in LAYOUTS else layout,
         wells=tuple(wells),
         grid=(grid[0], grid[1]),
         overlap=overlap,

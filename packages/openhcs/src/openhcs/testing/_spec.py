@@ -13,6 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from openhcs.testing.formats._layout import Layout
+
 __all__ = [
     "Compression",
     "Condition",
@@ -222,6 +224,8 @@ class PlateSpec:
     plate_columns: int
     seed: int
     conditions: tuple[Condition, ...]
+    layout: Layout | None = dataclasses.field(default=None, compare=False, repr=False)
+    """One that is not found by the name of its format; not kept in files."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -392,7 +396,8 @@ class PlateSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Give the specification as plain JSON values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(dataclasses.replace(self, layout=None))
+        return {name: value for name, value in values.items() if name != "layout"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> PlateSpec:

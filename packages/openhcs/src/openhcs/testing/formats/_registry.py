@@ -83,8 +83,10 @@ def layout_of(spec: PlateSpec) -> Layout:
     Raises
     ------
     ValueError
-        If there is none of that name.
+        If there is none of that name: a layout of somebody's own is not kept with a plate.
     """
+    if spec.layout is not None:
+        return spec.layout
     layout = as_layout(spec.format)
     return dataclasses.replace(layout, **dict(spec.quirks))  # type: ignore[type-var]  # all are dataclasses
 

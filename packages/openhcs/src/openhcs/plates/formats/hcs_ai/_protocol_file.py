@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["Protocol", "parse_protocol"]
 
+_LARGEST = 1e12  # beyond what any number here can be
 _MICROMETRES = {"µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "nm": 1e-3, "m": 1e6}
 
 
@@ -107,7 +108,7 @@ def parse_protocol(data: bytes) -> Protocol:
         plate=str(plate.get("Name") or stack.get("PlateId") or ""),
         rows=_whole(plate.get("Rows")),
         columns=_whole(plate.get("Columns")),
-        tables=tuple(filter(None, map(_table_name, stack.get("ImageMetadataFiles") or ()))),
+        tables=_table_names(stack.get("ImageMetadataFiles")),
         pixel_um_y=_positive(calibration.get("PixelHeight")) * factor,
         pixel_um_x=_positive(calibration.get("PixelWidth")) * factor,
         filters=filters,
@@ -130,10 +131,13 @@ def _items(found: Any) -> list[dict[str, Any]]:
     return [item for item in listed if isinstance(item, dict)]
 
 
-def _table_name(item: Any) -> str:
-    if isinstance(item, dict):
-        item = item.get("Name") or item.get("FileName")
-    return item if isinstance(item, str) else ""
+def _table_names(found: Any) -> tuple[str, ...]:
+    names = []
+    for item in found if isinstance(found, list) else [found]:
+        name = (item.get("Name") or item.get("FileName")) if isinstance(item, dict) else item
+        if isinstance(name, str) and name:
+            names.append(name)
+    return tuple(names)
 
 
 def _whole(value: Any) -> int:
@@ -141,5 +145,5 @@ def _whole(value: Any) -> int:
 
 
 def _positive(value: Any) -> float:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    return float(value) if known else math.nan
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known and 0 < value < _LARGEST else math.nan
