@@ -6,15 +6,23 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import tifffile
 from scipy.ndimage import gaussian_filter
 
-from openhcs.functions import correct_illumination
+from openhcs._errors import CompileError, ResultFolderError
+from openhcs.execution import run, save_illumination
+from openhcs.functions import SavedProfile, correct_illumination, read_profile, write_profile
 from openhcs.functions._illumination import Illumination
 from openhcs.functions._scale import enlarge, reduce_mean
+from openhcs.pipeline import Pipeline, Step, compile_pipeline
+from openhcs.plates import open_plate
+from openhcs.testing import synthetic_plate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -262,3 +270,111 @@ def test_correcting_needs_little_more_memory_than_its_result() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1.5 * corrected.image.nbytes  # whole passes in float32 take 5 times as much
+
+
+def test_a_saved_profile_is_used_as_it_was_found(tmp_path: Path) -> None:
+    found = learn(fields(12), {"source": "estimate", "dark": 90.0})
+    saved = SavedProfile(
+        flat=found.arrays["flat"],
+        dark=90.0,
+        provenance={"channel": "DAPI", "plate": "one", "confidence": "low", "fields": 12},
+    )
+    path = tmp_path / "dapi.tif"
+    write_profile(path, saved)
+    again = read_profile(path)
+    np.testing.assert_array_equal(again.flat, saved.flat)
+    assert (again.dark, again.provenance) == (90.0, saved.provenance)
+
+    parameters = {"source": "file", "dark": None, "profile": str(path)}
+    assert Illumination().wanted(parameters, vendor=True, available=500) == 0
+    assert Illumination().reads(parameters) == (str(path),)
+    used = learn([], parameters)
+    assert used.note["provenance"]["plate"] == "one"
+    plane = fields(1)[0]
+    one = correct_illumination(plane, prepared=found.arrays)
+    other = correct_illumination(plane, prepared=used.arrays)
+    np.testing.assert_array_equal(one.image, other.image)
+    assert other.illumination["source"] == "file"
+    assert (other.illumination["confidence"], other.illumination["fields"]) == ("low", 12)
+    darker = learn([], {**parameters, "dark": 50.0})
+    assert float(darker.arrays["dark"]) == 50
+
+
+def test_what_is_no_saved_profile_is_said(tmp_path: Path) -> None:
+    parameters = {"source": "file", "dark": None, "profile": str(tmp_path / "none.tif")}
+    with pytest.raises(ValueError, match=r"none\.tif cannot be read: No such file"):
+        learn([], parameters)
+    with pytest.raises(ValueError, match="belong together"):
+        Illumination().wanted({**parameters, "profile": None}, vendor=False, available=50)
+    with pytest.raises(ValueError, match="belong together"):
+        Illumination().wanted({**parameters, "source": "auto"}, vendor=False, available=50)
+    wrong = {
+        "text.tif": b"no TIFF at all",
+        "empty.tif": b"",
+        "cut.tif": b"II*\x00\x08\x00\x00\x00",
+    }
+    for name, content in wrong.items():
+        (tmp_path / name).write_bytes(content)
+    tifffile.imwrite(tmp_path / "other.tif", np.ones((9, 9), np.float32))
+    for name in (*wrong, "other.tif"):
+        with pytest.raises(ValueError, match=f"{name} is no profile that openhcs wrote"):
+            learn([], {**parameters, "profile": str(tmp_path / name)})
+    small = SavedProfile(flat=np.ones((9, 9), np.float32), dark=0.0)
+    write_profile(tmp_path / "small.tif", small)
+    with pytest.raises(ValueError, match=r"is \(9, 9\) px, the planes are \(240, 256\)"):
+        learn([], {**parameters, "profile": str(tmp_path / "small.tif")})
+    refused: list[NDArray[Any]] = [
+        np.zeros((4, 4), np.float32),
+        np.ones(4, np.float32),
+        np.ones((4, 4)),
+    ]
+    for flat in refused:
+        with pytest.raises(ValueError, match="a profile is"):
+            SavedProfile(flat=flat, dark=0.0)
+
+
+def test_the_profile_of_one_plate_corrects_another(tmp_path: Path) -> None:
+    wells = [f"{row}{column:02d}" for row in "BC" for column in range(2, 8)]
+    for name, seed in (("one", 1), ("two", 2)):
+        synthetic_plate(
+            tmp_path / name, wells=wells if name == "one" else wells[:2], grid=(1, 1), z=1,
+            size_px=(128, 160), channels=("DAPI", "GFP"), cells_per_field=12, seed=seed,
+        )  # fmt: skip
+    learned = Pipeline(Step(correct_illumination, source="estimate", dark=100.0))
+    plan = compile_pipeline(learned, open_plate(tmp_path / "one"))
+    assert run(plan, tmp_path / "first", workers=1).completed
+    profile = tmp_path / "gfp.tif"
+    saved = save_illumination(tmp_path / "first", profile, channel="GFP")
+    assert saved.provenance["source"] == "estimate"
+    assert (saved.provenance["plate"], saved.provenance["fields"]) == ("one", 12)
+
+    def step() -> Pipeline:
+        return Pipeline(
+            Step(
+                correct_illumination,
+                channel="GFP",
+                otherwise="drop",
+                source="file",
+                profile=str(profile),
+            )
+        )
+
+    def source_of(well: str) -> Mapping[str, Any]:
+        (table,) = (tmp_path / "second").rglob(f"illumination/{well}.parquet")
+        return dict(pq.read_table(table).to_pylist()[0])
+
+    plan = compile_pipeline(step(), open_plate(tmp_path / "two"))
+    assert run(plan, tmp_path / "second", workers=1).completed
+    assert (source_of("B02")["source"], source_of("B02")["dark"]) == ("file", 100)
+
+    # Another profile under the same name is used, not what was done with the first.
+    write_profile(profile, SavedProfile(flat=saved.flat, dark=40.0))
+    plan = compile_pipeline(step(), open_plate(tmp_path / "two"))
+    assert run(plan, tmp_path / "second", workers=1).completed
+    assert source_of("B02")["dark"] == 40
+
+    profile.unlink()
+    with pytest.raises(CompileError, match=r"gfp\.tif cannot be read"):
+        compile_pipeline(step(), open_plate(tmp_path / "two"))
+    with pytest.raises(ResultFolderError, match="learned nothing of 'Cy5', but of DAPI, GFP"):
+        save_illumination(tmp_path / "first", profile, channel="Cy5")

@@ -6,6 +6,7 @@ from openhcs.execution._executor import Executor, Watcher
 from openhcs.execution._fit import Fit, available_bytes, fit
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._forecast import Forecast, forecast
+from openhcs.execution._illumination import save_illumination
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._run import run
@@ -30,4 +31,5 @@ __all__ = [
     "forecast",
     "load_run",
     "run",
+    "save_illumination",
 ]

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,6 +136,7 @@ class Learning:
                 "content": content,
                 "unread": unread,
                 "seconds": time.perf_counter() - started,
+                "numbers": {plan.channels[channel]: channel for channel in found},
                 "channels": {
                     plan.channels[channel]: dict(prepared.note)
                     for channel, prepared in found.items()
@@ -184,11 +186,21 @@ def _learning(plan: Plan, step: PlannedStep) -> Learning:
         samples.append(_Sample(channel=channel, planes=tuple(place for place, _ in chosen)))
         profile = None if vendor is None else hashlib.sha256(vendor.tobytes()).hexdigest()
         facts.append([channel, profile, chosen])
+    files = [_hash(step, path) for path in preparation.reads(step.parameters)]
     return Learning(
         step=step,
-        key=content_key([step.to_key(), plan.format_facts, facts]),
+        key=content_key([step.to_key(), plan.format_facts, facts, files]),
         samples=tuple(samples),
     )
+
+
+def _hash(step: PlannedStep, path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        message = f"{step.name} cannot read {path}: {error.strerror or error}"
+        raise RunError(message) from error
 
 
 _Place = tuple[str, int, int, int]

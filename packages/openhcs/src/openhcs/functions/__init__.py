@@ -40,6 +40,7 @@ from openhcs.functions._plate_statistics import (
     ssmd,
     z_prime,
 )
+from openhcs.functions._profile_file import SavedProfile, read_profile, write_profile
 from openhcs.functions._project import (
     best_focus,
     project_max,
@@ -108,6 +109,7 @@ __all__ = [
     "RegistrationVerdict",
     "Registry",
     "Replicates",
+    "SavedProfile",
     "Spots",
     "Stack",
     "Tile",
@@ -151,6 +153,7 @@ __all__ = [
     "project_std",
     "project_sum",
     "ratio",
+    "read_profile",
     "register_channels",
     "replicate_correlation",
     "robust_z",
@@ -165,5 +168,6 @@ __all__ = [
     "track_objects",
     "unmix",
     "white_top_hat",
+    "write_profile",
     "z_prime",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from openhcs.functions._convert import to_dtype
+from openhcs.functions._profile_file import read_profile
 from openhcs.functions._quantities import Counts  # noqa: TC001  # annotations are read when compiling
 from openhcs.functions._registry import Axes, Kind, Output, Prepared, function
 from openhcs.functions._scale import enlarge, reduce_mean
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CorrectedPlane", "Illumination", "Source", "correct_illumination"]
 
-Source: TypeAlias = Literal["auto", "vendor", "estimate", "none"]
+Source: TypeAlias = Literal["auto", "vendor", "estimate", "file", "none"]
 
 _WANTED = 64
 """Fields to learn from, where a plate has them."""
@@ -39,7 +40,7 @@ _PERCENTILE = 25.0
 _DARK_QUANTILE = 0.001
 _TAIL = 0.02
 """Share of the darkest pixels that a field hands on, of which the dark level is a quantile."""
-_FOUND = ("none", "vendor", "estimate")
+_FOUND = ("none", "vendor", "estimate", "file")
 _CONFIDENCES = ("none", "low", "high", "vendor")
 _BAND_PX = 65536
 """Pixels worked on at a time, so that they stay in the processor's cache."""
@@ -76,18 +77,27 @@ class Illumination:
             If the source that is asked for cannot be had from this plate.
         """
         source: Source = parameters["source"]
-        if source not in ("auto", "vendor", "estimate", "none"):
-            message = f"source is {source!r}, expected 'auto', 'vendor', 'estimate' or 'none'"
+        if source not in ("auto", "vendor", "estimate", "file", "none"):
+            message = (
+                f"source is {source!r}, expected 'auto', 'vendor', 'estimate', 'file' or 'none'"
+            )
             raise ValueError(message)
+        if (source == "file") != (parameters.get("profile") is not None):
+            raise ValueError("source='file' and profile= belong together: give both or none")
         if source == "vendor" and not vendor:
             raise ValueError(_NO_VENDOR)
         if source == "estimate" and available < _LEAST:
             raise ValueError(_too_few(available))
-        if source == "none":
+        if source in ("file", "none"):
             return 0
         if vendor and source != "estimate":
             return 0 if parameters["dark"] is not None else min(available, _WANTED)
         return min(available, _WANTED) if available >= _LEAST else 0
+
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """Name the saved profile, if one is used."""
+        profile = parameters.get("profile")
+        return (profile,) if profile is not None else ()
 
     def summarise(
         self,
@@ -139,6 +149,8 @@ class Illumination:
         """
         source: Source = parameters["source"]
         dark: float | None = parameters["dark"]
+        if source == "file":
+            return _from_file(str(parameters["profile"]), dark, shape)
         if source == "vendor" and vendor is None:
             raise ValueError(_NO_VENDOR)
         if source == "estimate" and len(summaries) < _LEAST:
@@ -186,6 +198,23 @@ def _too_few(fields: int) -> str:
         f"{fields} fields are too few to estimate the illumination from, which takes {_LEAST} "
         f"or more ({_SURE} to be sure); use source='none', or give more wells"
     )
+
+
+def _from_file(path: str, dark: float | None, shape: tuple[int, int]) -> Prepared:
+    saved = read_profile(path)
+    if saved.flat.shape != shape:
+        message = f"the profile in {path} is {saved.flat.shape} px, the planes are {shape} px"
+        raise ValueError(message)
+    told = saved.provenance
+    confidence, fields = str(told.get("confidence")), told.get("fields")
+    found = _prepared(
+        "file",
+        saved.flat,
+        saved.dark if dark is None else dark,
+        fields if isinstance(fields, int) else 0,
+        confidence if confidence in _CONFIDENCES else "low",
+    )
+    return Prepared(found.arrays, {**found.note, "profile": path, "provenance": dict(told)})
 
 
 def _prepared(
@@ -249,8 +278,9 @@ class CorrectedPlane:
     image
         Shape (y, x), the pixel type of the plane.
     illumination
-        ``source`` (``vendor``, ``estimate`` or ``none``), ``confidence`` (``vendor``, ``high``,
-        ``low`` or ``none``), ``fields`` learned from, ``dark`` in counts, and ``clipped_px``.
+        ``source`` (``vendor``, ``estimate``, ``file`` or ``none``), ``confidence`` (``vendor``,
+        ``high``, ``low`` or ``none``), ``fields`` learned from, ``dark`` in counts, and
+        ``clipped_px``.
     """
 
     image: PlaneArray
@@ -269,6 +299,7 @@ def correct_illumination(
     prepared: Mapping[str, NDArray[Any]],
     source: Source = "auto",
     dark: Counts | None = None,
+    profile: str | None = None,
 ) -> CorrectedPlane:
     """Take the dark level and uneven illumination out of a plane.
 
@@ -281,9 +312,13 @@ def correct_illumination(
     source
         Where the profile comes from: ``vendor``, an ``estimate`` over the fields of the plate, or
         ``none``; ``auto`` takes the vendor's, else an estimate from 10 fields or more, else none.
+        ``file`` takes one that was saved, for the channel of this step alone.
     dark
         Counts of a pixel that sees no light, 0 or more; None to estimate it together with the
         profile. Give it where it is known: few cells on much background tell little of it.
+    profile
+        File that `save_illumination` or `write_profile` wrote, for ``source="file"``. Its dark
+        level is used unless another is given.
 
     Raises
     ------
@@ -296,7 +331,7 @@ def correct_illumination(
     brightness of the middle of the field rises or falls by one factor for the whole plate, so
     wells keep their ratios.
     """
-    del source, dark  # used by the preparation
+    del source, dark, profile  # used by the preparation
     found = _FOUND[int(prepared["source"])] if "source" in prepared else "none"
     flat = prepared.get("flat")
     fields = int(prepared["fields"]) if flat is not None else 0

@@ -56,6 +56,10 @@ class PlateRange:
         given = parameters["low"] is not None and parameters["high"] is not None
         return 0 if given else min(available, _WANTED)
 
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG002
+        """Name no file."""
+        return ()
+
     def summarise(
         self,
         plane: NDArray[Any],

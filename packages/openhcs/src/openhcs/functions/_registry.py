@@ -131,6 +131,13 @@ class Preparation(Protocol):
         """
         ...
 
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """Name the files beside the plate that `combine` will read; what they hold is looked at.
+
+        Called when a plan is compiled and when it is run, in the main process.
+        """
+        ...
+
     def summarise(
         self, plane: NDArray[Any], parameters: Mapping[str, Any]
     ) -> Mapping[str, NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,10 +55,15 @@ def lessons_of(plan: Plan, side_px: int = SIDE_PX) -> tuple[Prepared, Sequence[s
             planes = plan.index.select(channels=[number], kind=None)
             columns = (planes.column(name).tolist() for name in ("well", "field", "t"))
             fields = len(set(zip(*columns, strict=True)))
+            files = preparation.reads(step.parameters)
             try:
                 wanted = preparation.wanted(step.parameters, vendor=vendor, available=fields)
                 if (wanted, vendor) not in alike:
-                    alike[wanted, vendor] = _lesson(plan, step, wanted, side_px, vendor=vendor)
+                    alike[wanted, vendor] = (
+                        _read(plan, step, number, side_px)
+                        if files
+                        else _lesson(plan, step, wanted, side_px, vendor=vendor)
+                    )
             except Exception as error:  # noqa: BLE001  # a plug-in's failure is a problem to list
                 problems.append(
                     f"{step.name}, channel {channel}: {str(error) or type(error).__name__}"
@@ -65,6 +71,21 @@ def lessons_of(plan: Plan, side_px: int = SIDE_PX) -> tuple[Prepared, Sequence[s
             else:
                 learned.setdefault(step.name, {})[channel] = alike[wanted, vendor]
     return learned, problems
+
+
+def _read(plan: Plan, step: PlannedStep, channel: int, side_px: int) -> Mapping[str, NDArray[Any]]:
+    """Combine what files hold at the size of the plate's planes, and cut that to tiny ones."""
+    preparation = step.spec.preparation
+    assert preparation is not None  # asked for steps that have one
+    planes = plan.index.select(channels=[channel], kind=None)
+    sizes = zip(planes.column("height").tolist(), planes.column("width").tolist(), strict=True)
+    known = Counter(size for size in sizes if size[0] > 0)
+    shape = known.most_common(1)[0][0] if known else (side_px, side_px)
+    arrays = preparation.combine([], step.parameters, shape=shape, vendor=None).arrays
+    return {
+        name: array[:side_px, :side_px] if array.shape == shape else array
+        for name, array in arrays.items()
+    }
 
 
 def _lesson(
