@@ -265,6 +265,7 @@ def test_images_of_unlike_size_are_followed() -> None:
     assert found.tracking["links"] == 6
 
 
+@pytest.mark.timeout(300)  # loading scikit-learn for the first time takes long on a busy computer
 def test_laptrack_finds_the_same_links() -> None:
     laptrack = pytest.importorskip("laptrack", reason="laptrack is not installed")
     times = walks(8, 6, 0.12 * SPACING_PX)
