@@ -121,6 +121,29 @@ def test_without_cells_tiles_stay_where_the_stage_says() -> None:
     assert set(found.tiles["placed"]) == {"stage-only"}
 
 
+def test_overlaps_without_cells_leave_tiles_where_the_stage_says() -> None:
+    well = Well(2, 2, per_mpx=0)
+    rng = np.random.default_rng(0)
+    for tile in well.pixels:  # cells in the middle of each tile alone
+        for y, x in rng.integers(90, SIDE - 90, (12, 2)):
+            tile[y - 4 : y + 5, x - 4 : x + 5] += 800
+    found = stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM)
+    placed = np.column_stack([found.tiles["y_px"], found.tiles["x_px"]])
+    np.testing.assert_allclose(placed, well.stage - well.stage[0], atol=0.006)
+    assert found.stitch["verdict"] == "stage-only"
+
+
+@pytest.mark.parametrize("value", [0, 150, 65535])
+def test_tiles_of_one_value_stay_where_the_stage_says(value: int) -> None:
+    well = Well(2, 2)
+    well.pixels = [np.full((SIDE, SIDE), value, np.uint16) for _ in well.pixels]
+    found = stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM)
+    placed = np.column_stack([found.tiles["y_px"], found.tiles["x_px"]])
+    np.testing.assert_allclose(placed, well.stage - well.stage[0], atol=0.006)
+    assert found.stitch["verdict"] == "stage-only"
+    assert set(found.stitch_pairs["status"]) == {"empty"}
+
+
 def test_a_well_that_is_half_empty_is_partly_aligned() -> None:
     well = Well(2, 4, seed=3, empty_right_of=0.87 * SIDE * 2 - 20)
     found = stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM)
