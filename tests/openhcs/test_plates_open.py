@@ -111,6 +111,12 @@ def test_no_folder_is_no_plate(tmp_path: Path) -> None:
         open_plate(tmp_path / "nowhere", cache=False)
 
 
+def test_a_url_is_said_to_be_no_folder_without_what_is_secret_in_it() -> None:
+    with pytest.raises(FormatNotRecognisedError, match=r"polystore\.omezarr reads") as caught:
+        open_plate("s3://me:secret@store/plate.zarr")
+    assert "secret" not in str(caught.value)
+
+
 def test_a_file_of_the_plate_opens_its_folder(truth: PlateTruth) -> None:
     assert open_plate(truth.folder / "plate.HTD", cache=False).name == "plate"
 

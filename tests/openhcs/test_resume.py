@@ -273,3 +273,29 @@ def test_taking_up_a_finished_plate_starts_no_worker(runs: Runs) -> None:
         "WellFinished",
         "RunFinished",
     ]
+
+
+@pytest.mark.parametrize("layout", ["ome-zarr-0.5", "ome-tiff"])
+def test_a_well_whose_pixels_were_written_again_is_done_again(tmp_path: Path, layout: str) -> None:
+    """Also where many planes are one file, or one plane is no file of the listing."""
+    truth = synthetic_plate(
+        tmp_path / "plate",
+        format=layout,
+        wells=WELLS,
+        grid=(1, 1),
+        size_px=64,
+        z=1,
+        cells_per_field=2,
+    )
+    runs = Runs(truth.folder, tmp_path / "out")
+    steps = (Step(measure_image_quality),)
+    assert runs(steps).completed
+    assert runs(steps).completed
+    assert runs.done == {}
+    rows = zip(truth.planes["well"].tolist(), truth.planes["file"].tolist(), strict=True)
+    file = next(truth.folder / name for well, name in rows if well == "A02")
+    stat = file.stat()
+    file.write_bytes(file.read_bytes())
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
+    assert runs(steps).completed
+    assert set(runs.done) == {"A02"}

@@ -75,6 +75,11 @@ def open_plate(
     On one core and a local disk, 20,736 files of ImageXpress take 0.7 s, or 2 s with `deep`; as
     many of Harmony, whose index has 34 MB, take 1.7 s. A stored index takes 0.1 s.
     """
+    if "://" in str(path):
+        raise FormatNotRecognisedError(
+            f"{str(path).split('@')[-1]} is a URL: plates are read from folders. Copy or mount it; "
+            "polystore.omezarr reads OME-Zarr where it is"
+        )
     root = Path(path)
     entry = ""
     if root.is_file():
