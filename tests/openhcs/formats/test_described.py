@@ -318,6 +318,12 @@ def test_tables_are_refused_where_they_are_wrong(
         listed(folder, lines)
 
 
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,well\n" + "a" * 200_000, "utf-8")
+    with pytest.raises(DescriptionError, match=r"t\.csv is no table: field larger"):
+        read_file_table(tmp_path / "t.csv")
+
+
 def test_tables_that_name_one_image_twice_or_nothing_are_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "p", "a.tif", "b.tif")
     with pytest.raises(DescriptionError, match=r"well A01: a\.tif \(line 2\), b\.tif \(line 3\)"):

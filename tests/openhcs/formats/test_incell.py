@@ -213,6 +213,13 @@ def test_a_second_list_is_said_and_an_entity_refused(tmp_path: Path) -> None:
     assert check_stamps(index.select()) == len(index)  # by their names
 
 
+@pytest.mark.parametrize("encoding", ["nan", "utf-7", "idna", "shift_jis"])
+def test_an_encoding_that_is_none_is_a_finding(tmp_path: Path, encoding: str) -> None:
+    index = edit(make(tmp_path), 'encoding="ISO-8859-1"', f'encoding="{encoding}"')
+    assert codes(index)["METADATA_UNREADABLE"] == 1
+    assert check_stamps(index.select()) == 16
+
+
 def test_a_list_without_images_is_refused_with_what_to_do(tmp_path: Path) -> None:
     truth = make(tmp_path)
     for path in truth.folder.glob("*.tif"):

@@ -228,10 +228,13 @@ def read_file_table(path: str | Path) -> FileTable:
         text = raw.decode("latin-1")
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
-    lines = [
-        [cell.strip() for cell in cells]
-        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    ]
+    try:
+        lines = [
+            [cell.strip() for cell in cells]
+            for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        ]
+    except csv.Error as error:
+        raise DescriptionError(f"{path} is no table: {error}") from error
     if not lines:
         raise DescriptionError(f"{path} is empty; its first line names the columns")
     names = tuple("col" if name == "column" else name for name in map(str.lower, lines[0]))

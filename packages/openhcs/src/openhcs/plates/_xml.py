@@ -84,6 +84,10 @@ def read_prolog(source: Path | bytes) -> Prolog:
                 if found:
                     break
                 raise XmlError(str(error)) from error
+            except XmlEntityError:
+                raise
+            except (LookupError, ValueError) as error:
+                raise XmlError(f"its encoding is not understood: {error}") from error
     return found[0]
 
 
@@ -117,7 +121,7 @@ def elements(source: Path | bytes) -> Iterator[ET.Element]:
         try:
             for _, element in ET.iterparse(text or file, events=("end",)):
                 yield element
-        except ET.ParseError as error:
+        except (ET.ParseError, LookupError, ValueError) as error:
             raise XmlError(str(error)) from error
 
 

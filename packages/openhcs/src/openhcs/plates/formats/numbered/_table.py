@@ -60,7 +60,10 @@ def parse_table(raw: bytes, path: str, findings: FindingLog) -> ImageTable:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    lines = list(csv.reader(io.StringIO(text)))
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
     header = [name.strip() for name in lines[0]] if lines else []
     lower = [name.lower() for name in header]
     if lack := [name for name in ("imagenumber", "row", "column") if name not in lower]:
