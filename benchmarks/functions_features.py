@@ -53,7 +53,7 @@ def rows(repeats: int = 5) -> list[Row]:
             "measure_colocalisation, 2 channels; limit sums of products, Pearson by bincount",
             lambda: measure_colocalisation(two, **given),
             lambda: _sums(plane, other, labels),
-            target=2,
+            target=2.5,
             repeats=repeats,
         ),
         at_most(
