@@ -48,6 +48,8 @@ NEEDS_CASES = pytest.mark.skipif(
 class OmeZarrTests(FormatTests):
     """The suite, but for what counts as a file."""
 
+    ragged_plates = 12
+
     consequences: ClassVar[Mapping[FaultKind, frozenset[str]]] = {
         "path-escape": frozenset({"METADATA_INVALID"})
     }
@@ -746,7 +748,7 @@ def test_whatever_a_document_says_it_is_a_plate_or_an_error_of_ours(
         }
     places = places_in(whole)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(place=st.sampled_from(places), odd=ODD_VALUES, gone=st.booleans())
     def check(place: tuple[Any, ...], odd: Any, gone: bool) -> None:
         changed = copy.deepcopy(whole)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from polystore.omezarr import ImageReader
 
+_CHUNK = 64
+
 __all__ = ["ImageFacts", "ImageFault", "read_images"]
 
 
@@ -94,8 +96,10 @@ def read_images(root: Path, paths: Sequence[str]) -> dict[str, ImageFacts | Imag
     -----
     Two documents each. Whether a codec is installed is asked once for each combination of codecs.
     """
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     with ThreadPoolExecutor(THREADS, "openhcs-images") as pool:
-        found = dict(zip(paths, pool.map(lambda path: _read(root / path), paths), strict=True))
+        parts = pool.map(lambda chunk: [_read(root / path) for path in chunk], chunks)
+        found = dict(zip(paths, (each for part in parts for each in part), strict=True))
     first: dict[tuple[str, ...], str] = {}
     for path, facts in found.items():
         if isinstance(facts, ImageFacts):
