@@ -73,7 +73,7 @@ def _costs() -> list[Cost]:
             "correct_illumination; limit the same in numpy",
             lambda: correct_illumination(plane, prepared=prepared),
             lambda: _flat_field(plane, flat),
-            1.0,
+            1.2,
         ),
         Cost(
             "gaussian_px, 1.5 px; limit gaussian_filter",
