@@ -131,6 +131,9 @@ class Filling:
     def wanted(self, parameters, *, vendor, available):
         return available
 
+    def reads(self, parameters):
+        return ()
+
     def summarise(self, plane, parameters):
         full(plane)
         return {"mean": plane.mean(keepdims=True)}
