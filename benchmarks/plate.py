@@ -1,4 +1,4 @@
-"""``hatch run bench:plate``: a plate, its index, stitching and streaming, against their limits."""
+"""``hatch run bench:plate``: a whole plate and its parts, each against its limit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from _plate_run import plate_rows
 from _rows import print_rows
+from _scheduling import scheduling_rows
 from _streaming import rows as streaming_rows
 from functions_stitching import rows as stitching_rows
 from plate_index import rows as index_rows
@@ -32,7 +33,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--only",
-        choices=["plate", "index", "scale", "stitching", "streaming"],
+        choices=["plate", "index", "scale", "scheduling", "stitching", "streaming"],
         help="one of the parts",
     )
     parser.add_argument("--keep", type=Path, help="folder in which plate and results stay")
@@ -43,6 +44,7 @@ def main() -> int:
         "stitching": stitching_rows,
         "index": lambda: index_rows(min(3, arguments.repeats)),
         "scale": lambda: scale_rows(folder, arguments.repeats),
+        "scheduling": lambda: scheduling_rows(folder, repeats=arguments.repeats),
         "plate": lambda: plate_rows(folder, wells=arguments.wells, repeats=arguments.repeats),
     }
     try:

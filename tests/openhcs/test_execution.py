@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openhcs._errors import ResultFolderError, WorkerLostError
-from openhcs.execution import LocalExecutor, RunResult, WellTask, load_run, run
+from openhcs.execution import LocalExecutor, RunResult, WellTask, load_run, perform, run
 from openhcs.functions import (
     correct_illumination,
     measure_image_quality,
@@ -100,6 +103,23 @@ def stubborn(plane, *, folder: str):
         count(folder, "begun")
         while True:
             pass
+    return plane
+
+
+@function()
+def stop(plane, *, folder: str, times: int):
+    """End the process that calls, the first few times."""
+    if plane.shape[0] == 96 and count(folder, "deaths") <= times:
+        os._exit(1)
+    return plane
+
+
+@function()
+def usurp(plane, *, folder: str):
+    """Do as if the well were begun again meanwhile, on another computer."""
+    if plane.shape[0] == 96 and (Path(folder) / "usurped").exists():
+        path = Path(folder) / "out" / "records" / "A01.json"
+        path.write_text(path.read_text().replace('"attempt": 1', '"attempt": 2'))
     return plane
 
 
@@ -358,10 +378,74 @@ def test_a_worker_killed_once_costs_nothing(plate: Path, tmp_path: Path, functio
     assert not list((tmp_path / "out").rglob("*.partial"))
 
 
+def test_executors_of_the_standard_library_do_the_tasks_too(plate: Path, tmp_path: Path) -> None:
+    plan = planned(plate)
+    run(plan, tmp_path / "ours", workers=1)
+    events: list[Event] = []
+    with ThreadPoolExecutor(2) as executor:
+        result = run(plan, tmp_path / "theirs", executor=executor, on_event=events.append)
+        assert executor.submit(int, "5").result() == 5  # who opened it closes it
+    assert result.completed
+    assert contents(tmp_path / "ours") == contents(tmp_path / "theirs")
+    for well in WELLS:
+        kinds = [type(event) for event in events if getattr(event, "well", None) == well]
+        assert kinds == [WellStarted, *[StepFinished] * len(plan.steps), WellFinished]
+
+
+def test_a_pool_that_breaks_loses_its_wells_and_the_run_returns(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    plan = planned(plate, short(Step(functions.stop, folder=str(tmp_path), times=9, wells="A02")))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        result = run(plan, tmp_path / "out", executor=executor)
+    assert outcomes(result) == {"A01": Outcome.OK, "A02": Outcome.LOST, "B03": Outcome.LOST}
+    assert "terminated abruptly" in str(result.wells[1].error)
+    assert run(plan, tmp_path / "out", workers=1).wells[0].reused
+
+
+def test_a_task_whose_run_is_over_changes_nothing(plate: Path, tmp_path: Path) -> None:
+    from openhcs.execution._folder import ResultFolder
+    from openhcs.execution._turn import begin_turn
+
+    plan = planned(plate, short(), wells=["A01"])
+    out = tmp_path / "out"
+    run_id = run(plan, out, workers=1).run_id
+    before = contents(out)
+    task = WellTask(
+        folder=str(out), well="A01", keys={}, reused=(), prepared={}, run_id=run_id, attempt=1
+    )
+    lost = perform(task)  # as by a worker that was cut off and comes back
+    assert lost["outcome"] == "lost"
+    assert "is another one there" in lost["error"]
+    begin_turn(ResultFolder(out), "next")
+    assert perform(replace(task, run_id="next", attempt=2))["outcome"] == "ok"
+    assert contents(out) == before
+
+
+def test_a_task_that_was_begun_again_elsewhere_puts_nothing_in_place(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    from openhcs.execution._folder import ResultFolder
+    from openhcs.execution._turn import begin_turn
+
+    plan = planned(plate, short(Step(functions.usurp, folder=str(tmp_path))), wells=["A01"])
+    out = tmp_path / "out"
+    assert run(plan, out, workers=1).completed
+    (tmp_path / "usurped").touch()
+    begin_turn(ResultFolder(out), "next")
+    task = WellTask(
+        folder=str(out), well="A01", keys={}, reused=(), prepared={}, run_id="next", attempt=1
+    )
+    assert perform(task)["outcome"] == "cancelled"
+    assert json.loads((out / "records" / "A01.json").read_text())["attempt"] == 2
+    assert not list(out.rglob("*.partial"))
+
+
 def test_a_well_whose_worker_dies_twice_is_lost_and_the_run_is_not_complete(
     plate: Path, tmp_path: Path, functions: Any
 ) -> None:
-    plan = planned(plate, short(Step(functions.die, folder=str(tmp_path), times=2)))
+    die = Step(functions.die, folder=str(tmp_path), times=2, wells="A01")
+    plan = planned(plate, short(die))
     out = tmp_path / "out"
     result = run(plan, out, workers=1)
     assert outcomes(result) == {"A01": Outcome.LOST, "A02": Outcome.OK, "B03": Outcome.OK}
@@ -434,28 +518,16 @@ def test_cancelled_before_it_began_every_well_has_a_result(plate: Path, tmp_path
     assert outcomes(result) == dict.fromkeys(WELLS, Outcome.CANCELLED)
 
 
-class Started:
-    def __init__(self) -> None:
-        self.steps: list[str] = []
-
-    def started(self, worker: int, attempt: int) -> None:
-        self.steps.append(f"{worker}/{attempt}")
-
-    def finished_step(self, step: str, seconds: float) -> None:
-        self.steps.append(f"{step} {seconds:.0f}")
-
-    def retried(self, reason: str) -> None:
-        self.steps.append(reason)
-
-
 def test_a_task_that_does_not_stop_is_ended(plate: Path, tmp_path: Path, functions: Any) -> None:
     from openhcs.execution._folder import ResultFolder
     from openhcs.execution._task import write_work
+    from openhcs.execution._turn import begin_turn
 
     plan = planned(plate, short(Step(functions.stubborn, folder=str(tmp_path))))
     folder = ResultFolder(tmp_path / "out")
     with folder.opened(plate), (tmp_path / "log").open("wb") as log:
         write_work(folder, plan)
+        begin_turn(folder, "r")
         task = WellTask(
             folder=str(folder.root), well="A01", keys={}, reused=(), prepared={}, run_id="r"
         )
@@ -463,9 +535,10 @@ def test_a_task_that_does_not_stop_is_ended(plate: Path, tmp_path: Path, functio
 
         lay_out(plan, folder)
         with LocalExecutor(2, log, grace=0.1) as executor:
-            futures = [executor.submit(task, Started()) for _ in range(3)]
+            futures = [executor.submit(perform, task) for _ in range(3)]
             wait_until(lambda: (tmp_path / "begun").exists())
-            executor.cancel()
+            for future in futures:
+                future.cancel()
             records = [_result(future) for future in futures]
             pids = executor.pids
         assert set(records) == {"cancelled"}
@@ -558,7 +631,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(
 def test_a_worker_that_cannot_begin_is_reported(tmp_path: Path) -> None:
     task = WellTask(folder=str(tmp_path), well="A01", keys={}, reused=(), prepared={}, run_id="r")
     with (tmp_path / "log").open("wb") as log, LocalExecutor(1, log) as executor:
-        record = executor.submit(task, Started()).result(30)
+        record = executor.submit(perform, task).result(30)
         assert record["outcome"] == "failed"
         assert "plan.json" in record["error"]
 

@@ -15,6 +15,7 @@
     │   └── StepError                  RuntimeError  a step failed on a group of planes
     ├── RunError
     │   ├── ResultFolderError          OSError       the result folder cannot be used
+    │   ├── ClusterError               RuntimeError  a cluster is not there, or cannot do the run
     │   └── WorkerLostError            RuntimeError  a worker process ended without a result
     ├── MisuseError                    ValueError    a command is not used as it can be
     └── ViewerError                    ConnectionError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousFormatError",
+    "ClusterError",
     "CompileError",
     "DescriptionError",
     "FormatNotRecognisedError",
@@ -121,6 +123,10 @@ class RunError(OpenHCSError):
 
 class ResultFolderError(RunError, OSError):
     """The result folder cannot be used: in use, not writable, or not ours."""
+
+
+class ClusterError(RunError, RuntimeError):
+    """A cluster cannot be reached, or its workers cannot do a run; says which one lacks what."""
 
 
 class WorkerLostError(RunError, RuntimeError):

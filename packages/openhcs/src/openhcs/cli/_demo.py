@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from openhcs.cli._console import make_console, say
 from openhcs.cli._feed import missing_for_viewer
-from openhcs.cli._run import add_run_options, run_and_tell
+from openhcs.cli._run import add_run_options, default_workers, run_and_tell
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with console.status("writing a synthetic plate"):
-        truth, there = write_demo_plate(plate, processes=min(arguments.workers, 8))
+        truth, there = write_demo_plate(
+            plate, processes=min(arguments.workers or default_workers(), 8)
+        )
     how = "from before" if there else f"written in {time.monotonic() - began:.1f} s"
     say(console, f"Plate:   {plate}, {len(truth.spec.wells)} wells, synthetic, {how}")
     index = open_plate(plate)

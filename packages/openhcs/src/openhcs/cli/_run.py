@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openhcs.cli._arguments import at_least_one, base_port, size
+from openhcs.cli._cluster import add_cluster_options, check_cluster_options, opened_executor
 from openhcs.cli._console import make_console, say
 from openhcs.cli._plate import PLATE_OPTIONS
 from openhcs.cli._selection import add_selection, planned
@@ -53,6 +54,7 @@ def add_to(commands: Commands) -> None:
     )
     add_selection(parser)
     add_run_options(parser, viewer="none")
+    add_cluster_options(parser)
     parser.set_defaults(carry_out=_carry_out)
 
 
@@ -69,9 +71,8 @@ def add_run_options(parser: argparse.ArgumentParser, *, viewer: str | None) -> N
     parser.add_argument(
         "--workers",
         type=at_least_one,
-        default=default_workers(),
         metavar="N",
-        help="worker processes (default: one for each processor, here %(default)s)",
+        help=f"worker processes (default: one for each processor, here {default_workers()})",
     )
     parser.add_argument(
         "--memory",
@@ -105,6 +106,7 @@ def default_workers() -> int:
 
 def _carry_out(arguments: argparse.Namespace) -> int:
     console = make_console()
+    check_cluster_options(arguments)
     plan, out = _again(arguments) if arguments.again else planned(arguments, console)
     return run_and_tell(plan, out, arguments, console)[1]
 
@@ -171,6 +173,7 @@ def run_and_tell(
         viewer_feed(arguments, plan, out, console) as feed,
         RunDisplay(console, told=plan.refused) as display,
         _cancel_on_interrupt(cancel, console, display),
+        opened_executor(arguments, out, cancel, console) as executor,
     ):
 
         def tell(event: Event) -> None:
@@ -183,8 +186,9 @@ def run_and_tell(
             result = run(
                 plan,
                 out,
-                workers=arguments.workers,
+                workers=arguments.workers or default_workers(),
                 memory_bytes=arguments.memory,
+                executor=executor,
                 resume=not arguments.force,
                 on_event=tell,
                 cancel=cancel,

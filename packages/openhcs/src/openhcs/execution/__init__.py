@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from openhcs.execution._executor import Executor, Watcher
+from openhcs.execution._dask import DaskExecutor
+from openhcs.execution._executor import Executor, Notice, StepDone, TaskBegun
 from openhcs.execution._fit import Fit, available_bytes, fit
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._forecast import Forecast, forecast
@@ -11,25 +12,32 @@ from openhcs.execution._local import LocalExecutor
 from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._run import run
 from openhcs.execution._run_record import RunRecord, load_run
-from openhcs.execution._task import SummaryTask, Task, WellTask
+from openhcs.execution._slurm import SlurmJobs, slurm_cluster
+from openhcs.execution._task import SummaryTask, Task, WellTask, perform
 
 __all__ = [
+    "DaskExecutor",
     "Executor",
     "Fit",
     "Forecast",
     "LocalExecutor",
+    "Notice",
     "ResultFolder",
     "RunRecord",
     "RunResult",
+    "SlurmJobs",
+    "StepDone",
     "SummaryTask",
     "Task",
-    "Watcher",
+    "TaskBegun",
     "WellResult",
     "WellTask",
     "available_bytes",
     "fit",
     "forecast",
     "load_run",
+    "perform",
     "run",
     "save_illumination",
+    "slurm_cluster",
 ]

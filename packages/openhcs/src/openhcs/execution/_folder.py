@@ -66,6 +66,16 @@ class ResultFolder:
         """What worker processes read: the plan, the plate's index."""
         return self.root / "work"
 
+    @property
+    def turn(self) -> Path:
+        """Says which run the folder is for, and whether that goes on."""
+        return self.work / "turn.json"
+
+    @property
+    def claims(self) -> Path:
+        """One file for each task that a worker elsewhere has taken up."""
+        return self.work / "claims"
+
     def table(self, name: str, well: str) -> Path:
         """Rows of one output of one well."""
         return self.root / name / f"{well}.parquet"

@@ -11,45 +11,61 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Self
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from openhcs._errors import WorkerLostError
+from openhcs.execution._executor import Executor, StepDone, TaskBegun, task_of
 from openhcs.execution._worker import encode_task
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from openhcs.execution._executor import Watcher
+    from openhcs.execution._executor import Notice, Told
     from openhcs.execution._task import Task
 
 __all__ = ["LocalExecutor"]
 
 _LOG = logging.getLogger(__name__)
-_ATTEMPTS = 2
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _COMMAND = "from openhcs.execution._worker import main; main()"
 
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    task: Task
-    watcher: Watcher
-    future: Future[dict[str, Any]]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-class LocalExecutor:
+class _Job(Future[dict[str, Any]]):
+    """The future of a task; cancelled while it runs, its process is asked to stop."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+        self.stop_asked = threading.Event()
+        self.slot: _Slot | None = None
+
+    def cancel(self) -> bool:
+        if super().cancel():
+            return True
+        self.stop_asked.set()
+        slot = self.slot
+        if slot is not None and not self.done():
+            slot.stop_task(self)
+        return False
+
+
+class LocalExecutor(Executor):
     """Processes that do tasks, each by itself.
 
-    A process that dies takes down its own task alone; that is given to a new process once, and is
-    lost when that dies too.
+    A process that dies takes down its own task alone; the next task gets a new one.
 
     Parameters
     ----------
     workers
         How many processes; at least 1.
     errors
-        Where the processes' standard error goes, such as an open log file.
+        Where the processes' standard error goes, such as an open log file; None for that of this
+        process.
     grace
         Seconds that a cancelled task has to stop by itself; after that its process is ended.
 
@@ -59,63 +75,87 @@ class LocalExecutor:
         If there are no workers.
     """
 
-    def __init__(self, workers: int, errors: IO[Any], *, grace: float = 8.0) -> None:
+    def __init__(self, workers: int, errors: IO[Any] | None = None, *, grace: float = 8.0) -> None:
         if workers < 1:
             message = f"a run has at least one worker, not {workers}"
             raise ValueError(message)
         self._errors = errors
         self._grace = grace
-        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._cancelled = threading.Event()
+        self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._told: dict[str, Told] = {}
+        self._lock = threading.Lock()
+        self._ended = False
         self._slots = [_Slot(self, number) for number in range(workers)]
         for slot in self._slots:
             slot.start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.shutdown()
+    @property
+    def workers(self) -> int:
+        """How many processes there are."""
+        return len(self._slots)
 
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
         return tuple(slot.pid for slot in self._slots if slot.pid is not None)
 
-    def submit(self, task: Task, watcher: Watcher) -> Future[dict[str, Any]]:
-        """Take a task; see `openhcs.execution.Executor`."""
-        future: Future[dict[str, Any]] = Future()
-        self._waiting.put(_Waiting(task, watcher, future))
-        return future
+    @contextmanager
+    def open_run(self, run_id: str, folder: Path, told: Told) -> Iterator[None]:  # noqa: ARG002  # its processes see all that this one sees
+        """Tell what the tasks of a run do; see `openhcs.execution.Executor`."""
+        self._told[run_id] = told
+        try:
+            yield
+        finally:
+            del self._told[run_id]
 
-    def cancel(self) -> None:
-        """Stop tasks that run and drop those that wait; returns at once."""
-        if not self._cancelled.is_set():
-            self._cancelled.set()
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Take a task: ``submit(perform, task)``.
+
+        Raises
+        ------
+        TypeError
+            If it is something else.
+        RuntimeError
+            After `shutdown`.
+        """
+        job = _Job(task_of(fn, args, kwargs))
+        with self._lock:
+            if self._ended:
+                message = "tasks cannot be submitted to an executor that was shut down"
+                raise RuntimeError(message)
+            self._waiting.put(job)
+        return cast("Future[R]", job)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End all workers when their tasks are done; harmless twice.
+
+        Parameters
+        ----------
+        wait
+            Whether to return only when they are gone.
+        cancel_futures
+            Whether to drop the tasks that wait.
+        """
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                for _ in self._slots:
+                    self._waiting.put(None)
+        if cancel_futures:
+            self._drop()
+        if wait:
             for slot in self._slots:
-                slot.stop_task()
+                slot.join()
 
-    def shutdown(self) -> None:
-        """End all workers and wait until they are gone."""
-        self.cancel()
-        for _ in self._slots:
-            self._waiting.put(None)
-        for slot in self._slots:
-            slot.join()
-
-    def next_task(self) -> _Waiting | None:
+    def next_job(self) -> _Job | None:
         """Give a slot its next task; None when there will be no more."""
         return self._waiting.get()
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether no further task is to be begun."""
-        return self._cancelled.is_set()
+    def tell(self, run_id: str, notice: Notice) -> None:
+        """Pass on what a task does to its run, if that listens."""
+        told = self._told.get(run_id)
+        if told is not None:
+            told(notice)
 
     @property
     def grace(self) -> float:
@@ -123,9 +163,23 @@ class LocalExecutor:
         return self._grace
 
     @property
-    def errors(self) -> IO[Any]:
+    def errors(self) -> IO[Any] | None:
         """Where the processes' standard error goes."""
         return self._errors
+
+    def _drop(self) -> None:
+        ends = 0
+        while True:
+            try:
+                job = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                ends += 1
+            else:
+                job.cancel()
+        for _ in range(ends):
+            self._waiting.put(None)
 
 
 class _Slot(threading.Thread):
@@ -138,78 +192,85 @@ class _Slot(threading.Thread):
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._killer: threading.Timer | None = None
-        self._busy = False
+        self._job: _Job | None = None
 
     @property
     def pid(self) -> int | None:
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
-    def stop_task(self) -> None:
+    def stop_task(self, job: _Job) -> None:
         """Ask the process to stop what it does, and end it if it does not."""
         with self._lock:
             process = self._process
-            if process is None or not self._busy:
+            if process is None or self._job is not job or self._killer is not None:
                 return
             self._send(process, '{"kind":"stop"}\n')
-            self._killer = threading.Timer(self._executor.grace, process.kill)
+            self._killer = threading.Timer(self._executor.grace, self._end, (job, process))
             self._killer.daemon = True
             self._killer.start()
+
+    def _end(self, job: _Job, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            if self._job is job:
+                process.kill()
 
     def run(self) -> None:
         try:
             self._open()
-            while (waiting := self._executor.next_task()) is not None:
-                if self._executor.cancelled or not waiting.future.set_running_or_notify_cancel():
-                    waiting.future.cancel()
+            while (job := self._executor.next_job()) is not None:
+                if not job.set_running_or_notify_cancel():
                     continue
                 try:
-                    record = self._done(waiting)
+                    record = self._done(job)
                 except Exception as error:  # noqa: BLE001  # the end of a task's thread
-                    waiting.future.set_exception(error)
+                    job.set_exception(error)
                 else:
-                    waiting.future.set_result(record)
+                    job.set_result(record)
         finally:
             self._close()
 
-    def _done(self, waiting: _Waiting) -> dict[str, Any]:
-        """Have a task done, by a second process if the first one dies."""
-        reason = ""
-        for attempt in range(1, _ATTEMPTS + 1):
-            if self._executor.cancelled:
+    def _done(self, job: _Job) -> dict[str, Any]:
+        """Have a task done; a process that was asked to stop may end in any way."""
+        task = job.task
+        begun = TaskBegun(task=task.name, attempt=task.attempt, worker=self._number)
+        self._executor.tell(task.run_id, begun)
+        try:
+            return self._attempt(job)
+        except WorkerLostError as error:
+            _LOG.warning("worker %d: %s", self._number, error)
+            self._close()
+            if job.stop_asked.is_set():
                 return {"outcome": "cancelled"}
-            waiting.watcher.started(self._number, attempt)
-            try:
-                return self._attempt(waiting)
-            except WorkerLostError as error:
-                reason = str(error)
-                _LOG.warning("worker %d: %s", self._number, reason)
-                self._close()
-                if attempt < _ATTEMPTS and not self._executor.cancelled:
-                    waiting.watcher.retried(reason)
-        if self._executor.cancelled:
-            return {"outcome": "cancelled"}
-        raise WorkerLostError(reason)
+            raise
 
-    def _attempt(self, waiting: _Waiting) -> dict[str, Any]:
+    def _attempt(self, job: _Job) -> dict[str, Any]:
+        task = job.task
         with self._lock:
             process = self._open()
-            self._busy = True
-            self._send(process, encode_task(waiting.task))
-            if self._executor.cancelled:
-                self._send(process, '{"kind":"stop"}\n')
+            self._job = job
+            self._send(process, encode_task(task))
+        job.slot = self
+        if job.stop_asked.is_set():
+            self.stop_task(job)
         try:
             assert process.stdout is not None  # opened as a pipe
             for line in process.stdout:
                 answer = _answer(line)
                 if answer.get("kind") == "step":
-                    waiting.watcher.finished_step(answer["step"], answer["seconds"])
+                    done = StepDone(
+                        task=task.name,
+                        attempt=task.attempt,
+                        step=answer["step"],
+                        seconds=answer["seconds"],
+                    )
+                    self._executor.tell(task.run_id, done)
                 elif answer.get("kind") == "done":
                     record: dict[str, Any] = answer["record"]
                     return record
         finally:
             with self._lock:
-                self._busy = False
+                self._job = None
                 if self._killer is not None:
                     self._killer.cancel()
                     self._killer = None

@@ -82,7 +82,7 @@ class Learning:
         content = note.get("content")
         return content if isinstance(content, str) else None
 
-    def learn(self, plan: Plan, folder: ResultFolder, summarise: Summarise) -> str:
+    def learn(self, plan: Plan, folder: ResultFolder, run_id: str, summarise: Summarise) -> str:
         """Learn it, store it, and give its key.
 
         Parameters
@@ -91,6 +91,8 @@ class Learning:
             The plan.
         folder
             The result folder.
+        run_id
+            Names the run.
         summarise
             Has summary tasks done, and gives what was wrong with planes that could not be read.
 
@@ -110,6 +112,7 @@ class Learning:
                 channel=sample.channel,
                 planes=sample.planes[begin : begin + _PER_TASK],
                 out=str(scratch / f"{sample.channel}-{begin:04d}.npz"),
+                run_id=run_id,
             )
             for sample in self.samples
             for begin in range(0, len(sample.planes), _PER_TASK)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
-import queue
 import secrets
+import sys
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
-from openhcs._errors import ResultFolderError, RunError
+from openhcs._errors import ResultFolderError
+from openhcs.execution._dispatch import Dispatch, Ended, Retried
+from openhcs.execution._executor import Executor, StepDone, TaskBegun
 from openhcs.execution._fit import bounded_workers
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._local import LocalExecutor
@@ -21,20 +24,21 @@ from openhcs.execution._preparation import Learning, learning_of
 from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._resume import WellState, well_result, well_states
 from openhcs.execution._run_record import run_document
+from openhcs.execution._summaries import StoppedError, summarise
 from openhcs.execution._tables import write_wells
-from openhcs.execution._task import SummaryTask, WellTask, errno_of, write_work
+from openhcs.execution._task import WellTask, errno_of, write_work
 from openhcs.execution._tidy import tidy
-from openhcs.execution._watch import Ended, Unwatched, Watch
+from openhcs.execution._turn import begin_turn
 from openhcs.execution._well_outputs import clear_outputs
 from openhcs.pipeline import (
     Event,
     Outcome,
-    PreparationAdvanced,
     PreparationFinished,
     RunFinished,
     RunStarted,
     StepFinished,
     WellFinished,
+    WellRetried,
     WellStarted,
     steps_in,
     well_keys,
@@ -46,10 +50,10 @@ from polystore.omezarr import settle_plate
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Future
+    from concurrent import futures
     from pathlib import Path
 
-    from openhcs.execution._executor import Executor
+    from openhcs.execution._dispatch import Happening
     from openhcs.pipeline import Plan
 
 __all__ = ["run"]
@@ -66,6 +70,7 @@ def run(
     *,
     workers: int = 2,
     memory_bytes: int | None = None,
+    executor: futures.Executor | None = None,
     resume: bool = True,
     on_event: Callable[[Event], None] | None = None,
     cancel: threading.Event | None = None,
@@ -79,10 +84,14 @@ def run(
     out
         The result folder; made if it is not there.
     workers
-        Number of worker processes, at least 1.
+        Number of worker processes on this computer, at least 1; not looked at with an `executor`.
     memory_bytes
         What all workers may hold together; four fifths of what is available by default. There are
-        fewer workers when that many would hold more.
+        fewer workers when that many would hold more. An `executor` has limits of its own.
+    executor
+        Does the tasks, in place of processes of this run's own: a `LocalExecutor`, a
+        `DaskExecutor`, or any `concurrent.futures.Executor` whose workers see the plate and `out`
+        under the same paths. It stays open.
     resume
         Whether what is finished and unchanged in `out` is taken over and not done again.
     on_event
@@ -102,14 +111,18 @@ def run(
     CompileError
         If one well needs more memory than there is, or the results more room than the disk has.
     RunError
-        If a step cannot learn from the plate what it needs.
+        If a step cannot learn from the plate what it needs, or the workers of `executor` cannot be
+        used.
     ValueError
         If `workers` is less than 1.
     """
-    if workers < 1:
+    if executor is None and workers < 1:
         message = f"a run has at least one worker, not {workers}"
         raise ValueError(message)
     folder = ResultFolder(out)
+    if executor is not None:
+        # What its workers may hold is not known here; that the results find room on the disk is.
+        workers, memory_bytes = 1, sys.maxsize
     workers, fewer = bounded_workers(plan, folder.root, workers=workers, memory_bytes=memory_bytes)
     notes = () if fewer is None else (fewer,)
     with folder.opened(plan.index.root):
@@ -120,11 +133,8 @@ def run(
             message = f"{folder.log} cannot be written: {error}"
             raise ResultFolderError(message) from error
         with log:
-            return _Run(plan, folder, workers, resume, on_event, cancel, log, notes).result()
-
-
-class _StoppedError(Exception):
-    """The run was cancelled, or the disk was full, before any well was begun."""
+            run_ = _Run(plan, folder, workers, executor, resume, on_event, cancel, log, notes)
+            return run_.result()
 
 
 class _Run:
@@ -135,6 +145,7 @@ class _Run:
         plan: Plan,
         folder: ResultFolder,
         workers: int,
+        executor: futures.Executor | None,
         resume: bool,
         on_event: Callable[[Event], None] | None,
         cancel: threading.Event | None,
@@ -147,13 +158,16 @@ class _Run:
         self._clock = time.perf_counter()
         self._plan = plan
         self._folder = folder
+        self._executor = executor
         self._workers = workers
+        if executor is not None:
+            # 0 when it does not tell how many it has, as those of the standard library do not
+            self._workers = executor.workers if isinstance(executor, Executor) else 0
         self._resume = resume
         self._on_event = on_event
         self._cancel = cancel
         self._log = log
         self._notes = notes
-        self._happened: queue.SimpleQueue[Event | Ended] = queue.SimpleQueue()
         self._results: dict[str, WellResult] = {}
         self._records: dict[str, Mapping[str, Any]] = {}
         self._others = OtherWells()
@@ -168,24 +182,41 @@ class _Run:
         raw_keys = well_keys(self._plan)
         states = self._states(raw_keys, prepared) if prepared is not None else None
         done = tuple(state.well for state in states or () if state.record is not None)
-        self._tell(
-            RunStarted(
-                run_id=self._id,
-                out=self._folder.root,
-                wells=self._plan.wells,
-                done=done,
-                steps=tuple(step.name for step in self._plan.steps),
-                workers=self._workers,
+        with ExitStack() as held:
+            work = states is None or len(done) < len(states)
+            tasks = self._dispatch(held) if work else None
+            self._tell(
+                RunStarted(
+                    run_id=self._id,
+                    out=self._folder.root,
+                    wells=self._plan.wells,
+                    done=done,
+                    steps=tuple(step.name for step in self._plan.steps),
+                    workers=self._workers,
+                )
             )
-        )
-        for well, reason in self._plan.refused.items():
-            self._drop(well)
-            self._fail(well, Outcome.FAILED, reason)
-        if states is None or len(done) < len(states):
-            self._work(learnings, prepared, raw_keys)
-        else:
-            self._take_over(states)
+            for well, reason in self._plan.refused.items():
+                self._drop(well)
+                self._fail(well, Outcome.FAILED, reason)
+            if tasks is not None:
+                self._work(tasks, learnings, prepared, raw_keys)
+            else:
+                self._take_over(states or ())
         return self._end()
+
+    def _dispatch(self, held: ExitStack) -> Dispatch:
+        """Write what tasks refer to, and find who does them."""
+        try:
+            write_work(self._folder, self._plan)
+            begin_turn(self._folder, self._id)
+            self._write_run(None)
+        except (PolystoreError, OSError) as error:
+            message = f"{self._folder.root} cannot be used for results: {error}"
+            raise ResultFolderError(message) from error
+        executor = self._executor
+        if executor is None:
+            executor = held.enter_context(LocalExecutor(self._workers, self._log.stream))
+        return held.enter_context(Dispatch(executor, self._folder, self._id))
 
     def _found(self, learnings: Sequence[Learning]) -> dict[str, str] | None:
         """Give the keys of what was learned before; None when something is to be learned."""
@@ -226,32 +257,25 @@ class _Run:
 
     def _work(
         self,
+        tasks: Dispatch,
         learnings: Sequence[Learning],
         prepared: Mapping[str, str] | None,
         raw_keys: Mapping[str, str],
     ) -> None:
         try:
-            write_work(self._folder, self._plan)
-            self._write_run(None)
-        except (PolystoreError, OSError) as error:
-            message = f"{self._folder.root} cannot be used for results: {error}"
-            raise ResultFolderError(message) from error
-        with LocalExecutor(self._workers, self._log.stream) as executor:
-            try:
-                learned = self._learn(executor, learnings, prepared)
-            except _StoppedError:
-                reason = self._reason or "cancelled before it was begun"
-                for well in self._plan.wells:
-                    if well not in self._results:
-                        self._fail(well, Outcome.CANCELLED, reason)
-                return
-            states = self._states(raw_keys, learned)
-            self._take_over(states)
-            self._run_wells(executor, [s for s in states if s.record is None], learned)
+            learned = self._learn(tasks, learnings, prepared)
+        except StoppedError as stopped:
+            for well in self._plan.wells:
+                if well not in self._results:
+                    self._fail(well, stopped.outcome, stopped.reason)
+            return
+        states = self._states(raw_keys, learned)
+        self._take_over(states)
+        self._run_wells(tasks, [s for s in states if s.record is None], learned)
 
     def _learn(
         self,
-        executor: Executor,
+        tasks: Dispatch,
         learnings: Sequence[Learning],
         prepared: Mapping[str, str] | None,
     ) -> Mapping[str, str]:
@@ -263,13 +287,21 @@ class _Run:
         for learning in learnings:
             began = time.perf_counter()
             found = learning.found(self._folder) if self._resume else None
-            summarise = partial(self._summarise, executor, learning)
+            having_done = partial(
+                summarise,
+                tasks,
+                learning,
+                happenings=self._next,
+                check=self._check,
+                log=self._log,
+                tell=self._tell,
+            )
             try:
                 learned[learning.step.name] = found or learning.learn(
-                    self._plan, self._folder, summarise
+                    self._plan, self._folder, self._id, having_done
                 )
             except (PolystoreError, OSError) as error:
-                self._stop_if_full(errno_of(error))
+                self._check(errno_of(error))
                 message = f"what {learning.step.name} learned cannot be written: {error}"
                 raise ResultFolderError(message) from error
             self._tell(
@@ -281,83 +313,50 @@ class _Run:
             )
         return learned
 
-    def _summarise(
-        self, executor: Executor, learning: Learning, tasks: Sequence[SummaryTask]
-    ) -> Sequence[str]:
-        pending = {str(number): task for number, task in enumerate(tasks)}
-        unread: list[str] = []
-        for name, task in pending.items():
-            future = executor.submit(task, Unwatched())
-            future.add_done_callback(partial(self._ended, name))
-        seen = 0
-        while pending:
-            for item in self._next(executor):
-                if not isinstance(item, Ended):
-                    continue
-                task = pending.pop(item.name)
-                record = item.record()
-                if self._cancelled():
-                    raise _StoppedError
-                self._stop_if_full(record.get("errno"))
-                if record["outcome"] != Outcome.OK:
-                    self._log.write(str(record.get("traceback") or record.get("error")))
-                    message = f"{learning.step.name} cannot learn from the plate: " + str(
-                        record.get("error")
-                    )
-                    raise RunError(message)
-                for reason in record["unread"]:
-                    self._log.write(f"{learning.step.name} has not learned from a plane: {reason}")
-                    unread.append(reason)
-                seen += len(task.planes)
-                self._tell(
-                    PreparationAdvanced(step=learning.step.name, planes=seen, of=learning.planes)
-                )
-            if self._cancelled():
-                raise _StoppedError
-        return unread
-
     def _run_wells(
-        self, executor: Executor, states: Sequence[WellState], prepared: Mapping[str, str]
+        self, tasks: Dispatch, states: Sequence[WellState], prepared: Mapping[str, str]
     ) -> None:
         lay_out(self._plan, self._folder)
         pending = {state.well: state for state in states}
         for state in states:
-            task = WellTask(
-                folder=str(self._folder.root),
-                well=state.well,
-                keys=state.keys,
-                reused=state.reused,
-                prepared=prepared,
-                run_id=self._id,
+            tasks.submit(
+                WellTask(
+                    folder=str(self._folder.root),
+                    well=state.well,
+                    keys=state.keys,
+                    reused=state.reused,
+                    prepared=prepared,
+                    run_id=self._id,
+                )
             )
-            future = executor.submit(task, Watch(state.well, self._happened))
-            future.add_done_callback(partial(self._ended, state.well))
         while pending:
-            for item in self._next(executor):
-                if isinstance(item, Ended):
-                    del pending[item.name]
-                    self._well_ended(executor, item)
-                    continue
-                if isinstance(item, WellStarted):
-                    self._began_well(pending[item.well])
-                self._tell(item)
-                if isinstance(item, WellStarted):
-                    for step in pending[item.well].reused:
+            for item in self._next(tasks):
+                match item:
+                    case Ended():
+                        del pending[item.task]
+                        self._well_ended(tasks, item)
+                    case TaskBegun():
+                        self._well_begun(item, pending[item.task].reused)
+                    case StepDone(task=well, step=step, seconds=seconds):
                         self._tell(
-                            StepFinished(well=item.well, step=step, seconds=0.0, reused=True)
+                            StepFinished(well=well, step=step, seconds=seconds, reused=False)
                         )
+                    case Retried():
+                        self._tell(WellRetried(well=item.task, reason=item.reason))
+                    case _:
+                        assert_never(item)
 
-    def _began_well(self, state: WellState) -> None:
-        self._started_at[state.well] = time.perf_counter()
+    def _well_begun(self, item: TaskBegun, reused: Sequence[str]) -> None:
+        self._started_at[item.task] = time.perf_counter()
+        self._tell(WellStarted(well=item.task, worker=item.worker, attempt=item.attempt))
+        for step in reused:
+            self._tell(StepFinished(well=item.task, step=step, seconds=0.0, reused=True))
 
-    def _next(self, executor: Executor) -> Sequence[Event | Ended]:
+    def _next(self, tasks: Dispatch) -> Sequence[Happening]:
         """Wait for what happens next, no longer than until a request to cancel has to be seen."""
         if self._cancelled():
-            executor.cancel()
-        try:
-            return [self._happened.get(timeout=_GLANCE)]
-        except queue.Empty:
-            return []
+            tasks.cancel()
+        return tasks.next(_GLANCE)
 
     def _cancelled(self) -> bool:
         asked = self._cancel is not None and self._cancel.is_set()
@@ -369,24 +368,40 @@ class _Run:
             self._reason = f"the disk of {self._folder.root} is full: make room and run again"
         return number in _FULL
 
-    def _stop_if_full(self, number: int | None) -> None:
-        if self._is_full(number):
-            raise _StoppedError
+    def _check(self, number: int | None) -> None:
+        """End a run that is over before its first well."""
+        self._is_full(number)
+        if self._cancelled():
+            reason = self._reason or "cancelled before it was begun"
+            raise StoppedError(Outcome.CANCELLED, reason)
 
-    def _ended(self, name: str, future: Future[dict[str, Any]]) -> None:
-        self._happened.put(Ended(name, future))
-
-    def _well_ended(self, executor: Executor, item: Ended) -> None:
-        record = item.record()
+    def _well_ended(self, tasks: Dispatch, item: Ended) -> None:
+        record = item.record
         outcome = Outcome(record["outcome"])
-        seconds = time.perf_counter() - self._started_at.get(item.name, time.perf_counter())
-        if outcome is Outcome.OK:
-            self._succeed(item.name, record["record"], seconds=seconds, reused=False)
+        began = self._started_at.get(item.task)
+        seconds = 0.0 if began is None else time.perf_counter() - began
+        # what the worker counted, where it could: notices may come late, or at the end only
+        seconds = float(record.get("seconds", seconds))
+        done = (
+            record.get("record")
+            if outcome is Outcome.OK
+            else self._done_unheard(item.task, outcome)
+        )
+        if done is not None:
+            self._succeed(item.task, done, seconds=seconds, reused=False)
             return
         if self._is_full(record.get("errno")):
-            executor.cancel()
+            tasks.cancel()
         error = record.get("error") or "cancelled"
-        self._fail(item.name, outcome, error, seconds, record.get("traceback"))
+        self._fail(item.task, outcome, error, seconds, record.get("traceback"))
+
+    def _done_unheard(self, well: str, outcome: Outcome) -> Mapping[str, Any] | None:
+        """Give the record of a well that was finished, though who did it could not say so."""
+        if outcome is Outcome.FAILED:
+            return None
+        record = self._folder.read_record(well) or {}
+        ours = record.get("run_id") == self._id and record.get("outcome") == str(Outcome.OK)
+        return record if ours else None
 
     def _succeed(
         self, well: str, record: Mapping[str, Any], *, seconds: float, reused: bool
@@ -460,7 +475,9 @@ class _Run:
             self._log.write(note)
         try:
             if self._started_at:
-                remove_leftovers(self._folder.root)  # of workers that had to be ended
+                # Of workers that had to be ended; those elsewhere have no other turn to write here.
+                elsewhere = None if self._executor is None else 0.0
+                remove_leftovers(self._folder.root, unknown_after_s=elsewhere)
             if (self._folder.plate / "zarr.json").exists():
                 settle_plate(self._folder.plate)
             records = {**self._others.standing, **self._records}

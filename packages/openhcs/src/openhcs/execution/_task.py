@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from openhcs._errors import PlaneUnreadableError
+from openhcs.execution._fitness import installed, unfit
 from openhcs.execution._folder import ResultFolder
+from openhcs.execution._turn import Stopped, Turn
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
 from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, steps_in, well_planes
 from openhcs.plates import IndexShards, write_shards
@@ -24,15 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from openhcs.pipeline import Plan
-    from openhcs.plates import Plane
+    from openhcs.plates import Plane, PlateIndex
 
-__all__ = ["Stopped", "SummaryTask", "Task", "WellTask", "errno_of", "run_task", "write_work"]
+__all__ = ["SummaryTask", "Task", "WellTask", "errno_of", "perform", "run_task", "write_work"]
 
 _SCHEMA = 1
-
-
-class Stopped(BaseException):
-    """The run was cancelled; no function that catches its own errors may catch this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,8 @@ class WellTask:
         Key of what each step learned from the plate, by step name.
     run_id
         The run that this is a part of.
+    attempt
+        Which attempt at it this is, from 1.
     """
 
     folder: str
@@ -61,6 +63,12 @@ class WellTask:
     reused: tuple[str, ...]
     prepared: Mapping[str, str]
     run_id: str
+    attempt: int = 1
+
+    @property
+    def name(self) -> str:
+        """Names it among the tasks of its run."""
+        return self.well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +87,8 @@ class SummaryTask:
         Well, field, z and t of each.
     out
         File for the summaries.
+    run_id, attempt
+        As in `WellTask`.
     """
 
     folder: str
@@ -86,6 +96,13 @@ class SummaryTask:
     channel: int
     planes: tuple[tuple[str, int, int, int], ...]
     out: str
+    run_id: str
+    attempt: int = 1
+
+    @property
+    def name(self) -> str:
+        """Names it among the tasks of its run."""
+        return f"{self.step}-{Path(self.out).stem}"
 
 
 Task: TypeAlias = WellTask | SummaryTask
@@ -95,6 +112,8 @@ Finished: TypeAlias = Callable[[str, float], None]
 
 def write_work(folder: ResultFolder, plan: Plan) -> None:
     """Write what tasks refer to: the plan's steps and the index of the plate."""
+    shutil.rmtree(folder.claims, ignore_errors=True)
+    folder.claims.mkdir()
     for name, index in (("index", plan.index), ("plate", plan.plate)):
         place = folder.work / name
         if place.is_file():
@@ -109,8 +128,38 @@ def write_work(folder: ResultFolder, plan: Plan) -> None:
             "channels": list(plan.channels),
             "pixel_um": plan.pixel_um,
             "skipped": {well: sorted(groups) for well, groups in plan.skipped.items()},
+            "installed": installed(),
+            "plate": _plate_facts(plan.index),
         },
     )
+
+
+def _plate_facts(index: PlateIndex) -> dict[str, Any]:
+    """Give what a worker elsewhere knows the plate by: its place, and a file in it."""
+    sizes = zip(index.column("path").tolist(), index.column("file_size").tolist(), strict=True)
+    file, size = next(((path, size) for path, size in sizes if path and size > 0), (None, None))
+    return {"path": str(index.root), "file": file, "size": size}
+
+
+def perform(task: Task) -> dict[str, Any]:
+    """Do a task in any process that sees the result folder, and give its record as JSON values.
+
+    This is what is submitted to an executor of the standard library. It stops, between planes, when
+    the run is stopped or another one has begun.
+    """
+    problem = unfit(task.folder, task.run_id)
+    if problem is not None:
+        error = f"a worker on {socket.gethostname()} cannot be used: {problem}"
+        return {"outcome": str(Outcome.LOST), "error": error}
+    return run_task(task, proceed=_go_on, finished=_unheard)
+
+
+def _go_on() -> None:
+    """Do as the result folder says, and look nowhere else."""
+
+
+def _unheard(step: str, seconds: float) -> None:
+    """Tell nobody: the record has it."""
 
 
 def run_task(task: Task, *, proceed: Callable[[], None], finished: Finished) -> dict[str, Any]:
@@ -133,10 +182,16 @@ def run_task(task: Task, *, proceed: Callable[[], None], finished: Finished) -> 
     started = time.perf_counter()
     try:
         work = _work(task.folder, (Path(task.folder) / "work" / "plan.json").stat().st_mtime_ns)
+        turn = Turn(work.folder, task.run_id)
+
+        def go_on() -> None:
+            proceed()
+            turn.glance()
+
         if isinstance(task, SummaryTask):
-            record = _summarise(work, task, proceed)
+            record = _summarise(work, task, go_on)
         else:
-            record = _run_well(work, task, proceed, finished)
+            record = _run_well(work, task, go_on, finished)
     except Stopped:
         return {"outcome": str(Outcome.CANCELLED)}
     except Exception as error:  # noqa: BLE001  # the end of a task, with the traceback kept
@@ -270,6 +325,7 @@ def _run_well(
         outputs.arrange(evaluation)
         evaluation.run()
         started = time.perf_counter()
+        _check_still_ours(work.folder, task)
         rows = outputs.commit()
     finally:
         outputs.abort()
@@ -279,6 +335,7 @@ def _run_well(
         "schema": _SCHEMA,
         "well": task.well,
         "run_id": task.run_id,
+        "attempt": task.attempt,
         "outcome": str(Outcome.OK),
         "keys": dict(task.keys),
         "seconds": seconds,
@@ -287,6 +344,18 @@ def _run_well(
     }
     work.folder.write_record(task.well, record)
     return {"record": record}
+
+
+def _check_still_ours(folder: ResultFolder, task: WellTask) -> None:
+    """Stop a task that was given up, or begun again elsewhere, before its results are in place.
+
+    Its worker may have been cut off for a while, and does not know.
+    """
+    Turn(folder, task.run_id).check()
+    there = folder.read_record(task.well) or {}
+    ours = {"run_id": task.run_id, "attempt": task.attempt, "outcome": "running"}
+    if any(there.get(name) != value for name, value in ours.items()):
+        raise Stopped
 
 
 def _begin(folder: ResultFolder, task: WellTask) -> dict[str, Any]:
@@ -301,6 +370,7 @@ def _begin(folder: ResultFolder, task: WellTask) -> dict[str, Any]:
         "schema": _SCHEMA,
         "well": task.well,
         "run_id": task.run_id,
+        "attempt": task.attempt,
         "outcome": "running",
         "keys": {name: key for name, key in task.keys.items() if name in task.reused},
         "measures": kept,

@@ -16,9 +16,10 @@ import sys
 import threading
 from typing import IO, Any
 
-from openhcs.execution._task import Stopped, SummaryTask, Task, WellTask, run_task
+from openhcs.execution._task import SummaryTask, Task, WellTask, run_task
+from openhcs.execution._turn import Stopped
 
-__all__ = ["encode_task", "main"]
+__all__ = ["decode_task", "encode_task", "main"]
 
 _KINDS: dict[str, type[WellTask] | type[SummaryTask]] = {
     "summaries": SummaryTask,
@@ -38,6 +39,7 @@ def encode_task(task: Task) -> str:
                 "reused": list(task.reused),
                 "prepared": dict(task.prepared),
                 "run_id": task.run_id,
+                "attempt": task.attempt,
             }
         case SummaryTask():
             values = {
@@ -47,8 +49,15 @@ def encode_task(task: Task) -> str:
                 "channel": task.channel,
                 "planes": [list(place) for place in task.planes],
                 "out": task.out,
+                "run_id": task.run_id,
+                "attempt": task.attempt,
             }
     return json.dumps(values, separators=(",", ":")) + "\n"
+
+
+def decode_task(text: str) -> Task:
+    """Read a task that `encode_task` wrote."""
+    return _decode(json.loads(text))
 
 
 def _decode(values: dict[str, Any]) -> Task:
@@ -100,6 +109,7 @@ def _listen(
         if values.get("kind") == "stop":
             stop.set()
         else:
+            stop.clear()  # it was for the task before
             tasks.put(values)
     # The work of a moment is lost; what is being written keeps its temporary name.
     os._exit(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openhcs.pipeline._acting import made_by, steps_in
 from openhcs.pipeline._compile import compile_pipeline
-from openhcs.pipeline._content_key import content_key, step_keys, well_keys
+from openhcs.pipeline._content_key import content_key, package_versions, step_keys, well_keys
 from openhcs.pipeline._default import default_pipeline, nuclear_channel
 from openhcs.pipeline._estimate import Estimate, StoredEstimate, estimate
 from openhcs.pipeline._evaluation import Evaluation, Kept, Source
@@ -80,6 +80,7 @@ __all__ = [
     "load_request",
     "made_by",
     "nuclear_channel",
+    "package_versions",
     "step_keys",
     "steps_in",
     "to_source",

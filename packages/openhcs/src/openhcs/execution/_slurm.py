@@ -1,0 +1,131 @@
+"""Workers that SLURM starts: jobs for Dask workers, submitted by dask-jobqueue."""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from openhcs._errors import ClusterError, MisuseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["SlurmJobs", "slurm_cluster"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmJobs:
+    """What to ask SLURM for.
+
+    Attributes
+    ----------
+    workers
+        Worker processes in all; each does one task at a time.
+    per_job
+        Worker processes of one job, which has as many cores.
+    memory
+        Memory of one job, such as ``"8GB"``; None as Dask's configuration says.
+    walltime
+        Longest time of a job, such as ``"04:00:00"``; None as Dask's configuration says.
+    options
+        Further arguments of ``dask_jobqueue.SLURMCluster``, such as ``queue``, ``account`` and
+        ``job_extra_directives``.
+    """
+
+    workers: int
+    per_job: int = 1
+    memory: str | None = None
+    walltime: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read_options(cls, path: Path) -> Mapping[str, Any]:
+        """Read further options from a TOML file, at its top level or in a table ``slurm``.
+
+        Raises
+        ------
+        MisuseError
+            If it is no TOML.
+        OSError
+            If it cannot be read.
+        """
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            message = f"{path} is no TOML file: {error}"
+            raise MisuseError(message) from error
+        options: Mapping[str, Any] = found.get("slurm", found)
+        return options
+
+
+@contextmanager
+def slurm_cluster(jobs: SlurmJobs, shared: Path) -> Iterator[Any]:
+    """Submit jobs, and give their cluster; they are cancelled when the block ends.
+
+    The scheduler runs in this process and talks with its workers by TLS, with certificates for
+    this one cluster: others who can reach its port cannot use it.
+
+    Parameters
+    ----------
+    jobs
+        What to ask for.
+    shared
+        A folder that the jobs' computers see under the same path; the certificates lie there, for
+        this user alone to read, while the cluster lives.
+
+    Raises
+    ------
+    ClusterError
+        If dask-jobqueue is not installed, SLURM takes no jobs, or something needed is not said.
+    """
+    try:
+        from dask import config
+        from dask_jobqueue import SLURMCluster
+        from distributed.security import Security
+
+        made = Security.temporary()
+    except ImportError as error:
+        message = "jobs of SLURM need dask-jobqueue and cryptography: install openhcs[slurm]"
+        raise ClusterError(message) from error
+    memory = jobs.memory or jobs.options.get("memory") or config.get("jobqueue.slurm.memory", None)
+    if memory is None:
+        message = "say how much memory a job has: --job-memory SIZE, or memory in the options"
+        raise ClusterError(message)
+    given = {"memory": memory, "walltime": jobs.walltime}
+    shared.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=shared, prefix="keys-") as folder:
+        options = {
+            "security": _kept(made, Path(folder)),
+            "protocol": "tls://",
+            "scheduler_options": {"dashboard": False},
+            **jobs.options,
+            **{name: value for name, value in given.items() if value is not None},
+            "cores": jobs.per_job,
+            "processes": jobs.per_job,
+        }
+        try:
+            cluster = SLURMCluster(**options)
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            message = f"no cluster can be made of jobs of SLURM: {error}"
+            raise ClusterError(message) from error
+        with cluster:
+            cluster.scale(jobs.workers)
+            yield cluster
+
+
+def _kept(security: Any, folder: Path) -> Any:
+    """Give the same keys and certificates as files, which jobs are told of by name."""
+    paths = {}
+    for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
+        path = folder / f"{name}.pem"
+        path.touch(mode=0o600)
+        path.write_text(getattr(security, name), encoding="ascii")
+        paths[name] = str(path)
+    for role in ("client", "scheduler"):
+        for kind in ("cert", "key"):
+            paths[f"tls_{role}_{kind}"] = paths[f"tls_worker_{kind}"]
+    return type(security)(require_encryption=True, **paths)

@@ -1,0 +1,115 @@
+"""Jobs of SLURM: what would be submitted, since there is no SLURM here."""
+
+from __future__ import annotations
+
+import shlex
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from openhcs._errors import ClusterError, MisuseError
+from openhcs.cli import main
+from openhcs.execution import SlurmJobs, slurm_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest.importorskip("dask_jobqueue")
+pytestmark = pytest.mark.timeout(240)
+
+SBATCH = """#!/bin/sh
+cp "$1" "$0.$$.job"
+echo "Submitted batch job $$"
+"""
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Give the scripts that were submitted, to a command that only keeps them."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", "#!/bin/sh\nexit 0\n")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return lambda: [path.read_text() for path in sorted(folder.glob("*.job"))]
+
+
+@pytest.mark.usefixtures("sbatch")
+def test_the_script_asks_for_what_was_said(tmp_path: Path) -> None:
+    options = tmp_path / "cluster.toml"
+    options.write_text(
+        'queue = "short"\naccount = "screening"\njob_extra_directives = ["--exclude=node13"]\n'
+        'interface = "lo"\n'
+    )
+    jobs = SlurmJobs(
+        workers=4,
+        per_job=2,
+        memory="8GB",
+        walltime="04:00:00",
+        options=SlurmJobs.read_options(options),
+    )
+    shared = tmp_path / "shared"
+    with slurm_cluster(jobs, shared) as cluster:
+        script = cluster.job_script()
+        lines = script.splitlines()
+        assert "#SBATCH -p short" in lines
+        assert "#SBATCH -A screening" in lines
+        assert "#SBATCH --cpus-per-task=2" in lines
+        assert "#SBATCH --mem=8G" in lines
+        assert "#SBATCH -t 04:00:00" in lines
+        assert "#SBATCH --exclude=node13" in lines
+        words = shlex.split(lines[-1])
+        assert words[words.index("--nworkers") + 1] == "2"
+        assert words[words.index("--nthreads") + 1] == "1"
+        # whoever reaches the scheduler needs the certificate, which is this user's alone
+        assert cluster.scheduler_address.startswith("tls://")
+        secret = Path(words[words.index("--tls-key") + 1])
+        assert secret.parent.parent == shared
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert not list(shared.iterdir())
+
+
+def test_jobs_are_submitted_until_there_are_enough_workers(
+    tmp_path: Path, sbatch: Callable[[], list[str]]
+) -> None:
+    jobs = SlurmJobs(
+        workers=4, per_job=2, memory="1GB", walltime="00:10:00", options={"interface": "lo"}
+    )
+    with slurm_cluster(jobs, tmp_path / "shared") as cluster:
+        cluster.sync(cluster._correct_state)
+        assert len(sbatch()) == 2
+
+
+def test_what_is_needed_and_not_said_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ClusterError, match="say how much memory"),
+        slurm_cluster(SlurmJobs(workers=1), tmp_path),
+    ):
+        pass
+    broken = tmp_path / "broken.toml"
+    broken.write_text("queue = ")
+    with pytest.raises(MisuseError, match=r"broken\.toml is no TOML"):
+        SlurmJobs.read_options(broken)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--slurm"], "give --workers N"),
+        (["--dask", "tcp://x:1", "--workers", "2"], "leave --workers out"),
+        (["--job-memory", "8GB"], "--job-memory is for jobs of SLURM"),
+        (["--dask", "tcp://x:1", "--slurm"], "not allowed with"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(["run", "plate", "--out", "out", *words])
+    except SystemExit as ended:
+        status = int(str(ended.code))
+    assert status == 2
+    assert said in capsys.readouterr().err
