@@ -147,7 +147,10 @@ def test_pipeline_of_page_is_read_by_the_evaluator(snippet: Snippet, finished: P
         steps = f"Step(project_max), {source.strip()}"
         source = f"from openhcs import Pipeline, Step\n{imports}\npipeline = Pipeline({steps})\n"
     index = open_plate(finished / "plate", cache=False)
-    plan = compile_pipeline(from_source(source, snippet.name), index)
+    pipeline = from_source(source, snippet.name)
+    if snippet.exempt:
+        return  # it needs what this plate does not have
+    plan = compile_pipeline(pipeline, index)
     assert plan.wells == ("B02", "B03")
 
 

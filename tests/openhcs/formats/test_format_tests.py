@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -15,7 +16,6 @@ from openhcs.testing.formats import COMMON_FAULTS, Bench, Injection, Phenix, Pla
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from openhcs.plates._findings import FindingLog
     from openhcs.plates._rows import Row
@@ -150,7 +150,11 @@ def test_a_layout_and_a_reader_that_disagree_are_caught(tmp_path: Path) -> None:
         suite.test_a_fault_is_one_finding(tmp_path / "fault", "error-record")
 
 
-def test_a_layout_of_ones_own_makes_plates_in_any_process(tmp_path: Path) -> None:
+def test_a_layout_of_ones_own_makes_plates_in_any_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Other processes import this module by its name, wherever the tests were started from.
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
     truth = synthetic_plate(
         tmp_path / "p",
         format=Forgetful(crlf=False),
