@@ -34,6 +34,7 @@ from openhcs.testing import synthetic_plate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.timeout(240)  # clusters start slowly on a busy computer
 
@@ -126,15 +127,20 @@ def cluster(modules: Path) -> Iterator[Any]:  # noqa: ARG001  # its workers look
 
 @contextmanager
 def local_cluster(workers: int, **options: Any) -> Iterator[Any]:
-    with distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=":0",
-        silence_logs=50,
-        **options,
-    ) as cluster:
+    # Dask closes a nanny whose worker is not there 15 s after it died: the next one, here
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
+    with (
+        patient,
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=":0",
+            silence_logs=50,
+            **options,
+        ) as cluster,
+    ):
         yield cluster
 
 

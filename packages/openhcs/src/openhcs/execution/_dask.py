@@ -208,6 +208,9 @@ class DaskExecutor(Executor):
                 with suppress(CancelledError):
                     job.exception()
         self._rest()
+        if self._client.status == "running":
+            for topic in (TOPIC, _MEMORY, _ALL):
+                self._client.unsubscribe_topic(topic)  # or the scheduler complains of whom it tells
         self._client.close(timeout=5)
 
     # from here on: called by Dask, from threads of its own

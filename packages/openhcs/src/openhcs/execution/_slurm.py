@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SlurmJobs", "slurm_cluster"]
 
+_BACK = "5 min"
+"""How long a worker that died may take to be back; after Dask's 15 s its whole job is cancelled."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmJobs:
@@ -112,7 +115,7 @@ def slurm_cluster(jobs: SlurmJobs, shared: Path) -> Iterator[Any]:
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             message = f"no cluster can be made of jobs of SLURM: {error}"
             raise ClusterError(message) from error
-        with cluster:
+        with cluster, config.set({"distributed.deploy.lost-worker-timeout": _BACK}):
             cluster.scale(jobs.workers)
             yield cluster
 
