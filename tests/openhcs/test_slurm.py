@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shlex
 import stat
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +19,8 @@ from openhcs.execution import SlurmJobs, slurm_cluster
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytest.importorskip("dask_jobqueue")
+if find_spec("dask_jobqueue") is None:  # importing it here would take Ctrl-C for itself
+    pytest.skip("dask_jobqueue is not installed", allow_module_level=True)
 pytestmark = pytest.mark.timeout(240)
 
 SBATCH = """#!/bin/sh
@@ -113,3 +117,22 @@ def test_options_that_do_not_go_together_are_refused(
         status = int(str(ended.code))
     assert status == 2
     assert said in capsys.readouterr().err
+
+
+LOADED = """
+import signal, sys, tempfile
+from pathlib import Path
+from openhcs.execution import SlurmJobs, slurm_cluster
+before = signal.getsignal(signal.SIGINT)
+try:
+    with slurm_cluster(SlurmJobs(workers=1), Path(tempfile.mkdtemp())):
+        pass
+except Exception:
+    pass
+assert "dask_jobqueue" in sys.modules
+assert signal.getsignal(signal.SIGINT) is before
+"""
+
+
+def test_ctrl_c_stays_with_whom_it_belongs_to() -> None:
+    subprocess.run([sys.executable, "-c", LOADED], check=True, timeout=120)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,9 +89,10 @@ def slurm_cluster(jobs: SlurmJobs, shared: Path) -> Iterator[Any]:
     """
     try:
         from dask import config
-        from dask_jobqueue import SLURMCluster
         from distributed.security import Security
 
+        with _ctrl_c_as_it_is():
+            from dask_jobqueue import SLURMCluster
         made = Security.temporary()
     except ImportError as error:
         message = "jobs of SLURM need dask-jobqueue and cryptography: install openhcs[slurm]"
@@ -104,7 +107,7 @@ def slurm_cluster(jobs: SlurmJobs, shared: Path) -> Iterator[Any]:
         options = {
             "security": _kept(made, Path(folder)),
             "protocol": "tls://",
-            "scheduler_options": {"dashboard": False},
+            "scheduler_options": {"dashboard": False, "dashboard_address": ":0"},
             **jobs.options,
             **{name: value for name, value in given.items() if value is not None},
             "cores": jobs.per_job,
@@ -132,3 +135,14 @@ def _kept(security: Any, folder: Path) -> Any:
         for kind in ("cert", "key"):
             paths[f"tls_{role}_{kind}"] = paths[f"tls_worker_{kind}"]
     return type(security)(require_encryption=True, **paths)
+
+
+@contextmanager
+def _ctrl_c_as_it_is() -> Iterator[None]:
+    """Give Ctrl-C back to whom it belongs: importing dask_jobqueue takes it for itself."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
