@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import numpy as np
 from annotated_types import Interval, Unit
 
+from openhcs.functions._checks import positive
 from openhcs.functions._convert import to_dtype
 from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
     PositivePx,
@@ -26,9 +27,10 @@ __all__ = ["gaussian", "gaussian_px", "median", "subtract_background"]
 OddPx: TypeAlias = Annotated[int, Interval(ge=3, le=31), Unit("px")]
 
 _BALL_PX = 6
+"""Radius of the disk that opens a plane, at the scale that the plane is reduced to for it."""
+
 _REDUCED_SIGMA_PX = 5.0
 """A Gaussian of twice this or more is applied at a scale at which it is about this wide."""
-"""Radius of the disk that opens a plane, at the scale that the plane is reduced to for it."""
 
 
 @function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
@@ -61,7 +63,7 @@ def gaussian(
     One of 10 px or more is applied to block means, at a scale at which it is 5 px wide: within
     0.5 % of the plane's range, and for 50 px in a twentieth of the time.
     """
-    _positive(sigma_um=sigma_um)
+    positive(sigma_um=sigma_um)
     return _smooth(plane, (sigma_um / pixel_um[0], sigma_um / pixel_um[1]))
 
 
@@ -91,7 +93,7 @@ def gaussian_px(plane: PlaneArray, *, sigma_px: PositivePx = 1.0) -> PlaneArray:
     One of 10 px or more is applied to block means, at a scale at which it is 5 px wide: within
     0.5 % of the plane's range, and for 50 px in a twentieth of the time.
     """
-    _positive(sigma_px=sigma_px)
+    positive(sigma_px=sigma_px)
     return _smooth(plane, (sigma_px, sigma_px))
 
 
@@ -157,7 +159,7 @@ def subtract_background(
     """
     from scipy.ndimage import gaussian_filter, grey_opening
 
-    _positive(radius_um=radius_um)
+    positive(radius_um=radius_um)
     reduced_shape = tuple(
         max(1, min(size, math.ceil(size * step * _BALL_PX / radius_um)))
         for size, step in zip(plane.shape, pixel_um, strict=True)
@@ -203,10 +205,3 @@ def _disk(radius_y: float, radius_x: float) -> NDArray[np.bool_]:
     y = np.arange(-math.floor(radius_y), math.floor(radius_y) + 1) / max(radius_y, 0.5)
     x = np.arange(-math.floor(radius_x), math.floor(radius_x) + 1) / max(radius_x, 0.5)
     return np.asarray(np.add.outer(np.square(y), np.square(x)) <= 1)
-
-
-def _positive(**lengths: float) -> None:
-    for name, length in lengths.items():
-        if not (math.isfinite(length) and length > 0):
-            message = f"{name} is {length}, expected more than 0"
-            raise ValueError(message)

@@ -7,13 +7,16 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openhcs._errors import ParameterError
 from openhcs.functions._inputs import PlaneArray, Stack
 from openhcs.functions._registry import Axes, FunctionSpec, Kind, LibraryCall, Output
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 __all__ = ["LIBRARIES", "Libraries", "adapt", "library_functions"]
 
@@ -28,13 +31,10 @@ class Libraries:
     ----------
     allowed
         Names of modules; what lies below one is allowed as well.
-    refused
-        Names below these that are not: they read and write files, or load data from elsewhere.
     """
 
-    def __init__(self, allowed: tuple[str, ...], refused: tuple[str, ...] = ()) -> None:
+    def __init__(self, allowed: tuple[str, ...]) -> None:
         self._allowed = allowed
-        self._refused = refused
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._allowed)
@@ -42,11 +42,11 @@ class Libraries:
     def allows(self, path: str) -> bool:
         """Say whether a module, or a function by module and name, may be named."""
         public = not any(part.startswith("_") for part in path.split("."))
-        return public and _below(path, self._allowed) and not _below(path, self._refused)
+        return public and _below(path, self._allowed)
 
     def also(self, *modules: str) -> Libraries:
         """Give a list that allows further modules."""
-        return Libraries((*self._allowed, *modules), self._refused)
+        return Libraries((*self._allowed, *modules))
 
 
 LIBRARIES = Libraries(
@@ -161,14 +161,10 @@ def library_functions(module: str) -> Mapping[str, Callable[..., Any]]:
     ParameterError
         If there is no such module.
     """
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        message = f"there is no module {module!r} here: {error}"
-        raise ParameterError(message, 0) from error
-    names = getattr(found, "__all__", None) or [n for n in dir(found) if not n.startswith("_")]
-    calls = ((name, getattr(found, name, None)) for name in sorted(names))
-    return {name: call for name, call in calls if callable(call) and _usable(call)}
+    found = _module(module)
+    names = getattr(found, "__all__", None) or dir(found)
+    calls = ((name, _offered(found, name)) for name in sorted(names))
+    return {name: call for name, call in calls if call is not None}
 
 
 def _found(path: str) -> Callable[..., Any]:
@@ -176,14 +172,23 @@ def _found(path: str) -> Callable[..., Any]:
     if not module:
         message = f"{path!r} names no function: write its module, a dot and its name"
         raise ParameterError(message, 0)
-    known = library_functions(module)
-    call = known.get(name)
+    # Not out of a list of all: a worker asks for it in every well.
+    call = _offered(_module(module), name)
     if call is None:
+        known = library_functions(module)
         close = difflib.get_close_matches(name, known, n=1)
         advice = f"; did you mean '{module}.{close[0]}'?" if close else ""
         message = f"{module} has no function {name!r} that can be a step{advice}"
         raise ParameterError(message, 0)
     return call
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        message = f"there is no module {name!r} here: {error}"
+        raise ParameterError(message, 0) from error
 
 
 def _path_of(call: Callable[..., Any]) -> str:
@@ -207,17 +212,20 @@ def _imported(module: str) -> object:
         return None
 
 
-def _usable(call: Callable[..., Any]) -> bool:
-    if inspect.isclass(call) or inspect.ismodule(call):
-        return False
+def _offered(module: ModuleType, name: str) -> Callable[..., Any] | None:
+    """Give a public function of a module whose parameters can be told; None if it is none."""
+    public = getattr(module, "__all__", None)
+    if name.startswith("_") or (public is not None and name not in public):
+        return None
+    call = getattr(module, name, None)
+    if not callable(call) or inspect.isclass(call):
+        return None
     try:
-        parameters = list(inspect.signature(call).parameters.values())
+        first = next(iter(inspect.signature(call).parameters.values()), None)
     except (TypeError, ValueError):
-        return False
-    return bool(parameters) and parameters[0].kind in (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    )
+        return None
+    taken = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return call if first is not None and first.kind in taken else None
 
 
 class _Adapted:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from openhcs.functions import Kind
@@ -38,29 +37,10 @@ def steps_in(steps: Sequence[PlannedStep], well: str) -> tuple[PlannedStep, ...]
     """
     if all(step.wells is None for step in steps):
         return tuple(steps)
-    acting = tuple(step.wells is None or well in step.wells for step in steps)
-    return _reduced(_Steps(tuple(steps)), acting)
-
-
-class _Steps:
-    """Steps as a key: the same ones are the same object, and are not compared one by one."""
-
-    def __init__(self, steps: tuple[PlannedStep, ...]) -> None:
-        self.steps = steps
-        self._names = tuple((step.name, step.wells) for step in steps)
-
-    def __hash__(self) -> int:
-        return hash(self._names)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Steps) and self.steps == other.steps
-
-
-@lru_cache(maxsize=64)
-def _reduced(steps: _Steps, acting: tuple[bool, ...]) -> tuple[PlannedStep, ...]:
+    acting = [step.wells is None or well in step.wells for step in steps]
     places: dict[int, int] = {PLATE: PLATE}
     kept: list[PlannedStep] = []
-    for position, (step, acts) in enumerate(zip(steps.steps, acting, strict=True)):
+    for position, (step, acts) in enumerate(zip(steps, acting, strict=True)):
         if not acts:
             places[position] = places[step.previous]
             continue
