@@ -13,7 +13,7 @@ import pytest
 
 from openhcs._errors import CompileError
 from openhcs.cli import main
-from openhcs.execution import available_bytes, fit, forecast, run
+from openhcs.execution import Forecast, available_bytes, fit, forecast, run
 from openhcs.functions import (
     correct_illumination,
     gaussian_px,
@@ -141,24 +141,51 @@ def test_what_is_finished_is_told_and_what_an_edit_does_again(plate: Path, tmp_p
     assert changed.to_do["B03"] == names
 
 
-def test_fewer_workers_are_used_where_memory_is_short(need: Estimate, tmp_path: Path) -> None:
-    large = replace(need, peak_bytes=1_000_000_000)
-    assert fit(large, tmp_path, workers=8, memory_bytes=3_500_000_000).workers == 3
-    assert fit(large, tmp_path, workers=2, memory_bytes=3_500_000_000).workers == 2
-    assert fit(need, tmp_path / "not" / "there", workers=1).memory_bytes < available_bytes()
+@pytest.fixture
+def will(plate: Path, tmp_path: Path) -> Forecast:
+    return forecast(planned(plate), tmp_path / "none")
 
 
-def test_what_does_not_fit_is_refused_with_advice(
-    need: Estimate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_fewer_workers_are_used_where_memory_is_short(
+    need: Estimate, will: Forecast, tmp_path: Path
 ) -> None:
+    large = replace(need, peak_bytes=1_000_000_000)
+    assert fit(large, will, tmp_path, workers=8, memory_bytes=3_500_000_000).workers == 3
+    assert fit(large, will, tmp_path, workers=2, memory_bytes=3_500_000_000).workers == 2
+    assert fit(need, will, tmp_path / "not" / "there", workers=1).memory_bytes < available_bytes()
+
+
+@pytest.fixture
+def nearly_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have disks tell that they have one byte left, though they have more."""
     usage = namedtuple("usage", "total used free")  # as shutil has it
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10, 9, 1))
+
+
+@pytest.mark.usefixtures("nearly_full")
+def test_what_does_not_fit_is_refused_with_advice(
+    need: Estimate, will: Forecast, tmp_path: Path
+) -> None:
     with pytest.raises(CompileError) as caught:
-        fit(need, tmp_path, workers=1, memory_bytes=1_000_000)
+        fit(need, will, tmp_path, workers=1, memory_bytes=1_000_000)
     memory, disk = caught.value.problems
     assert "well A01 needs" in memory
-    assert "there are 1 MB: use fewer fields" in memory
-    assert "1 bytes free: make room" in disk
+    assert "there are 1.0 MB: use fewer fields" in memory
+    assert "1 byte free: make room" in disk
+
+
+def test_what_is_finished_or_replaced_is_not_refused_for_want_of_room(
+    plate: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    first = planned(plate, wells=["A01", "A02"])
+    assert run(first, tmp_path / "out", workers=1).completed
+    request.getfixturevalue("nearly_full")
+    again = run(first, tmp_path / "out", workers=1)
+    assert all(well.reused for well in again.wells)
+    assert run(first, tmp_path / "out", workers=1, resume=False).completed
+    with pytest.raises(CompileError, match="more, and the disk"):
+        run(planned(plate), tmp_path / "out", workers=1)
+    assert forecast(planned(plate), tmp_path / "out").new == ("B03",)
 
 
 def test_a_run_that_cannot_fit_begins_nothing(plate: Path, tmp_path: Path) -> None:
@@ -198,7 +225,7 @@ def test_the_command_refuses_what_cannot_fit(
 ) -> None:
     words = ["plan", str(plate), "--out", str(tmp_path / "out"), "--memory", "100MB"]
     assert main(words) == 2
-    assert "there are 100 MB" in capsys.readouterr().err
+    assert "there are 100.0 MB" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*words[:-1], "lots"])
     assert "'lots' is not a size such as 16GB" in capsys.readouterr().err

@@ -75,7 +75,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
         return 0
     need = estimate(plan)
     will = forecast(plan, out)
-    room = fit(need, out, workers=arguments.workers, memory_bytes=arguments.memory)
+    room = fit(need, will, out, workers=arguments.workers, memory_bytes=arguments.memory)
     if arguments.json:
         print(json.dumps(_values(plan, need, will, room), indent=2))
     else:
@@ -84,6 +84,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 
 def _show(console: Console, plan: Plan, need: Estimate, will: Forecast, room: Fit) -> None:
+    from rich.filesize import decimal
     from rich.table import Table
 
     from openhcs.pipeline import PLATE, made_by
@@ -127,13 +128,14 @@ def _show(console: Console, plan: Plan, need: Estimate, will: Forecast, room: Fi
         say(console, f"  what {name} learns from the whole plate {state}")
     say(
         console,
-        f"Reads {need.planes} planes, {_size(need.read_bytes)}; stores about "
-        f"{_size(need.disk_bytes)} ({_size(room.free_bytes)} free)",
+        f"Reads {need.planes} planes, {decimal(need.read_bytes)}; stores about "
+        f"{decimal(need.disk_bytes)} in {need.wells} wells, {len(will.new)} of them new "
+        f"({decimal(room.free_bytes)} free)",
     )
     say(
         console,
-        f"Memory: up to {_size(need.peak_bytes)} a worker (well {need.largest}), "
-        f"{room.workers} at once of {_size(room.memory_bytes)}",
+        f"Memory: up to {decimal(need.peak_bytes)} a worker (well {need.largest}), "
+        f"{room.workers} at once of {decimal(room.memory_bytes)}",
     )
     say(console, f"Time: about {_time(need.seconds / room.workers)}, if everything is done")
 
@@ -162,14 +164,6 @@ def _wells(plan: Plan, will: Forecast) -> str:
     return ", ".join(parts)
 
 
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -195,6 +189,7 @@ def _values(plan: Plan, need: Estimate, will: Forecast, room: Fit) -> dict[str, 
         "refused": dict(plan.refused),
         "finished": list(will.finished),
         "to_do": {well: list(steps) for well, steps in will.to_do.items()},
+        "new": list(will.new),
         "learned": dict(will.learned),
         "steps": [
             {

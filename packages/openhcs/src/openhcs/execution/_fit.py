@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.filesize import decimal
 
 from openhcs._errors import CompileError
-from openhcs.pipeline import estimate
+from openhcs.execution._forecast import forecast
+from openhcs.pipeline import PROCESS_BYTES, estimate
 
 if TYPE_CHECKING:
+    from openhcs.execution._forecast import Forecast
     from openhcs.pipeline import Estimate, Plan
 
 __all__ = ["Fit", "available_bytes", "bounded_workers", "fit"]
 
 _SHARE = 0.8
-_PROCESS_BYTES = 300_000_000
 _PLENTY = 12
 """Bytes for each byte of a well's planes that are plenty for any step that holds them all."""
 _CGROUPS = (
@@ -51,13 +53,23 @@ class Fit:
     free_bytes: int
 
 
-def fit(need: Estimate, out: str | Path, *, workers: int, memory_bytes: int | None = None) -> Fit:
+def fit(
+    need: Estimate,
+    will: Forecast,
+    out: str | Path,
+    *,
+    workers: int,
+    memory_bytes: int | None = None,
+) -> Fit:
     """Say how many workers there may be.
 
     Parameters
     ----------
     need
         What the plan needs.
+    will
+        What of it is still to be done. What is finished needs nothing, and what is replaced no
+        more room.
     out
         The result folder; need not exist.
     workers
@@ -74,15 +86,16 @@ def fit(need: Estimate, out: str | Path, *, workers: int, memory_bytes: int | No
     allowed = round(_SHARE * available_bytes()) if memory_bytes is None else memory_bytes
     free = shutil.disk_usage(_existing(Path(out).absolute())).free
     problems: list[str] = []
-    if need.peak_bytes > allowed:
+    if will.to_do and need.peak_bytes > allowed:
         problems.append(
-            f"well {need.largest} needs {_size(need.peak_bytes)} of memory, and there are "
-            f"{_size(allowed)}: use fewer fields or channels at a time, or a computer with more"
+            f"well {need.largest} needs {decimal(need.peak_bytes)} of memory, and there are "
+            f"{decimal(allowed)}: use fewer fields or channels at a time, or a computer with more"
         )
-    if need.disk_bytes > free:
+    room = need.disk_bytes * len(will.new) // max(1, need.wells)
+    if room > free:
         problems.append(
-            f"the results need about {_size(need.disk_bytes)}, and the disk of {out} has "
-            f"{_size(free)} free: make room, choose another disk, or run fewer wells at a time"
+            f"the results need about {decimal(room)} more, and the disk of {out} has "
+            f"{decimal(free)} free: make room, choose another disk, or run fewer wells at a time"
         )
     if problems:
         raise CompileError(problems)
@@ -94,11 +107,16 @@ def fit(need: Estimate, out: str | Path, *, workers: int, memory_bytes: int | No
 
 
 def bounded_workers(
-    plan: Plan, out: str | Path, *, workers: int, memory_bytes: int | None = None
+    plan: Plan,
+    out: str | Path,
+    *,
+    workers: int,
+    memory_bytes: int | None = None,
+    resume: bool = True,
 ) -> tuple[int, str | None]:
     """Say how many workers a run may have, and why it has fewer than it was to have.
 
-    A plan whose needs are plainly small is not looked at closely.
+    A plan whose needs are plainly small, or that is finished, is not looked at closely.
 
     Parameters
     ----------
@@ -106,6 +124,8 @@ def bounded_workers(
         The plan.
     out, workers, memory_bytes
         As in `fit`.
+    resume
+        Whether the run takes over what is finished and unchanged.
 
     Returns
     -------
@@ -116,22 +136,27 @@ def bounded_workers(
     ------
     CompileError
         As `fit`.
+    ResultFolderError
+        If `out` holds the results of another plate.
     """
     allowed = round(_SHARE * available_bytes()) if memory_bytes is None else memory_bytes
     index = plan.index
     pixels = (index.column("height").astype(np.int64) * index.column("width")).clip(min=0)
     planes = pixels * np.dtype(index.dtype).itemsize
     wells = np.unique(index.column("well").astype(str), return_inverse=True)[1]
-    plenty = _PLENTY * float(np.bincount(wells, planes).max(initial=0)) + _PROCESS_BYTES
+    plenty = _PLENTY * float(np.bincount(wells, planes).max(initial=0)) + PROCESS_BYTES
     room = shutil.disk_usage(_existing(Path(out).absolute())).free
     if (planes > 0).all() and workers * plenty < allowed and _PLENTY * planes.sum() < room:
         return workers, None
-    found = fit(estimate(plan), out, workers=workers, memory_bytes=allowed)
+    will = forecast(plan, out, resume=resume)
+    if not will.to_do:
+        return workers, None
+    found = fit(estimate(plan), will, out, workers=workers, memory_bytes=allowed)
     if found.workers == workers:
         return workers, None
     return found.workers, (
         f"{found.workers} of {workers} workers are used, so that they hold no more than "
-        f"{_size(allowed)} of memory"
+        f"{decimal(allowed)} of memory"
     )
 
 
@@ -169,12 +194,3 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def _size(count: int) -> str:
-    value, unit = float(count), "bytes"
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):  # the last one is used
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.3g} {unit}"

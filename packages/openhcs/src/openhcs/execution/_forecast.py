@@ -30,12 +30,16 @@ class Forecast:
         Wells that are done already and would be taken over whole.
     to_do
         Steps that would be done, by well, for the others that can run.
+    new
+        Wells of `to_do` that have no images yet: those of the others are replaced, and take no
+        more room than they did.
     learned
         Steps that learn from the whole plate, and whether what they learned still stands.
     """
 
     finished: tuple[str, ...]
     to_do: Mapping[str, tuple[str, ...]]
+    new: tuple[str, ...]
     learned: Mapping[str, bool]
 
     @property
@@ -47,7 +51,7 @@ class Forecast:
         return {steps: tuple(wells) for steps, wells in alike.items()}
 
 
-def forecast(plan: Plan, out: str | Path) -> Forecast:
+def forecast(plan: Plan, out: str | Path, *, resume: bool = True) -> Forecast:
     """Say what a run would do, looking at the results that are there.
 
     Parameters
@@ -56,6 +60,8 @@ def forecast(plan: Plan, out: str | Path) -> Forecast:
         From `openhcs.pipeline.compile_pipeline`.
     out
         The result folder; it need not exist, and is not changed.
+    resume
+        Whether the run takes over what is finished and unchanged.
 
     Raises
     ------
@@ -68,19 +74,22 @@ def forecast(plan: Plan, out: str | Path) -> Forecast:
     learnings = learning_of(plan)
     if not folder.root.is_dir():
         learned = {learning.step.name: False for learning in learnings}
-        return Forecast(finished=(), to_do=everything, learned=learned)
+        return Forecast(finished=(), to_do=everything, new=tuple(wells), learned=learned)
     check_plate(plan, folder)
-    keys = {learning.step.name: learning.found(folder) for learning in learnings}
+    keys = {
+        learning.step.name: learning.found(folder) if resume else None for learning in learnings
+    }
     learned = {name: key is not None for name, key in keys.items()}
     # A key that is still to be found matches none: what depends on it would be done again.
     prepared = {name: key or "" for name, key in keys.items()}
     finished: list[str] = []
     to_do: dict[str, tuple[str, ...]] = {}
-    for state in well_states(plan, folder, well_keys(plan), prepared, resume=True):
+    for state in well_states(plan, folder, well_keys(plan), prepared, resume=resume):
         if state.record is not None:
             finished.append(state.well)
         else:
             to_do[state.well] = tuple(
                 name for name in everything[state.well] if name not in state.reused
             )
-    return Forecast(finished=tuple(finished), to_do=to_do, learned=learned)
+    new = tuple(well for well in to_do if not (folder.read_record(well) or {}).get("images"))
+    return Forecast(finished=tuple(finished), to_do=to_do, new=new, learned=learned)

@@ -123,7 +123,9 @@ def run(
     if executor is not None:
         # What its workers may hold is not known here; that the results find room on the disk is.
         workers, memory_bytes = 1, sys.maxsize
-    workers, fewer = bounded_workers(plan, folder.root, workers=workers, memory_bytes=memory_bytes)
+    workers, fewer = bounded_workers(
+        plan, folder.root, workers=workers, memory_bytes=memory_bytes, resume=resume
+    )
     notes = () if fewer is None else (fewer,)
     with folder.opened(plan.index.root):
         check_plate(plan, folder)

@@ -6,7 +6,7 @@ from openhcs.pipeline._acting import made_by, steps_in
 from openhcs.pipeline._compile import compile_pipeline
 from openhcs.pipeline._content_key import content_key, package_versions, step_keys, well_keys
 from openhcs.pipeline._default import default_pipeline, nuclear_channel
-from openhcs.pipeline._estimate import Estimate, StoredEstimate, estimate
+from openhcs.pipeline._estimate import PROCESS_BYTES, Estimate, StoredEstimate, estimate
 from openhcs.pipeline._evaluation import Evaluation, Kept, Source
 from openhcs.pipeline._events import (
     Event,
@@ -39,6 +39,7 @@ from openhcs.pipeline._step import Step
 
 __all__ = [
     "PLATE",
+    "PROCESS_BYTES",
     "Acquisition",
     "Branch",
     "Estimate",

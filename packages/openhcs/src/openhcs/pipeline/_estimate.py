@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from openhcs.pipeline._plan import Plan, PlannedStep
     from openhcs.plates import Plane, PlateIndex
 
-__all__ = ["Estimate", "StoredEstimate", "estimate"]
+__all__ = ["PROCESS_BYTES", "Estimate", "StoredEstimate", "estimate"]
+
+PROCESS_BYTES = 260_000_000
+"""A worker process with its libraries, before it reads a plane."""
 
 _MOST_PX = 5_000_000
 """Pixels of all small images of a well together, in the larger of the two sizes."""
 
 _SIDES_PX = (64, 192)
 _SAMPLED = 3
-_PROCESS_BYTES = 260_000_000
-"""A worker process with its libraries, before it reads a plane."""
-
 _PYRAMID = 4 / 3
 _SPARE = 1.6
 """For what libraries allocate without telling Python, and for memory in pieces."""
@@ -98,7 +98,7 @@ class Estimate:
     stored
         What that well stores.
     disk_bytes
-        What all wells will take on disk, compressed as a few planes of the plate are.
+        What all wells together take on disk, compressed as a few planes of the plate are.
     compression
         Part of the uncompressed size that these planes took.
     seconds
@@ -159,7 +159,7 @@ def estimate(plan: Plan) -> Estimate:
         planes=len(columns),
         read_bytes=int(index.column("file_size").clip(min=0).sum()),
         largest=largest,
-        peak_bytes=math.ceil(_PROCESS_BYTES + _SPARE * peak),
+        peak_bytes=math.ceil(PROCESS_BYTES + _SPARE * peak),
         stored=stored,
         disk_bytes=math.ceil(sum(each.bytes for each in stored) * ratio * share),
         compression=ratio,
