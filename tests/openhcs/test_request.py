@@ -170,5 +170,6 @@ def test_a_plan_is_printed_as_a_request_and_run_from_it(
     record = json.loads((tmp_path / "out" / "run.json").read_bytes())
     assert record["options"]["wells"] == ["A01", "A02"]
     assert record["options"]["fields"] == [1]
-    assert main(["run", str(plate), *again]) == 2
-    assert "name --out DIR and no plate" in capsys.readouterr().err
+    for words, told in (([str(plate)], "plate"), (["--wells", "A01"], "--wells")):
+        assert main(["run", *words, *again]) == 2
+        assert f"{told} is given beside it" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs.cli._arguments import at_least_one, size
 from openhcs.cli._console import make_console, say
 from openhcs.cli._run import default_workers
-from openhcs.cli._selection import add_selection, planned, request_of
+from openhcs.cli._selection import add_selection, planned
 
 if TYPE_CHECKING:
     import argparse
@@ -69,9 +69,10 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs.pipeline import estimate
 
     console = make_console(quiet=arguments.json or arguments.source)
-    plan, out = planned(arguments, console)
+    request, plan = planned(arguments, console)
+    out = arguments.out
     if arguments.source:
-        print(request_of(arguments, plan).to_source(), end="")
+        print(request.to_source(), end="")
         return 0
     need = estimate(plan)
     will = forecast(plan, out)

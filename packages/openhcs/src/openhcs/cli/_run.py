@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from openhcs.cli._arguments import at_least_one, base_port, size
 from openhcs.cli._cluster import add_cluster_options, check_cluster_options, opened_executor
 from openhcs.cli._console import make_console, say
-from openhcs.cli._plate import PLATE_OPTIONS
-from openhcs.cli._selection import add_selection, planned
+from openhcs.cli._selection import add_selection, planned, refuse_selection
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -107,7 +106,11 @@ def default_workers() -> int:
 def _carry_out(arguments: argparse.Namespace) -> int:
     console = make_console()
     check_cluster_options(arguments)
-    plan, out = _again(arguments) if arguments.again else planned(arguments, console)
+    if arguments.again:
+        plan, out = _again(arguments)
+    else:
+        _, plan = planned(arguments, console)
+        out = arguments.out
     return run_and_tell(plan, out, arguments, console)[1]
 
 
@@ -115,25 +118,11 @@ def _again(arguments: argparse.Namespace) -> tuple[Plan, Path]:
     from openhcs._errors import MisuseError
     from openhcs.execution import load_run
 
-    options = (
-        "plate",
-        "pipeline",
-        "request",
-        *PLATE_OPTIONS,
-        "wells",
-        "fields",
-        "channels",
-        "acquisition",
-        "missing",
-        "pixel_um",
-    )
-    given = [name for name in options if getattr(arguments, name) is not None]
-    if given:
-        message = (
-            f"--again repeats a run as it was and takes no {given[0]}: "
-            "leave that out, or name the plate without --again"
-        )
+    why = "--again repeats a run as it was"
+    if arguments.request is not None:
+        message = f"{why}, and --request is given beside it: leave one of them out"
         raise MisuseError(message)
+    refuse_selection(arguments, why)
     return load_run(arguments.again).plan(), arguments.out or arguments.again
 
 

@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs._errors import OpenHCSError
 from openhcs.cli._arguments import length
 from openhcs.cli._console import say
-from openhcs.cli._plate import add_plate_options, open_told
+from openhcs.cli._plate import PLATE_OPTIONS, add_plate_options, open_told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,9 +16,20 @@ if TYPE_CHECKING:
     from openhcs.pipeline import Acquisition, Pipeline, Plan, RunRequest
     from openhcs.plates import PlateIndex
 
-__all__ = ["add_selection", "planned", "request_of"]
+__all__ = ["add_selection", "planned", "refuse_selection"]
 
 _MOST_FIELDS = 10_000
+_POSITIONS = ("plate", "pipeline")
+_SELECTION = (
+    *_POSITIONS,
+    *PLATE_OPTIONS,
+    "wells",
+    "fields",
+    "channels",
+    "acquisition",
+    "missing",
+    "pixel_um",
+)
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +64,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path]:
+def planned(arguments: argparse.Namespace, console: Console) -> tuple[RunRequest, Plan]:
     """Open the plate, read the pipeline, and make a plan of what the words choose.
 
     Parameters
@@ -64,44 +74,58 @@ def planned(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path
     console
         Told what was recognised.
 
+    Returns
+    -------
+    tuple
+        What was asked for, and the plan.
+
     Raises
     ------
     MisuseError
         If plate or results are not named, or a selection makes no sense.
     """
     from openhcs._errors import MisuseError
-    from openhcs.pipeline import compile_pipeline, load
+    from openhcs.pipeline import load, load_request
 
     if arguments.request is not None:
-        return _requested(arguments, console)
-    if arguments.plate is None or arguments.out is None:
-        message = "name a plate and --out DIR; --help tells more"
+        refuse_selection(arguments, "--request says all that is to be run")
+    if arguments.out is None or (arguments.plate is None and arguments.request is None):
+        message = "name a plate, or --request FILE, and --out DIR; --help tells more"
         raise MisuseError(message)
-    pipeline = load(arguments.pipeline) if arguments.pipeline else None
-    index = open_told(arguments)
-    say(console, f"{index.name}: {len(index)} planes; {index.why}")
-    plan = compile_pipeline(
-        pipeline or _default(index, console),
-        index,
-        wells=_wells(arguments.wells, index),
-        fields=_numbers(arguments.fields) if arguments.fields is not None else None,
-        channels=_names(arguments.channels) if arguments.channels is not None else None,
-        acquisition=arguments.acquisition,
-        missing=arguments.missing,
-        pixel_um=None if arguments.pixel_um is None else (arguments.pixel_um,) * 2,
-    )
-    return plan, arguments.out
-
-
-def request_of(arguments: argparse.Namespace, plan: Plan) -> RunRequest:
-    """Give what the words of a command ask for as a request, with the pipeline of its plan."""
-    from openhcs.pipeline import RunRequest, Settings, load_request
-
     if arguments.request is not None:
-        return load_request(arguments.request)
+        request = load_request(arguments.request)
+        index = request.index()
+    else:
+        pipeline = load(arguments.pipeline) if arguments.pipeline else None
+        index = open_told(arguments)
+        request = _request(arguments, pipeline or _default(index, console))
+    say(console, f"{index.name}: {len(index)} planes; {index.why}")
+    return request, request.plan(index)
+
+
+def refuse_selection(arguments: argparse.Namespace, why: str) -> None:
+    """Refuse plate, pipeline and selections beside an option that says them all.
+
+    Raises
+    ------
+    MisuseError
+        If one is given; the message begins with `why`.
+    """
+    from openhcs._errors import MisuseError
+
+    given = [name for name in _SELECTION if getattr(arguments, name) is not None]
+    if given:
+        words = given[0] if given[0] in _POSITIONS else f"--{given[0].replace('_', '-')}"
+        message = f"{why}, and {words} is given beside it: leave one of them out"
+        raise MisuseError(message)
+
+
+def _request(arguments: argparse.Namespace, pipeline: Pipeline) -> RunRequest:
+    from openhcs.pipeline import RunRequest, Settings
+
     return RunRequest(
         plate=str(arguments.plate),
-        pipeline=plan.pipeline,
+        pipeline=pipeline,
         format=arguments.format,
         pattern=arguments.pattern,
         files=None if arguments.files is None else str(arguments.files),
@@ -118,43 +142,11 @@ def request_of(arguments: argparse.Namespace, plan: Plan) -> RunRequest:
     )
 
 
-def _requested(arguments: argparse.Namespace, console: Console) -> tuple[Plan, Path]:
-    from openhcs._errors import MisuseError
-    from openhcs.pipeline import load_request
-
-    if arguments.plate is not None or arguments.out is None:
-        message = "with --request FILE name --out DIR and no plate: the file names it"
-        raise MisuseError(message)
-    request = load_request(arguments.request)
-    try:
-        plan = request.plan()
-    except ValueError as error:
-        if isinstance(error, OpenHCSError):
-            raise
-        message = f"{arguments.request}: {error}"
-        raise MisuseError(message) from error
-    say(console, f"{plan.index.name}: {len(plan.index)} planes; {plan.index.why}")
-    return plan, arguments.out
-
-
 def _default(index: PlateIndex, console: Console) -> Pipeline:
     from openhcs.pipeline import default_pipeline, nuclear_channel
 
     say(console, f"Default pipeline: {nuclear_channel(index)[1]}")
     return default_pipeline(index)
-
-
-def _wells(text: str | None, index: PlateIndex) -> tuple[str, ...] | None:
-    from openhcs._errors import MisuseError
-    from openhcs.plates import parse_wells
-
-    if text is None:
-        return None
-    try:
-        return parse_wells(text, index.wells)
-    except ValueError as error:
-        message = f"--wells: {error}"
-        raise MisuseError(message) from error
 
 
 def _acquisition(text: str) -> Acquisition:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs._errors import ParameterError, SourceError
+from openhcs._errors import CompileError, ParameterError, SourceError
 from openhcs.codegen import Call, Constructor, Name, render
 from openhcs.functions import LIBRARIES, Libraries
 from openhcs.pipeline._compile import compile_pipeline
@@ -129,23 +129,30 @@ class RunRequest:
         platemap = None if self.platemap is None else read_platemap(self.platemap)
         return open_plate(self.plate, format=self.format, described=described, platemap=platemap)
 
-    def plan(self) -> Plan:
-        """Open the plate and compile the pipeline against it.
+    def plan(self, index: PlateIndex | None = None) -> Plan:
+        """Compile the pipeline against the plate.
+
+        Parameters
+        ----------
+        index
+            The plate, where it is open already.
 
         Raises
         ------
         PlateError, OSError
             As `index`.
         CompileError
-            If the pipeline cannot run on it.
-        ValueError
-            If a selection names no well of the plate.
+            If the pipeline cannot run on it, or a selection names no well of the plate.
         """
-        index = self.index()
+        index = self.index() if index is None else index
+        try:
+            wells = None if self.wells is None else parse_wells(self.wells, index.wells)
+        except ValueError as error:
+            raise CompileError([f"wells={self.wells!r}: {error}"]) from error
         return compile_pipeline(
             self.pipeline,
             index,
-            wells=None if self.wells is None else parse_wells(self.wells, index.wells),
+            wells=wells,
             fields=self.fields,
             channels=self.channels,
             acquisition=self.acquisition,
