@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import operator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from openhcs._lazy_array import LazyArray
 
 if TYPE_CHECKING:
-    from types import EllipsisType
-
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
     from polystore.omezarr import ImageReader
 
 __all__ = ["LazyImage"]
 
 
-class LazyImage:
+class LazyImage(LazyArray):
     """An image, or a label image, at one level of its pyramid.
 
-    Slicing reads what is sliced and nothing else; `numpy.asarray` reads all of it.
+    It is indexed as a NumPy array is: slicing reads what is sliced and nothing else;
+    `numpy.asarray` reads all of it. The axes are ``t``, ``c``, ``z``, ``y``, ``x``, or those of
+    them that the image has.
 
     Parameters
     ----------
@@ -42,31 +40,9 @@ class LazyImage:
             raise IndexError(message)
         self._reader = reader
         self._level = level
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """Names of the axes, as ``("t", "c", "z", "y", "x")``."""
-        return self._reader.axes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent along each axis."""
-        return self._reader.shapes[self._level]
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Pixel type."""
-        return self._reader.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all of it in memory."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        self.axes = reader.axes
+        self.shape = reader.shapes[level]
+        self.dtype = reader.dtype
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -123,101 +99,9 @@ class LazyImage:
         at = self.axes.index("c")
         return self[(*(slice(None),) * at, self.channel_names.index(name))]
 
-    def __getitem__(
-        self, key: int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
-    ) -> NDArray[Any]:
-        chosen = _per_axis(key if isinstance(key, tuple) else (key,), self.shape)
-        *leading, rows, columns = (
-            range(side)[part] if isinstance(part, slice) else range(part, part + 1)
-            for part, side in zip(chosen, self.shape, strict=True)
-        )
-        kept = tuple(len(places) for places in (*leading, rows, columns))
-        result = np.empty(kept, self.dtype)
-        region = _span(rows), _span(columns)
-        back = slice(None, None, _sign(rows)), slice(None, None, _sign(columns))
-        step = slice(None, None, abs(rows.step)), slice(None, None, abs(columns.step))
-        if result.size:
-            for at in itertools.product(*(range(len(places)) for places in leading)):
-                place = {
-                    axis: places[number]
-                    for axis, places, number in zip(self.axes, leading, at, strict=False)
-                }
-                plane = self._reader.read(self._level, region=region, **place)
-                result[at] = plane[step][back]
-        dropped = tuple(n for n, part in enumerate(chosen) if not isinstance(part, slice))
-        return result.squeeze(dropped) if dropped else result
+    def _chunk_px(self) -> tuple[int, int]:
+        return self._reader.chunk_px(self._level)
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            message = "an image on disk is read, and cannot be viewed without a copy"
-            raise ValueError(message)
-        return self[...].astype(dtype or self.dtype, copy=False)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        sides = zip(self.axes, self.shape, strict=True)
-        extent = ", ".join(f"{axis}: {side}" for axis, side in sides)
-        return f"<LazyImage ({extent}) {self.dtype}>"
-
-    def to_dask(self) -> Any:
-        """Give the image as a dask array, a chunk for each part of a plane that is stored as one.
-
-        Returns
-        -------
-        dask.array.Array
-            Of the same shape and type.
-
-        Raises
-        ------
-        ImportError
-            If dask is not installed.
-        """
-        import dask.array as da
-
-        height, width = self._reader.chunk_px(self._level)
-        chunks = (*(1,) * (self.ndim - 2), height, width)
-        return da.from_array(  # type: ignore[no-untyped-call]
-            self, chunks=chunks, asarray=False, fancy=False
-        )
-
-
-def _per_axis(key: tuple[Any, ...], shape: tuple[int, ...]) -> list[int | slice]:
-    """Give one choice for each axis, as numpy reads them."""
-    if sum(part is Ellipsis for part in key) > 1:
-        message = "an index has one ellipsis at most"
-        raise IndexError(message)
-    named = [part for part in key if part is not Ellipsis]
-    if len(named) > len(shape):
-        message = f"an image of {len(shape)} axes is indexed along {len(named)}"
-        raise IndexError(message)
-    at = next((n for n, part in enumerate(key) if part is Ellipsis), len(key))
-    free = [slice(None)] * (len(shape) - len(named))
-    parts = [*key[:at], *free, *key[at + 1 :]]
-    return [_choice(part, side) for part, side in zip(parts, shape, strict=True)]
-
-
-def _choice(part: Any, side: int) -> int | slice:
-    if isinstance(part, slice):
-        return part
-    try:
-        number = operator.index(part)
-    except TypeError:
-        message = f"an image is indexed by numbers and slices, not by {part!r}"
-        raise IndexError(message) from None
-    if not -side <= number < side:
-        message = f"index {number} is out of range for an axis of {side}"
-        raise IndexError(message)
-    return number % side
-
-
-def _span(places: range) -> slice:
-    """Give the rows from the first to the last that are wanted."""
-    if not places:
-        return slice(0, 0)
-    return slice(min(places), max(places) + 1)
-
-
-def _sign(places: range) -> int:
-    return 1 if places.step > 0 else -1
+    def _read_plane(self, place: tuple[int, ...], region: tuple[slice, slice]) -> NDArray[Any]:
+        at = dict(zip(self.axes, place, strict=False))
+        return self._reader.read(self._level, region=region, **at)
