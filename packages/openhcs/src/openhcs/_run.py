@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from openhcs._errors import ResultFolderError
 from openhcs.execution import run as run_plan
 from openhcs.pipeline import Pipeline, compile_pipeline, default_pipeline, load
 from openhcs.plates import PlateIndex, open_plate, parse_wells
@@ -71,7 +72,7 @@ def run(
     PipelineError
         If the pipeline cannot be read, or cannot run on the plate.
     ResultFolderError
-        If the result folder cannot be used.
+        If the result folder cannot be used, or there is no room for the report.
     ValueError
         If a selection names no well of the plate.
 
@@ -102,5 +103,12 @@ def run(
         on_event=on_event,
         cancel=cancel,
     )
-    write_report(result.out)
+    try:
+        write_report(result.out)
+    except OSError as error:
+        message = (
+            f"the results are whole and in {result.out}, where open_results finds them, but the "
+            f"report could not be written: {error}"
+        )
+        raise ResultFolderError(message) from error
     return Results(result.out)

@@ -318,7 +318,7 @@ def _run_well(
         proceed=proceed,
         finished=done,
     )
-    earlier = _begin(work.folder, task)
+    earlier = _begin(work.folder, steps, task)
     clear_outputs(work.folder, steps, task.well, task.reused)
     try:
         evaluation = Evaluation(steps, _WellPlanes(work, task), outputs)
@@ -358,14 +358,13 @@ def _check_still_ours(folder: ResultFolder, task: WellTask) -> None:
         raise Stopped
 
 
-def _begin(folder: ResultFolder, task: WellTask) -> dict[str, Any]:
+def _begin(folder: ResultFolder, steps: Sequence[PlannedStep], task: WellTask) -> dict[str, Any]:
     """Say on disk that only reused steps count from now on; give what they are summed up to."""
     there = folder.read_record(task.well) or {}
-    kept = {
-        output: row
-        for output, row in there.get("measures", {}).items()
-        if output in _reused_outputs(folder, task)
+    reused = {
+        output.stored for step in steps if step.name in task.reused for output in step.outputs
     }
+    kept = {output: row for output, row in there.get("measures", {}).items() if output in reused}
     record = {
         "schema": _SCHEMA,
         "well": task.well,
@@ -378,16 +377,6 @@ def _begin(folder: ResultFolder, task: WellTask) -> dict[str, Any]:
     }
     folder.write_record(task.well, record)
     return kept
-
-
-def _reused_outputs(folder: ResultFolder, task: WellTask) -> frozenset[str]:
-    plan = json.loads((folder.work / "plan.json").read_bytes())
-    return frozenset(
-        stored
-        for step in plan["steps"]
-        if step["name"] in task.reused
-        for _, _, stored in step["outputs"]
-    )
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -406,8 +395,10 @@ def _summarise(work: _Work, task: SummaryTask, proceed: Callable[[], None]) -> d
     plate = _plate(path, path.stat().st_mtime_ns)
     arrays: dict[str, NDArray[Any]] = {}
     unread: list[str] = []
+    planes = plate.well("")
     for number, (well, field, z, t) in enumerate(task.planes):
-        planes = plate.well(well)
+        if well not in planes.wells:
+            planes = plate.well(well)
         (plane,) = planes.select(
             fields=[field],
             channels=[task.channel],

@@ -53,12 +53,7 @@ class LazyImage(LazyArray):
     def pixel_um(self) -> tuple[float, float] | None:
         """Pixel size (y, x) of this level in µm; None when unknown."""
         size = self._reader.pixel_um
-        full = self._reader.shapes[0][-2:]
-        if size is None:
-            return None
-        # Levels halve, and odd sides are rounded: what they show is as large as before.
-        factors = [2**self._level if side > 1 else 1 for side in full]
-        return size[0] * factors[0], size[1] * factors[1]
+        return None if size is None else (size[0] * 2**self._level, size[1] * 2**self._level)
 
     @property
     def level_count(self) -> int:
