@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from openhcs.plates._findings import FindingLog
 
 __all__ = [
+    "absent_rows",
     "add_missing",
     "check_contents",
     "check_dimensions",
@@ -92,26 +93,51 @@ def add_missing(rows: list[Row], complete: Callable[[Row, Row], None]) -> list[R
     rows
         All rows so far; the new ones are appended.
     complete
-        Fills in a new row from one of the same well or channel: called with the new row and
-        an example of its channel.
+        Fills in a new row from one of the same channel: called with the new row and that one.
 
     Returns
     -------
     list
-        The new rows.
+        The new rows; see `absent_rows` for what is expected, in each well that has any image of
+        the acquisition.
+    """
+    wells: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for row in rows:
+        wells[row.acquisition][row.well] = (row.row, row.col)
+    missing = absent_rows(rows, wells, PlaneStatus.MISSING, complete)
+    rows.extend(missing)
+    return missing
+
+
+def absent_rows(
+    rows: Iterable[Row],
+    wells: Mapping[int, Mapping[str, tuple[int, int]]],
+    status: PlaneStatus,
+    complete: Callable[[Row, Row], None],
+) -> list[Row]:
+    """Make rows of the planes that the others lead one to expect in some wells.
+
+    Parameters
+    ----------
+    rows
+        What is there.
+    wells
+        By acquisition, the wells and their places (row, column).
+    status
+        Of the new rows.
+    complete
+        As in `add_missing`.
 
     Notes
     -----
-    A channel is expected to have, in each well that has any image of the acquisition, every field
-    that it has in some well, each with every (kind, z, t) that it has in some field.
+    A channel is expected to have, in each of the wells, every field that it has in some well, each
+    with every (kind, z, t) that it has in some field.
     """
-    wells: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
     fields: dict[tuple[int, int], set[int]] = defaultdict(set)
     members: dict[tuple[int, int], set[tuple[str, int, int]]] = defaultdict(set)
     examples: dict[tuple[int, int], Row] = {}
     present: set[Key] = set()
     for row in rows:
-        wells[row.acquisition][row.well] = (row.row, row.col)
         if row.status == PlaneStatus.DUPLICATE_CONTENT:
             continue
         group = (row.acquisition, row.channel)
@@ -119,9 +145,9 @@ def add_missing(rows: list[Row], complete: Callable[[Row, Row], None]) -> list[R
         members[group].add((row.kind, row.z, row.t))
         examples.setdefault(group, row)
         present.add(_key(row))
-    missing: list[Row] = []
+    absent: list[Row] = []
     for (acquisition, channel), example in examples.items():
-        for well, (place_row, place_col) in wells[acquisition].items():
+        for well, (place_row, place_col) in wells.get(acquisition, {}).items():
             for field in fields[acquisition, channel]:
                 for kind, z, t in members[acquisition, channel]:
                     if (acquisition, well, field, channel, kind, z, t) in present:
@@ -136,13 +162,12 @@ def add_missing(rows: list[Row], complete: Callable[[Row, Row], None]) -> list[R
                         t=t,
                         kind=kind,
                         acquisition=acquisition,
-                        status=PlaneStatus.MISSING.value,
+                        status=status.value,
                         channel_id=example.channel_id,
                     )
                     complete(row, example)
-                    missing.append(row)
-    rows.extend(missing)
-    return missing
+                    absent.append(row)
+    return absent
 
 
 def report_missing(missing: Iterable[Row], findings: FindingLog) -> None:

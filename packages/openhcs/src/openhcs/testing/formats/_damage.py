@@ -252,7 +252,11 @@ class Bench:
 
 
 def in_text(
-    path: Callable[[Bench, Row], str], change: Callable[[Bench, Row, str], str], kind: FaultKind
+    path: Callable[[Bench, Row], str],
+    change: Callable[[Bench, Row, str], str],
+    kind: FaultKind,
+    *,
+    encoding: str = "utf-8",
 ) -> Injection:
     """Make a fault of a change to the text of a metadata file.
 
@@ -264,6 +268,8 @@ def in_text(
         Gives the text anew, for the image of a row.
     kind
         As what it is noted.
+    encoding
+        Of the text.
 
     Returns
     -------
@@ -273,7 +279,8 @@ def in_text(
 
     def damage(bench: Bench, row: Row) -> None:
         file = bench.metadata(path(bench, row))
-        bench.write(file, change(bench, row, bench.read(file).decode()).encode())
+        text = bench.read(file).decode(encoding)
+        bench.write(file, change(bench, row, text).encode(encoding))
         bench.note(kind, row)
 
     return damage

@@ -9,7 +9,18 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from openhcs.testing._spec import PlaneKey, well_name, well_position
-from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Injection, Row
+from openhcs.testing.formats._damage import (
+    COMMON_FAULTS,
+    Bench,
+    FaultKind,
+    Injection,
+    Row,
+    cut_short,
+    exchanged,
+    in_text,
+    name_of,
+    taken_again,
+)
 from openhcs.testing.formats._instrument import acquired_at, encode_tiff, guid, wavelengths_nm
 from openhcs.testing.formats._layout import ExposedPlane, OneFilePerPlane, PlateFile
 
@@ -24,20 +35,12 @@ __all__ = ["InCell"]
 _FOCUS_UM = 4_211.5
 
 
-def _list_of(bench: Bench) -> Row:
-    return bench.metadata(f"{bench.spec.name}.xdce")
+def _list_of(bench: Bench, row: Row) -> str:  # noqa: ARG001
+    return f"{bench.spec.name}.xdce"
 
 
 def _in_list(change: Callable[[Bench, Row, str], str], kind: FaultKind) -> Injection:
-    """Make a fault of a change to the text of the list."""
-
-    def damage(bench: Bench, row: Row) -> None:
-        listed = _list_of(bench)
-        text = bench.read(listed).decode("latin-1")
-        bench.write(listed, change(bench, row, text).encode("latin-1"))
-        bench.note(kind, row)
-
-    return damage
+    return in_text(_list_of, change, kind, encoding="latin-1")
 
 
 def _named(path: str) -> str:
@@ -47,8 +50,8 @@ def _named(path: str) -> str:
 def _swapped_label(bench: Bench, row: Row, text: str) -> str:
     other = bench.twin(row)
     bench.note("swapped-label", other)
-    names = {_named(row["path"]): _named(other["path"]), _named(other["path"]): _named(row["path"])}
-    return re.sub(r'filename="[^"]*"', lambda found: names.get(found[0], found[0]), text)
+    mine, its = _named(row["path"]), _named(other["path"])
+    return exchanged(text, {mine: its, its: mine})
 
 
 def _path_escape(bench: Bench, row: Row, text: str) -> str:
@@ -58,21 +61,13 @@ def _path_escape(bench: Bench, row: Row, text: str) -> str:
 
 def _duplicate_key(bench: Bench, row: Row, text: str) -> str:
     """List a plane again, in a file whose name is padded in another way."""
-    path = PurePosixPath(row["path"])
-    name = path.name.replace("(fld ", "(fld 00")
-    again = bench.add({**row, "kind": "duplicate"}, str(path.with_name(name)), bench.changed(row))
-    again["fault"] = "duplicate-key"
+    name = name_of(row).replace("(fld ", "(fld 00")
+    taken_again(bench, row, name)
     start = text.rindex("<Image ", 0, text.index(_named(row["path"])))
     stop = text.index("</Image>", start) + len("</Image>")
-    record = text[start:stop].replace(_named(row["path"]), _named(str(path.with_name(name))))
+    again = str(PurePosixPath(row["path"]).with_name(name))
+    record = text[start:stop].replace(_named(row["path"]), _named(again))
     return f"{text[:stop]}{record}{text[stop:]}"
-
-
-def _corrupt_metadata(bench: Bench, row: Row) -> None:  # noqa: ARG001
-    listed = _list_of(bench)
-    data = bench.read(listed)
-    bench.write(listed, data[: len(data) * 7 // 10])
-    bench.note("corrupt-metadata", listed)
 
 
 def _unlisted_file(bench: Bench, row: Row) -> None:
@@ -113,7 +108,7 @@ class InCell(OneFilePerPlane):
         "duplicate-key": _in_list(_duplicate_key, "duplicate-key"),
         "swapped-label": _in_list(_swapped_label, "swapped-label"),
         "path-escape": _in_list(_path_escape, "path-escape"),
-        "corrupt-metadata": _corrupt_metadata,
+        "corrupt-metadata": cut_short(_list_of),
         "unlisted-file": _unlisted_file,
     }
     digits: int = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -231,11 +232,13 @@ class _OmeZarr(Layout):
     def _stamped(self, said: _Json) -> _Json:
         return said | {"version": self.version}
 
+    @abstractmethod
     def _group(self, path: str, ome: _Json, own: _Json | None = None) -> Iterator[PlateFile]:
-        raise NotImplementedError
+        """Give the documents of a group."""
 
+    @abstractmethod
     def _array(self, spec: PlateSpec, path: str, shape: tuple[int, int]) -> PlateFile:
-        raise NotImplementedError
+        """Give the document of an array; its planes have shape (y, x)."""
 
     def _chunk(self, key: PlaneKey) -> str:
         return f"{key.t}/{key.channel}/{key.z}/0/0"

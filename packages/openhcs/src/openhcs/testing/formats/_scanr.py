@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from openhcs.testing._spec import PlaneKey, well_position
-from openhcs.testing.formats._damage import COMMON_FAULTS, Bench, FaultKind, Injection, Row
+from openhcs.testing.formats._damage import (
+    COMMON_FAULTS,
+    Bench,
+    FaultKind,
+    Injection,
+    Row,
+    cut_short,
+    exchanged,
+    in_text,
+    name_of,
+    taken_again,
+)
 from openhcs.testing.formats._instrument import acquired_at, encode_tiff, guid
 from openhcs.testing.formats._layout import ExposedPlane, Fact, OneFilePerPlane, PlateFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -32,15 +43,8 @@ _OFFSET = 32_768
 _FOCUS_UM = 812.25
 
 
-def _in_list(change: Callable[[Bench, Row, str], str], kind: FaultKind) -> Injection:
-    """Make a fault of a change to the text of the OME-XML."""
-
-    def damage(bench: Bench, row: Row) -> None:
-        listed = bench.metadata(_OME)
-        bench.write(listed, change(bench, row, bench.read(listed).decode()).encode())
-        bench.note(kind, row)
-
-    return damage
+def _list_of(bench: Bench, row: Row) -> str:  # noqa: ARG001
+    return _OME
 
 
 def _named(path: str) -> str:
@@ -50,8 +54,8 @@ def _named(path: str) -> str:
 def _swapped_label(bench: Bench, row: Row, text: str) -> str:
     other = bench.twin(row)
     bench.note("swapped-label", other)
-    names = {_named(row["path"]): _named(other["path"]), _named(other["path"]): _named(row["path"])}
-    return re.sub(r'FileName="[^"]*"', lambda found: names.get(found[0], found[0]), text)
+    mine, its = _named(row["path"]), _named(other["path"])
+    return exchanged(text, {mine: its, its: mine})
 
 
 def _path_escape(bench: Bench, row: Row, text: str) -> str:
@@ -60,12 +64,10 @@ def _path_escape(bench: Bench, row: Row, text: str) -> str:
 
 
 def _again(bench: Bench, row: Row) -> str:
-    """Take a plane again, under a name with one more zero; give the path."""
-    path = PurePosixPath(row["path"])
-    name = path.name.replace("--P0", "--P00")
-    again = bench.add({**row, "kind": "duplicate"}, str(path.with_name(name)), bench.changed(row))
-    again["fault"] = "duplicate-key"
-    return str(path.with_name(name))
+    """Take a plane again, under a name with one more zero; give the name."""
+    name = name_of(row).replace("--P0", "--P00")
+    taken_again(bench, row, name)
+    return name
 
 
 def _duplicate_listed(bench: Bench, row: Row, text: str) -> str:
@@ -79,16 +81,6 @@ def _duplicate_listed(bench: Bench, row: Row, text: str) -> str:
 def _duplicate_named(bench: Bench, row: Row) -> None:
     _again(bench, row)
     bench.note("duplicate-key", row)
-
-
-def _cut_short(path: str) -> Injection:
-    def damage(bench: Bench, row: Row) -> None:  # noqa: ARG001
-        listed = bench.metadata(path)
-        data = bench.read(listed)
-        bench.write(listed, data[: len(data) * 7 // 10])
-        bench.note("corrupt-metadata", listed)
-
-    return damage
 
 
 def _unlisted_file(bench: Bench, row: Row) -> None:
@@ -146,8 +138,8 @@ def _descriptor(spec: PlateSpec) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanR(OneFilePerPlane):
-    """A plate of a ScanR station with OME-XML.
+class _ScanRImages(OneFilePerPlane):
+    """What the images of both have in common.
 
     Parameters
     ----------
@@ -157,23 +149,12 @@ class ScanR(OneFilePerPlane):
         Whether the driver added 32,768 counts.
     """
 
-    name: ClassVar[str] = "scanr"
     reader: ClassVar[str] = "scanr"
-    title: ClassVar[str] = "Olympus ScanR, with OME-XML"
-    lists_planes: ClassVar[bool] = True
-    faults: ClassVar[Mapping[FaultKind, Injection]] = {
-        **COMMON_FAULTS,
-        "duplicate-key": _in_list(_duplicate_listed, "duplicate-key"),
-        "swapped-label": _in_list(_swapped_label, "swapped-label"),
-        "path-escape": _in_list(_path_escape, "path-escape"),
-        "corrupt-metadata": _cut_short(_OME),
-        "unlisted-file": _unlisted_file,
-    }
-    token: bool = True
-    offset: bool = True
+    token: bool
+    offset: bool
 
     def path(self, spec: PlateSpec, key: PlaneKey) -> str:
-        """`data/B2--W00014--P00001--Z00000--T00000--DAPI.tif`."""
+        """`data/[B2--]W00014--P00001--Z00000--T00000--DAPI.tif`."""
         return f"data/{_name(spec, key, token=self.token)}"
 
     def encode(self, spec: PlateSpec, plane: ExposedPlane) -> bytes:
@@ -185,6 +166,33 @@ class ScanR(OneFilePerPlane):
         stored = OneFilePerPlane.pixels(self, data, page)
         carries = self.offset and stored.dtype == np.uint16
         return stored - np.uint16(_OFFSET) if carries else stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanR(_ScanRImages):
+    """A plate of a ScanR station with OME-XML.
+
+    Parameters
+    ----------
+    token
+        Whether names begin with the well.
+    offset
+        Whether the driver added 32,768 counts.
+    """
+
+    name: ClassVar[str] = "scanr"
+    title: ClassVar[str] = "Olympus ScanR, with OME-XML"
+    lists_planes: ClassVar[bool] = True
+    faults: ClassVar[Mapping[FaultKind, Injection]] = {
+        **COMMON_FAULTS,
+        "duplicate-key": in_text(_list_of, _duplicate_listed, "duplicate-key"),
+        "swapped-label": in_text(_list_of, _swapped_label, "swapped-label"),
+        "path-escape": in_text(_list_of, _path_escape, "path-escape"),
+        "corrupt-metadata": cut_short(_list_of),
+        "unlisted-file": _unlisted_file,
+    }
+    token: bool = True
+    offset: bool = True
 
     def metadata(
         self, spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]
@@ -233,7 +241,7 @@ class ScanR(OneFilePerPlane):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanRDescriptor(OneFilePerPlane):
+class ScanRDescriptor(_ScanRImages):
     """A plate of a ScanR station with a descriptor alone, which lists no image.
 
     Parameters
@@ -245,7 +253,6 @@ class ScanRDescriptor(OneFilePerPlane):
     """
 
     name: ClassVar[str] = "scanr-descriptor"
-    reader: ClassVar[str] = "scanr"
     title: ClassVar[str] = "Olympus ScanR, with its descriptor"
     tells: ClassVar[frozenset[Fact]] = frozenset({"pixel-size", "channel-name", "plate-size"})
     faults: ClassVar[Mapping[FaultKind, Injection]] = {
@@ -254,20 +261,6 @@ class ScanRDescriptor(OneFilePerPlane):
     }
     token: bool = False
     offset: bool = False
-
-    def path(self, spec: PlateSpec, key: PlaneKey) -> str:
-        """`data/W00014--P00001--Z00000--T00000--DAPI.tif`."""
-        return f"data/{_name(spec, key, token=self.token)}"
-
-    def encode(self, spec: PlateSpec, plane: ExposedPlane) -> bytes:
-        """Make a TIFF."""
-        return _encode(spec, plane.pixels, offset=self.offset)
-
-    def pixels(self, data: bytes, page: int) -> NDArray[Any]:
-        """Take the offset off again."""
-        stored = OneFilePerPlane.pixels(self, data, page)
-        carries = self.offset and stored.dtype == np.uint16
-        return stored - np.uint16(_OFFSET) if carries else stored
 
     def metadata(
         self,

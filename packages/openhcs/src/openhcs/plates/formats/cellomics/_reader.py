@@ -12,7 +12,8 @@ from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
 from openhcs.plates._rows import Row
 from openhcs.plates._wells import parse_well, plate_size_for, well_name
-from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
+from openhcs.plates.formats._names import verdict_by_names
+from openhcs.plates.formats._protocol import Reading, Verdict
 
 if TYPE_CHECKING:
     from openhcs.plates._findings import FindingLog
@@ -24,7 +25,6 @@ _NAME = re.compile(
     r"(?P<scan>.+)_(?P<well>[A-Z]{1,2}\d{2})f(?P<field>\d{2,})d(?P<dye>\d)\.(?P<extension>(?i:tiff?|c01))"
 )
 _OWN = "c01"
-_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +45,11 @@ class Cellomics:
 
     def sniff(self, listing: Listing) -> Verdict:
         """Look for names that fit; see `Format`."""
-        named = [
-            file
-            for file in listing.files
-            if file.path.count("/") <= _DEPTH and _parse(file) is not None
-        ]
-        if not named:
-            return Lack("no images named like PLATE_O24f02d1.TIF")
-        return Match(
-            certainty=1,
-            why=f"{named[0].path} is named as ArrayScan names images",
-            plates=tuple(sorted({file.folder for file in named})),
+        return verdict_by_names(
+            listing,
+            lambda file: _parse(file) is not None,
+            like="PLATE_O24f02d1.TIF",
+            whose="as ArrayScan names images",
         )
 
     def read(self, listing: Listing, findings: FindingLog, *, deep: bool) -> Reading:

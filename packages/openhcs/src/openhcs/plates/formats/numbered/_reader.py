@@ -13,7 +13,8 @@ from openhcs.plates._index import FileCounts
 from openhcs.plates._platemap import check_platemap
 from openhcs.plates._rows import Row
 from openhcs.plates._wells import parse_well, plate_size_for, sort_wells, well_name
-from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
+from openhcs.plates.formats._names import verdict_by_names
+from openhcs.plates.formats._protocol import Reading, Verdict
 from openhcs.plates.formats.numbered._table import ImageTable, parse_table
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _NAME = re.compile(
 )
 _TABLE = "_metadata.csv"
 _LARGEST = 64 << 20
-_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +45,11 @@ class NumberedChannels:
 
     def sniff(self, listing: Listing) -> Verdict:
         """Look for names that fit; see `Format`."""
-        named = [
-            file
-            for file in listing.files
-            if file.path.count("/") <= _DEPTH and _parse(file) is not None
-        ]
-        if not named:
-            return Lack("no images named like Channel1-01-A-01.tif")
-        return Match(
-            certainty=1,
-            why=f"{named[0].path} is named by channel, running number, row and column",
-            plates=tuple(sorted({file.folder for file in named})),
+        return verdict_by_names(
+            listing,
+            lambda file: _parse(file) is not None,
+            like="Channel1-01-A-01.tif",
+            whose="by channel, running number, row and column",
         )
 
     def read(self, listing: Listing, findings: FindingLog, *, deep: bool) -> Reading:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from openhcs.plates._checks import dense
+from openhcs.plates._checks import absent_rows, dense
 from openhcs.plates._listed import ListedImages, channel_names
 from openhcs.plates._plane import PlaneKind, PlaneStatus
 from openhcs.plates._rows import Row
@@ -147,51 +147,21 @@ class YokogawaRows:
         """
         if not self._failures:
             return []
-        present: set[tuple[str, int, int, str, int, int]] = set()
-        members: dict[int, set[tuple[str, int, int]]] = defaultdict(set)
-        fields: dict[int, set[int]] = defaultdict(set)
-        like: dict[int, Row] = {}
-        for row in rows:
-            present.add((row.well, row.field, row.channel, row.kind, row.z, row.t))
-            members[row.channel].add((row.kind, row.z, row.t))
-            fields[row.channel].add(row.field)
-            like.setdefault(row.channel, row)
-        counts: dict[tuple[int, int], int] = defaultdict(int)
-        for failure in self._failures:
-            counts[failure.row, failure.col] += 1
-        lost: list[Row] = []
-        for (place_row, place_col), count in sorted(counts.items()):
-            well = well_name(place_row, place_col)
-            before = len(lost)
-            for channel, example in like.items():
-                for field in sorted(fields[channel]):
-                    for kind, z, t in sorted(members[channel]):
-                        if (well, field, channel, kind, z, t) in present:
-                            continue
-                        lost.append(
-                            Row(
-                                well=well,
-                                row=place_row,
-                                col=place_col,
-                                field=field,
-                                channel=channel,
-                                z=z,
-                                t=t,
-                                kind=kind,
-                                status=PlaneStatus.ERROR_RECORD.value,
-                                channel_id=example.channel_id,
-                                channel_name=example.channel_name,
-                                pixel_um_y=example.pixel_um_y,
-                                pixel_um_x=example.pixel_um_x,
-                            )
-                        )
-            if len(lost) == before:
-                self._findings.add(
-                    "ERROR_RECORD",
-                    f"The microscope reports {count} failures in well {well}, of which all images "
-                    "are there all the same.",
-                    well=well,
-                )
+        counts = Counter((failure.row, failure.col) for failure in self._failures)
+        wells = {well_name(*place): place for place in sorted(counts)}
+
+        def like(row: Row, example: Row) -> None:
+            row.channel_name = example.channel_name
+            row.pixel_um_y, row.pixel_um_x = example.pixel_um_y, example.pixel_um_x
+
+        lost = absent_rows(rows, {0: wells}, PlaneStatus.ERROR_RECORD, like)
+        for well in sorted(wells.keys() - {row.well for row in lost}):
+            self._findings.add(
+                "ERROR_RECORD",
+                f"The microscope reports {counts[wells[well]]} failures in well {well}, of which "
+                "all images are there all the same.",
+                well=well,
+            )
         return lost
 
 
