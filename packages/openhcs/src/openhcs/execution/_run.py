@@ -9,10 +9,11 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from openhcs._errors import ResultFolderError
 from openhcs.execution._dispatch import Dispatch, Ended, Retried
+from openhcs.execution._endings import Endings
 from openhcs.execution._executor import Executor, StepDone, TaskBegun
 from openhcs.execution._fit import bounded_workers
 from openhcs.execution._folder import ResultFolder
@@ -21,8 +22,8 @@ from openhcs.execution._log import RunLog
 from openhcs.execution._others import OtherWells, other_wells
 from openhcs.execution._plate import check_plate, conditions_of, lay_out, well_rows
 from openhcs.execution._preparation import Learning, learning_of
-from openhcs.execution._result import RunResult, WellResult
-from openhcs.execution._resume import WellState, well_result, well_states
+from openhcs.execution._result import RunResult
+from openhcs.execution._resume import WellState, well_states
 from openhcs.execution._run_record import run_document
 from openhcs.execution._summaries import StoppedError, summarise
 from openhcs.execution._tables import write_wells
@@ -37,9 +38,7 @@ from openhcs.pipeline import (
     RunFinished,
     RunStarted,
     StepFinished,
-    WellFinished,
     WellRetried,
-    WellStarted,
     steps_in,
     well_keys,
 )
@@ -170,11 +169,9 @@ class _Run:
         self._cancel = cancel
         self._log = log
         self._notes = notes
-        self._results: dict[str, WellResult] = {}
-        self._records: dict[str, Mapping[str, Any]] = {}
+        self._wells = Endings(folder, self._id, log, self._tell)
         self._others = OtherWells()
         self._reason: str | None = None
-        self._started_at: dict[str, float] = {}
 
     def result(self) -> RunResult:
         """Do all that is to be done."""
@@ -199,11 +196,11 @@ class _Run:
             )
             for well, reason in self._plan.refused.items():
                 self._drop(well)
-                self._fail(well, Outcome.FAILED, reason)
+                self._wells.fail(well, Outcome.FAILED, reason)
             if tasks is not None:
                 self._work(tasks, learnings, prepared, raw_keys)
             else:
-                self._take_over(states or ())
+                self._wells.take_over(states or ())
         return self._end()
 
     def _dispatch(self, held: ExitStack) -> Dispatch:
@@ -252,11 +249,6 @@ class _Run:
             message = f"what an earlier run left of {well} cannot be removed: {error}"
             raise ResultFolderError(message) from error
 
-    def _take_over(self, states: Sequence[WellState]) -> None:
-        for state in states:
-            if state.record is not None:
-                self._succeed(state.well, state.record, seconds=0.0, reused=True)
-
     def _work(
         self,
         tasks: Dispatch,
@@ -268,11 +260,11 @@ class _Run:
             learned = self._learn(tasks, learnings, prepared)
         except StoppedError as stopped:
             for well in self._plan.wells:
-                if well not in self._results:
-                    self._fail(well, stopped.outcome, stopped.reason)
+                if well not in self._wells.results:
+                    self._wells.fail(well, stopped.outcome, stopped.reason)
             return
         states = self._states(raw_keys, learned)
-        self._take_over(states)
+        self._wells.take_over(states)
         self._run_wells(tasks, [s for s in states if s.record is None], learned)
 
     def _learn(
@@ -336,9 +328,11 @@ class _Run:
                 match item:
                     case Ended():
                         del pending[item.task]
-                        self._well_ended(tasks, item)
+                        self._wells.end(item)
+                        if self._is_full(item.record.get("errno")):
+                            tasks.cancel()
                     case TaskBegun():
-                        self._well_begun(item, pending[item.task].reused)
+                        self._wells.begin(item, pending[item.task].reused)
                     case StepDone(task=well, step=step, seconds=seconds):
                         self._tell(
                             StepFinished(well=well, step=step, seconds=seconds, reused=False)
@@ -347,12 +341,6 @@ class _Run:
                         self._tell(WellRetried(well=item.task, reason=item.reason))
                     case _:
                         assert_never(item)
-
-    def _well_begun(self, item: TaskBegun, reused: Sequence[str]) -> None:
-        self._started_at[item.task] = time.perf_counter()
-        self._tell(WellStarted(well=item.task, worker=item.worker, attempt=item.attempt))
-        for step in reused:
-            self._tell(StepFinished(well=item.task, step=step, seconds=0.0, reused=True))
 
     def _next(self, tasks: Dispatch) -> Sequence[Happening]:
         """Wait for what happens next, no longer than until a request to cancel has to be seen."""
@@ -377,84 +365,8 @@ class _Run:
             reason = self._reason or "cancelled before it was begun"
             raise StoppedError(Outcome.CANCELLED, reason)
 
-    def _well_ended(self, tasks: Dispatch, item: Ended) -> None:
-        record = item.record
-        outcome = Outcome(record["outcome"])
-        began = self._started_at.get(item.task)
-        seconds = 0.0 if began is None else time.perf_counter() - began
-        # what the worker counted, where it could: notices may come late, or at the end only
-        seconds = float(record.get("seconds", seconds))
-        done = (
-            record.get("record")
-            if outcome is Outcome.OK
-            else self._done_unheard(item.task, outcome)
-        )
-        if done is not None:
-            self._succeed(item.task, done, seconds=seconds, reused=False)
-            return
-        if self._is_full(record.get("errno")):
-            tasks.cancel()
-        error = record.get("error") or "cancelled"
-        self._fail(item.task, outcome, error, seconds, record.get("traceback"))
-
-    def _done_unheard(self, well: str, outcome: Outcome) -> Mapping[str, Any] | None:
-        """Give the record of a well that was finished, though who did it could not say so."""
-        if outcome is Outcome.FAILED:
-            return None
-        record = self._folder.read_record(well) or {}
-        ours = record.get("run_id") == self._id and record.get("outcome") == str(Outcome.OK)
-        return record if ours else None
-
-    def _succeed(
-        self, well: str, record: Mapping[str, Any], *, seconds: float, reused: bool
-    ) -> None:
-        self._records[well] = record
-        result = well_result(well, record, seconds=seconds, reused=reused)
-        self._results[well] = result
-        self._tell(
-            WellFinished(
-                well=well,
-                outcome=Outcome.OK,
-                seconds=seconds,
-                reused=reused,
-                images=result.images,
-            )
-        )
-
-    def _fail(
-        self,
-        well: str,
-        outcome: Outcome,
-        error: str,
-        seconds: float = 0.0,
-        trace: str | None = None,
-    ) -> None:
-        self._results[well] = WellResult(
-            well=well,
-            outcome=outcome,
-            seconds=seconds,
-            reused=False,
-            images=(),
-            error=error,
-            traceback=trace,
-            steps={},
-        )
-        there = self._folder.read_record(well) or {"schema": 1, "well": well, "keys": {}}
-        ending = {"run_id": self._id, "outcome": str(outcome), "error": error, "traceback": trace}
-        try:
-            self._folder.write_record(well, {**there, **ending})
-        except (PolystoreError, OSError) as failure:
-            # The well's outcome is in the result all the same; a full disk takes no more files.
-            self._log.write(f"{well}: its record could not be written: {failure}")
-        self._log.write(f"{well}: {outcome}: {error}")
-        if trace:
-            self._log.write(trace)
-        self._tell(
-            WellFinished(well=well, outcome=outcome, seconds=seconds, reused=False, error=error)
-        )
-
     def _end(self) -> RunResult:
-        wells = tuple(self._results[well] for well in self._plan.wells)
+        wells = tuple(self._wells.results[well] for well in self._plan.wells)
         outcomes = {well.outcome for well in wells}
         outcome = Outcome.OK if outcomes <= {Outcome.OK} else Outcome.FAILED
         if outcome is Outcome.FAILED and Outcome.CANCELLED in outcomes and self._reason is None:
@@ -476,13 +388,13 @@ class _Run:
         for note in result.notes:
             self._log.write(note)
         try:
-            if self._started_at:
+            if self._wells.any_begun:
                 # Of workers that had to be ended; those elsewhere have no other turn to write here.
                 elsewhere = None if self._executor is None else 0.0
                 remove_leftovers(self._folder.root, unknown_after_s=elsewhere)
             if (self._folder.plate / "zarr.json").exists():
                 settle_plate(self._folder.plate)
-            records = {**self._others.standing, **self._records}
+            records = {**self._others.standing, **self._wells.records}
             conditions = conditions_of(self._plan, records)
             rows = well_rows(self._plan, [*wells, *self._others.results()], records, conditions)
             write_wells(self._folder.wells, rows, conditions)
