@@ -287,6 +287,9 @@ class _WellPlanes:
             case _:
                 return float("nan") if plane.time_s is None else plane.time_s
 
+    def size(self, key: GroupKey) -> tuple[int, int] | None:
+        return self._plane(key).shape
+
     def prepared(self, step: str, channel: str | None) -> Mapping[str, NDArray[Any]]:
         number = self._work.channels.index(str(channel))
         folder = self._work.folder.prepared / step / str(number)
@@ -309,10 +312,12 @@ def _run_well(
         finished(step, time_taken)
 
     steps = steps_in(work.steps, task.well)
+    planes = _WellPlanes(work, task)
     outputs = WellOutputs(
         work.folder,
         steps,
         task.well,
+        planes=planes,
         pixel_um=work.pixel_um,
         reused=frozenset(task.reused),
         proceed=proceed,
@@ -321,7 +326,7 @@ def _run_well(
     earlier = _begin(work.folder, steps, task)
     clear_outputs(work.folder, steps, task.well, task.reused)
     try:
-        evaluation = Evaluation(steps, _WellPlanes(work, task), outputs)
+        evaluation = Evaluation(steps, planes, outputs)
         outputs.arrange(evaluation)
         evaluation.run()
         started = time.perf_counter()

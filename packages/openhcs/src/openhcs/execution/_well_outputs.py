@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs.execution._placing import NOWHERE, placing
 from openhcs.execution._tables import measures, read_group, write_outputs
 from openhcs.functions import Kind
 from openhcs.pipeline import GroupKey, WellImage
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from openhcs.execution._folder import ResultFolder
+    from openhcs.execution._placing import Placed
     from openhcs.pipeline import Evaluation, PlannedOutput, PlannedStep
 
 __all__ = ["WellOutputs", "clear_outputs", "group_of", "is_of"]
@@ -50,6 +52,7 @@ class _Arrangement:
     t: tuple[int | None, ...]
     channel: tuple[str | None, ...]
     z: tuple[int | None, ...]
+    planes: Mapping[tuple[int, int], GroupKey]
     waits: bool = False
     waiting: list[tuple[GroupKey, NDArray[Any]]] = dataclass_field(default_factory=list)
     writer: ImageWriter | None = None
@@ -99,6 +102,8 @@ class WellOutputs:
         The plan's steps.
     well
         Name of the well.
+    planes
+        The well's raw planes, which say where its fields are.
     pixel_um
         Pixel size (y, x) in µm.
     reused
@@ -115,6 +120,7 @@ class WellOutputs:
         steps: Sequence[PlannedStep],
         well: str,
         *,
+        planes: Placed,
         pixel_um: tuple[float, float] | None,
         reused: frozenset[str],
         proceed: Callable[[], None],
@@ -123,6 +129,7 @@ class WellOutputs:
         self._folder = folder
         self._steps = steps
         self._well = well
+        self._planes = planes
         self._pixel_um = pixel_um
         self._reused = reused
         self._proceed = proceed
@@ -139,13 +146,17 @@ class WellOutputs:
                 continue
             for field in dict.fromkeys(key.field for key in stream):
                 keys = [key for key in stream if key.field == field]
-                several = len({(key.t, key.z) for key in keys}) > 1
+                ts = tuple(dict.fromkeys(key.t for key in keys))
+                zs = tuple(dict.fromkeys(key.z for key in keys))
+                # the first channel that has a plane says where it is
+                planes = {(ts.index(key.t), zs.index(key.z)): key for key in reversed(keys)}
                 self._images[step.image, field] = _Arrangement(
                     field=field,
-                    waits=several and field is None,
-                    t=tuple(dict.fromkeys(key.t for key in keys)),
+                    waits=len(planes) > 1 and field is None,
+                    t=ts,
                     channel=tuple(dict.fromkeys(key.channel for key in keys)),
-                    z=tuple(dict.fromkeys(key.z for key in keys)),
+                    z=zs,
+                    planes=planes,
                 )
 
     def store(
@@ -280,10 +291,23 @@ class WellOutputs:
     ) -> ImageWriter:
         shape = (len(image.t), len(image.channel), len(image.z), *size)
         image.shape, image.dtype = shape, str(plane.dtype)
-        own = {"field": image.field, "t": list(image.t), "z": list(image.z), "sizes": smaller}
+        where = NOWHERE
+        if image.field is not None:
+            where = placing(self._planes, image.planes, size, self._pixel_um)
+        own: dict[str, Any] = {
+            "field": image.field,
+            "t": list(image.t),
+            "z": list(image.z),
+            "sizes": smaller,
+            "origins_um": {f"{t}/{z}": list(at) for (t, z), at in where.moved_um.items()},
+        }
         meta = ImageMeta(
             channels=tuple(ChannelMeta(_channel_name(channel)) for channel in image.channel),
             pixel_um=self._pixel_um,
+            z_um=where.z_um,
+            t_s=where.t_s,
+            origin_um=where.origin_um,
+            origin_z_um=where.origin_z_um,
             attributes={"openhcs": own},
         )
         group = group_of(name, image.field)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["content_key", "package_versions", "step_keys", "well_keys"]
 
-_SCHEMA = 1
+_SCHEMA = 2
 """Raised when the layout of stored results changes, so that older ones are not taken over."""
 
 _COMPUTING = ("numpy", "scikit-image", "scipy")

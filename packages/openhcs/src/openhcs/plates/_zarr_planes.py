@@ -7,6 +7,7 @@ whatever the order of the image's axes. What openhcs says about its own images i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ class OwnAttributes:
         Members that are data; all others only fill the image up. None where all are data.
     sizes
         Height and width of planes that are smaller than the image, by t and z.
+    origins_um
+        Centre (y, x) of the first pixel of planes that begin elsewhere than the image, by t and z.
     field
         The field that the image is of; None for one of the whole well.
     t, z
@@ -49,6 +52,7 @@ class OwnAttributes:
 
     valid: frozenset[Member] | None = None
     sizes: Mapping[tuple[int, int], tuple[int, int]]
+    origins_um: Mapping[tuple[int, int], tuple[float, float]]
     field: int | None = None
     t: tuple[str, ...] = ()
     z: tuple[str, ...] = ()
@@ -75,7 +79,7 @@ def own_attributes(attributes: Mapping[str, Any]) -> OwnAttributes:
     """
     own = attributes.get("openhcs")
     if own is None:
-        return OwnAttributes(sizes={})
+        return OwnAttributes(sizes={}, origins_um={})
     try:
         valid = own.get("valid")
         field = own.get("field")
@@ -83,6 +87,7 @@ def own_attributes(attributes: Mapping[str, Any]) -> OwnAttributes:
         return OwnAttributes(
             valid=members,
             sizes={_place(key): _pair(size) for key, size in own.get("sizes", {}).items()},
+            origins_um={_place(key): _point(at) for key, at in own.get("origins_um", {}).items()},
             field=None if field is None else _whole(field),
             t=tuple("" if each is None else str(_whole(each)) for each in own.get("t", ())),
             z=tuple("" if each is None else str(_whole(each)) for each in own.get("z", ())),
@@ -152,6 +157,13 @@ def _whole(value: object) -> int:
 def _place(key: str) -> tuple[int, int]:
     t, z = key.split("/")
     return int(t), int(z)
+
+
+def _point(at: Any) -> tuple[float, float]:
+    y, x = (float(value) for value in at)
+    if not math.isfinite(y + x):
+        raise ValueError(f"{at!r} is no place")
+    return y, x
 
 
 def _pair(size: Any) -> tuple[int, int]:

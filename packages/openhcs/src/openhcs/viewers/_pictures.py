@@ -101,6 +101,10 @@ class PictureReader:
         plane = plane[::every, ::every]
         name = labels or _name_of(image)
         pixel, windows, channel = reader.pixel_um, reader.windows, picture.channel
+        y, x = reader.origin_um("y"), reader.origin_um("x")
+        corner = None
+        if pixel is not None and y is not None and x is not None:
+            corner = (y - pixel[0] / 2, x - pixel[1] / 2)
         return Payload(
             data=plane if labels is None else narrowed(plane),
             components=Components(
@@ -114,6 +118,7 @@ class PictureReader:
             kind=Kind.IMAGE if labels is None else Kind.LABELS,
             name=f"{name} 1:{2**level}" if level else name,
             pixel_um=None if pixel is None else (pixel[0] * factor, pixel[1] * factor),
+            origin_um=corner,
             channel_name=None if channel is None else image.channels[channel],
             contrast_limits=windows[channel] if windows and channel is not None else None,
             run=run,

@@ -164,8 +164,11 @@ class PayloadWriter(PyramidWriter):
         labels = payload.kind is Kind.LABELS
         method = "nearest" if labels else "2x2 mean"
         name = payload.name or self._target.name
+        origins = _first_um(payload)
         ome: dict[str, Any] = {
-            "multiscales": [multiscale(name, self._axes, len(self._levels), scales, method)]
+            "multiscales": [
+                multiscale(name, self._axes, len(self._levels), scales, method, origins=origins)
+            ]
         }
         if labels:
             source = {} if self._image is None else {"source": {"image": "../../"}}
@@ -259,9 +262,25 @@ def _theirs(image: ImageReader, array: NDArray[Any]) -> Payload:
         name=image.name or "",
         axes=(*axes, "y", "x"),
         pixel_um=image.pixel_um,
+        origin_um=_corner_um(image),
         units=image.units,
         **said,
     )
+
+
+def _first_um(payload: Payload) -> dict[str, float | None]:
+    """Where the centre of the first pixel is: half a pixel from the corner that payloads name."""
+    if payload.origin_um is None or payload.pixel_um is None:
+        return {}
+    (y, x), (height, width) = payload.origin_um, payload.pixel_um
+    return {"y": y + height / 2, "x": x + width / 2}
+
+
+def _corner_um(image: ImageReader) -> tuple[float, float] | None:
+    y, x, pixel_um = image.origin_um("y"), image.origin_um("x"), image.pixel_um
+    if y is None or x is None or pixel_um is None:
+        return None
+    return (y - pixel_um[0] / 2, x - pixel_um[1] / 2)
 
 
 def _ome_axes(payload: Payload) -> tuple[str, ...]:

@@ -118,5 +118,7 @@ def _add_level(folder: Path) -> None:
     finally:
         coarser.abandon()
         shutil.rmtree(partial, ignore_errors=True)
-    datasets.append(dataset(datasets[0]["coordinateTransformations"][0]["scale"], number))
+    scale, *moved = datasets[0]["coordinateTransformations"]
+    origin = moved[0]["translation"] if moved else None
+    datasets.append(dataset(scale["scale"], number, origin))
     write_group(folder, group.version, group.ome, group.others)

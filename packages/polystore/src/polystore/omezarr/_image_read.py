@@ -21,7 +21,13 @@ from polystore._typed import from_plain
 from polystore.omezarr._arrays import read_array
 from polystore.omezarr._attributes import Channel, Multiscale, Omero, metadata_problems
 from polystore.omezarr._groups import OmeVersion, read_group
-from polystore.omezarr._multiscales import ChannelMeta, length_um, micrometers, seconds
+from polystore.omezarr._multiscales import (
+    ChannelMeta,
+    length_um,
+    micrometers,
+    seconds,
+    unplaced_axes,
+)
 from polystore.omezarr._places import AbsentError, as_place, local_path
 from polystore.omezarr._pyramid import halved
 
@@ -76,6 +82,7 @@ class ImageReader:
         self._units = {axis.name: axis.unit for axis in multiscale.axes}
         self._scale = dict(zip(self._axes, multiscale.scale, strict=True))
         self._translation = multiscale.translation
+        self._unplaced = unplaced_axes(group.ome["multiscales"][0])
         self._name = multiscale.name
         self._paths = [dataset.path for dataset in multiscale.datasets]
         self._channels = _described(group)
@@ -196,7 +203,7 @@ class ImageReader:
         float | None
             None where the metadata do not say it (no translation), or in no unit that is known.
         """
-        if self._translation is None or axis not in self._axes:
+        if self._translation is None or axis not in self._axes or axis in self._unplaced:
             return None
         place = self._translation[self._axes.index(axis)]
         return length_um(place, self._units.get(axis))

@@ -333,8 +333,10 @@ def image_ome(
 ) -> dict[str, Any]:
     """Say what the format says of an image."""
     scales = (meta.t_s, None, meta.z_um, *(meta.pixel_um or (None, None)))
+    y, x = meta.origin_um or (None, None)
+    origins = {"z": meta.origin_z_um, "y": y, "x": x}
     return {
-        "multiscales": [multiscale(name, IMAGE_AXES, levels, scales, "2x2 mean")],
+        "multiscales": [multiscale(name, IMAGE_AXES, levels, scales, "2x2 mean", origins=origins)],
         "omero": {"channels": described, "rdefs": {"model": "color"}},
     }
 

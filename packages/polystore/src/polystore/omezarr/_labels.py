@@ -82,7 +82,8 @@ class LabelsPlace:
         image = self.image
         scales = (image.t_s, image.z_um, *(image.pixel_um or (None, None)))
         name, count = self.folder.name, image.level_count
-        described = multiscale(name, LABEL_AXES, count, scales, "nearest")
+        origins = {axis: image.origin_um(axis) for axis in ("z", "y", "x")}
+        described = multiscale(name, LABEL_AXES, count, scales, "nearest", origins=origins)
         return {"multiscales": [described], "image-label": {"source": {"image": "../../"}}}
 
 

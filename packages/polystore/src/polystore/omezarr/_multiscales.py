@@ -3,7 +3,7 @@
 Notes
 -----
 OME-Zarr 0.4 and 0.5 (https://ngff.openmicroscopy.org), sections on multiscales and omero. Level k
-is translated by (2**k - 1) / 2 pixels: the centre of its first pixel.
+is translated by (2**k - 1) / 2 pixels against the finest: to the centre of its own first pixel.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = [
     "micrometers",
     "multiscale",
     "seconds",
+    "unplaced_axes",
 ]
 
 _COLOR = re.compile("[0-9A-Fa-f]{6}")
@@ -103,6 +104,11 @@ class ImageMeta:
         Height and width of a pixel in µm, or None when it is not known.
     z_um, t_s
         Distance of planes in µm and of time points in s, or None.
+    origin_um
+        Place (y, x) of the centre of the first pixel in µm, y downward, or None when it is not
+        known. `Payload.origin_um` is half a pixel before it: the corner of that pixel.
+    origin_z_um
+        Place of the first plane in µm, or None.
     units
         Unit of the values, as ``"counts"``, or None.
     lossy
@@ -113,13 +119,16 @@ class ImageMeta:
     Raises
     ------
     LayoutError
-        If a size is not above 0 and finite.
+        If a size is not above 0 and finite, or an origin is not finite, or is one along axes whose
+        sizes are not known: the format has no unit for it then.
     """
 
     channels: tuple[ChannelMeta, ...] = ()
     pixel_um: tuple[float, float] | None = None
     z_um: float | None = None
     t_s: float | None = None
+    origin_um: tuple[float, float] | None = None
+    origin_z_um: float | None = None
     units: str | None = None
     lossy: bool = False
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -128,6 +137,16 @@ class ImageMeta:
         for size in (*(self.pixel_um or ()), self.z_um, self.t_s):
             if size is not None and not (math.isfinite(size) and size > 0):
                 raise LayoutError(f"sizes have to be above 0, or None when unknown: {self}")
+        for origin, size, axes in (
+            (self.origin_um, self.pixel_um, "pixel_um"),
+            (None if self.origin_z_um is None else (self.origin_z_um,), self.z_um, "z_um"),
+        ):
+            if origin is None:
+                continue
+            if not all(map(math.isfinite, origin)):
+                raise LayoutError(f"origins have to be finite, or None when unknown: {self}")
+            if size is None:
+                raise LayoutError(f"an origin in µm needs {axes}, which is not known: {self}")
         reserved = sorted({"ome", "polystore"} & self.attributes.keys())
         if reserved:
             raise LayoutError(f"attributes of an image cannot be called {reserved}")
@@ -174,6 +193,8 @@ def multiscale(
     levels: int,
     scales: Sequence[float | None],
     method: str,
+    *,
+    origins: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
     """Describe the levels of an image.
 
@@ -189,6 +210,8 @@ def multiscale(
         Size of a pixel along each axis at the finest level in µm or s, or None when not known.
     method
         How coarser levels were made.
+    origins
+        Place of the centre of the first pixel along axes in µm, as far as it is known.
     """
     described: list[dict[str, Any]] = []
     for axis, scale in zip(axes, scales, strict=True):
@@ -201,8 +224,16 @@ def multiscale(
             {"name": axis, "type": kind} | ({"unit": unit} if scale is not None else {})
         )
     base = [1.0 if scale is None else float(scale) for scale in scales]
-    datasets = [dataset(base, level) for level in range(levels)]
-    how = {"description": f"each level is the {method} of the one before", "method": "polystore"}
+    known = {axis: place for axis, place in (origins or {}).items() if place is not None}
+    origin = [known.get(axis, 0.0) for axis in axes] if known else None
+    datasets = [dataset(base, level, origin) for level in range(levels)]
+    how: dict[str, Any] = {
+        "description": f"each level is the {method} of the one before",
+        "method": "polystore",
+    }
+    # a translation has a number for every axis, also where nothing is known
+    if known and (unplaced := [axis for axis in ("z", "y", "x") if axis in set(axes) - set(known)]):
+        how["unplaced"] = unplaced
     return {
         "name": name,
         "axes": described,
@@ -212,7 +243,24 @@ def multiscale(
     }
 
 
-def dataset(base: Sequence[float], level: int) -> dict[str, Any]:
+def unplaced_axes(described: object) -> frozenset[str]:
+    """Name the axes whose place is not known, although the translation has a number for them.
+
+    Parameters
+    ----------
+    described
+        What `multiscale` gives, or what is in its place in a document.
+    """
+    how = described.get("metadata") if isinstance(described, dict) else None
+    names = how.get("unplaced") if isinstance(how, dict) else None
+    if not isinstance(names, list):
+        return frozenset()
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def dataset(
+    base: Sequence[float], level: int, origin: Sequence[float] | None = None
+) -> dict[str, Any]:
     """Describe one level.
 
     Parameters
@@ -221,13 +269,16 @@ def dataset(base: Sequence[float], level: int) -> dict[str, Any]:
         Size of a pixel of the finest level along each axis, the last two y and x.
     level
         Its number and path; 0 is the finest.
+    origin
+        Place of the first pixel of the finest level along each axis; None for one nobody knows.
     """
     factor = 2**level
     scale = [*base[:-2], base[-2] * factor, base[-1] * factor]
     transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    if level:
+    if level or origin is not None:
         shift = (factor - 1) / 2
-        moved = [*(0.0 for _ in base[:-2]), base[-2] * shift, base[-1] * shift]
+        *leading, y, x = (0.0,) * len(base) if origin is None else origin
+        moved = [*leading, y + base[-2] * shift, x + base[-1] * shift]
         transforms.append({"type": "translation", "translation": moved})
     return {"path": str(level), "coordinateTransformations": transforms}
 

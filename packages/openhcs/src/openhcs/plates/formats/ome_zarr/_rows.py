@@ -103,9 +103,10 @@ class ZarrRows:
             self._own.add(image.path)
         numbers = self._channels[image.path]
         pixel = facts.pixel_um or (math.nan, math.nan)
-        z, y, x = facts.origin_um
+        z, *origin = facts.origin_um
         for member, page in facts.pages.items():
             size = facts.own.sizes.get((member.t, member.z), facts.size)
+            y, x = facts.own.origins_um.get((member.t, member.z), origin)
             channel = numbers[member.c]
             yield Row(
                 well=image.well,
