@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,6 +38,8 @@ from openhcs.pipeline import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from openhcs.functions import Device
 
 
 def _keywords(*arguments: object, **keywords: object) -> object:
@@ -95,6 +97,7 @@ def steps(draw: st.DrawFn) -> Step:
             parameters[name] = draw(st.from_type(parameter.annotation).filter(_is_plain))
     channel = draw(st.none() | st.text(min_size=1, max_size=8) | st.just(("DAPI", "GFP")))
     routed = draw(st.booleans())
+    inputs: dict[str, Any] = {name: "a_step.labels" for name in spec.inputs if draw(st.booleans())}
     return Step(
         spec,
         name=draw(st.none() | st.from_regex("[A-Za-z][A-Za-z0-9_]{0,10}", fullmatch=True)),
@@ -102,12 +105,14 @@ def steps(draw: st.DrawFn) -> Step:
         otherwise=draw(otherwises) if channel and not routed else None,
         input=draw(st.sampled_from([None, "start"])),
         keep=draw(st.none() | st.booleans()),
+        device=draw(devices),
         wells=draw(st.none() | st.just("A01,B*")),
         **parameters,
-        **{name: "a_step.labels" for name in spec.inputs if draw(st.booleans())},
+        **inputs,
     )
 
 
+devices: st.SearchStrategy[Device | None] = st.sampled_from([None, "cpu", "gpu"])
 otherwises: st.SearchStrategy[Otherwise | None] = st.sampled_from([None, "pass", "drop", "error"])
 names = st.none() | st.from_regex("[a-z][a-z0-9_]{0,10}", fullmatch=True)
 
@@ -119,6 +124,7 @@ def parts(inside: st.SearchStrategy[Part]) -> st.SearchStrategy[Part]:
         several,
         keep=st.none() | st.booleans(),
         otherwise=otherwises,
+        device=devices,
         wells=st.none() | st.just("A01-C04"),
         name=names,
     )

@@ -15,6 +15,7 @@
     │   └── StepError                  RuntimeError  a step failed on a group of planes
     ├── RunError
     │   ├── ResultFolderError          OSError       the result folder cannot be used
+    │   ├── DeviceError                RuntimeError  steps are to compute on a GPU that is not there
     │   ├── ClusterError               RuntimeError  a cluster is not there, or cannot do the run
     │   └── WorkerLostError            RuntimeError  a worker process ended without a result
     ├── MisuseError                    ValueError    a command is not used as it can be
@@ -33,6 +34,7 @@ __all__ = [
     "ClusterError",
     "CompileError",
     "DescriptionError",
+    "DeviceError",
     "FormatNotRecognisedError",
     "MisuseError",
     "OpenHCSError",
@@ -123,6 +125,10 @@ class RunError(OpenHCSError):
 
 class ResultFolderError(RunError, OSError):
     """The result folder cannot be used: in use, not writable, or not ours."""
+
+
+class DeviceError(RunError, RuntimeError):
+    """Steps are to compute on a GPU, and there is none; says what was looked for."""
 
 
 class ClusterError(RunError, RuntimeError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from openhcs.functions import Device
     from openhcs.pipeline import Acquisition, Event, MissingPlanes, Otherwise
 
 __all__ = ["run"]
@@ -34,6 +35,7 @@ def run(
     pixel_um: tuple[float, float] | None = None,
     keep: bool | None = None,
     otherwise: Otherwise | None = None,
+    device: Device | None = None,
     workers: int = 2,
     memory_bytes: int | None = None,
     resume: bool = True,
@@ -54,7 +56,7 @@ def run(
         Names of wells, or a selection such as ``"A01,B*"``; all by default.
     fields, channels, acquisition
         What else of the plate is used; see `openhcs.pipeline.compile_pipeline`.
-    missing, pixel_um, keep, otherwise
+    missing, pixel_um, keep, otherwise, device
         Settings of the run; see `openhcs.pipeline.Settings`.
     workers, memory_bytes, resume, on_event, cancel
         As in `openhcs.execution.run`.
@@ -93,6 +95,7 @@ def run(
         pixel_um=pixel_um,
         keep=keep,
         otherwise=otherwise,
+        device=device,
     )
     result = run_plan(
         plan,

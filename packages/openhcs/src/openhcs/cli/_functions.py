@@ -77,8 +77,13 @@ def _found(words: list[str]) -> tuple[Mapping[str, FunctionSpec], bool]:
     return {
         name: spec
         for name, spec in known.items()
-        if all(word in f"{name}\n{spec.call.__doc__ or ''}".lower() for word in wanted)
+        if all(word in _searched(name, spec) for word in wanted)
     }, False
+
+
+def _searched(name: str, spec: FunctionSpec) -> str:
+    """Give all text in which words are looked for; ``gpu`` finds what can compute there."""
+    return f"{name}\n{spec.call.__doc__ or ''}\n{'gpu' if spec.gpu else ''}".lower()
 
 
 def _list(found: Mapping[str, FunctionSpec]) -> None:
@@ -109,6 +114,8 @@ def _explain(name: str, spec: FunctionSpec) -> None:
     for parameter, (kind, output) in spec.inputs.items():
         source = f"{output} of an earlier step" if output else f"the latest {kind}"
         out.print(f"takes {source} as {parameter}")
+    if spec.gpu:
+        out.print(f"can compute on a GPU, through {spec.gpu}: device='gpu'")
     if spec.missing:
         out.print(f"needs {', '.join(spec.missing)}, not installed here")
     table = Table(box=None, pad_edge=False)
@@ -165,6 +172,7 @@ def _values(name: str, spec: FunctionSpec) -> dict[str, Any]:
         "outputs": [{"name": out.name, "kind": str(out.kind)} for out in spec.outputs],
         "inputs": {key: {"kind": str(k), "output": o} for key, (k, o) in spec.inputs.items()},
         "missing": list(spec.missing),
+        "gpu": spec.gpu,
         "parameters": [
             {
                 "name": each.name,

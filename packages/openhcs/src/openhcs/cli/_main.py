@@ -42,6 +42,7 @@ _COMMANDS = (
 
 # What a user can mend by asking differently.
 _MISUSE = (
+    _errors.DeviceError,
     _errors.MisuseError,
     _errors.PipelineError,
     _errors.PlateError,

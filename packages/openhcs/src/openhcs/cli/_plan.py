@@ -10,6 +10,7 @@ from openhcs.cli._arguments import at_least_one, size
 from openhcs.cli._console import make_console, say
 from openhcs.cli._run import default_workers
 from openhcs.cli._selection import add_selection, planned
+from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from openhcs.cli._commands import Commands
     from openhcs.execution import Fit, Forecast
-    from openhcs.pipeline import Estimate, Plan
+    from openhcs.pipeline import Estimate, Plan, PlannedStep
 
 __all__ = ["add_to"]
 
@@ -65,7 +66,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
-    from openhcs.execution import fit, forecast
+    from openhcs._errors import DeviceError
+    from openhcs.execution import check_devices, fit, forecast
     from openhcs.pipeline import estimate
 
     console = make_console(quiet=arguments.json or arguments.source)
@@ -77,11 +79,18 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     need = estimate(plan)
     will = forecast(plan, out)
     room = fit(need, will, out, workers=arguments.workers, memory_bytes=arguments.memory)
+    problem = None
+    try:
+        check_devices(plan.steps if will.to_do else ())
+    except DeviceError as error:
+        problem = str(error)
     if arguments.json:
-        print(json.dumps(_values(plan, need, will, room), indent=2))
+        print(json.dumps(_values(plan, need, will, room) | {"problem": problem}, indent=2))
     else:
         _show(console, plan, need, will, room)
-    return 0
+        if problem is not None:
+            say(console, f"Cannot run on this computer: {problem}", "red")
+    return ExitStatus.DONE if problem is None else ExitStatus.MISUSED
 
 
 def _show(console: Console, plan: Plan, need: Estimate, will: Forecast, room: Fit) -> None:
@@ -114,7 +123,7 @@ def _show(console: Console, plan: Plan, need: Estimate, will: Forecast, room: Fi
             source,
             "all" if step.channels is None else ", ".join(step.channels),
             "\n".join(gives),
-            "\n".join(_settings(plan, step.name)),
+            "\n".join(_settings(plan, step)),
         )
     console.print(table)
     whole = next(iter(plan.settings.values()))
@@ -141,10 +150,11 @@ def _show(console: Console, plan: Plan, need: Estimate, will: Forecast, room: Fi
     say(console, f"Time: about {_time(need.seconds / room.workers)}, if everything is done")
 
 
-def _settings(plan: Plan, step: str) -> list[str]:
+def _settings(plan: Plan, step: PlannedStep) -> list[str]:
     return [
         f"{name}={setting.value!r} ({setting.origin})"
-        for name, setting in plan.settings[step].items()
+        for name, setting in plan.settings[step.name].items()
+        if name != "device" or step.device == setting.value  # else its function cannot
         if setting.origin != "default" and name not in (*_OF_ALL, "pixel_um")
     ]
 
@@ -200,6 +210,7 @@ def _values(plan: Plan, need: Estimate, will: Forecast, room: Fit) -> dict[str, 
                 "channels": None if step.channels is None else list(step.channels),
                 "wells": None if step.wells is None else list(step.wells),
                 "parameters": dict(step.parameters),
+                "device": step.device,
                 "image": step.image,
                 "outputs": {output.stored: str(output.kind) for output in step.outputs},
                 "settings": {

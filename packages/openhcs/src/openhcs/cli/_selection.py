@@ -29,6 +29,7 @@ _SELECTION = (
     "acquisition",
     "missing",
     "pixel_um",
+    "device",
 )
 
 
@@ -61,6 +62,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         type=length,
         metavar="SIZE",
         help="side of a pixel in µm, where the plate does not tell",
+    )
+    parser.add_argument(
+        "--device",
+        choices=["cpu", "gpu"],
+        help="where steps compute that can do either (default: cpu)",
     )
 
 
@@ -138,6 +144,7 @@ def _request(arguments: argparse.Namespace, pipeline: Pipeline) -> RunRequest:
         settings=Settings(
             missing=arguments.missing,
             pixel_um=None if arguments.pixel_um is None else (arguments.pixel_um,) * 2,
+            device=arguments.device,
         ),
     )
 

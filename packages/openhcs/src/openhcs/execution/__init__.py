@@ -5,6 +5,7 @@ from __future__ import annotations
 from openhcs.execution._dask import DaskExecutor
 from openhcs.execution._executor import Executor, Notice, StepDone, TaskBegun
 from openhcs.execution._fit import Fit, available_bytes, fit
+from openhcs.execution._fitness import check_devices
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._forecast import Forecast, forecast
 from openhcs.execution._illumination import save_illumination
@@ -33,6 +34,7 @@ __all__ = [
     "WellResult",
     "WellTask",
     "available_bytes",
+    "check_devices",
     "fit",
     "forecast",
     "load_run",

@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from openhcs._errors import CompileError
 from openhcs.execution._forecast import forecast
-from openhcs.pipeline import PROCESS_BYTES, estimate
+from openhcs.pipeline import estimate, process_bytes
 
 if TYPE_CHECKING:
     from openhcs.execution._forecast import Forecast
@@ -144,7 +144,7 @@ def bounded_workers(
     pixels = (index.column("height").astype(np.int64) * index.column("width")).clip(min=0)
     planes = pixels * np.dtype(index.dtype).itemsize
     wells = np.unique(index.column("well").astype(str), return_inverse=True)[1]
-    plenty = _PLENTY * float(np.bincount(wells, planes).max(initial=0)) + PROCESS_BYTES
+    plenty = _PLENTY * float(np.bincount(wells, planes).max(initial=0)) + process_bytes(plan)
     room = shutil.disk_usage(_existing(Path(out).absolute())).free
     if (planes > 0).all() and workers * plenty < allowed and _PLENTY * planes.sum() < room:
         return workers, None

@@ -16,6 +16,7 @@ from openhcs.execution._dispatch import Dispatch, Ended, Retried
 from openhcs.execution._endings import Endings
 from openhcs.execution._executor import Executor, StepDone, TaskBegun
 from openhcs.execution._fit import bounded_workers
+from openhcs.execution._fitness import check_devices
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._log import RunLog
@@ -107,6 +108,9 @@ def run(
     ------
     ResultFolderError
         If the result folder cannot be used, holds the results of another plate, or is in use.
+    DeviceError
+        If steps are to compute on a GPU that this computer does not have; workers of an `executor`
+        look for themselves.
     CompileError
         If one well needs more memory than there is, or the results more room than the disk has.
     RunError
@@ -205,6 +209,8 @@ class _Run:
 
     def _dispatch(self, held: ExitStack) -> Dispatch:
         """Write what tasks refer to, and find who does them."""
+        if self._executor is None or isinstance(self._executor, LocalExecutor):
+            check_devices(self._plan.steps)
         try:
             write_work(self._folder, self._plan)
             begin_turn(self._folder, self._id)

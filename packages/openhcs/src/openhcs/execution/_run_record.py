@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from openhcs.execution._result import RunResult
+    from openhcs.functions import Device
     from openhcs.pipeline import Acquisition, Otherwise, Pipeline, Plan
 
 __all__ = ["RunRecord", "load_run", "run_document"]
@@ -59,7 +60,7 @@ class RunRecord:
         Hash over its files as they were.
     wells, fields, channels
         What was used of it.
-    acquisition, missing, pixel_um, keep, otherwise
+    acquisition, missing, pixel_um, keep, otherwise, device
         As given to `openhcs.pipeline.compile_pipeline`.
     workers
         Number of worker processes.
@@ -85,6 +86,7 @@ class RunRecord:
     pixel_um: tuple[float, float] | None
     keep: bool | None
     otherwise: Otherwise | None
+    device: Device | None
     workers: int
     outcome: Outcome | None
     outcomes: Mapping[str, Outcome]
@@ -122,6 +124,7 @@ class RunRecord:
             pixel_um=self.pixel_um,
             keep=self.keep,
             otherwise=self.otherwise,
+            device=self.device,
         )
         if index.identity == self.identity:
             return plan
@@ -182,6 +185,7 @@ def _record(
         pixel_um=None if size is None else (size[0], size[1]),
         keep=options.get("keep"),
         otherwise=options.get("otherwise"),
+        device=options.get("device"),
         workers=options["workers"],
         outcome=None if outcome == "running" else Outcome(outcome),
         outcomes={well: Outcome(each["outcome"]) for well, each in document["wells"].items()},
@@ -242,6 +246,7 @@ def run_document(
             "pixel_um": plan.pixel_um,
             "keep": plan.run.keep,
             "otherwise": plan.run.otherwise,
+            "device": plan.run.device,
             "workers": workers,
             "resume": resume,
         },
@@ -251,6 +256,7 @@ def run_document(
                 "name": step.name,
                 "function": step.function,
                 "version": step.version,
+                "device": step.device,
                 "parameters": dict(step.parameters),
                 "image": step.image,
                 "outputs": {output.stored: str(output.kind) for output in step.outputs},

@@ -4,6 +4,17 @@ from openhcs.functions._aggregate import Outlier, aggregate_objects, flag_outlie
 from openhcs.functions._arithmetic import Composite, Ratio, Unmixed, composite, ratio, unmix
 from openhcs.functions._catalogue import REGISTRY
 from openhcs.functions._colocalise import Colocalisation, measure_colocalisation
+from openhcs.functions._device import (
+    ARRAYS,
+    Device,
+    Tools,
+    device_problem,
+    from_device,
+    on_device,
+    on_host,
+    out_of_memory,
+    tools_of,
+)
 from openhcs.functions._dose_response import DoseResponse, DoseVerdict, dose_response
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
@@ -61,6 +72,7 @@ from openhcs.functions._registry import (
     Preparation,
     Prepared,
     Registry,
+    Weights,
     function,
     spec_of,
 )
@@ -77,6 +89,7 @@ from openhcs.functions._texture import measure_texture
 from openhcs.functions._track import Tracks, track_objects
 
 __all__ = [
+    "ARRAYS",
     "LIBRARIES",
     "REGISTRY",
     "Axes",
@@ -87,6 +100,7 @@ __all__ = [
     "Colocalisation",
     "Columns",
     "Composite",
+    "Device",
     "DoseResponse",
     "DoseVerdict",
     "EdgeEffect",
@@ -113,9 +127,11 @@ __all__ = [
     "Spots",
     "Stack",
     "Tile",
+    "Tools",
     "Tracks",
     "Trend",
     "Unmixed",
+    "Weights",
     "adapt",
     "aggregate_objects",
     "b_score",
@@ -125,10 +141,12 @@ __all__ = [
     "correct_illumination",
     "declared_functions",
     "detect_spots",
+    "device_problem",
     "difference_of_gaussians",
     "dose_response",
     "edge_effect",
     "flag_outliers",
+    "from_device",
     "function",
     "gaussian",
     "gaussian_px",
@@ -145,6 +163,9 @@ __all__ = [
     "measure_texture",
     "median",
     "normalise",
+    "on_device",
+    "on_host",
+    "out_of_memory",
     "percent_of_control",
     "plain",
     "project_max",
@@ -164,6 +185,7 @@ __all__ = [
     "ssmd",
     "stitch",
     "subtract_background",
+    "tools_of",
     "trace_neurites",
     "track_objects",
     "unmix",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openhcs.functions._canvas import bare_canvas, filled
+from openhcs.functions._device import on_host, tools_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,11 +69,15 @@ def find_blobs(
         What it has to have at least.
     """
     bare = bare_canvas([plane])
-    pixels = np.nan_to_num(plane.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    xp = tools_of(plane).xp
+    pixels = xp.nan_to_num(plane.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if bare is not None:
         pixels = filled(pixels, bare)
-    answers = [_answer(pixels, sigma) for sigma in sigmas_px]
-    noises = [_noise(answer, bare) for answer in answers]
+    filtered = [_answer(pixels, sigma) for sigma in sigmas_px]
+    noises = [_noise(answer, bare) for answer in filtered]
+    # Maxima are few, and looked for one after the other.
+    answers = [on_host(answer) for answer in filtered]
+    bare = None if bare is None else on_host(bare)
     if bare is not None:
         for answer in answers:
             answer[bare] = 0
@@ -109,8 +114,7 @@ def find_blobs(
 
 def _answer(pixels: NDArray[np.float32], sigma: tuple[float, float]) -> NDArray[np.float32]:
     """Filter at one scale; a Gaussian spot of this scale gives its height."""
-    from scipy.ndimage import gaussian_filter1d
-
+    gaussian_filter1d = tools_of(pixels).ndimage.gaussian_filter1d
     smooth_x = gaussian_filter1d(pixels, sigma[1], axis=1, mode="nearest")
     curved_y = gaussian_filter1d(smooth_x, sigma[0], axis=0, order=2, mode="nearest")
     smooth_y = gaussian_filter1d(pixels, sigma[0], axis=0, mode="nearest")
@@ -128,7 +132,8 @@ def _noise(answer: NDArray[np.float32], bare: NDArray[np.bool_] | None) -> float
         rows = rows[~bare[::_NOISE_ROWS]]
     if rows.size == 0:
         return 0.0
-    return 1.4826 * float(np.median(np.abs(rows - np.median(rows))))
+    xp = tools_of(rows).xp
+    return 1.4826 * float(xp.median(xp.abs(rows - xp.median(rows))))
 
 
 def _maxima(answer: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:

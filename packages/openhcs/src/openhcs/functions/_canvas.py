@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from openhcs.functions._device import tools_of
 from openhcs.functions._morphology import dilated, eroded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["bare_canvas", "filled"]
@@ -32,8 +32,6 @@ def bare_canvas(planes: Iterable[NDArray[Any]]) -> NDArray[np.bool_] | None:
     Canvas is the lesser part of a plane, and lies at its border. Where a background was taken away
     there are zeros as well; that those may look like canvas is no loss, since nothing is there.
     """
-    from scipy.ndimage import label
-
     zero: NDArray[np.bool_] | None = None
     for plane in planes:
         dark = plane == 0
@@ -45,14 +43,16 @@ def bare_canvas(planes: Iterable[NDArray[Any]]) -> NDArray[np.bool_] | None:
     reach = (_REACH_PX, _REACH_PX)
     bare: NDArray[np.bool_] = dilated(eroded(zero, reach), reach)
     bare &= zero
-    if not 0 < np.count_nonzero(bare) < bare.size / 2:
+    tools = tools_of(bare)
+    if not 0 < int(tools.xp.count_nonzero(bare)) < bare.size / 2:
         return None
-    pieces, count = label(bare)
-    outer = np.zeros(count + 1, bool)
+    pieces, count = tools.ndimage.label(bare)
+    outer = tools.xp.zeros(int(count) + 1, bool)
     for edge in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]):
         outer[edge] = True
     outer[0] = False
-    return outer[pieces] if outer.any() else None
+    found: NDArray[np.bool_] | None = outer[pieces] if outer.any() else None
+    return found
 
 
 def filled(plane: NDArray[Any], bare: NDArray[np.bool_]) -> NDArray[Any]:
@@ -60,8 +60,8 @@ def filled(plane: NDArray[Any], bare: NDArray[np.bool_]) -> NDArray[Any]:
 
     A filter then sees no edge where tiles end.
     """
-    from scipy.ndimage import distance_transform_edt
-
-    y, x = distance_transform_edt(bare, return_distances=False, return_indices=True)
+    y, x = tools_of(bare).ndimage.distance_transform_edt(
+        bare, return_distances=False, return_indices=True
+    )
     nearest: NDArray[Any] = plane[y, x]
     return nearest

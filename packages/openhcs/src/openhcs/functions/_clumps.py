@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs.functions._device import on_host
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from openhcs.functions._device import Tools
 
 __all__ = ["part_clumps", "watershed"]
 
@@ -46,6 +50,7 @@ def part_clumps(
     clumps: NDArray[np.int32],
     numbers: NDArray[np.intp],
     *,
+    tools: Tools,
     pixel_um: tuple[float, float],
     diameter_um: float,
     depth: float,
@@ -58,6 +63,8 @@ def part_clumps(
         Connected objects numbered from 1 without gaps, shape (y, x).
     numbers
         Those to look at; the others keep their numbers.
+    tools
+        What filters the sheets.
     pixel_um
         Size of a pixel (y, x) in µm.
     diameter_um
@@ -76,9 +83,10 @@ def part_clumps(
     The distance to the edge of each object is smoothed a little; its maxima are seeds. Seeds
     without a neck between them are one; objects with several are flooded from them.
     """
-    from scipy import ndimage
+    from scipy.ndimage import find_objects
 
-    boxes = [(box[0], box[1]) for box in ndimage.find_objects(clumps)]
+    ndimage = tools.ndimage
+    boxes = [(box[0], box[1]) for box in find_objects(clumps)]
     highest = len(boxes)
     smoothing = tuple(0.1 * diameter_um / size for size in pixel_um)
     window = tuple(2 * max(1, round(0.3 * diameter_um / size)) + 1 for size in pixel_um)
@@ -86,11 +94,13 @@ def part_clumps(
         objects = np.zeros(sheet.shape, np.int32)
         for number, place in zip(sheet.numbers, sheet.places, strict=True):
             np.copyto(objects[place], number, where=clumps[boxes[number - 1]] == number)
-        distance = ndimage.distance_transform_edt(objects, sampling=pixel_um).astype(np.float32)
-        distance = ndimage.gaussian_filter(distance, smoothing, mode="constant", truncate=3.0)
-        peaks = (ndimage.maximum_filter(distance, window) == distance) & (objects > 0)
-        seeds = np.zeros(sheet.shape, np.int32)
-        ndimage.label(peaks, np.ones((3, 3), bool), output=seeds)
+        there = tools.take(objects)
+        far = ndimage.distance_transform_edt(there, sampling=pixel_um).astype(np.float32)
+        far = ndimage.gaussian_filter(far, smoothing, mode="constant", truncate=3.0)
+        peaks = (ndimage.maximum_filter(far, window) == far) & (there > 0)
+        found = tools.xp.zeros(sheet.shape, np.int32)
+        ndimage.label(peaks, np.ones((3, 3), bool), output=found)
+        distance, seeds = on_host(far), on_host(found)
         _merge_seeds(seeds, objects, distance, depth=depth, pixel_um=pixel_um)
         several = np.flatnonzero(np.bincount(_owners(seeds, objects), minlength=1) > 1)
         if several.size == 0:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs.functions._device import tools_of
+
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
@@ -38,7 +40,8 @@ def to_dtype(image: NDArray[Any], dtype: DTypeLike) -> Converted:
     Parameters
     ----------
     image
-        Integers or floats of any shape. Float pixels may be overwritten.
+        Integers or floats of any shape, on the host or a GPU, where the result lies then. Float
+        pixels may be overwritten.
     dtype
         Integer or float type.
 
@@ -69,11 +72,12 @@ def to_dtype(image: NDArray[Any], dtype: DTypeLike) -> Converted:
 
 def _to_float(image: NDArray[Any], wanted: np.dtype[Any]) -> Converted:
     if image.dtype.kind == "f" and image.dtype.itemsize > wanted.itemsize:
+        xp = tools_of(image).xp
         top = float(np.finfo(wanted).max)
-        beyond = np.isfinite(image) & (np.abs(image) > top)
-        clipped = int(np.count_nonzero(beyond))
+        beyond = xp.isfinite(image) & (xp.abs(image) > top)
+        clipped = int(xp.count_nonzero(beyond))
         if clipped:
-            limited = np.where(beyond, np.copysign(top, image), image)
+            limited = xp.where(beyond, xp.copysign(top, image), image)
             return Converted(limited.astype(wanted), clipped)
     if wanted == np.float16 and image.dtype.kind in "iu":
         return _to_float(image.astype(np.float64), wanted)
@@ -85,19 +89,21 @@ def _float_to_integer(image: NDArray[Any], wanted: np.dtype[Any]) -> Converted:
         return Converted(image.astype(wanted), 0)
     if image.dtype == np.float16:  # its range ends below that of most integers
         image = image.astype(np.float32)
+    xp = tools_of(image).xp
     limits = np.iinfo(wanted)
     low, top = _within(limits, image.dtype)
-    rounded = np.rint(image, out=image if image.flags.writeable else None)
+    # What lies on a GPU was sent for this call, and may be written to.
+    rounded = xp.rint(image, out=image if getattr(image.flags, "writeable", True) else None)
     if rounded.min() >= low and rounded.max() <= top:  # false where there is a NaN
         return Converted(rounded.astype(wanted), 0)
-    unknown = np.isnan(rounded)
+    unknown = xp.isnan(rounded)
     above = rounded > top
-    clipped = np.count_nonzero(unknown) + np.count_nonzero(above)
-    clipped += np.count_nonzero(rounded < low)
+    clipped = int(xp.count_nonzero(unknown)) + int(xp.count_nonzero(above))
+    clipped += int(xp.count_nonzero(rounded < low))
     rounded[unknown] = 0
-    pixels = np.clip(rounded, low, top, out=rounded).astype(wanted)
+    pixels = xp.clip(rounded, low, top, out=rounded).astype(wanted)
     pixels[above] = limits.max
-    return Converted(pixels, int(clipped))
+    return Converted(pixels, clipped)
 
 
 def _within(limits: np.iinfo[Any], dtype: np.dtype[Any]) -> tuple[np.floating, np.floating]:
@@ -115,5 +121,6 @@ def _integer_to_integer(image: NDArray[Any], wanted: np.dtype[Any]) -> Converted
     low, top = max(limits.min, own.min), min(limits.max, own.max)
     if int(image.min()) >= low and int(image.max()) <= top:
         return Converted(image.astype(wanted), 0)
-    clipped = np.count_nonzero(image < low) + np.count_nonzero(image > top)
-    return Converted(np.clip(image, low, top).astype(wanted), int(clipped))
+    xp = tools_of(image).xp
+    clipped = int(xp.count_nonzero(image < low)) + int(xp.count_nonzero(image > top))
+    return Converted(xp.clip(image, low, top).astype(wanted), clipped)

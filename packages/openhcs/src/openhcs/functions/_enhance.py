@@ -9,6 +9,7 @@ import numpy as np
 
 from openhcs.functions._checks import checked_plane, positive
 from openhcs.functions._convert import to_dtype
+from openhcs.functions._device import ARRAYS, tools_of
 from openhcs.functions._morphology import opened
 from openhcs.functions._quantities import PositiveUm  # noqa: TC001  # read when compiling
 from openhcs.functions._registry import Axes, function
@@ -23,7 +24,7 @@ _LARGEST_PX = 12
 """Radius beyond which a plane is opened at a smaller scale."""
 
 
-@function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
+@function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}), gpu=ARRAYS)
 def difference_of_gaussians(
     plane: PlaneArray,
     *,
@@ -58,21 +59,21 @@ def difference_of_gaussians(
     Marr & Hildreth, Proc. R. Soc. Lond. B 207 (1980) 187-217: with a ratio of 1.6 the difference is
     close to a Laplacian of a Gaussian.
     """
-    from scipy.ndimage import gaussian_filter
-
     positive(small_sigma_um=small_sigma_um, large_sigma_um=large_sigma_um)
     if small_sigma_um >= large_sigma_um:
         raise ValueError(
             f"small_sigma_um is {small_sigma_um} and large_sigma_um {large_sigma_um}; the first "
             "must be the smaller one"
         )
+    tools = tools_of(plane)
+    gaussian_filter = tools.ndimage.gaussian_filter
     pixels = checked_plane(plane).astype(np.float32)
     wide = gaussian_filter(pixels, [large_sigma_um / size for size in pixel_um], mode="nearest")
     narrow = gaussian_filter(pixels, [small_sigma_um / size for size in pixel_um], mode="nearest")
-    return to_dtype(np.subtract(narrow, wide, out=narrow), plane.dtype).pixels
+    return to_dtype(tools.xp.subtract(narrow, wide, out=narrow), plane.dtype).pixels
 
 
-@function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
+@function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}), gpu=ARRAYS)
 def white_top_hat(
     plane: PlaneArray, *, pixel_um: tuple[float, float], radius_um: PositiveUm = 1.0
 ) -> PlaneArray:
@@ -104,16 +105,16 @@ def white_top_hat(
     `subtract_background` does so always, and smooths it, which is for backgrounds.
     """
     positive(radius_um=radius_um)
-    checked_plane(plane)
+    xp = tools_of(checked_plane(plane)).xp
     radius = _radius_px(radius_um, pixel_um)
     factor = max(1, math.ceil(max(radius) / _LARGEST_PX))
     if factor == 1:
-        small: PlaneArray = np.subtract(plane, opened(plane, radius), dtype=plane.dtype)
+        small: PlaneArray = xp.subtract(plane, opened(plane, radius), dtype=plane.dtype)
         return small
     reduced = reduce_mean(plane, (-(-plane.shape[0] // factor), -(-plane.shape[1] // factor)))
     coarse = opened(reduced, _radius_px(radius_um, (pixel_um[0] * factor, pixel_um[1] * factor)))
-    background = np.minimum(enlarge(coarse, (plane.shape[0], plane.shape[1]), degree=1), plane)
-    return to_dtype(np.subtract(plane, background, dtype=np.float32), plane.dtype).pixels
+    background = xp.minimum(enlarge(coarse, (plane.shape[0], plane.shape[1]), degree=1), plane)
+    return to_dtype(xp.subtract(plane, background, dtype=np.float32), plane.dtype).pixels
 
 
 def _radius_px(radius_um: float, pixel_um: tuple[float, float]) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from annotated_types import Interval, Unit
 
 from openhcs.functions._checks import positive
 from openhcs.functions._convert import to_dtype
+from openhcs.functions._device import ARRAYS, tools_of
 from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
     PositivePx,
     PositiveUm,
@@ -33,7 +34,7 @@ _REDUCED_SIGMA_PX = 5.0
 """A Gaussian of twice this or more is applied at a scale at which it is about this wide."""
 
 
-@function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
+@function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}), gpu=ARRAYS)
 def gaussian(
     plane: PlaneArray, *, pixel_um: tuple[float, float], sigma_um: PositiveUm = 0.5
 ) -> PlaneArray:
@@ -67,7 +68,7 @@ def gaussian(
     return _smooth(plane, (sigma_um / pixel_um[0], sigma_um / pixel_um[1]))
 
 
-@function(axes=Axes.PLANE)
+@function(axes=Axes.PLANE, gpu=ARRAYS)
 def gaussian_px(plane: PlaneArray, *, sigma_px: PositivePx = 1.0) -> PlaneArray:
     """Smooth a plane by a Gaussian whose width is given in pixels.
 
@@ -97,7 +98,7 @@ def gaussian_px(plane: PlaneArray, *, sigma_px: PositivePx = 1.0) -> PlaneArray:
     return _smooth(plane, (sigma_px, sigma_px))
 
 
-@function(axes=Axes.PLANE)
+@function(axes=Axes.PLANE, gpu=ARRAYS)
 def median(plane: PlaneArray, *, size_px: OddPx = 3) -> PlaneArray:
     """Replace each pixel by the median of the square around it, which removes hot pixels.
 
@@ -118,12 +119,10 @@ def median(plane: PlaneArray, *, size_px: OddPx = 3) -> PlaneArray:
     ValueError
         If `size_px` is not odd or out of range.
     """
-    from scipy.ndimage import median_filter
-
     if size_px % 2 == 0 or not 3 <= size_px <= 31:
         message = f"size_px is {size_px}, expected an odd number from 3 to 31"
         raise ValueError(message)
-    smooth: PlaneArray = median_filter(plane, size=size_px, mode="nearest")
+    smooth: PlaneArray = tools_of(plane).ndimage.median_filter(plane, size=size_px, mode="nearest")
     return smooth
 
 
@@ -178,8 +177,7 @@ def subtract_background(
 
 
 def _smooth(plane: PlaneArray, sigma_px: tuple[float, float]) -> PlaneArray:
-    from scipy.ndimage import gaussian_filter
-
+    gaussian_filter = tools_of(plane).ndimage.gaussian_filter
     factors = [max(1, int(sigma / _REDUCED_SIGMA_PX)) for sigma in sigma_px]
     if max(factors) == 1:
         smooth = gaussian_filter(plane.astype(np.float32), sigma_px, mode="nearest")

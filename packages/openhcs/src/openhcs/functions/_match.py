@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openhcs.functions._device import on_host, tools_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -73,7 +75,7 @@ class Strip:
     Parameters
     ----------
     pixels
-        Shape (y, x), 26 px or more each way.
+        Shape (y, x), 26 px or more each way, on the host or a GPU.
 
     Attributes
     ----------
@@ -95,9 +97,10 @@ class Strip:
         self.curved = _second_difference(self.smooth, axis=0)[:, 1:-1]
         self.curved += _second_difference(self.smooth, axis=1)[1:-1]
         noise = _second_difference(_second_difference(pixels, axis=0), axis=1)
-        expected = float(np.vdot(noise, noise)) / noise.size / 36 * _NOISE_IN_CURVATURE
+        vdot = tools_of(pixels).xp.vdot
+        expected = float(vdot(noise, noise)) / noise.size / 36 * _NOISE_IN_CURVATURE
         self.curved -= self.curved.mean()
-        energy = float(np.vdot(self.curved, self.curved)) / self.curved.size
+        energy = float(vdot(self.curved, self.curved)) / self.curved.size
         if expected == 0:
             self.texture = 0.0 if energy == 0 else math.inf
         else:
@@ -165,7 +168,7 @@ def match(
         for trial in ranked[1:]
         if trial.believable == best.believable and best.score - trial.score < _LEAD
     ]
-    refined = _refine(first.smooth, second.smooth, best.shift)
+    refined = _refine(on_host(first.smooth), on_host(second.smooth), best.shift)
     if refined is None:
         return Match(shift_px=best.shift, ncc=best.ncc, chance=best.chance, unique=False)
     nearest = ncc(one, two, (round(refined[0]), round(refined[1])))
@@ -178,40 +181,40 @@ def match(
 
 
 def _correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Correlate over all cyclic shifts, with half whitened spectra."""
-    from scipy.fft import irfft2, next_fast_len, rfft2
+    """Correlate over all cyclic shifts, with half whitened spectra; the surface is on the host."""
+    from scipy.fft import next_fast_len
 
+    xp, fft = tools_of(first).xp, tools_of(first).fft
     size = [next_fast_len(length, real=True) for length in first.shape]
-    cross = rfft2(_tapered(first), s=size)
-    cross *= np.conj(rfft2(_tapered(second), s=size))
-    magnitude = np.sqrt(np.abs(cross))
+    cross = fft.rfft2(_tapered(first), s=size)
+    cross *= xp.conj(fft.rfft2(_tapered(second), s=size))
+    magnitude = xp.sqrt(xp.abs(cross))
     magnitude += np.float32(1e-3) * magnitude.max() + np.finfo(np.float32).tiny
     cross /= magnitude
-    surface: NDArray[np.float32] = irfft2(cross, s=size)
-    return surface
+    return on_host(fft.irfft2(cross, s=size))
 
 
 def _modes_per_px(band: NDArray[np.float32]) -> float:
     """Say how many independent values a strip holds per pixel, from how fast it varies."""
     rows = band[1:] - band[:-1]
     columns = band[:, 1:] - band[:, :-1]
-    energy = float(np.vdot(band, band))
+    vdot = tools_of(band).xp.vdot
+    energy = float(vdot(band, band))
     if energy == 0:
         return 0.0
-    return math.sqrt(float(np.vdot(rows, rows)) * float(np.vdot(columns, columns))) / (
-        math.pi * energy
-    )
+    return math.sqrt(float(vdot(rows, rows)) * float(vdot(columns, columns))) / (math.pi * energy)
 
 
 def _tapered(strip: NDArray[np.float32]) -> NDArray[np.float32]:
     """Let a strip fade out as Hann's window does, over an eighth of its length at each end."""
+    tools = tools_of(strip)
     faded = strip.copy()
     for axis, length in enumerate(strip.shape):
         ramp = max(2, length // 8)
         rise = np.hanning(2 * ramp + 1)[1 : ramp + 1].astype(np.float32)
         ends = faded if axis == 0 else faded.T
-        ends[:ramp] *= rise[:, None]
-        ends[-ramp:] *= rise[::-1, None]
+        ends[:ramp] *= tools.take(rise[:, None])
+        ends[-ramp:] *= tools.take(rise[::-1, None])
     return faded
 
 
@@ -275,8 +278,9 @@ def ncc(first: NDArray[np.float32], second: NDArray[np.float32], shift: tuple[in
         return 0.0
     one = one - one.mean()
     two = two - two.mean()
-    scale = math.sqrt(float(np.vdot(one, one)) * float(np.vdot(two, two)))
-    return float(np.vdot(one, two)) / scale if scale > 0 else 0.0
+    vdot = tools_of(one).xp.vdot
+    scale = math.sqrt(float(vdot(one, one)) * float(vdot(two, two)))
+    return float(vdot(one, two)) / scale if scale > 0 else 0.0
 
 
 def _overlap(
@@ -394,10 +398,10 @@ def _second_difference(values: NDArray[np.float32], axis: int) -> NDArray[np.flo
 
 
 def _without_background(smooth: NDArray[np.float32]) -> NDArray[np.float32]:
-    from scipy.ndimage import uniform_filter
-
-    background = uniform_filter(smooth, _BACKGROUND_PX, mode="nearest")
-    return np.subtract(smooth, background, out=background)
+    tools = tools_of(smooth)
+    background = tools.ndimage.uniform_filter(smooth, _BACKGROUND_PX, mode="nearest")
+    band: NDArray[np.float32] = tools.xp.subtract(smooth, background, out=background)
+    return band
 
 
 def _noise_in_curvature() -> float:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from openhcs.functions._device import tools_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["dilated", "eroded", "erosions", "octagon_steps", "opened"]
@@ -49,14 +50,14 @@ def erosions(plane: NDArray[Any], radius_px: tuple[int, int]) -> Iterator[NDArra
     """Give the plane, and then the erosion after each step of an octagon."""
     yield plane
     for step in octagon_steps(radius_px):
-        plane = _extreme(plane, step, np.minimum)
+        plane = _extreme(plane, step, tools_of(plane).xp.minimum)
         yield plane
 
 
 def dilated(plane: NDArray[Any], radius_px: tuple[int, int]) -> NDArray[Any]:
     """Give the most of each pixel's surroundings; what lies outside has no say."""
     for step in octagon_steps(radius_px):
-        plane = _extreme(plane, step, np.maximum)
+        plane = _extreme(plane, step, tools_of(plane).xp.maximum)
     return plane
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Gt, Unit
 
 from openhcs.functions._convert import to_dtype
+from openhcs.functions._device import ARRAYS, on_host, tools_of
 from openhcs.functions._inputs import (  # noqa: TC001  # annotations are read when compiling
     ChannelPlanes,
     Columns,
@@ -103,6 +104,7 @@ class _Shift:
     axes=Axes.CHANNELS,
     collapses=frozenset(),
     needs=frozenset({"pixel_um"}),
+    gpu=ARRAYS,
     outputs=(Output("image", Kind.IMAGE), Output("registration", Kind.TABLE)),
 )
 def register_channels(
@@ -158,7 +160,7 @@ def register_channels(
     first = _named(reference, names, "reference") if reference is not None else names[0]
     following, known = follow or {}, stated_um or {}
     _check(first, names, following, known)
-    base = np.asarray(channels[first])
+    base = channels[first]
     strip = _strip(base)
     limit = tuple(max_shift_um / size for size in pixel_um)
     shifts = {first: _Shift(verdict=RegistrationVerdict.REFERENCE, ncc=1.0)}
@@ -211,7 +213,6 @@ def _check(
 
 
 def _like(plane: PlaneArray, base: PlaneArray, name: str, first: str) -> PlaneArray:
-    plane = np.asarray(plane)
     if plane.shape != base.shape:
         message = f"channel {name} is {plane.shape} px, {first} is {base.shape} px"
         raise ValueError(message)
@@ -226,7 +227,7 @@ def _strip(plane: PlaneArray) -> Strip | None:
         slice((size - min(size, _LARGEST_PX)) // 2, (size + min(size, _LARGEST_PX)) // 2)
         for size in plane.shape
     )
-    pixels = np.nan_to_num(plane[cut].astype(np.float32), posinf=0.0, neginf=0.0)
+    pixels = tools_of(plane).xp.nan_to_num(plane[cut].astype(np.float32), posinf=0.0, neginf=0.0)
     pixels -= pixels.mean()
     spread = float(pixels.std())
     return Strip(pixels / np.float32(spread)) if spread > 0 else None
@@ -268,7 +269,7 @@ def _to_a_fraction(first: Strip, second: Strip, near: tuple[float, float]) -> tu
         )
         for sign in (1, -1)
     )
-    pictures = [_faded(first.curved[ahead]), _faded(second.curved[behind])]
+    pictures = [_faded(on_host(first.curved[ahead])), _faded(on_host(second.curved[behind]))]
     left, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]  # scikit-image
         *pictures, upsample_factor=_UPSAMPLED, normalization=None
     )
@@ -311,21 +312,24 @@ def _following(leader: _Shift) -> _Shift:
 
 
 def _moved(plane: PlaneArray, shift: _Shift, pixel_um: tuple[float, float]) -> PlaneArray:
-    from scipy import ndimage
-
+    ndimage = tools_of(plane).ndimage
     if shift.affine is not None:
         size = np.array(pixel_um)
         middle = (np.array(plane.shape) - 1) / 2
         matrix = shift.affine[:, :2] * size / size[:, None]
         offset = middle + shift.affine[:, 2] / size - matrix @ middle
         moved = ndimage.affine_transform(
-            plane.astype(np.float32), matrix, offset=offset, order=1, mode="constant"
+            plane.astype(np.float32),
+            tools_of(plane).take(matrix),
+            offset=offset.tolist(),
+            order=1,
+            mode="constant",
         )
         return to_dtype(moved, plane.dtype).pixels
     offset_px = np.round(shift.offset_px, 2)
     if np.all(np.abs(offset_px) < _STILL_PX):
         return plane
-    moved = ndimage.shift(plane.astype(np.float32), -offset_px, order=1, mode="constant")
+    moved = ndimage.shift(plane.astype(np.float32), (-offset_px).tolist(), order=1, mode="constant")
     return to_dtype(moved, plane.dtype).pixels
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "Preparation",
     "Prepared",
     "Registry",
+    "Weights",
     "function",
     "spec_of",
 ]
@@ -168,6 +169,34 @@ class Preparation(Protocol):
         ...
 
 
+class Weights(Protocol):
+    """The trained network that a function computes with: files, and much to load."""
+
+    def files(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """Name the files that the function will load; what they hold decides its results.
+
+        Called when a plan is compiled, and by workers on other computers.
+
+        Raises
+        ------
+        ValueError
+            If they are not there or cannot be weights; says where they were looked for, and how to
+            get them. Nothing is downloaded.
+        """
+        ...
+
+    def holds_bytes(self, parameters: Mapping[str, Any]) -> int:
+        """Say what a process holds for the function, beside images, once it has been called."""
+        ...
+
+    def stand_in(self, argument: Any, parameters: Mapping[str, Any]) -> Any:
+        """Give for tiny images something of the kind that the function gives, without the network.
+
+        Called when a plan is compiled and estimated, in place of the function.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryCall:
     """How a function of a library, which knows nothing of pipelines, was made a step.
@@ -212,7 +241,8 @@ class FunctionSpec:
         that were made for each place along that axis as a ``Stack`` of them, and tables and
         records as a tuple.
     needs
-        Facts about the plate handed over as keywords of the same name: ``pixel_um``.
+        Facts handed over as keywords of the same name: ``pixel_um`` of the plate, and ``device``,
+        where to compute, for a function that moves its data there itself.
     preparation
         What must be learned from the whole plate first; handed over as keyword ``prepared``.
     version
@@ -221,6 +251,12 @@ class FunctionSpec:
         Packages that have to be installed beside openhcs, by the names they are imported by.
     extra
         Extra of openhcs that installs them; empty when they are installed by their own names.
+    gpu
+        Package through which the function can compute on a GPU: ``cupy``, and it is handed arrays
+        that lie there and may give such back, or another one, and it is told by ``device``. Empty
+        where it computes in the processor alone.
+    weights
+        The trained network that it computes with; None without one.
     library
         Where the function comes from when it was adapted from a library; None when it declares
         itself.
@@ -237,6 +273,8 @@ class FunctionSpec:
     version: int
     requires: tuple[str, ...] = ()
     extra: str = ""
+    gpu: str = ""
+    weights: Weights | None = None
     library: LibraryCall | None = None
 
     @property
@@ -274,12 +312,14 @@ def function(
     version: int = 1,
     requires: tuple[str, ...] = (),
     extra: str = "",
+    gpu: str = "",
+    weights: Weights | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare what a function consumes and gives; the function itself is left as it is.
 
     Parameters
     ----------
-    axes, outputs, inputs, needs, preparation, version, requires, extra
+    axes, outputs, inputs, needs, preparation, version, requires, extra, gpu, weights
         See `FunctionSpec`.
     collapses
         Axes missing from the outputs; all consumed ones by default.
@@ -298,6 +338,8 @@ def function(
             version=version,
             requires=requires,
             extra=extra,
+            gpu=gpu,
+            weights=weights,
         )
         call.__openhcs__ = spec  # type: ignore[attr-defined]  # read back by spec_of alone
         return call

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs.functions._device import on_host, tools_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -23,11 +25,13 @@ def reduce_mean(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float
         Wanted (y, x); an axis that is smaller already stays as it is. Blocks differ by at most
         one pixel in size where the division leaves a remainder.
     """
+    tools = tools_of(plane)
     edges = [_edges(size, count) for size, count in zip(plane.shape, shape, strict=True)]
-    sums = np.add.reduceat(plane, edges[1][:-1], axis=1, dtype=np.float64)
-    sums = np.add.reduceat(sums, edges[0][:-1], axis=0)
-    sums /= np.multiply.outer(np.diff(edges[0]), np.diff(edges[1]))
-    return sums.astype(np.float32)
+    sums = tools.xp.add.reduceat(plane, tools.take(edges[1][:-1]), axis=1, dtype=np.float64)
+    sums = tools.xp.add.reduceat(sums, tools.take(edges[0][:-1]), axis=0)
+    sums /= tools.take(np.multiply.outer(np.diff(edges[0]), np.diff(edges[1])))
+    means: NDArray[np.float32] = sums.astype(np.float32)
+    return means
 
 
 def enlarge(plane: NDArray[Any], shape: tuple[int, int], *, degree: int = 3) -> NDArray[np.float32]:
@@ -44,14 +48,18 @@ def enlarge(plane: NDArray[Any], shape: tuple[int, int], *, degree: int = 3) -> 
 
     Notes
     -----
-    Beyond the centres of the outermost blocks the value at the centre is kept.
+    Beyond the centres of the outermost blocks the value at the centre is kept. Splines are made on
+    the host.
     """
     from scipy.interpolate import RectBivariateSpline
 
+    tools = tools_of(plane)
     if plane.shape == shape:
         return plane.astype(np.float32)
+    plane = on_host(plane)
     if min(plane.shape) < 2:
-        return np.ascontiguousarray(_repeat(plane, shape), dtype=np.float32)
+        repeated = np.ascontiguousarray(_repeat(plane, shape), dtype=np.float32)
+        return tools.take(repeated)  # type: ignore[no-any-return]  # of the plane's own kind
     centres = []
     for full, small in zip(shape, plane.shape, strict=True):
         edges = _edges(full, small)
@@ -62,7 +70,8 @@ def enlarge(plane: NDArray[Any], shape: tuple[int, int], *, degree: int = 3) -> 
         np.clip(np.arange(full, dtype=np.float64), centre[0], centre[-1])
         for full, centre in zip(shape, centres, strict=True)
     ]
-    return np.asarray(spline(grid[0], grid[1], grid=True), dtype=np.float32)
+    large = np.asarray(spline(grid[0], grid[1], grid=True), dtype=np.float32)
+    return tools.take(large)  # type: ignore[no-any-return]  # of the plane's own kind
 
 
 def block_of(size: int, count: int) -> NDArray[np.intp]:

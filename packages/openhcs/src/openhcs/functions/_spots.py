@@ -11,6 +11,7 @@ from annotated_types import MinLen, Unit
 
 from openhcs.functions._blobs import Blobs, disk_sums, find_blobs
 from openhcs.functions._checks import checked_labels, plane_like, positive
+from openhcs.functions._device import ARRAYS, on_host
 from openhcs.functions._pixels import ObjectPixels
 from openhcs.functions._quantities import Counts, Factor, PositiveUm
 from openhcs.functions._registry import Axes, Kind, Output, function
@@ -64,6 +65,7 @@ class Spots:
     ),
     inputs={"labels": (Kind.LABELS, None)},
     needs=frozenset({"pixel_um"}),
+    gpu=ARRAYS,
 )
 def detect_spots(
     channels: ChannelPlanes,
@@ -120,6 +122,7 @@ def detect_spots(
     if not least_contrast >= 0:
         raise ValueError(f"least_contrast is {least_contrast}; it must be 0 or more")
     if labels is not None:
+        labels = on_host(labels)
         checked_labels(labels, pixel_um)
     objects = None if labels is None else ObjectPixels.of(labels)
     tables: list[dict[str, NDArray[Any]]] = []
@@ -128,10 +131,11 @@ def detect_spots(
     if objects is not None:
         by_object["ObjectNumber"] = objects.numbers
     for name in channels:
-        plane = np.asarray(channels[name])
+        filtered = channels[name]
+        plane = on_host(filtered)
         if labels is not None:
             plane_like(channels={name: plane}, name=name, shape=labels.shape, what="the labels")
-        found = find_blobs(plane, sigmas_px, threshold_sd, least_contrast)
+        found = find_blobs(filtered, sigmas_px, threshold_sd, least_contrast)
         scale_um = np.asarray(sorted(diameters_um))[found.scale]
         intensity = disk_sums(plane, found, scale_um, pixel_um)
         inside = _inside(labels, found)

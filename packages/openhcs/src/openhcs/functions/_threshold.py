@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs.functions._device import on_host, tools_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -75,7 +77,7 @@ class Histogram:
         Parameters
         ----------
         values
-            Finite values of any shape.
+            Finite values of any shape, on the host or a GPU. The counts are on the host.
         integer
             Whether they were smoothed from integers.
         """
@@ -86,8 +88,8 @@ class Histogram:
             return None
         step = (high - low) / (_BINS - 1)
         bins = ((values - np.float32(low)) * np.float32(1 / step)).astype(np.uint16)
-        counts = np.bincount(bins.ravel(), minlength=_BINS).astype(np.float64)
-        return cls(counts, low, step, 0.1 if integer else 0.0)
+        counts = on_host(tools_of(bins).xp.bincount(bins.ravel(), minlength=_BINS))
+        return cls(counts.astype(np.float64), low, step, 0.1 if integer else 0.0)
 
     def value(self, bin_: float) -> float:
         """Give the value in the middle of a bin."""

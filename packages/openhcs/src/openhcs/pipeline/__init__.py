@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from openhcs.pipeline._acting import made_by, steps_in
 from openhcs.pipeline._compile import compile_pipeline
-from openhcs.pipeline._content_key import content_key, package_versions, step_keys, well_keys
+from openhcs.pipeline._content_key import (
+    content_key,
+    file_key,
+    package_versions,
+    step_keys,
+    well_keys,
+)
 from openhcs.pipeline._default import default_pipeline, nuclear_channel
-from openhcs.pipeline._estimate import PROCESS_BYTES, Estimate, StoredEstimate, estimate
+from openhcs.pipeline._estimate import (
+    PROCESS_BYTES,
+    Estimate,
+    StoredEstimate,
+    estimate,
+    process_bytes,
+)
 from openhcs.pipeline._evaluation import Evaluation, Kept, Source
 from openhcs.pipeline._events import (
     Event,
@@ -76,12 +88,14 @@ __all__ = [
     "content_key",
     "default_pipeline",
     "estimate",
+    "file_key",
     "from_source",
     "load",
     "load_request",
     "made_by",
     "nuclear_channel",
     "package_versions",
+    "process_bytes",
     "step_keys",
     "steps_in",
     "to_source",

@@ -17,11 +17,12 @@ from openhcs.pipeline._source import to_source
 from openhcs.pipeline._trial import trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from openhcs.functions import Device
     from openhcs.pipeline._pipeline import Pipeline
-    from openhcs.pipeline._plan import Acquisition
-    from openhcs.pipeline._settings import MissingPlanes, Otherwise
+    from openhcs.pipeline._plan import Acquisition, PlannedStep
+    from openhcs.pipeline._settings import MissingPlanes, Otherwise, Setting
     from openhcs.plates import PlateIndex
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ def compile_pipeline(
     pixel_um: tuple[float, float] | None = None,
     keep: bool | None = None,
     otherwise: Otherwise | None = None,
+    device: Device | None = None,
 ) -> Plan:
     """Resolve a pipeline against a plate.
 
@@ -56,7 +58,7 @@ def compile_pipeline(
     acquisition
         Which one to use of a plate that was taken several times; numbered from 0. ``all`` takes
         them as cycles: the channels of the second are named ``DAPI (2)``, and so on.
-    missing, pixel_um, keep, otherwise
+    missing, pixel_um, keep, otherwise, device
         Settings of the run; see `Settings`. A pipeline's own go before them, a step's before both.
 
     Returns
@@ -71,7 +73,9 @@ def compile_pipeline(
     """
     problems: list[str] = []
     try:
-        run = Settings(missing=missing, pixel_um=pixel_um, keep=keep, otherwise=otherwise)
+        run = Settings(
+            missing=missing, pixel_um=pixel_um, keep=keep, otherwise=otherwise, device=device
+        )
     except ParameterError as error:
         raise CompileError([str(error)]) from error
     if acquisition == "all":
@@ -95,6 +99,7 @@ def compile_pipeline(
     size = whole["pixel_um"].value or usable.pixel_um
     resolver = Resolver(pipeline, run, usable, plate.wells, names, size, problems)
     steps = resolver.steps()
+    notes.extend(_placed(steps, resolver.settings))
     plan = Plan(
         pipeline=pipeline,
         source=to_source(pipeline),
@@ -118,6 +123,19 @@ def compile_pipeline(
     if problems:
         raise CompileError(list(dict.fromkeys(problems)))
     return plan
+
+
+def _placed(
+    steps: Sequence[PlannedStep], settings: Mapping[str, Mapping[str, Setting]]
+) -> Iterable[str]:
+    """Say where steps compute, where that is not what the setting alone would say."""
+    wanted = [step for step in steps if settings[step.name]["device"].value == "gpu"]
+    beside = ", ".join(step.name for step in wanted if step.device == "cpu")
+    if beside and len(wanted) > beside.count(",") + 1:
+        there = ", ".join(step.name for step in wanted if step.device == "gpu")
+        yield f"on the GPU: {there}; in the processor, as these can alone: {beside}"
+    elif beside:
+        yield f"device='gpu', and no step can compute there: {beside} stay in the processor"
 
 
 def _of_channels(

@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs.pipeline._plan import PLATE
@@ -20,10 +22,10 @@ from openhcs.pipeline._plan import PLATE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from openhcs.functions import FunctionSpec
+    from openhcs.functions import Device, FunctionSpec
     from openhcs.pipeline._plan import Plan, PlannedStep
 
-__all__ = ["content_key", "package_versions", "step_keys", "well_keys"]
+__all__ = ["content_key", "file_key", "package_versions", "step_keys", "well_keys"]
 
 _SCHEMA = 2
 """Raised when the layout of stored results changes, so that older ones are not taken over."""
@@ -37,17 +39,38 @@ def content_key(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def file_key(path: str) -> str:
+    """Hash what a file holds.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    about = Path(path).stat()
+    return _file_key(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _file_key(path: str, size: int, changed: int) -> str:  # noqa: ARG001  # a changed one is new
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 @cache
 def _versions() -> Mapping[str, str]:
     return {name: importlib.metadata.version(name) for name in _COMPUTING}
 
 
-def package_versions(spec: FunctionSpec) -> Mapping[str, str]:
+def package_versions(spec: FunctionSpec, device: Device = "cpu") -> Mapping[str, str]:
     """Give the versions of the packages that a function needs beside those of every step.
 
-    A package that tells no version, such as a module in a folder of its own, has an empty one.
+    A package that tells no version, such as a module in a folder of its own, has an empty one. What
+    computes on a GPU is named where it is installed: a plan may be made where no GPU is.
     """
     names = list(spec.requires)
+    if device == "gpu" and importlib.util.find_spec(spec.gpu) is not None:
+        names.append(spec.gpu)
     if spec.library is not None:
         names.append(spec.library.path.partition(".")[0])
     return {name: _version(name) for name in names if name not in ("numpy", "scipy", "skimage")}

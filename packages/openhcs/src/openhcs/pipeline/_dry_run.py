@@ -50,7 +50,7 @@ def dry_run(
     """
     kept = _Checks()
     well = TinyWell(_few(keys), dtype, pixel_um, prepared)
-    return [*Evaluation(steps, well, kept).attempt()]
+    return [*Evaluation(steps, well, kept, trial=True).attempt()]
 
 
 def _few(keys: Sequence[GroupKey]) -> tuple[GroupKey, ...]:

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from openhcs.pipeline._plan import Plan, PlannedStep
     from openhcs.plates import Plane, PlateIndex
 
-__all__ = ["PROCESS_BYTES", "Estimate", "StoredEstimate", "estimate"]
+__all__ = ["PROCESS_BYTES", "Estimate", "StoredEstimate", "estimate", "process_bytes"]
 
 PROCESS_BYTES = 260_000_000
-"""A worker process with its libraries, before it reads a plane."""
+"""A worker process with its libraries, before it reads a plane or loads a network."""
 
 _MOST_PX = 5_000_000
 """Pixels of all small images of a well together, in the larger of the two sizes."""
@@ -159,12 +159,22 @@ def estimate(plan: Plan) -> Estimate:
         planes=len(columns),
         read_bytes=int(index.column("file_size").clip(min=0).sum()),
         largest=largest,
-        peak_bytes=math.ceil(PROCESS_BYTES + _SPARE * peak),
+        peak_bytes=math.ceil(process_bytes(plan) + _SPARE * peak),
         stored=stored,
         disk_bytes=math.ceil(sum(each.bytes for each in stored) * ratio * share),
         compression=ratio,
         seconds=share * growth.at(small.seconds, big.seconds) + len(columns) * read_s,
     )
+
+
+def process_bytes(plan: Plan) -> int:
+    """Say what a worker process holds beside images: libraries, and the networks of its steps."""
+    networks = {
+        (step.function, tuple(sorted(step.files))): step.spec.weights.holds_bytes(step.parameters)
+        for step in plan.steps
+        if step.spec.weights is not None
+    }
+    return PROCESS_BYTES + sum(networks.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +250,7 @@ def _measured(
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
         started = time.perf_counter()
-        Evaluation(steps, well, kept).run()
+        Evaluation(steps, well, kept, trial=True).run()
         seconds = time.perf_counter() - started
         peak = tracemalloc.get_traced_memory()[1] - before
     finally:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from openhcs._errors import PlateError, StepError
-from openhcs.functions import Axes, Kind, Stack, Tile
+from openhcs.functions import ARRAYS, Axes, Kind, Stack, Tile, from_device, on_device, out_of_memory
 from openhcs.pipeline._acting import NOWHERE
 from openhcs.pipeline._groups import GroupKey, grouped
 from openhcs.pipeline._lazy import Lazy, LoadedPlanes, frozen
@@ -95,6 +95,9 @@ class Evaluation:
         The well's planes.
     kept
         Where outputs go.
+    trial
+        Whether images are tiny ones, and results of no account: all steps compute on the host, and
+        networks are not loaded.
 
     Raises
     ------
@@ -102,9 +105,12 @@ class Evaluation:
         If an input of a step matches none or several of an earlier step's outputs.
     """
 
-    def __init__(self, steps: Sequence[PlannedStep], source: Source, kept: Kept) -> None:
+    def __init__(
+        self, steps: Sequence[PlannedStep], source: Source, kept: Kept, *, trial: bool = False
+    ) -> None:
         self._source = source
         self._kept = kept
+        self.trial = trial
         self._clock = _Clock()
         self._cells: list[list[_Cell]] = []
         self._to_call: dict[str, int] = {}
@@ -298,6 +304,7 @@ class _Cell:
         self.group = group
         self._members = members
         self._reused = evaluation.kept.reused(step)
+        self._sent = step.device == "gpu" and spec.gpu == ARRAYS and not evaluation.trial
         self._done = False
         self._failed = False
         self._passed_on = False
@@ -395,8 +402,7 @@ class _Cell:
         self._evaluation.kept.proceed()
         with self._evaluation.clock.running(step.name):
             try:
-                argument = self._argument(plane)
-                outputs = named_outputs(self._spec, self._spec.call(argument, **self._keywords()))
+                outputs = named_outputs(self._spec, self._computed(plane))
                 arrays = self._images_of(outputs)
             except (StepError, PlateError):
                 self._failed = True
@@ -404,7 +410,7 @@ class _Cell:
             except Exception as error:
                 self._failed = True
                 # A function is a plug-in: whatever it raises is the step's failure, kept whole.
-                reason = str(error) or type(error).__name__
+                reason = _reason(error)
                 message = f"{step.name} failed on {self.group}: {reason}"
                 raise StepError(message) from error
         if not self._done:
@@ -413,6 +419,16 @@ class _Cell:
                 value.release()
             self._evaluation.called(step)
         return _Made(arrays, {output.name: outputs[output.name] for output in step.outputs})
+
+    def _computed(self, plane: NDArray[Any] | None) -> Any:
+        """Call the function where it is to compute, and give what it gave on the host."""
+        keywords = self._keywords()
+        if self._evaluation.trial and self._spec.weights is not None:
+            return self._spec.weights.stand_in(self._argument(plane), self._step.parameters)
+        if not self._sent:
+            return self._spec.call(self._argument(plane), **keywords)
+        keywords = {name: on_device(value) for name, value in keywords.items()}
+        return from_device(self._spec.call(on_device(self._argument(plane)), **keywords))
 
     def _images_of(self, outputs: Mapping[str, Any]) -> Mapping[GroupKey, NDArray[Any]]:
         if not self._step.gives_image:
@@ -430,6 +446,8 @@ class _Cell:
         source = self._evaluation.source
         if "pixel_um" in self._spec.needs:
             keywords["pixel_um"] = source.pixel_um
+        if "device" in self._spec.needs:
+            keywords["device"] = "cpu" if self._evaluation.trial else self._step.device
         if self._spec.preparation is not None:
             keywords["prepared"] = source.prepared(self._step.name, self.group.channel)
         return keywords
@@ -442,7 +460,9 @@ class _Cell:
             case Axes.ZSTACK | Axes.TIME:
                 return self._stack()
             case Axes.CHANNELS:
-                return LoadedPlanes({str(key.channel): image.get for key, image in members.items()})
+                return LoadedPlanes(
+                    {str(key.channel): self._loader(image) for key, image in members.items()}
+                )
             case Axes.FIELDS:
                 return self._tiles(members)
             case Axes.CHANNEL_FIELDS:
@@ -454,10 +474,16 @@ class _Cell:
                     for channel in channels
                 }
 
+    def _loader(self, image: Image) -> Callable[[], NDArray[Any]]:
+        """Give what loads a plane to where the function is to compute."""
+        if not self._sent:
+            return image.get
+        return lambda: on_device(image.get())
+
     def _stack(self) -> Stack:
         axis = "z" if self._step.axes is Axes.ZSTACK else "t"
         return Stack(
-            [image.get for image in self._members.values()],
+            [self._loader(image) for image in self._members.values()],
             [self._evaluation.source.place(key, axis) for key in self._members],
             [getattr(key, axis) or 0 for key in self._members],
         )
@@ -469,7 +495,7 @@ class _Cell:
                 field=0 if key.field is None else key.field,
                 x_um=place(key, "x"),
                 y_um=place(key, "y"),
-                load=image.get,
+                load=self._loader(image),
             )
             for key, image in members.items()
         )
@@ -479,6 +505,17 @@ def _order(channels: Mapping[str | None, int], key: GroupKey) -> tuple[int, ...]
     """Say where a key comes: by t, field, channel as on the plate, and z."""
     numbers = (key.t, key.field, channels.get(key.channel), key.z)
     return tuple(-1 if number is None else number for number in numbers)
+
+
+def _reason(error: Exception) -> str:
+    """Say in words why a function failed."""
+    reason = str(error) or type(error).__name__
+    if not out_of_memory(error):
+        return reason
+    return (
+        "the memory of the GPU is full, of which every worker takes a part: use fewer workers, or "
+        f"device='cpu' for this step ({reason})"
+    )
 
 
 class _Clock:

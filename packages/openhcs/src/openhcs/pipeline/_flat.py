@@ -95,7 +95,7 @@ class Flattener:
         if step.channel is not None and self._routed is not None:
             message = f"{name} stands in a route, which chooses its channel: leave channel= out"
             raise ParameterError(message, "channel")
-        own = Settings(keep=step.keep, otherwise=step.otherwise)
+        own = Settings(keep=step.keep, otherwise=step.otherwise, device=step.device)
         self._steps.append(
             FlatStep(
                 step=step,

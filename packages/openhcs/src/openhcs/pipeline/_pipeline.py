@@ -13,6 +13,7 @@ from openhcs.pipeline._step import Step, checked_wells
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from openhcs.functions import Device
     from openhcs.pipeline._flat import FlatStep
     from openhcs.pipeline._settings import MissingPlanes, Otherwise
 
@@ -30,7 +31,7 @@ class Pipeline:
     *parts
         At least one step, branch, route or pipeline. Steps of one name get ``_2``, ``_3`` and so
         on behind it.
-    keep, otherwise, missing, pixel_um
+    keep, otherwise, missing, pixel_um, device
         Settings that all its steps inherit; see `Settings`.
     wells
         Wells that its steps act in, such as ``"A01,B02-B05,C*"``; all by default. In the others
@@ -67,11 +68,14 @@ class Pipeline:
         otherwise: Otherwise | None = None,
         missing: MissingPlanes | None = None,
         pixel_um: tuple[float, float] | None = None,
+        device: Device | None = None,
         wells: str | None = None,
         name: str | None = None,
     ) -> None:
         _check_parts("a pipeline", parts)
-        settings = Settings(keep=keep, otherwise=otherwise, missing=missing, pixel_um=pixel_um)
+        settings = Settings(
+            keep=keep, otherwise=otherwise, missing=missing, pixel_um=pixel_um, device=device
+        )
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "settings", settings)
         object.__setattr__(self, "wells", checked_wells(wells))

@@ -15,6 +15,7 @@ from openhcs._errors import CompileError
 from openhcs.functions import (
     REGISTRY,
     Axes,
+    Device,
     FunctionSpec,
     Kind,
     LibraryCall,
@@ -94,6 +95,8 @@ class PlannedStep:
     packages
         Versions of the packages, beside those that every step computes with, that the function
         needs; by name.
+    files
+        Files that hold the trained network that it computes with, and a hash of what they hold.
     axes
         What one call consumes.
     parameters
@@ -111,6 +114,8 @@ class PlannedStep:
         The wells that it acts in; None for all.
     keep
         Whether its images are to be stored in any case.
+    device
+        Where it computes.
     inputs
         Parameters filled with earlier outputs.
     outputs
@@ -131,6 +136,7 @@ class PlannedStep:
     version: int
     library: LibraryCall | None
     packages: Mapping[str, str]
+    files: Mapping[str, str]
     axes: Axes
     parameters: Mapping[str, ParameterValue]
     channels: tuple[str, ...] | None
@@ -139,6 +145,7 @@ class PlannedStep:
     source: int
     wells: tuple[str, ...] | None
     keep: bool
+    device: Device
     inputs: tuple[PlannedInput, ...]
     outputs: tuple[PlannedOutput, ...]
     gives_image: bool
@@ -186,6 +193,7 @@ class PlannedStep:
             "version": self.version,
             "library": None if self.library is None else asdict(self.library),
             "packages": dict(self.packages),
+            "files": dict(self.files),
             "axes": str(self.axes),
             "parameters": dict(self.parameters),
             "channels": None if self.channels is None else list(self.channels),
@@ -194,6 +202,7 @@ class PlannedStep:
             "source": self.source,
             "wells": None if self.wells is None else list(self.wells),
             "keep": self.keep,
+            "device": self.device,
             "inputs": [[part.parameter, part.step, part.output] for part in self.inputs],
             "outputs": [[part.name, str(part.kind), part.stored] for part in self.outputs],
             "gives_image": self.gives_image,
@@ -207,6 +216,12 @@ class PlannedStep:
         value = self.to_json()
         for name in ("name", "previous", "source", "wells", "keep", "inputs", "prepared"):
             del value[name]
+        # What was computed when there was no choice, in the processor, still stands.
+        if self.device == "cpu":
+            del value["device"]
+        del value["files"]
+        if self.files:
+            value["weights"] = sorted(self.files.values())  # the same ones may lie elsewhere
         return value
 
     @classmethod
@@ -224,6 +239,7 @@ class PlannedStep:
                 path=library["path"], takes=Kind(library["takes"]), gives=Kind(library["gives"])
             ),
             packages=value["packages"],
+            files=value["files"],
             axes=Axes(value["axes"]),
             parameters={name: _thawed(part) for name, part in value["parameters"].items()},
             channels=None if channels is None else tuple(channels),
@@ -232,6 +248,7 @@ class PlannedStep:
             source=value["source"],
             wells=None if wells is None else tuple(wells),
             keep=value["keep"],
+            device=value["device"],
             inputs=tuple(
                 PlannedInput(parameter=parameter, step=step, output=output)
                 for parameter, step, output in value["inputs"]

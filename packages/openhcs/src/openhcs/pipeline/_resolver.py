@@ -6,12 +6,12 @@ import difflib
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ParameterError
 from openhcs.functions import Kind
 from openhcs.pipeline._acting import with_images
-from openhcs.pipeline._content_key import package_versions
+from openhcs.pipeline._content_key import file_key, package_versions
 from openhcs.pipeline._parameters import resolved_parameters
 from openhcs.pipeline._plan import PLATE, PlannedInput, PlannedOutput, PlannedStep
 from openhcs.pipeline._settings import resolve
@@ -20,6 +20,7 @@ from openhcs.plates import parse_wells
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from openhcs.functions import Device
     from openhcs.pipeline._flat import FlatStep
     from openhcs.pipeline._pipeline import Pipeline
     from openhcs.pipeline._settings import Otherwise, Setting, Settings
@@ -122,6 +123,7 @@ class Resolver:
             self._problem(position, str(error))
             parameters = dict(step.parameters)
         inputs = self._inputs(position, step)
+        device = self._device(position, step, settings["device"])
         outputs = tuple(
             PlannedOutput(
                 name=output.name, kind=output.kind, stored=self._stored_name(position, output.name)
@@ -143,7 +145,8 @@ class Resolver:
             module=spec.call.__module__,
             version=spec.version,
             library=spec.library,
-            packages={} if spec.missing else package_versions(spec),
+            packages={} if spec.missing else package_versions(spec, device),
+            files=self._weights(position, step, parameters),
             axes=spec.axes,
             parameters=parameters,
             channels=None if flat.channels is None and not flat.apart else channels,
@@ -152,6 +155,7 @@ class Resolver:
             source=flat.source,
             wells=self._acting(position, flat),
             keep=bool(settings["keep"].value),
+            device=device,
             inputs=inputs,
             outputs=outputs,
             gives_image=gives_image,
@@ -159,6 +163,29 @@ class Resolver:
             beside=None,
             prepared=spec.preparation is not None,
         )
+
+    def _device(self, position: int, step: Step, wanted: Setting) -> Device:
+        """Say where a step computes; what is inherited holds for the functions that can."""
+        if wanted.value == "cpu" or step.spec.gpu:
+            device: Device = wanted.value
+            return device
+        if wanted.origin == "step":
+            self._problem(
+                position, f"device='gpu', but {step.spec.name} computes in the processor alone"
+            )
+        return "cpu"
+
+    def _weights(
+        self, position: int, step: Step, parameters: Mapping[str, Any]
+    ) -> Mapping[str, str]:
+        """Give the files of the network that a step computes with, and what they hold."""
+        if step.spec.weights is None or step.spec.missing:
+            return {}
+        try:
+            return {path: file_key(path) for path in step.spec.weights.files(parameters)}
+        except (ValueError, OSError) as error:
+            self._problem(position, str(error))
+            return {}
 
     def _acting(self, position: int, flat: FlatStep) -> tuple[str, ...] | None:
         """Give the wells that a step is limited to."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from openhcs._errors import ParameterError
+from openhcs.functions import Device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +41,9 @@ class Settings:
     pixel_um
         Pixel size (y, x) in µm, in place of what the plate says. Of a run and a whole pipeline
         alone.
+    device
+        Where steps compute: ``"cpu"``, or ``"gpu"`` for those whose functions can; the others stay
+        in the processor.
 
     Raises
     ------
@@ -51,6 +55,7 @@ class Settings:
     otherwise: Otherwise | None = None
     missing: MissingPlanes | None = None
     pixel_um: tuple[float, float] | None = None
+    device: Device | None = None
 
     def __post_init__(self) -> None:
         if not (self.keep is None or isinstance(self.keep, bool)):
@@ -60,6 +65,7 @@ class Settings:
         _check_choice("missing", self.missing, get_args(MissingPlanes))
         if self.pixel_um is not None:
             object.__setattr__(self, "pixel_um", _pair(self.pixel_um))
+        _check_choice("device", self.device, get_args(Device))
 
     @property
     def made(self) -> Mapping[str, Any]:
@@ -118,5 +124,5 @@ def _pair(value: object) -> tuple[float, float]:
     raise ParameterError(message, "pixel_um")
 
 
-DEFAULTS = Settings(keep=False, missing="fail-well")
+DEFAULTS = Settings(keep=False, missing="fail-well", device="cpu")
 """What holds where no layer says anything. What becomes of other channels has to be said."""

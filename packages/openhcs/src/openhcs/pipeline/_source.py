@@ -32,7 +32,7 @@ __all__ = ["evaluated", "from_source", "load", "read_text", "to_source", "writte
 
 _TARGET = "pipeline"
 _FUNCTIONS = "openhcs.functions"
-_PIPELINE = ("name", "keep", "otherwise", "missing", "pixel_um", "wells")
+_PIPELINE = ("name", "keep", "otherwise", "missing", "pixel_um", "device", "wells")
 
 
 def to_source(pipeline: Pipeline) -> str:
@@ -272,6 +272,8 @@ def _written_step(step: Step) -> Call:
         keywords["input"] = step.input
     if step.keep is not None:
         keywords["keep"] = step.keep
+    if step.device is not None:
+        keywords["device"] = step.device
     if step.wells is not None:
         keywords["wells"] = step.wells
     keywords.update(step.inputs)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from openhcs.codegen import Place
-    from openhcs.functions import ParameterValue
+    from openhcs.functions import Device, ParameterValue
     from openhcs.pipeline._settings import Otherwise
 
 __all__ = ["PREVIOUS", "START", "Step", "checked_wells"]
@@ -50,6 +50,8 @@ class Step:
     keep
         Whether the step's images are stored in the result even when later steps go on from them;
         None inherits it.
+    device
+        ``"cpu"``, or ``"gpu"`` where its function can; None inherits it.
     wells
         Wells that the step acts in, such as ``"A01,B02-B05,C*"``; all by default. In the others
         images pass as they are.
@@ -75,6 +77,7 @@ class Step:
     otherwise: Otherwise | None
     input: str
     keep: bool | None
+    device: Device | None
     wells: str | None
     inputs: dict[str, str]
     parameters: dict[str, ParameterValue]
@@ -90,6 +93,7 @@ class Step:
         otherwise: Otherwise | None = None,
         input: str | None = None,  # noqa: A002  # the word that pipelines read best with
         keep: bool | None = None,
+        device: Device | None = None,
         wells: str | None = None,
         **parameters: object,
     ) -> None:
@@ -101,6 +105,7 @@ class Step:
             "otherwise": otherwise,
             "input": _checked_input(PREVIOUS if input is None else input),
             "keep": keep,
+            "device": device,
             "wells": checked_wells(wells),
             "inputs": {
                 key: _checked_giver(spec, key, value)
@@ -112,7 +117,7 @@ class Step:
             ),
             "place": None,
         }
-        Settings(keep=keep, otherwise=otherwise)
+        Settings(keep=keep, otherwise=otherwise, device=device)
         if otherwise is not None and channel is None:
             message = f"{spec.name} works on all channels: otherwise={otherwise!r} needs channel="
             raise ParameterError(message, "otherwise")

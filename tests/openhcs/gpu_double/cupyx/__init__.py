@@ -1,0 +1,1 @@
+"""The part of the double that has SciPy's names."""
