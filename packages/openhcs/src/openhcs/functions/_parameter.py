@@ -21,6 +21,9 @@ ParameterValue: TypeAlias = (
 )
 """What a parameter may be: plain, immutable in practice, and with a literal form."""
 
+_LARGEST_INTEGER = 2**63
+"""What has to be read back from source is smaller, on either side of 0."""
+
 _WORDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
 
 
@@ -127,13 +130,16 @@ def plain(value: object) -> ParameterValue:
     Raises
     ------
     TypeError
-        If the value has no literal form, such as an array, or a number that is not finite.
+        If the value has no literal form, such as an array, or a number that is not finite, or that
+        no source may hold since it is larger than 64 bits.
     """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return str(value)
-    if type(value) is int or (type(value) is float and math.isfinite(value)):
+    if type(value) is int and abs(value) < _LARGEST_INTEGER:
+        return value
+    if type(value) is float and math.isfinite(value):
         return value
     if isinstance(value, list | tuple):
         return tuple(plain(item) for item in value)
