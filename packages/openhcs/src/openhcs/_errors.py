@@ -17,6 +17,7 @@
     │   ├── ResultFolderError          OSError       the result folder cannot be used
     │   ├── DeviceError                RuntimeError  steps are to compute on a GPU that is not there
     │   ├── ClusterError               RuntimeError  a cluster is not there, or cannot do the run
+    │   ├── ServerError                ConnectionError  a server is away, or a run on it was lost
     │   └── WorkerLostError            RuntimeError  a worker process ended without a result
     ├── MisuseError                    ValueError    a command is not used as it can be
     └── ViewerError                    ConnectionError
@@ -44,6 +45,7 @@ __all__ = [
     "PlateError",
     "ResultFolderError",
     "RunError",
+    "ServerError",
     "SourceError",
     "StepError",
     "ViewerError",
@@ -129,6 +131,10 @@ class ResultFolderError(RunError, OSError):
 
 class DeviceError(RunError, RuntimeError):
     """Steps are to compute on a GPU, and there is none; says what was looked for."""
+
+
+class ServerError(RunError, ConnectionError):
+    """A server cannot be reached, or a run on it was lost; says what to do."""
 
 
 class ClusterError(RunError, RuntimeError):

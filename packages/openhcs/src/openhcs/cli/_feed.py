@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from openhcs.pipeline import Event, Plan
 
-__all__ = ["missing_for_viewer", "viewer_feed"]
+__all__ = ["HERE", "missing_for_viewer", "runs_on", "viewer_feed"]
 
 _LAST_WAIT_S = 20.0
-_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names by which this computer knows itself."""
 
 
 @contextmanager
@@ -37,7 +38,8 @@ def viewer_feed(
         yield _ignore
         return
     lack = missing_for_viewer()
-    if lack and arguments.viewer_host in _HERE and not _runs_on(arguments.viewer_port):
+    host = arguments.viewer_host or "localhost"
+    if lack and host in HERE and not runs_on(arguments.viewer_port):
         say(console, f"Viewer left out: {lack}")
         yield _ignore
         return
@@ -47,7 +49,7 @@ def viewer_feed(
         out,
         plan.index.name,
         source=plan.index.root,
-        host=arguments.viewer_host,
+        host=host,
         port=arguments.viewer_port,
         tell=lambda text: say(console, text),
     )
@@ -67,7 +69,7 @@ def missing_for_viewer() -> str:
     return ""
 
 
-def _runs_on(port: int) -> bool:
+def runs_on(port: int) -> bool:
     """Say whether a viewer runs here already, with a display of its own."""
     from zmqruntime import find_services
 

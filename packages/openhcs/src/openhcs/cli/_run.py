@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openhcs.cli._arguments import at_least_one, base_port, size
 from openhcs.cli._cluster import add_cluster_options, check_cluster_options, opened_executor
 from openhcs.cli._console import make_console, say
+from openhcs.cli._remote import add_server_options, check_server_options, run_on_server
 from openhcs.cli._selection import add_selection, planned, refuse_selection
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
-    from types import FrameType
+    from collections.abc import Mapping
 
     from rich.console import Console
 
     from openhcs.cli._commands import Commands
-    from openhcs.cli._progress import RunDisplay
     from openhcs.execution import RunResult
     from openhcs.pipeline import Event, Plan
 
 __all__ = ["add_run_options", "add_to", "default_workers", "run_and_tell"]
-
-_MOST_NAMED = 20
 
 
 def add_to(commands: Commands) -> None:
@@ -54,6 +49,7 @@ def add_to(commands: Commands) -> None:
     add_selection(parser)
     add_run_options(parser, viewer="none")
     add_cluster_options(parser)
+    add_server_options(parser)
     parser.set_defaults(carry_out=_carry_out)
 
 
@@ -91,7 +87,9 @@ def add_run_options(parser: argparse.ArgumentParser, *, viewer: str | None) -> N
         + (" (default: napari where there is a display)" if viewer is None else ""),
     )
     parser.add_argument(
-        "--viewer-host", default="localhost", help="host of the viewer (default: %(default)s)"
+        "--viewer-host",
+        metavar="HOST",
+        help="host of the viewer, as the run reaches it (default: this computer)",
     )
     parser.add_argument(
         "--viewer-port", type=base_port, default=5555, help="its port (default: %(default)s)"
@@ -106,6 +104,9 @@ def default_workers() -> int:
 def _carry_out(arguments: argparse.Namespace) -> int:
     console = make_console()
     check_cluster_options(arguments)
+    check_server_options(arguments)
+    if arguments.server is not None:
+        return run_on_server(arguments, console)
     if arguments.again:
         plan, out = _again(arguments)
     else:
@@ -145,7 +146,9 @@ def run_and_tell(
     """
     from openhcs._errors import RunError
     from openhcs.cli._feed import viewer_feed
+    from openhcs.cli._interrupt import cancel_on_interrupt
     from openhcs.cli._progress import RunDisplay
+    from openhcs.cli._summary import sum_up
     from openhcs.execution import ResultFolder, run
     from openhcs.pipeline import Outcome
     from openhcs.report import write_report
@@ -161,7 +164,7 @@ def run_and_tell(
     with (
         viewer_feed(arguments, plan, out, console) as feed,
         RunDisplay(console, told=plan.refused) as display,
-        _cancel_on_interrupt(cancel, console, display),
+        cancel_on_interrupt(cancel, console, display),
         opened_executor(arguments, out, cancel, console) as executor,
     ):
 
@@ -195,7 +198,7 @@ def run_and_tell(
                 write_report(out)
         except OSError as error:  # the disk may be full: what was done is summed up all the same
             lack = str(error)
-    _sum_up(result, console)
+    sum_up(result, console)
     if lack:
         say(console, f"Report:  not written: {lack}", "red")
     else:
@@ -219,61 +222,9 @@ def _reported_wells(out: Path) -> bytes | None:
 
 def _tell_refused(refused: Mapping[str, str], console: Console) -> None:
     """Name the wells that cannot run, before the others begin."""
-    for well, reason in list(refused.items())[:_MOST_NAMED]:
+    from openhcs.cli._summary import MOST_NAMED
+
+    for well, reason in list(refused.items())[:MOST_NAMED]:
         say(console, f"{well} cannot run: {reason}", "yellow")
-    if len(refused) > _MOST_NAMED:
-        say(console, f"and {len(refused) - _MOST_NAMED} more wells cannot run", "yellow")
-
-
-@contextmanager
-def _cancel_on_interrupt(
-    cancel: threading.Event, console: Console, display: RunDisplay
-) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a request to stop, for as long as a run lasts.
-
-    Further ones change nothing: stopping takes 10 s at most, and keeps what is finished.
-    """
-
-    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the shape that signal asks for
-        if not cancel.is_set() and not console.is_terminal:
-            # A handler may interrupt a print, which cannot be entered twice; the system's can.
-            os.write(1, b"Stopping: what is finished is kept.\n")
-        cancel.set()
-        display.stop()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _sum_up(result: RunResult, console: Console) -> None:
-    from collections import Counter
-
-    from rich.table import Table
-
-    from openhcs.pipeline import Outcome
-
-    counts = Counter(well.outcome for well in result.wells)
-    reused = sum(well.reused for well in result.wells)
-    parts = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
-    again = f", {reused} of them from before" if reused else ""
-    say(console, f"{len(result.wells)} wells: {', '.join(parts)}{again}, {result.seconds:.1f} s")
-    if result.reason:
-        say(console, result.reason, "red")
-    for note in result.notes:
-        say(console, f"Note: {note}", "yellow")
-    bad = [well for well in result.wells if well.outcome not in {Outcome.OK, Outcome.CANCELLED}]
-    if bad:
-        table = Table("well", "outcome")
-        table.add_column("what happened", overflow="fold")
-        for well in bad[:_MOST_NAMED]:
-            table.add_row(well.well, well.outcome, well.error or "")
-        console.print(table)
-        if len(bad) > _MOST_NAMED:
-            say(console, f"and {len(bad) - _MOST_NAMED} more; the report names them all")
-        if any(well.traceback for well in bad):
-            say(console, f"Tracebacks are in {result.out / 'run.log'}")
-    say(console, f"Results: {result.out}")
+    if len(refused) > MOST_NAMED:
+        say(console, f"and {len(refused) - MOST_NAMED} more wells cannot run", "yellow")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from openhcs.pipeline import Acquisition, Pipeline, Plan, RunRequest
     from openhcs.plates import PlateIndex
 
-__all__ = ["add_selection", "planned", "refuse_selection"]
+__all__ = ["add_selection", "planned", "refuse_selection", "requested"]
 
 _MOST_FIELDS = 10_000
 _POSITIONS = ("plate", "pipeline")
@@ -104,7 +104,7 @@ def planned(arguments: argparse.Namespace, console: Console) -> tuple[RunRequest
     else:
         pipeline = load(arguments.pipeline) if arguments.pipeline else None
         index = open_told(arguments)
-        request = _request(arguments, pipeline or _default(index, console))
+        request = requested(arguments, pipeline or _default(index, console))
     say(console, f"{index.name}: {len(index)} planes; {index.why}")
     return request, request.plan(index)
 
@@ -126,7 +126,8 @@ def refuse_selection(arguments: argparse.Namespace, why: str) -> None:
         raise MisuseError(message)
 
 
-def _request(arguments: argparse.Namespace, pipeline: Pipeline) -> RunRequest:
+def requested(arguments: argparse.Namespace, pipeline: Pipeline | None) -> RunRequest:
+    """Make the request that plate and selections stand for."""
     from openhcs.pipeline import RunRequest, Settings
 
     return RunRequest(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from openhcs._errors import ViewerError
 from openhcs.cli._arguments import base_port
+from openhcs.cli._keys import add_keys_option, key_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -40,6 +41,7 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="listen beyond this computer without keys: on a trusted network only",
     )
+    add_keys_option(napari, "let in whoever has an authorised key, and nobody else")
     napari.set_defaults(carry_out=_napari)
 
 
@@ -49,4 +51,9 @@ def _napari(arguments: argparse.Namespace) -> int:
         raise ViewerError(message)
     from openhcs.viewers.napari import serve
 
-    return serve(arguments.port, bind=arguments.bind, insecure=arguments.insecure)
+    return serve(
+        arguments.port,
+        bind=arguments.bind,
+        keys=key_folder(arguments),
+        insecure=arguments.insecure,
+    )

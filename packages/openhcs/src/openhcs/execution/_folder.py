@@ -120,6 +120,18 @@ class ResultFolder:
         if inside == raw or raw in inside.parents:
             message = f"{self.root} lies in the plate's own folder {raw}: choose another folder"
             raise ResultFolderError(message)
+        with self.held():
+            yield
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and hold it for this process, for what is no run on a plate from here.
+
+        Raises
+        ------
+        ResultFolderError
+            As `opened`.
+        """
         with ExitStack() as held:
             try:
                 self._make()

@@ -61,6 +61,7 @@ from openhcs.functions._project import (
     project_sum,
 )
 from openhcs.functions._quantiles import measure_intensity_quantiles
+from openhcs.functions._quantities import FileName
 from openhcs.functions._radial import measure_radial_distribution
 from openhcs.functions._register import Registered, RegistrationVerdict, register_channels
 from openhcs.functions._registry import (
@@ -104,6 +105,7 @@ __all__ = [
     "DoseResponse",
     "DoseVerdict",
     "EdgeEffect",
+    "FileName",
     "FunctionSpec",
     "Granularity",
     "Kind",

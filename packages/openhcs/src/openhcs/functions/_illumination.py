@@ -10,7 +10,10 @@ import numpy as np
 
 from openhcs.functions._convert import to_dtype
 from openhcs.functions._profile_file import read_profile
-from openhcs.functions._quantities import Counts  # noqa: TC001  # annotations are read when compiling
+from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
+    Counts,
+    FileName,
+)
 from openhcs.functions._registry import Axes, Kind, Output, Prepared, function
 from openhcs.functions._scale import enlarge, reduce_mean
 from openhcs.functions._shading import fit_shading, smooth
@@ -299,7 +302,7 @@ def correct_illumination(
     prepared: Mapping[str, NDArray[Any]],
     source: Source = "auto",
     dark: Counts | None = None,
-    profile: str | None = None,
+    profile: FileName | None = None,
 ) -> CorrectedPlane:
     """Take the dark level and uneven illumination out of a plane.
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
+from openhcs.functions._quantities import NamesFile
+
 if TYPE_CHECKING:
     import annotated_types
 
@@ -57,6 +59,11 @@ class ParameterSpec:
             if isinstance(unit, str):
                 return unit
         return ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the value names a file that the function reads."""
+        return any(isinstance(note, NamesFile) for note in _notes(self.annotation))
 
     @property
     def type_text(self) -> str:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from annotated_types import Ge, Gt, Interval, Unit
 
-__all__ = ["Counts", "Factor", "Fraction", "LengthUm", "PositivePx", "PositiveUm"]
+__all__ = [
+    "Counts",
+    "Factor",
+    "FileName",
+    "Fraction",
+    "LengthUm",
+    "NamesFile",
+    "PositivePx",
+    "PositiveUm",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class NamesFile:
+    """Beside the type of a parameter: its value names a file that the function reads."""
+
+
+FileName: TypeAlias = Annotated[str, NamesFile()]
+"""Name of a file to read. On a server it is looked for below the roots that this one allows."""
 
 PositiveUm: TypeAlias = Annotated[float, Gt(0), Unit("µm")]
 """A length in µm above 0."""

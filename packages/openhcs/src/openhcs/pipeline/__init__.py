@@ -46,7 +46,7 @@ from openhcs.pipeline._plan import (
 from openhcs.pipeline._planes import well_planes
 from openhcs.pipeline._request import RunRequest, load_request
 from openhcs.pipeline._settings import MissingPlanes, Otherwise, Setting, Settings
-from openhcs.pipeline._source import from_source, load, to_source
+from openhcs.pipeline._source import from_source, load, read_text, to_source
 from openhcs.pipeline._step import Step
 
 __all__ = [
@@ -96,6 +96,7 @@ __all__ = [
     "nuclear_channel",
     "package_versions",
     "process_bytes",
+    "read_text",
     "step_keys",
     "steps_in",
     "to_source",

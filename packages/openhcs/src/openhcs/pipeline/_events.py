@@ -8,12 +8,10 @@ A run sends ``RunStarted`` first and ``RunFinished`` last. Every well of the pla
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path  # noqa: TC003  # what reads events from text looks at their types
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from openhcs.pipeline._outcome import Outcome
+from openhcs.pipeline._outcome import Outcome  # noqa: TC001  # as above
 
 __all__ = [
     "Event",

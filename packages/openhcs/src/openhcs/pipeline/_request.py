@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from openhcs._errors import CompileError, ParameterError, SourceError
 from openhcs.codegen import Call, Constructor, Name, render
 from openhcs.functions import LIBRARIES, Libraries
 from openhcs.pipeline._compile import compile_pipeline
+from openhcs.pipeline._default import default_pipeline
+from openhcs.pipeline._files import with_files
 from openhcs.pipeline._pipeline import Pipeline
 from openhcs.pipeline._settings import Settings
 from openhcs.pipeline._source import evaluated, read_text, written
@@ -36,7 +38,7 @@ class RunRequest:
     plate
         The plate's folder.
     pipeline
-        The pipeline.
+        The pipeline; None for the default one of the plate.
     format, pattern, files, plate_size, platemap
         How the plate is read, where it does not say so itself: name of its format, a pattern of
         its files' names, a table of its files, rows and columns, a table of conditions.
@@ -73,7 +75,7 @@ class RunRequest:
     """
 
     plate: str
-    pipeline: Pipeline
+    pipeline: Pipeline | None = None
     format: str | None = None
     pattern: str | None = None
     files: str | None = None
@@ -89,7 +91,7 @@ class RunRequest:
         """Refuse what could not be used, and take lists for tuples."""
         if not isinstance(self.plate, str) or not self.plate:
             _refuse("plate", "the name of a folder", self.plate)
-        if not isinstance(self.pipeline, Pipeline):
+        if not isinstance(self.pipeline, Pipeline | None):
             _refuse("pipeline", "a Pipeline", self.pipeline)
         if not isinstance(self.settings, Settings):
             _refuse("settings", "Settings", self.settings)
@@ -145,12 +147,13 @@ class RunRequest:
             If the pipeline cannot run on it, or a selection names no well of the plate.
         """
         index = self.index() if index is None else index
+        pipeline = default_pipeline(index) if self.pipeline is None else self.pipeline
         try:
             wells = None if self.wells is None else parse_wells(self.wells, index.wells)
         except ValueError as error:
             raise CompileError([f"wells={self.wells!r}: {error}"]) from error
         return compile_pipeline(
-            self.pipeline,
+            pipeline,
             index,
             wells=wells,
             fields=self.fields,
@@ -159,13 +162,25 @@ class RunRequest:
             **self.settings.made,
         )
 
+    def with_files(self, rename: Callable[[str], str]) -> RunRequest:
+        """Give the same request with other names of the plate and of the files that steps read.
+
+        Parameters
+        ----------
+        rename
+            Given each name; gives the one to put in its place. The tables `files` and `platemap`
+            keep theirs.
+        """
+        pipeline = None if self.pipeline is None else with_files(self.pipeline, rename)
+        return replace(self, plate=rename(self.plate), pipeline=pipeline)
+
     def to_source(self) -> str:
         """Write the request as Python source that `from_source` reads back."""
         keywords: dict[str, SourceValue] = {}
         for part in fields(self):
             value = getattr(self, part.name)
-            if part.name == "pipeline":
-                keywords[part.name] = written(self.pipeline)
+            if isinstance(value, Pipeline):
+                keywords[part.name] = written(value)
             elif part.name == "settings":
                 if value.made:
                     made: dict[str, Any] = dict(value.made)
@@ -235,10 +250,9 @@ def load_request(
 
 def _request(*arguments: object, **keywords: Any) -> RunRequest:
     _check(arguments, keywords, RunRequest, "a request")
-    for name in ("plate", "pipeline"):
-        if name not in keywords:
-            message = f"a request needs {name}=..."
-            raise ParameterError(message)
+    if "plate" not in keywords:
+        message = "a request needs plate=..."
+        raise ParameterError(message)
     return RunRequest(**keywords)
 
 

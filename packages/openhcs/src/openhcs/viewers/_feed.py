@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from openhcs.pipeline import Event
     from polystore import Payload
     from zmqruntime import Ack, Publisher, Welcome, ZMQClient
+    from zmqruntime.security import KeyFolder
 
 __all__ = ["FeedReport", "NapariFeed"]
 
@@ -78,6 +79,10 @@ class NapariFeed:
         is shown in layers of its own, a further run of the same plate in the same ones.
     host, port
         Where the viewer is, or is to be started.
+    keys
+        Keys to show to a viewer that asks for them, and those of the viewers that are known.
+    launch
+        Whether a viewer that does not run is started, where that is on this computer.
     tell
         Takes sentences for people.
     use_shared_memory
@@ -97,6 +102,8 @@ class NapariFeed:
         source: Path | None = None,
         host: str = "localhost",
         port: int = 5555,
+        keys: KeyFolder | None = None,
+        launch: bool = True,
         tell: Callable[[str], object],
         use_shared_memory: bool = True,
         most_bytes: int = _MOST_BYTES,
@@ -108,7 +115,7 @@ class NapariFeed:
         self._title = plate
         self._reader = PictureReader(out / "plate.zarr", self._plate)
         self._endpoint = Endpoint(host, port)
-        self._service = napari_service(self._endpoint)
+        self._service = napari_service(self._endpoint, keys=keys, launch=launch)
         self._tell = tell
         self._shared = use_shared_memory
         self._most_bytes = most_bytes

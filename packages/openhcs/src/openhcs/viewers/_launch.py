@@ -12,6 +12,7 @@ from openhcs._errors import ViewerError
 
 if TYPE_CHECKING:
     from zmqruntime import Endpoint, ZMQServiceManager
+    from zmqruntime.security import KeyFolder
 
 __all__ = ["NAPARI", "napari_command", "napari_service", "viewer_log"]
 
@@ -34,7 +35,9 @@ def napari_command(port: int, *, bind: str = "127.0.0.1", insecure: bool = False
     return [*words, "--insecure"] if insecure else words
 
 
-def napari_service(endpoint: Endpoint) -> ZMQServiceManager:
+def napari_service(
+    endpoint: Endpoint, *, keys: KeyFolder | None = None, launch: bool = True
+) -> ZMQServiceManager:
     """Give what connects to napari at an endpoint, and starts it there if it does not run.
 
     A viewer that is started lives on when the run ends, and is found again by the next one. On
@@ -44,6 +47,10 @@ def napari_service(endpoint: Endpoint) -> ZMQServiceManager:
     ----------
     endpoint
         Where it is, or is to be.
+    keys
+        Keys to show to a viewer that asks for them, and those of the viewers that are known.
+    launch
+        Whether to start a viewer on this computer where none runs.
 
     Raises
     ------
@@ -52,8 +59,10 @@ def napari_service(endpoint: Endpoint) -> ZMQServiceManager:
     """
     from zmqruntime import ZMQServiceManager
 
-    if not endpoint.is_loopback:
-        return ZMQServiceManager(NAPARI, endpoint, client_app="openhcs", role="producer")
+    if not (endpoint.is_loopback and launch):
+        return ZMQServiceManager(
+            NAPARI, endpoint, client_app="openhcs", role="producer", keys=keys
+        )
     if importlib.util.find_spec("napari") is None:
         message = "napari is not installed here: pip install 'openhcs[napari]'"
         raise ViewerError(message)

@@ -36,6 +36,8 @@ class JobContext:
         Which attempt this is, from 1.
     units
         Units that must be reported, or None when the result is all there is.
+    stopping
+        Set when the job is asked to stop, for what takes an event; `cancelled` says the same.
 
     Notes
     -----
@@ -58,7 +60,7 @@ class JobContext:
         self._names = frozenset(units or ())
         self._due = None if due is None else time.monotonic() + due
         self._send = send
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
         self._changed = threading.Condition()
         self._reports: dict[tuple[str, str], Report] = {}
         self._n = 0
@@ -158,7 +160,7 @@ class JobContext:
 
     def cancelled(self) -> bool:
         """Whether the job was asked to stop, for whatever reason; look often."""
-        return self._stop.is_set()
+        return self.stopping.is_set()
 
     def check(self) -> None:
         """Leave the function if the job was asked to stop.
@@ -168,7 +170,7 @@ class JobContext:
         JobStopped
             If it was. Let it through: the job then ends as what it was stopped for.
         """
-        if self._stop.is_set():
+        if self.stopping.is_set():
             raise JobStopped(f"job {self.id} was asked to stop")
 
     def wait_cancelled(self, timeout: float | None = None) -> bool:
@@ -184,7 +186,7 @@ class JobContext:
         bool
             Whether it was asked.
         """
-        return self._stop.wait(timeout)
+        return self.stopping.wait(timeout)
 
     @property
     def remaining(self) -> float | None:
@@ -193,7 +195,7 @@ class JobContext:
 
     def stop(self) -> None:
         """Ask the function to stop; for the worker."""
-        self._stop.set()
+        self.stopping.set()
 
     def finish(self) -> int:
         """Hand over what is left and take nothing more; for the worker.

@@ -28,7 +28,7 @@ from zmqruntime.execution._record import NewJob
 from zmqruntime.execution._settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
     from pathlib import Path
     from typing import Self
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from zmqruntime.execution._journal import History
     from zmqruntime.execution._live import LiveJob
     from zmqruntime.execution._record import JobRecord
+
+    Prepare = Callable[[str, Any, Peer], Any]
 
 __all__ = ["ExecutionServer"]
 
@@ -75,6 +77,10 @@ class ExecutionServer:
         for servers whose jobs are no secret to those who reach the port.
     stop_grace
         Seconds that jobs have to stop when the server is stopped.
+    prepare
+        Called with kind, payload and peer of each submission before it is accepted, on a thread
+        of its own; returns the payload that is kept, or raises a `RequestError` to refuse it.
+        The same submission must give the same payload, for its idempotency key stands for that.
 
     Raises
     ------
@@ -115,6 +121,7 @@ class ExecutionServer:
         history: History | None = None,
         broadcast: bool = False,
         stop_grace: float = 3.0,
+        prepare: Prepare | None = None,
     ) -> None:
         if not functions:
             raise ValueError("an execution server needs at least one function to run")
@@ -127,13 +134,14 @@ class ExecutionServer:
         self._settings = settings or Settings()
         self._history = history
         self._stop_grace = stop_grace
+        self._prepare = prepare
         self._broadcasts = broadcast
         self._broadcast: JobBroadcast | None = None
         self._journal: Journal | None = None
         self._reader: JournalReader | None = None
         self._queue: ExecutionQueue | None = None
         control = server.control
-        control.handle("submit", self._on_submit, on_loop=True, capability=_NEEDED)
+        control.handle("submit", self._on_submit, on_loop=prepare is None, capability=_NEEDED)
         control.handle("cancel", self._on_cancel, on_loop=True, capability=_NEEDED)
         control.handle("wait", self._on_wait, on_loop=True, capability=_NEEDED)
         control.handle("status", self._on_status, on_loop=True, capability=_NEEDED)
@@ -241,6 +249,28 @@ class ExecutionServer:
             "trouble": queue.trouble,
         }
 
+    def record(self, id_: str, peer: Peer) -> JobRecord:
+        """Find a job for a peer that asks about it; for handlers of further requests.
+
+        Parameters
+        ----------
+        id_
+            Name of the job.
+        peer
+            Who asks.
+
+        Returns
+        -------
+        JobRecord
+            The job as it is now.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none, or the peer may not see it.
+        """
+        return self._visible(id_, peer)
+
     def _open(self) -> None:
         self._journal = Journal(self.path, history=self._history)
         self._reader = JournalReader(self.path)
@@ -286,6 +316,8 @@ class ExecutionServer:
             raise InvalidRequestError(f"this is no job: {error}") from error
         if new.units is not None and len(set(new.units)) != len(new.units):
             raise InvalidRequestError("a unit is named twice")
+        if self._prepare is not None and new.kind in self.functions:
+            new = msgspec.structs.replace(new, payload=self._prepare(new.kind, new.payload, peer))
         return self._running().submit(new, client=_client_of(peer))
 
     def _on_cancel(self, request: Request, peer: Peer) -> Future[Reply]:

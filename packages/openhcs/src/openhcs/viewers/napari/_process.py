@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from openhcs.viewers._run_status import RunWells
     from zmqruntime import Item, Peer, Request, Subscriber, ZMQServer
+    from zmqruntime.security import KeyFolder
 
 __all__ = ["APP", "main", "serve"]
 
@@ -47,7 +48,13 @@ def main(words: Sequence[str] | None = None) -> int:
     return serve(arguments.port, bind=arguments.bind, insecure=arguments.insecure)
 
 
-def serve(port: int, *, bind: str = "127.0.0.1", insecure: bool = False) -> int:
+def serve(
+    port: int,
+    *,
+    bind: str = "127.0.0.1",
+    keys: KeyFolder | None = None,
+    insecure: bool = False,
+) -> int:
     """Open the window and serve until it is closed or the service is asked to stop.
 
     Parameters
@@ -56,6 +63,8 @@ def serve(port: int, *, bind: str = "127.0.0.1", insecure: bool = False) -> int:
         Control port; images come in on the port 1000 above.
     bind
         Address to listen on.
+    keys
+        Serve only whoever has an authorised key, on both channels, which are encrypted then.
     insecure
         Listen beyond this computer without keys.
 
@@ -68,7 +77,9 @@ def serve(port: int, *, bind: str = "127.0.0.1", insecure: bool = False) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        server = ZMQServer(APP, Endpoint("localhost", port), bind_address=bind, insecure=insecure)
+        server = ZMQServer(
+            APP, Endpoint("localhost", port), bind_address=bind, keys=keys, insecure=insecure
+        )
         server.start(ready=False)
     except ZmqRuntimeError as error:
         print(f"openhcs: {error}", file=sys.stderr)  # noqa: T201  # the program's own words

@@ -1,0 +1,44 @@
+"""The option that names a folder of keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from zmqruntime.security import KeyFolder
+
+__all__ = ["add_keys_option", "key_folder"]
+
+_DEFAULT = Path()
+
+
+def add_keys_option(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add ``--keys [DIR]``.
+
+    Parameters
+    ----------
+    parser
+        Of the command.
+    use
+        What the keys are for.
+    """
+    parser.add_argument(
+        "--keys",
+        type=Path,
+        nargs="?",
+        const=_DEFAULT,
+        metavar="DIR",
+        help=f"{use}; keys lie in DIR (default: ~/.config/zmqruntime/keys)",
+    )
+
+
+def key_folder(arguments: argparse.Namespace) -> KeyFolder | None:
+    """Give the folder that was named, or the user's; None without the option."""
+    from zmqruntime.security import KeyFolder
+
+    if arguments.keys is None:
+        return None
+    return KeyFolder.default() if arguments.keys == _DEFAULT else KeyFolder(arguments.keys)

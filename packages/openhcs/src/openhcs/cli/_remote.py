@@ -1,0 +1,437 @@
+"""``openhcs run --server``: a run on another computer, followed from here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openhcs.cli._console import say
+from openhcs.cli._keys import add_keys_option, key_folder
+from openhcs.cli._status import ExitStatus
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from openhcs.execution import RunResult, WellResult
+    from openhcs.pipeline import Event, RunRequest
+    from openhcs.server import RunClient, Submission, TextFile, ViewerAddress
+    from zmqruntime import Endpoint
+    from zmqruntime.execution import JobRecord
+
+__all__ = [
+    "add_server",
+    "add_server_options",
+    "check_server_options",
+    "connected",
+    "fetch_and_tell",
+    "follow_and_tell",
+    "run_on_server",
+]
+
+PORT = 7777
+"""Where servers listen, where nothing else is said."""
+
+_CONNECT_S = 15.0
+_VIEWER_S = 60.0
+_HERE_ALONE = (
+    "again", "workers", "memory", "dask", "slurm", "cores", "job_memory", "walltime",
+    "slurm_options",
+)  # fmt: skip
+
+
+def add_server(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add ``--server`` and ``--keys``."""
+    parser.add_argument(
+        "--server",
+        metavar="HOST[:PORT]",
+        required=required,
+        help=f"the server, as `openhcs serve` runs it (port {PORT} where none is given)",
+    )
+    add_keys_option(parser, "show a key to the server")
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run on a server."""
+    group = parser.add_argument_group(
+        "on a server",
+        "The plate is named by a root of the server and the path below it, such as "
+        "screens/2026/plate7; pipeline, --platemap and --files are files of yours and sent along.",
+    )
+    add_server(group, required=False)  # type: ignore[arg-type]  # a group adds as a parser does
+    group.add_argument(
+        "--leave",
+        metavar="NAME",
+        help="leave the results on the server under this name, in place of --out",
+    )
+    group.add_argument(
+        "--detach", action="store_true", help="submit the run, say its name, and do not wait"
+    )
+
+
+def check_server_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together.
+
+    Raises
+    ------
+    MisuseError
+        If some do not.
+    """
+    from openhcs._errors import MisuseError
+
+    if arguments.server is None:
+        for name in ("leave", "detach", "keys"):
+            if getattr(arguments, name):
+                message = f"--{name} is for runs on a server: give --server too"
+                raise MisuseError(message)
+        return
+    for name in _HERE_ALONE:
+        if getattr(arguments, name) not in (None, False):
+            message = f"--{name.replace('_', '-')} is the server's matter: leave it out"
+            raise MisuseError(message)
+    if (arguments.out is None) == (arguments.leave is None):
+        message = "say where results go: --out DIR to bring them here, or --leave NAME"
+        raise MisuseError(message)
+    if arguments.plate is None and arguments.request is None:
+        message = "name a plate, or --request FILE; --help tells more"
+        raise MisuseError(message)
+
+
+def run_on_server(arguments: argparse.Namespace, console: Console) -> int:
+    """Submit a run, follow it, and bring its results.
+
+    Raises
+    ------
+    MisuseError
+        If the server refuses it.
+    ServerError
+        If the server is away.
+    """
+    with connected(arguments, console) as client:
+        submission = _submission(arguments, client.endpoint, console)
+        submitted = client.submit_run(submission)
+        job = submitted.job
+        if submitted.followed:
+            say(console, f"This run is under way already, as job {job}.")
+        else:
+            say(console, f"Accepted as job {job}.")
+        if arguments.detach:
+            say(console, f"Follow it with: openhcs jobs follow {job} --server {arguments.server}")
+            return ExitStatus.DONE
+        return follow_and_tell(client, job, arguments.out, console)
+
+
+@contextmanager
+def connected(arguments: argparse.Namespace, console: Console) -> Iterator[RunClient]:
+    """Give a client that is connected to the server; what it is refused is told in our words.
+
+    Raises
+    ------
+    MisuseError
+        If the server refuses what it is asked.
+    ServerError
+        If it is not there, or away for too long.
+    """
+    from openhcs._errors import MisuseError, ServerError
+    from openhcs.server import RunClient
+    from zmqruntime import RequestError, ZmqRuntimeError
+
+    endpoint = _endpoint(arguments.server)
+    try:
+        with RunClient(endpoint, keys=key_folder(arguments)) as client:
+            client.connect_or_raise(_CONNECT_S)
+            client.client.on_lost(lambda _: say(console, "The server is away; waiting for it."))
+            yield client
+    except RequestError as error:
+        if error.retryable:
+            raise ServerError(str(error)) from error
+        raise MisuseError(str(error)) from error
+    except ZmqRuntimeError as error:
+        raise ServerError(str(error)) from error
+
+
+def follow_and_tell(client: RunClient, job: str, out: Path | None, console: Console) -> int:
+    """Follow a run to its end, bring its results, and sum up.
+
+    Parameters
+    ----------
+    client
+        Connected to the server.
+    job
+        Name of the job.
+    out
+        Folder to bring the results to; None leaves them where they are.
+    console
+        Where it is shown.
+
+    Raises
+    ------
+    ServerError
+        If the run failed before it began, or was lost.
+    """
+    from openhcs._errors import ServerError
+    from openhcs.cli._interrupt import cancel_on_interrupt
+    from openhcs.cli._progress import RunDisplay
+    from openhcs.cli._summary import sum_up
+    from zmqruntime.execution import ExecutionStatus
+
+    cancel = threading.Event()
+    seen = _Seen()
+    position = client.status(job).position
+    if position:
+        say(console, f"{position - 1} runs are before it." if position > 1 else "It is the next.")
+    with (
+        RunDisplay(console) as display,
+        cancel_on_interrupt(cancel, console, display),
+        _cancelling(client, job, cancel),
+    ):
+
+        def tell(event: Event) -> None:
+            seen(event)
+            display(event)
+
+        record = client.follow(job, tell)
+    if record.state is ExecutionStatus.CANCELLED:
+        say(console, "Stopped. Give the same command to go on: what is finished is not done again.")
+        return ExitStatus.STOPPED
+    if record.state is not ExecutionStatus.COMPLETED:
+        raise ServerError(_what_happened(record))
+    value = client.result(job)
+    where = Path(value["out"]) if out is None else out
+    if out is not None:
+        fetch_and_tell(client, value["results"], out, console)
+    result = seen.result(value, where)
+    sum_up(result, console)
+    if out is None:
+        say(console, f"They are on the server, under the name {value['results']}")
+    else:
+        say(console, f"Report:  {out / 'report.html'}")
+    if value["viewer"]:
+        say(console, f"Viewer:  {value['viewer']}")
+    return ExitStatus.DONE if result.completed else ExitStatus.FAILED
+
+
+def fetch_and_tell(client: RunClient, results: str, out: Path, console: Console) -> None:
+    """Bring results here, with a bar on a terminal."""
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    from openhcs.server import fetch_results
+
+    with Progress(
+        "fetching",
+        BarColumn(bar_width=None),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=None)
+        fetched = fetch_results(
+            client,
+            results,
+            out,
+            on_progress=lambda here, total: bar.update(task, completed=here, total=total),
+        )
+    say(console, f"Fetched {fetched.files} files, {decimal(fetched.size_bytes)}")
+
+
+class _Seen:
+    """What the events of a run say of how it ended."""
+
+    def __init__(self) -> None:
+        self._order: tuple[str, ...] = ()
+        self._wells: dict[str, WellResult] = {}
+
+    def __call__(self, event: Event) -> None:
+        from openhcs.execution import WellResult
+        from openhcs.pipeline import RunStarted, WellFinished
+
+        if isinstance(event, RunStarted):
+            self._order, self._wells = event.wells, {}
+        elif isinstance(event, WellFinished):
+            self._wells[event.well] = WellResult(
+                well=event.well,
+                outcome=event.outcome,
+                seconds=event.seconds,
+                reused=event.reused,
+                images=event.images,
+                error=event.error,
+                traceback=None,
+                steps={},
+            )
+
+    def result(self, value: dict[str, Any], out: Path) -> RunResult:
+        """Give the end of the run, as a run from here gives it."""
+        from openhcs.execution import RunResult
+        from openhcs.pipeline import Outcome
+
+        return RunResult(
+            run_id=value["run_id"],
+            out=out,
+            outcome=Outcome(value["outcome"]),
+            wells=tuple(self._wells[well] for well in self._order if well in self._wells),
+            seconds=value["seconds"],
+            step_seconds={},
+            reason=value["reason"],
+            notes=tuple(value["notes"]),
+        )
+
+
+@contextmanager
+def _cancelling(client: RunClient, job: str, cancel: threading.Event) -> Iterator[None]:
+    """Cancel a job, and no other, when a request to stop comes; on a thread of its own."""
+    over = threading.Event()
+
+    def work() -> None:
+        cancel.wait()
+        if not over.is_set():
+            client.cancel(job)
+
+    thread = threading.Thread(target=work, name="cancel", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        cancel.set()
+        thread.join()
+
+
+def _what_happened(record: JobRecord) -> str:
+    if record.state == "lost":
+        return f"the run was lost: {record.message}. Give the same command to go on"
+    return re.sub(r"^\w+Error: ", "", record.message)
+
+
+def _endpoint(text: str) -> Endpoint:
+    from openhcs._errors import MisuseError
+    from zmqruntime import Endpoint, EndpointError
+
+    try:
+        return Endpoint.parse(text if ":" in text else f"{text}:{PORT}")
+    except EndpointError as error:
+        message = f"--server: {error}"
+        raise MisuseError(message) from error
+
+
+def _submission(arguments: argparse.Namespace, server: Endpoint, console: Console) -> Submission:
+    from openhcs.cli._selection import refuse_selection, requested
+    from openhcs.pipeline import load_request
+    from openhcs.server import Submission
+
+    text: str | None = None
+    options: dict[str, Any] | None = None
+    if arguments.request is not None:
+        refuse_selection(arguments, "--request says all that is to be run")
+        request, filename = load_request(arguments.request), str(arguments.request)
+        tables = _tables(request)
+        text = replace(request, platemap=None, files=None).to_source()
+    else:
+        request = requested(arguments, None)
+        tables = _tables(request)
+        options = _options(request)
+        filename = "default"
+        if arguments.pipeline is not None:
+            text, filename = _read(arguments.pipeline), str(arguments.pipeline)
+    return Submission(
+        text=text,
+        filename=filename,
+        options=options,
+        results=arguments.leave or _results_name(request.plate, arguments.out),
+        force=arguments.force,
+        viewer=_viewer(arguments, server, console),
+        **tables,
+    )
+
+
+def _options(request: RunRequest) -> dict[str, Any]:
+    """Give the keywords of a request in plain form, without its pipeline and tables."""
+    left_out = {"pipeline", "platemap", "files", "settings"}
+    options = {
+        part.name: value
+        for part in fields(request)
+        if part.name not in left_out and (value := getattr(request, part.name)) is not None
+    }
+    settings = dict(request.settings.made)
+    return options | ({"settings": settings} if settings else {})
+
+
+def _tables(request: RunRequest) -> dict[str, TextFile]:
+    """Read the tables that a request names, which are files of this computer."""
+    from openhcs.server import TextFile
+
+    return {
+        name: TextFile(name=Path(path).name, content=_bytes(Path(path)))
+        for name in ("platemap", "files")
+        if (path := getattr(request, name)) is not None
+    }
+
+
+def _bytes(path: Path) -> bytes:
+    from openhcs._errors import MisuseError
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise MisuseError(message) from error
+
+
+def _read(path: Path) -> str:
+    from openhcs.pipeline import read_text
+
+    return read_text(path)
+
+
+def _results_name(plate: str, out: Path) -> str:
+    """Name the results on the server: the same command from the same place means the same ones."""
+    mark = hashlib.sha256(f"{plate}\0{out.absolute()}".encode()).hexdigest()[:8]
+    kept = "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in Path(plate).name)
+    return f"{kept.strip('-')[:60] or 'plate'}-{mark}"
+
+
+def _viewer(
+    arguments: argparse.Namespace, server: Endpoint, console: Console
+) -> ViewerAddress | None:
+    """Give the address of the viewer, as the server reaches it; one on this computer is started."""
+    from openhcs._errors import MisuseError
+    from openhcs.cli._feed import HERE, missing_for_viewer, runs_on
+    from openhcs.server import ViewerAddress
+
+    if arguments.viewer == "none":
+        return None
+    host, port = arguments.viewer_host, arguments.viewer_port
+    if host is None and not server.is_loopback:
+        message = (
+            "say --viewer-host NAME, the name by which the server reaches this computer, and let "
+            "the viewer in first: openhcs viewer napari --bind '*' --keys"
+        )
+        raise MisuseError(message)
+    if server.is_loopback and (host or "localhost") in HERE and not runs_on(port):
+        lack = missing_for_viewer() or _start_viewer(port)
+        if lack:
+            say(console, f"Viewer left out: {lack}")
+            return None
+    return ViewerAddress(host=host or "localhost", port=port)
+
+
+def _start_viewer(port: int) -> str:
+    """Start a viewer here, which lives on; say what kept it from starting."""
+    from openhcs.viewers import napari_service
+    from zmqruntime import Endpoint, ServiceStartError
+
+    with napari_service(Endpoint("localhost", port)) as service:
+        try:
+            service.connect_or_raise(_VIEWER_S)
+        except ServiceStartError as error:
+            return str(error)
+    return ""

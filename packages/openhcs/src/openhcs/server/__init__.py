@@ -1,0 +1,22 @@
+"""Runs on another computer: a server next to the data, and who submits to it."""
+
+from __future__ import annotations
+
+from openhcs.server._client import RunClient
+from openhcs.server._fetch import Fetched, fetch_results
+from openhcs.server._messages import FileEntry, Submission, Submitted, TextFile, ViewerAddress
+from openhcs.server._server import RunServer
+from openhcs.server._settings import ServerSettings
+
+__all__ = [
+    "Fetched",
+    "FileEntry",
+    "RunClient",
+    "RunServer",
+    "ServerSettings",
+    "Submission",
+    "Submitted",
+    "TextFile",
+    "ViewerAddress",
+    "fetch_results",
+]

@@ -1,0 +1,238 @@
+"""RunClient: submits runs to a server, follows them, and brings their results home."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from openhcs.server._events import typed_event
+from openhcs.server._messages import EventPage, FileEntry, FilePage, Submitted
+from openhcs.server._server import APP, JOB
+from openhcs.server._settings import known_keys
+from zmqruntime.execution import ExecutionStatus, ZMQExecutionClient
+from zmqruntime.security import KeyFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from openhcs.pipeline import Event
+    from openhcs.server._messages import Submission
+    from zmqruntime import Endpoint
+    from zmqruntime.execution import JobRecord
+
+__all__ = ["RunClient"]
+
+_ASK_S: Final = 30.0
+_LIVE: Final = (ExecutionStatus.RUNNING, ExecutionStatus.QUEUED)
+
+
+class RunClient(ZMQExecutionClient):
+    """Submits runs to a `RunServer`, and learns what becomes of them.
+
+    Parameters
+    ----------
+    endpoint
+        Where the server is.
+    keys
+        Folder of keys; that of this user by default. It is used where it knows the server.
+    patience
+        Seconds for which the server may be away before whoever waits is told that it is lost. Its
+        runs are not: they go on when it is back.
+
+    Raises
+    ------
+    zmqruntime.KeyFileError
+        If the keys cannot be read.
+
+    Examples
+    --------
+    >>> from zmqruntime import Endpoint
+    >>> RunClient(Endpoint("localhost", 7777)).is_connected()
+    False
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        keys: KeyFolder | Path | None = None,
+        patience: float = 600.0,
+    ) -> None:
+        folder = KeyFolder.default() if keys is None else keys
+        super().__init__(
+            endpoint,
+            app=APP,
+            client_app="openhcs",
+            keys=known_keys(folder, endpoint.host, endpoint.port),
+            patience=patience,
+        )
+
+    def roots(self) -> tuple[str, ...]:
+        """Name the roots of the server that this client may read plates from.
+
+        Raises
+        ------
+        zmqruntime.ControlTimeout
+            If no answer came in time.
+        """
+        return tuple(self._ask("about", {}, timeout=_ASK_S)["roots"])
+
+    def server_id(self) -> str:
+        """Ask which server this is; it stays the same when the server is restarted.
+
+        Raises
+        ------
+        zmqruntime.ControlTimeout
+            If no answer came in time.
+        """
+        return str(self._ask("about", {}, timeout=_ASK_S)["server"])
+
+    def submit_run(self, submission: Submission) -> Submitted:
+        """Submit a run; when this returns, it is on the server's disk.
+
+        A submission that is equal to one whose run is under way gets that run: who was cut off
+        submits again.
+
+        Parameters
+        ----------
+        submission
+            What is to be run.
+
+        Raises
+        ------
+        zmqruntime.InvalidRequestError
+            If the server cannot read the pipeline, or a file lies outside of its roots.
+        zmqruntime.ForbiddenError
+            If it does not let this client read the root, or does not know the viewer.
+        zmqruntime.NotFoundError
+            If there is no such plate or file.
+        zmqruntime.ControlTimeout
+            If it was not accepted in time; submit it again.
+        """
+        payload = msgspec.to_builtins(submission, builtin_types=(bytes,))
+        mark = hashlib.sha256(msgspec.msgpack.encode(payload)).hexdigest()[:32]
+        for record in self._under_way():
+            if (record.key or "").startswith(mark):
+                return Submitted(job=record.id, followed=True)
+        key = f"{mark}{secrets.token_hex(8)}"
+        job = self.submit(JOB, payload, key=key, retryable=True, timeout=_ASK_S)
+        return Submitted(job=job, followed=False)
+
+    def follow(self, job: str, on_event: Callable[[Event], object]) -> JobRecord:
+        """Tell what happens in a run, from its beginning, until it is over.
+
+        Parameters
+        ----------
+        job
+            Its name.
+        on_event
+            Told everything that happens, from the calling thread and in order. Where the server
+            was restarted meanwhile, a run begins again with `RunStarted`.
+
+        Returns
+        -------
+        JobRecord
+            How the job ended.
+
+        Raises
+        ------
+        zmqruntime.execution.ServerLost
+            If the server vanished and did not come back in time; the run is followed again by its
+            name.
+        zmqruntime.NotFoundError
+            If the server does not know the job.
+        """
+        start = known = 0
+        for event in self.events(job):
+            if event.seq > known:
+                start, known = self._tell_from(job, start, on_event)
+        record = self.wait(job)
+        self._tell_from(job, start, on_event)
+        return record
+
+    def results(self) -> tuple[str, ...]:
+        """Name the results that lie on the server for this client.
+
+        Raises
+        ------
+        zmqruntime.ControlTimeout
+            If no answer came in time.
+        """
+        return tuple(self._ask("results.list", {}, timeout=_ASK_S)["results"])
+
+    def result_files(self, results: str) -> list[FileEntry]:
+        """List the files of results.
+
+        Parameters
+        ----------
+        results
+            Their name.
+
+        Raises
+        ------
+        zmqruntime.NotFoundError
+            If there are none of that name.
+        zmqruntime.ControlTimeout
+            If no answer came in time.
+        """
+        found: list[FileEntry] = []
+        after: str | None = ""
+        while after is not None:
+            body = {"results": results, "after": after}
+            page = msgspec.convert(self._ask("results.files", body, timeout=_ASK_S), FilePage)
+            found += page.files
+            after = page.next
+        return found
+
+    def read_piece(self, results: str, entry: FileEntry, start: int) -> bytes:
+        """Read a piece of a file of results.
+
+        Parameters
+        ----------
+        results
+            Their name.
+        entry
+            The file, as it was listed.
+        start
+            First byte that is wanted.
+
+        Raises
+        ------
+        zmqruntime.ConflictError
+            If the file was changed after it was listed.
+        zmqruntime.NotFoundError
+            If it is gone.
+        zmqruntime.ControlTimeout
+            If no answer came in time.
+        """
+        body = {
+            "results": results,
+            "path": entry.path,
+            "size": entry.size,
+            "modified": entry.modified,
+            "start": start,
+        }
+        data: bytes = self._ask("results.read", body, timeout=_ASK_S)["data"]
+        return data
+
+    def _under_way(self) -> list[JobRecord]:
+        return [record for state in _LIVE for record in self.jobs(state=state, mine=True)]
+
+    def _tell_from(
+        self, job: str, start: int, on_event: Callable[[Event], object]
+    ) -> tuple[int, int]:
+        """Tell all that has happened since; give where to go on, and which event that covers."""
+        while True:
+            body = {"id": job, "after": start}
+            page = msgspec.convert(self._ask("run.events", body, timeout=_ASK_S), EventPage)
+            for plain in page.events:
+                event = typed_event(plain)
+                if event is not None:
+                    on_event(event)
+            start = page.next
+            if not page.more:
+                return start, page.known

@@ -1,0 +1,174 @@
+"""The events of a run in plain form and back, and the file that holds them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from openhcs.pipeline import (
+    Event,
+    PreparationAdvanced,
+    PreparationFinished,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    WellFinished,
+    WellRetried,
+    WellStarted,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["EventLog", "plain_event", "read_events", "typed_event"]
+
+_KINDS: Final[dict[str, type[Event]]] = {
+    kind.__name__: kind
+    for kind in (
+        RunStarted,
+        PreparationAdvanced,
+        PreparationFinished,
+        WellStarted,
+        StepFinished,
+        WellRetried,
+        WellFinished,
+        RunFinished,
+    )
+}
+_PIECE: Final = 256 * 1024
+"""Bytes of a file that are read at once; a line that is longer is read whole."""
+
+
+def plain_event(event: Event) -> dict[str, Any]:
+    """Give an event as a map of plain values."""
+    body = msgspec.to_builtins(event, enc_hook=_plain)
+    return {"event": type(event).__name__, **body}
+
+
+def typed_event(body: dict[str, Any]) -> Event | None:
+    """Give the event that a map stands for.
+
+    Parameters
+    ----------
+    body
+        As `plain_event` made it.
+
+    Returns
+    -------
+    Event or None
+        None for a kind of event that is not known here, such as one of a later version.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        If a field of the event is missing or of another type.
+    """
+    kind = _KINDS.get(body.get("event", ""))
+    if kind is None:
+        return None
+    return msgspec.convert(body, kind, dec_hook=_typed)
+
+
+class EventLog:
+    """Appends the events of a run to a file, a line each.
+
+    Parameters
+    ----------
+    path
+        The file, in a folder that exists. What an earlier attempt wrote stays before it; a line
+        that it left unfinished is ended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab+")
+        if self._file.tell() and not _ends_whole(self._file):
+            self._file.write(b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def append(self, event: Event) -> None:
+        """Write an event where readers see it at once.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        line = json.dumps(plain_event(event), separators=(",", ":"))
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+
+
+def read_events(path: Path, start: int) -> tuple[list[dict[str, Any]], int, bool]:
+    """Read events that were written whole.
+
+    Parameters
+    ----------
+    path
+        The file of an `EventLog`; one that is not there holds no events.
+    start
+        Where to begin, in bytes.
+
+    Returns
+    -------
+    tuple
+        Events in plain form, where the next ones begin, and whether some are there already.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(start)
+            lines = file.readlines(_PIECE)
+    except FileNotFoundError:
+        return [], start, False
+    unfinished = bool(lines) and not lines[-1].endswith(b"\n")
+    if unfinished:
+        lines.pop()
+    following = start + sum(map(len, lines))
+    more = following < size and not unfinished
+    return [body for line in lines if (body := _body(line))], following, more
+
+
+def _body(line: bytes) -> dict[str, Any] | None:
+    """Give what a line says; None for one that a dying process left unfinished."""
+    try:
+        body = json.loads(line)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _ends_whole(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) == b"\n")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError
+
+
+def _typed(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError

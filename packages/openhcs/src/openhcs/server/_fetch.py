@@ -1,0 +1,239 @@
+"""Brings results from a server into a folder here, whole or not at all for each file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.filesize import decimal
+
+from openhcs._errors import ResultFolderError
+from openhcs.execution import ResultFolder
+from openhcs.server._result_files import LAST
+from polystore import PolystoreError
+from polystore.files import atomic_file, read_json, remove_leftovers, write_json
+from zmqruntime import ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from openhcs.server._client import RunClient
+    from openhcs.server._messages import FileEntry
+
+__all__ = ["Fetched", "fetch_results"]
+
+_AT_ONCE: Final = 8
+_NOTE: Final = ".fetched.json"
+_ROUNDS: Final = 5
+"""How often files are listed anew because they were changed while they were read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What was brought.
+
+    Attributes
+    ----------
+    files, size_bytes
+        What was brought now.
+    unchanged
+        Files that were here already, as they are on the server.
+    """
+
+    files: int
+    size_bytes: int
+    unchanged: int
+
+
+def fetch_results(
+    client: RunClient,
+    results: str,
+    out: str | Path,
+    *,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Fetched:
+    """Bring results from a server into a folder here.
+
+    What is here already, from a fetch that was interrupted or of an earlier run, is not brought
+    again. The record of the run is written when all else is there.
+
+    Parameters
+    ----------
+    client
+        Connected to the server.
+    results
+        Their name there.
+    out
+        The folder; a new or empty one, or one with the same results.
+    on_progress
+        Told bytes that are here and bytes in all, from several threads.
+
+    Raises
+    ------
+    ResultFolderError
+        If the folder holds anything else, is in use, has too little room, or cannot be written to.
+    zmqruntime.NotFoundError
+        If there are no such results.
+    zmqruntime.ZmqRuntimeError
+        If the server is away for too long; fetch again, to go on where it was.
+    """
+    folder = ResultFolder(out)
+    _check(folder, client, results)
+    with folder.held():
+        try:
+            return _Fetch(client, results, folder.root, on_progress).done()
+        except OSError as error:
+            if isinstance(error, ResultFolderError):
+                raise
+            message = f"the results could not be brought to {folder.root}: {error}"
+            raise ResultFolderError(message) from error
+
+
+class _Fetch:
+    """One fetch, from the list of files to the record of the run."""
+
+    def __init__(
+        self,
+        client: RunClient,
+        results: str,
+        root: Path,
+        on_progress: Callable[[int, int], object] | None,
+    ) -> None:
+        self._client = client
+        self._results = results
+        self._root = root
+        self._on_progress = on_progress
+        self._total = 0
+        self._here: deque[int] = deque()  # appended to by several threads
+        self._files = 0
+
+    def done(self) -> Fetched:
+        """Bring everything."""
+        remove_leftovers(self._root)
+        for _ in range(_ROUNDS):
+            try:
+                return self._bring(self._client.result_files(self._results))
+            except (ConflictError, NotFoundError) as error:
+                changed = error
+        message = f"the results change while they are fetched: {changed}; wait until their run ends"
+        raise ResultFolderError(message)
+
+    def _bring(self, entries: list[FileEntry]) -> Fetched:
+        wanted = [entry for entry in entries if not self._is_here(entry)]
+        self._check_room(wanted)
+        self._total = sum(entry.size for entry in wanted)
+        self._here.clear()
+        if wanted:
+            for name in reversed(LAST):  # until all is here, it is no record of what is here
+                (self._root / name).unlink(missing_ok=True)
+            wanted = [entry for entry in entries if not self._is_here(entry)]
+        self._forget_others(entries)
+        first = [entry for entry in wanted if entry.path not in LAST]
+        self._bring_all(first)
+        for entry in sorted(
+            (entry for entry in wanted if entry.path in LAST),
+            key=lambda entry: LAST.index(entry.path),
+        ):
+            self._bring_file(entry)
+        return Fetched(
+            files=len(wanted),
+            size_bytes=sum(entry.size for entry in wanted),
+            unchanged=len(entries) - len(wanted),
+        )
+
+    def _bring_all(self, entries: Iterable[FileEntry]) -> None:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
+            futures = [pool.submit(self._bring_file, entry) for entry in entries]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+
+    def _bring_file(self, entry: FileEntry) -> None:
+        path = self._path(entry)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        got = 0
+        with atomic_file(path) as file:
+            while got < entry.size:
+                data = self._client.read_piece(self._results, entry, got)
+                if not data:
+                    message = f"{entry.path} is shorter than the server said"
+                    raise ConflictError(message)
+                file.write(data)
+                got += len(data)
+                self._tell(len(data))
+        os.utime(path, ns=(entry.modified, entry.modified))
+
+    def _tell(self, size: int) -> None:
+        self._here.append(size)
+        if self._on_progress is not None:
+            self._on_progress(sum(tuple(self._here)), self._total)
+
+    def _path(self, entry: FileEntry) -> Path:
+        """Give the place of a file here; what a server says is not taken on trust."""
+        path = (self._root / entry.path).resolve()
+        if not path.is_relative_to(self._root.resolve()) or Path(entry.path).is_absolute():
+            message = f"the server names a file that lies in no folder of results: {entry.path!r}"
+            raise ResultFolderError(message)
+        return path
+
+    def _is_here(self, entry: FileEntry) -> bool:
+        try:
+            facts = self._path(entry).stat()
+        except FileNotFoundError:
+            return False
+        return (facts.st_size, facts.st_mtime_ns) == (entry.size, entry.modified)
+
+    def _check_room(self, wanted: Iterable[FileEntry]) -> None:
+        need, free = sum(entry.size for entry in wanted), shutil.disk_usage(self._root).free
+        if need > free:
+            message = (
+                f"the results need {decimal(need)} and {self._root} has {decimal(free)} left: "
+                "free some, or fetch them to another place"
+            )
+            raise ResultFolderError(message)
+
+    def _forget_others(self, entries: list[FileEntry]) -> None:
+        """Remove files of an earlier fetch that the results have no more, and note those of now."""
+        note = _note(self._root) or {}
+        names = {entry.path for entry in entries}
+        for path in note.get("files", []):
+            target = (self._root / path).resolve()
+            if path not in names and target.is_relative_to(self._root.resolve()):
+                target.unlink(missing_ok=True)
+        document = _origin(self._client, self._results) | {"files": sorted(names)}
+        write_json(self._root / _NOTE, document)
+
+
+def _check(folder: ResultFolder, client: RunClient, results: str) -> None:
+    """Refuse a folder with results of another run: they would be replaced by these."""
+    if folder.read_run() is None and not (folder.root / _NOTE).exists():
+        return
+    note = _note(folder.root)
+    origin = _origin(client, results)
+    if note is None or any(note.get(name) != value for name, value in origin.items()):
+        message = (
+            f"{folder.root} holds other results than {results!r} of {client.endpoint}: choose a "
+            "new or an empty folder"
+        )
+        raise ResultFolderError(message)
+
+
+def _origin(client: RunClient, results: str) -> dict[str, Any]:
+    return {"server": client.server_id(), "results": results}
+
+
+def _note(root: Path) -> dict[str, Any] | None:
+    try:
+        document = read_json(root / _NOTE)
+    except PolystoreError:
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,151 @@
+"""What a worker process of a server does: one run, from its order to its report."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from openhcs.execution import run
+from openhcs.pipeline import Outcome, WellFinished
+from openhcs.report import write_report
+from openhcs.server._events import EventLog
+from openhcs.server._messages import Order
+from openhcs.server._orders import request_of
+from openhcs.server._settings import ServerSettings, known_keys
+from polystore.files import write_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from openhcs.pipeline import Event, Plan, RunRequest
+    from openhcs.server._messages import TextFile
+    from openhcs.viewers import NapariFeed
+    from zmqruntime.execution import JobContext
+
+__all__ = ["run_order"]
+
+_LAST_WAIT_S: Final = 20.0
+"""Longest wait for a viewer to take in what it was sent, at the end of a run."""
+
+
+def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
+    """Do a run, as `zmqruntime.execution.ExecutionServer` asks a worker for it.
+
+    Parameters
+    ----------
+    context
+        Of the job.
+    payload
+        An `Order` in plain form.
+
+    Returns
+    -------
+    dict
+        How the run ended: ``outcome``, ``reason``, ``notes``, and where its results lie.
+
+    Raises
+    ------
+    zmqruntime.execution.JobStopped
+        If it was asked to stop; what is finished is kept.
+    OpenHCSError
+        If the run cannot be begun.
+    """
+    settings = ServerSettings.from_environment()
+    order = msgspec.convert(payload, Order)
+    submission = order.submission
+    out = Path(order.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    plan = _request(order, settings).plan()
+    for note in plan.notes:
+        context.log(f"Note: {note}")
+    with (
+        EventLog(settings.events_of(context.id)) as log,
+        _viewer_feed(context, order, plan, settings) as feed,
+    ):
+        total, done = len(plan.wells), 0
+
+        def tell(event: Event) -> None:
+            nonlocal done
+            log.append(event)
+            if feed is not None:
+                feed(event)
+            done += isinstance(event, WellFinished)
+            context.progress(phase="wells", fraction=done / total, message=f"{done} of {total}")
+
+        result = run(
+            plan,
+            out,
+            workers=settings.workers,
+            memory_bytes=settings.memory_bytes,
+            resume=not submission.force,
+            on_event=tell,
+            cancel=context.stopping,
+        )
+        notes = [*result.notes]
+        try:
+            write_report(out)
+        except OSError as error:  # the disk may be full: the results are told all the same
+            notes.append(f"the report could not be written: {error}")
+        if result.outcome is Outcome.CANCELLED:
+            context.check()
+        shown = "" if feed is None else feed.finish(timeout=_LAST_WAIT_S).sentence
+    return {
+        "outcome": str(result.outcome),
+        "run_id": result.run_id,
+        "seconds": result.seconds,
+        "reason": result.reason,
+        "notes": notes,
+        "viewer": shown,
+        "results": submission.results,
+        "out": str(out),
+    }
+
+
+def _request(order: Order, settings: ServerSettings) -> RunRequest:
+    """Give the request with the paths of this computer."""
+    submission = order.submission
+    request = request_of(submission).with_files(order.places.__getitem__)
+    tables: dict[str, Any] = {
+        name: str(_put_down(table, settings.tables))
+        for name, table in (("platemap", submission.platemap), ("files", submission.files))
+        if table is not None
+    }
+    return replace(request, **tables)
+
+
+def _put_down(table: TextFile, folder: Path) -> Path:
+    """Write a table where each run of the same submission finds it, and give its path."""
+    place = folder / hashlib.sha256(table.content).hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / table.name
+    write_bytes(path, table.content)
+    return path
+
+
+@contextmanager
+def _viewer_feed(
+    context: JobContext, order: Order, plan: Plan, settings: ServerSettings
+) -> Iterator[NapariFeed | None]:
+    """Give what shows the run in the submitter's viewer; None where there is to be none."""
+    viewer = order.submission.viewer
+    if viewer is None:
+        yield None
+        return
+    from openhcs.viewers import NapariFeed
+
+    with NapariFeed(
+        Path(order.out),
+        plan.index.name,
+        source=plan.index.root,
+        host=viewer.host,
+        port=viewer.port,
+        keys=known_keys(settings.keys, viewer.host, viewer.port),
+        launch=False,
+        tell=context.log,
+    ) as feed:
+        yield feed

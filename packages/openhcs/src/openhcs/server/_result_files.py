@@ -1,0 +1,122 @@
+"""The files of a result folder, as they are listed and read from afar."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from openhcs.server._messages import FileEntry, FilePage
+from zmqruntime import ConflictError, InvalidRequestError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["LAST", "list_files", "read_piece", "result_names"]
+
+LAST: Final = ("wells.parquet", "report.html", "run.json")
+"""What says that results are there; these are fetched when all else is."""
+
+_PIECE: Final = 1 << 20
+_PAGE: Final = 2000
+_RUNNING: Final = frozenset({"work", ".lock"})
+"""What is of use to a run alone."""
+
+
+def result_names(folder: Path) -> list[str]:
+    """Name the results in a submitter's folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+
+
+def list_files(folder: Path, after: str) -> FilePage:
+    """List the files of a result folder, by path.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    after
+        Path after which to begin; empty for the first ones.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    found = sorted(path for path in _paths(folder) if path > after)
+    files = [entry for path in found[:_PAGE] if (entry := _entry(folder, path))]
+    return FilePage(files=files, next=found[_PAGE - 1] if len(found) > _PAGE else None)
+
+
+def read_piece(folder: Path, path: str, start: int, *, size: int, modified: int) -> bytes:
+    """Read a piece of a file, if it still is as it was listed.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    path
+        Below it, with ``/``.
+    start
+        First byte that is wanted.
+    size, modified
+        As listed.
+
+    Returns
+    -------
+    bytes
+        At most 1 MiB; less at the end of the file alone.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the path leads out of the folder.
+    NotFoundError
+        If there is no such file.
+    ConflictError
+        If it was changed; list it again.
+    OSError
+        If it cannot be read.
+    """
+    if "\0" in path or Path(path).is_absolute():
+        raise InvalidRequestError("a path is relative to its results")
+    target = (folder / path).resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise InvalidRequestError(f"{path!r} leads out of the results")
+    try:
+        with target.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            if (facts.st_size, facts.st_mtime_ns) != (size, modified):
+                raise ConflictError(f"{path} was changed meanwhile")
+            file.seek(start)
+            return file.read(min(_PIECE, max(0, size - start)))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise NotFoundError(f"there is no file {path!r} in these results") from error
+
+
+def _paths(folder: Path) -> Iterator[str]:
+    for place, folders, names in os.walk(folder):
+        passing = _RUNNING if place == str(folder) else frozenset()
+        folders[:] = [name for name in folders if not (name in passing or _is_partial(name))]
+        for name in names:
+            if not (name in passing or _is_partial(name)):
+                yield Path(place, name).relative_to(folder).as_posix()
+
+
+def _is_partial(name: str) -> bool:
+    """Say whether something is being written under this name until it is whole."""
+    return name.startswith(".") and name.endswith((".partial", ".replaced", ".lock"))
+
+
+def _entry(folder: Path, path: str) -> FileEntry | None:
+    """Give a file as it is now; None for one that is gone, and for what is no plain file."""
+    try:
+        facts = (folder / path).lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(facts.st_mode):
+        return None
+    return FileEntry(path, facts.st_size, facts.st_mtime_ns)

@@ -1,0 +1,182 @@
+"""RunServer: does runs for others, next to the data, and forgets none that it has accepted."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+
+from openhcs.server._events import read_events
+from openhcs.server._messages import EventPage
+from openhcs.server._orders import OrderDesk, owner_of
+from openhcs.server._result_files import list_files, read_piece, result_names
+from zmqruntime import InvalidRequestError, NotFoundError, ZMQServer
+from zmqruntime.execution import ExecutionServer, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+    from openhcs.server._settings import ServerSettings
+    from zmqruntime import Endpoint, Peer, Request
+
+__all__ = ["APP", "JOB", "RunServer"]
+
+APP: Final = "openhcs-runs"
+JOB: Final = "run"
+_NEEDED: Final = "pipeline:submit"
+_GRACE_S: Final = 15.0
+"""Seconds that a run has to stop by itself; it takes 10 s at most."""
+_ATTEMPTS: Final = 20
+"""A run goes on where it was, so a server may be restarted often while it lasts."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+_Place = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
+
+class _AboutEvents(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    after: _Place = 0
+
+
+class _AboutFiles(msgspec.Struct, frozen=True, kw_only=True):
+    results: str
+    after: str = ""
+
+
+class _AboutPiece(msgspec.Struct, frozen=True, kw_only=True):
+    results: str
+    path: str
+    size: _Place
+    modified: int
+    start: _Place = 0
+
+
+class RunServer:
+    """Does the runs that others submit, one after the other or some at once.
+
+    Parameters
+    ----------
+    endpoint
+        Ports to serve on.
+    settings
+        What is allowed, and where things are kept.
+    bind_address
+        As for `zmqruntime.ZMQServer`: without keys, this computer alone is served.
+
+    Raises
+    ------
+    zmqruntime.InsecureBindError
+        If other computers could reach the address, and there are no keys.
+    zmqruntime.KeyFileError
+        If the keys cannot be used.
+    ValueError
+        If a root cannot be used.
+    OSError
+        If the folders for results and jobs cannot be made.
+
+    Notes
+    -----
+    Whoever submits needs the capability ``pipeline:submit``, and ``fs:NAME:read`` for each root
+    that a plate or a file is read from. Results lie in a folder of each key's own.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, settings: ServerSettings, *, bind_address: str = "127.0.0.1"
+    ) -> None:
+        self._settings = settings
+        for folder in (settings.results, settings.events, settings.tables):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._desk = OrderDesk(settings)
+        server = ZMQServer(APP, endpoint, bind_address=bind_address, keys=settings.keys)
+        self._jobs = ExecutionServer(
+            server,
+            journal=settings.journal,
+            functions={JOB: "openhcs.server._job:run_order"},
+            settings=Settings(
+                workers=settings.runs,
+                grace=_GRACE_S,
+                attempts=_ATTEMPTS,
+                env=settings.to_environment(),
+            ),
+            stop_grace=_GRACE_S,
+            prepare=self._desk.prepare,
+        )
+        control = server.control
+        control.handle("about", self._on_about, capability=_NEEDED)
+        control.handle("run.events", self._on_events, capability=_NEEDED)
+        control.handle("results.list", self._on_results, capability=_NEEDED)
+        control.handle("results.files", self._on_files, capability=_NEEDED)
+        control.handle("results.read", self._on_read, capability=_NEEDED)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Serve, and take up the runs that a former server has left.
+
+        Raises
+        ------
+        zmqruntime.EndpointInUse
+            If another process serves here.
+        zmqruntime.execution.JournalError
+            If the file of jobs cannot be used; it was left as it is.
+        """
+        self._jobs.start()
+
+    def stop(self) -> None:
+        """Let runs stop, and end; they go on when the server is started again."""
+        self._jobs.stop()
+
+    def serve_until_signal(self) -> None:
+        """Serve until a signal or a request to stop; main thread only.
+
+        Raises
+        ------
+        zmqruntime.EndpointInUse, zmqruntime.execution.JournalError
+            As `start`.
+        """
+        self._jobs.serve_until_signal()
+
+    def _on_about(self, request: Request, peer: Peer) -> dict[str, Any]:  # noqa: ARG002  # a handler's
+        return {"server": self._jobs.server.server_id, "roots": list(self._desk.roots(peer))}
+
+    def _on_events(self, request: Request, peer: Peer) -> dict[str, Any]:
+        about = request.parse(_AboutEvents)
+        known = self._jobs.record(about.id, peer).events
+        events, following, more = read_events(self._settings.events_of(about.id), about.after)
+        page = EventPage(events=events, next=following, more=more, known=known)
+        answer: dict[str, Any] = msgspec.to_builtins(page)
+        return answer
+
+    def _on_results(self, request: Request, peer: Peer) -> dict[str, Any]:  # noqa: ARG002  # a handler's
+        return {"results": result_names(self._settings.results / owner_of(peer))}
+
+    def _on_files(self, request: Request, peer: Peer) -> dict[str, Any]:
+        about = request.parse(_AboutFiles)
+        page = list_files(self._folder(about.results, peer), about.after)
+        answer: dict[str, Any] = msgspec.to_builtins(page)
+        return answer
+
+    def _on_read(self, request: Request, peer: Peer) -> dict[str, Any]:
+        about = request.parse(_AboutPiece)
+        folder = self._folder(about.results, peer)
+        return {
+            "data": read_piece(
+                folder, about.path, about.start, size=about.size, modified=about.modified
+            )
+        }
+
+    def _folder(self, name: str, peer: Peer) -> Path:
+        if not _NAME.fullmatch(name):
+            raise InvalidRequestError(f"{name!r} is no name of results")
+        folder = self._settings.results / owner_of(peer) / name
+        if not folder.is_dir():
+            known = ", ".join(result_names(folder.parent)) or "none"
+            raise NotFoundError(f"there are no results {name!r} of yours here; there are {known}")
+        return folder
