@@ -68,11 +68,12 @@ def _list(arguments: argparse.Namespace) -> int:
     with connected(arguments, console) as client:
         records = list(islice(client.jobs(mine=True), _MOST))
         roots, results = client.roots(), client.results()
+        orders = client.orders([record.id for record in records])
     if arguments.json:
         document = {
             "roots": roots,
             "results": results,
-            "jobs": [_facts(record) for record in records],
+            "jobs": [_facts(record) | orders.get(record.id, {}) for record in records],
         }
         print(json.dumps(document, indent=2))
         return 0
@@ -83,13 +84,13 @@ def _list(arguments: argparse.Namespace) -> int:
     if not records:
         say(console, "No runs.")
         return 0
-    table = Table("job", "state", "submitted", "attempt", box=None)
+    table = Table("job", "state", "plate", "results", "submitted", box=None)
     table.add_column("what happened", overflow="fold")
     for record in records:
-        facts = _facts(record)
-        table.add_row(
-            record.id, record.state, facts["submitted"], str(record.attempt), record.message
-        )
+        order = orders.get(record.id, {})
+        when = _facts(record)["submitted"]
+        plate, name = order.get("plate", ""), order.get("results", "")
+        table.add_row(record.id, record.state, plate, name, when, record.message)
     console.print(table)
     return 0
 

@@ -148,6 +148,9 @@ class RunDisplay:
             case RunStarted():
                 self._steps = event.steps
                 self._wells = len(event.wells)
+                self._finished = self._reused = 0  # a run on a server may begin again
+                self._done.clear()
+                self._at.clear()
                 self._bar.update(self._task, total=self._wells, wells=f"0/{self._wells} wells")
                 if event.done:
                     self._say(

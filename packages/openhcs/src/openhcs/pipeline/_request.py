@@ -171,8 +171,9 @@ class RunRequest:
             Given each name; gives the one to put in its place. The tables `files` and `platemap`
             keep theirs.
         """
+        plate = rename(self.plate)
         pipeline = None if self.pipeline is None else with_files(self.pipeline, rename)
-        return replace(self, plate=rename(self.plate), pipeline=pipeline)
+        return replace(self, plate=plate, pipeline=pipeline)
 
     def to_source(self) -> str:
         """Write the request as Python source that `from_source` reads back."""

@@ -16,7 +16,7 @@ from zmqruntime.execution import ExecutionStatus, ZMQExecutionClient
 from zmqruntime.security import KeyFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from openhcs.pipeline import Event
@@ -153,6 +153,27 @@ class RunClient(ZMQExecutionClient):
         record = self.wait(job)
         self._tell_from(job, start, on_event)
         return record
+
+    def orders(self, jobs: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Ask what runs are about.
+
+        Parameters
+        ----------
+        jobs
+            Their names, at most 500.
+
+        Returns
+        -------
+        dict
+            By name, ``plate`` and ``results``; runs that the server has forgotten are left out.
+
+        Raises
+        ------
+        zmqruntime.ControlTimeout
+            If no answer came in time.
+        """
+        answer = self._ask("run.orders", {"ids": list(jobs)}, timeout=_ASK_S)
+        return dict(answer["orders"])
 
     def results(self) -> tuple[str, ...]:
         """Name the results that lie on the server for this client.

@@ -116,8 +116,9 @@ class _Fetch:
         """Bring everything."""
         remove_leftovers(self._root)
         for _ in range(_ROUNDS):
+            entries = self._client.result_files(self._results)
             try:
-                return self._bring(self._client.result_files(self._results))
+                return self._bring(entries)
             except (ConflictError, NotFoundError) as error:
                 changed = error
         message = f"the results change while they are fetched: {changed}; wait until their run ends"

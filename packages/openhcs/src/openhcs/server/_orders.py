@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from openhcs.server._settings import ServerSettings
     from zmqruntime import Peer
 
-__all__ = ["OrderDesk", "owner_of", "request_of"]
+__all__ = ["OrderDesk", "owner_of", "plate_of", "request_of"]
 
 _OWN: Final = "local"
 """Folder of the results of this user's own programs, which need no key."""
@@ -146,6 +146,11 @@ def request_of(submission: Submission) -> RunRequest:
     except TypeError as error:
         message = f"the options of a submission do not make a request: {error}"
         raise ParameterError(message) from error
+
+
+def plate_of(order: Order) -> str:
+    """Give the plate of an order, as its submitter named it."""
+    return next(iter(order.places), "")  # a request names its plate before all else
 
 
 def owner_of(peer: Peer) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
 from openhcs.server._events import read_events
-from openhcs.server._messages import EventPage
-from openhcs.server._orders import OrderDesk, owner_of
+from openhcs.server._messages import EventPage, Order
+from openhcs.server._orders import OrderDesk, owner_of, plate_of
 from openhcs.server._result_files import list_files, read_piece, result_names
 from zmqruntime import InvalidRequestError, NotFoundError, ZMQServer
-from zmqruntime.execution import ExecutionServer, Settings
+from zmqruntime.execution import ExecutionServer, History, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +30,8 @@ JOB: Final = "run"
 _NEEDED: Final = "pipeline:submit"
 _GRACE_S: Final = 15.0
 """Seconds that a run has to stop by itself; it takes 10 s at most."""
+_DAYS: Final = 90.0
+"""For how long runs that are over are remembered."""
 _ATTEMPTS: Final = 20
 """A run goes on where it was, so a server may be restarted often while it lasts."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -38,6 +42,10 @@ _Place = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 class _AboutEvents(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     after: _Place = 0
+
+
+class _AboutOrders(msgspec.Struct, frozen=True, kw_only=True):
+    ids: Annotated[list[str], msgspec.Meta(max_length=500)]
 
 
 class _AboutFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,11 +109,13 @@ class RunServer:
                 env=settings.to_environment(),
             ),
             stop_grace=_GRACE_S,
+            history=History(days=_DAYS),
             prepare=self._desk.prepare,
         )
         control = server.control
         control.handle("about", self._on_about, capability=_NEEDED)
         control.handle("run.events", self._on_events, capability=_NEEDED)
+        control.handle("run.orders", self._on_orders, capability=_NEEDED)
         control.handle("results.list", self._on_results, capability=_NEEDED)
         control.handle("results.files", self._on_files, capability=_NEEDED)
         control.handle("results.read", self._on_read, capability=_NEEDED)
@@ -127,6 +137,7 @@ class RunServer:
         zmqruntime.execution.JournalError
             If the file of jobs cannot be used; it was left as it is.
         """
+        self._forget_old()
         self._jobs.start()
 
     def stop(self) -> None:
@@ -141,7 +152,14 @@ class RunServer:
         zmqruntime.EndpointInUse, zmqruntime.execution.JournalError
             As `start`.
         """
+        self._forget_old()
         self._jobs.serve_until_signal()
+
+    def _forget_old(self) -> None:
+        """Remove what is kept of runs that the file of jobs has forgotten."""
+        for path in self._settings.events.glob("*.jsonl"):
+            if time.time() - path.stat().st_mtime > (_DAYS + 1) * 86_400:
+                path.unlink(missing_ok=True)
 
     def _on_about(self, request: Request, peer: Peer) -> dict[str, Any]:  # noqa: ARG002  # a handler's
         return {"server": self._jobs.server.server_id, "roots": list(self._desk.roots(peer))}
@@ -153,6 +171,15 @@ class RunServer:
         page = EventPage(events=events, next=following, more=more, known=known)
         answer: dict[str, Any] = msgspec.to_builtins(page)
         return answer
+
+    def _on_orders(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """Say what runs are about; those that are not the peer's are left out."""
+        found: dict[str, Any] = {}
+        for job in request.parse(_AboutOrders).ids:
+            with suppress(NotFoundError):
+                order = msgspec.convert(self._jobs.payload(job, peer), Order)
+                found[job] = {"plate": plate_of(order), "results": order.submission.results}
+        return {"orders": found}
 
     def _on_results(self, request: Request, peer: Peer) -> dict[str, Any]:  # noqa: ARG002  # a handler's
         return {"results": result_names(self._settings.results / owner_of(peer))}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from polystore.projection import LayerKey, LayerUpdate, Placement
     from zmqruntime import Peer, Request
+    from zmqruntime.security import KeyFolder
 
 __all__ = ["RecordingViewer", "ShownRun"]
 
@@ -41,6 +42,8 @@ class RecordingViewer:
     ----------
     port
         Control port; data come in on the port 1000 above.
+    keys
+        Serve only whoever has an authorised key.
 
     Attributes
     ----------
@@ -50,13 +53,15 @@ class RecordingViewer:
         State of each well by run and well.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, keys: KeyFolder | None = None) -> None:
         self.port = port
         self.planes: dict[tuple[str, tuple[object, ...]], NDArray[Any]] = {}
         self.states: dict[tuple[str, str], str] = {}
         self._names: dict[LayerKey, str] = {}
         self._changed = threading.Condition()  # guards planes and states
-        self._server = ZMQServer("napari", Endpoint("localhost", port), bind_address="127.0.0.1")
+        self._server = ZMQServer(
+            "napari", Endpoint("localhost", port), bind_address="127.0.0.1", keys=keys
+        )
         self._thread = threading.Thread(target=self._work, name="recording-viewer")
 
     def __enter__(self) -> Self:

@@ -60,9 +60,7 @@ def napari_service(
     from zmqruntime import ZMQServiceManager
 
     if not (endpoint.is_loopback and launch):
-        return ZMQServiceManager(
-            NAPARI, endpoint, client_app="openhcs", role="producer", keys=keys
-        )
+        return ZMQServiceManager(NAPARI, endpoint, client_app="openhcs", role="producer", keys=keys)
     if importlib.util.find_spec("napari") is None:
         message = "napari is not installed here: pip install 'openhcs[napari]'"
         raise ViewerError(message)

@@ -73,6 +73,11 @@ class JournalReader:
         rows = self._all(f"SELECT {_COLUMNS} FROM executions WHERE id = ?", id_)
         return record_of(rows[0]) if rows else None
 
+    def payload(self, seq: int) -> bytes:
+        """Return the payload of a job that is there, in msgpack."""
+        ((packed,),) = self._all("SELECT payload FROM executions WHERE seq = ?", seq)
+        return bytes(packed)
+
     def page(
         self,
         *,

@@ -271,6 +271,27 @@ class ExecutionServer:
         """
         return self._visible(id_, peer)
 
+    def payload(self, id_: str, peer: Peer) -> Any:
+        """Read what a job is to do, as it was submitted or prepared, for a peer that asks.
+
+        Parameters
+        ----------
+        id_, peer
+            As for `record`.
+
+        Returns
+        -------
+        object
+            Plain value.
+
+        Raises
+        ------
+        NotFoundError
+            As `record`.
+        """
+        record = self._visible(id_, peer)
+        return msgspec.msgpack.decode(self._opened_reader().payload(record.seq))
+
     def _open(self) -> None:
         self._journal = Journal(self.path, history=self._history)
         self._reader = JournalReader(self.path)

@@ -1,0 +1,153 @@
+"""Runs on a server when something breaks: the server, who follows, the link, one at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from tests.openhcs.server.served_runs import (
+    PIPELINE,
+    SOON,
+    WELLS,
+    Program,
+    Serve,
+    Watched,
+    connected,
+    order,
+)
+
+from openhcs.pipeline import Outcome, RunStarted, WellFinished
+from openhcs.results import open_results
+from openhcs.server import RunClient, fetch_results
+from zmqruntime import ControlTimeout
+from zmqruntime.execution import ExecutionStatus, ServerLost
+from zmqruntime.testing import proxy_endpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from openhcs.pipeline import Event
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+def done(events: list[Event]) -> list[str]:
+    """Name the wells that were done, and not taken over from before."""
+    ended = [event for event in events if isinstance(event, WellFinished)]
+    return [event.well for event in ended if event.outcome is Outcome.OK and not event.reused]
+
+
+def begun(events: list[Event]) -> int:
+    return sum(isinstance(event, RunStarted) for event in events)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_a_run_goes_on_when_its_server_is_back(
+    program: Program, tmp_path: Path, number: signal.Signals
+) -> None:
+    with connected(program) as client:
+        run = Watched(client, client.submit_run(order()).job)
+        run.wait_for(lambda events: bool(done(events)))
+        workers = psutil.Process(program.pid).children(recursive=True)
+        program.end(number)
+        gone, alive = psutil.wait_procs(workers, SOON)
+        assert gone
+        assert not alive  # whoever starts the server again does not meet the run of before
+        program.start()
+        assert run.ended().state is ExecutionStatus.COMPLETED
+        assert begun(run.events) == 2
+        # No well was done twice: what was finished was taken over.
+        assert sorted(done(run.events)) == list(WELLS)
+        fetch_results(client, "mine", tmp_path / "home")
+        assert open_results(tmp_path / "home").completed
+
+
+def test_a_run_that_waited_has_its_turn_after_the_server_was_killed(program: Program) -> None:
+    with connected(program) as client:
+        first = Watched(client, client.submit_run(order("first")).job)
+        first.wait_for(lambda events: bool(events))
+        second = client.submit_run(order("second"))
+        program.end(signal.SIGKILL)
+        program.start()
+        assert first.ended().state is ExecutionStatus.COMPLETED
+        assert client.wait(second.job, SOON).state is ExecutionStatus.COMPLETED
+
+
+def test_a_server_that_stays_away_is_said_and_its_run_is_followed_later(program: Program) -> None:
+    with connected(program, patience=0.5) as client:
+        run = Watched(client, client.submit_run(order()).job)
+        run.wait_for(lambda events: bool(events))
+        program.end(signal.SIGKILL)
+        with pytest.raises((ServerLost, ControlTimeout)):
+            run.ended()
+    program.start()
+    with connected(program) as client:
+        later = Watched(client, run.job)
+        assert later.ended().state is ExecutionStatus.COMPLETED
+        assert isinstance(later.events[0], RunStarted)
+
+
+def test_a_run_goes_on_when_who_follows_is_killed(program: Program, tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline.py"
+    pipeline.write_text(PIPELINE)
+    words = [sys.executable, "-m", "openhcs", "run", "--server", str(program.endpoint.port)]
+    words[-1] = f"localhost:{program.endpoint.port}"
+    words += ["screens/p1", str(pipeline), "--out", str(tmp_path / "home")]
+    with connected(program) as client:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            next(line for line in follower.stdout if " of 4" in line)
+            follower.kill()
+        again = subprocess.run(words, capture_output=True, text=True, timeout=SOON, check=False)
+        assert again.returncode == 0, again.stderr
+        assert "4 wells: 4 ok" in again.stdout
+        assert open_results(tmp_path / "home").completed
+        assert all(record.state is ExecutionStatus.COMPLETED for record in client.jobs())
+
+
+def test_a_link_that_is_cut_is_made_again_and_nothing_is_missed(
+    serve: Serve, tmp_path: Path
+) -> None:
+    direct = serve()
+    with (
+        proxy_endpoint(direct.endpoint) as proxy,
+        RunClient(proxy.endpoint) as client,
+    ):
+        client.connect_or_raise(SOON)
+        run = Watched(client, client.submit_run(order()).job)
+        run.wait_for(lambda events: bool(events))
+        proxy.cut()
+        proxy.heal()
+        assert run.ended().state is ExecutionStatus.COMPLETED
+        assert sorted(done(run.events)) == list(WELLS)
+        assert begun(run.events) == 1
+        fetch_results(client, "mine", tmp_path / "home")
+        assert open_results(tmp_path / "home").completed
+
+
+def test_a_worker_that_is_killed_costs_one_well_one_more_try(serve: Serve) -> None:
+    client = serve()
+    run = Watched(client, client.submit_run(order()).job)
+    run.wait_for(lambda events: bool(done(events)))
+    deadline = time.monotonic() + SOON
+    worker = None
+    while worker is None and time.monotonic() < deadline and run.thread.is_alive():
+        worker = next(
+            (
+                each
+                for each in psutil.Process().children(recursive=True)
+                if any("openhcs.execution._worker" in word for word in each.cmdline())
+            ),
+            None,
+        )
+    if worker is not None:
+        worker.kill()
+    assert run.ended().state is ExecutionStatus.COMPLETED
+    assert sorted(done(run.events)) == list(WELLS)
+    assert client.result(run.job)["outcome"] == "ok"
