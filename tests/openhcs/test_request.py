@@ -131,7 +131,7 @@ def test_source_of_version_0_1_is_still_read() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("request = RunRequest(plate='p')", "needs pipeline="),
+        ("request = RunRequest(wells='A01')", "needs plate="),
         ("request = RunRequest('p')", "name=value"),
         ("request = RunRequest(plate=1, pipeline=Pipeline(Step(stitch)))", "name of a folder"),
         ("request = RunRequest(plat='p')", "has no 'plat'; there are plate, pipeline"),

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zmqruntime import ForbiddenError, NotFoundError, ZMQServer
+from zmqruntime import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    Peer,
+    ZMQServer,
+)
 from zmqruntime.execution import ExecutionServer, ExecutionStatus, ZMQExecutionClient
 from zmqruntime.security import ClientKeys, KeyFolder, KeyPair
 from zmqruntime.testing import free_endpoint
@@ -76,3 +83,38 @@ def test_a_viewer_may_not_submit_and_an_admin_sees_all(login: Login) -> None:
     assert [record.id for record in root.jobs()] == [job]
     root.cancel(job)
     assert ada.wait(job, SOON).state is ExecutionStatus.CANCELLED
+
+
+def test_a_submission_is_looked_at_before_it_is_accepted(tmp_path: Path) -> None:
+    def prepare(kind: str, payload: object, peer: Peer) -> object:
+        if payload == "no":
+            raise ForbiddenError(f"{peer} may not {kind} that")
+        return {"said": payload, "by": peer.client}
+
+    with (
+        ExecutionServer(
+            ZMQServer("execution", free_endpoint()),
+            journal=tmp_path / "jobs.db",
+            functions={"echo": "job_functions:echo"},
+            prepare=prepare,
+        ) as server,
+        ZMQExecutionClient(server.server.endpoint) as client,
+    ):
+        server.server.control.handle(
+            "about", lambda request, peer: {"about": server.payload(request.body["id"], peer)}
+        )
+        assert client.connect(), client.last_error
+        with pytest.raises(ForbiddenError, match="may not echo that"):
+            client.submit("echo", "no")
+        assert list(client.jobs()) == []
+        with pytest.raises(InvalidRequestError, match="no jobs of kind"):
+            client.submit("other", "no")
+        job = client.submit("echo", "yes", key="once")
+        assert client.submit("echo", "yes", key="once") == job
+        with pytest.raises(ConflictError):
+            client.submit("echo", "else", key="once")
+        kept = {"said": "yes", "by": "owner"}
+        assert client.result(job, SOON)["payload"] == kept
+        assert client.client.control.request("about", {"id": job}) == {"about": kept}
+        with pytest.raises(NotFoundError):
+            client.client.control.request("about", {"id": "0" * 16})

@@ -96,6 +96,9 @@ def _carry_out(arguments: argparse.Namespace) -> int:
         if name in roots:
             message = f"--root {name} is given twice"
             raise MisuseError(message)
+        if not folder.is_dir():
+            message = f"--root {name}: {folder} is no folder"
+            raise MisuseError(message)
         roots[name] = folder
     keys = key_folder(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -132,11 +135,7 @@ def _root(text: str) -> tuple[str, Path]:
     if not (name and equals and folder):
         message = f"{text!r} is no root: write NAME=DIR"
         raise argparse.ArgumentTypeError(message)
-    path = Path(folder)
-    if not path.is_dir():
-        message = f"{folder} is no folder"
-        raise argparse.ArgumentTypeError(message)
-    return name, path
+    return name, Path(folder)
 
 
 def _state(port: int) -> Path:

@@ -37,7 +37,7 @@ def with_files(pipeline: Pipeline, rename: Callable[[str], str]) -> Pipeline:
 def _changed(part: Part, rename: Callable[[str], str]) -> Part:
     match part:
         case Step():
-            return _changed_step(part, rename)
+            return part.with_files(rename)
         case Branch():
             return Branch(*(_changed(inner, rename) for inner in part.parts))
         case Route():
@@ -48,25 +48,3 @@ def _changed(part: Part, rename: Callable[[str], str]) -> Part:
             )
         case Pipeline():
             return with_files(part, rename)
-
-
-def _changed_step(step: Step, rename: Callable[[str], str]) -> Step:
-    files = {
-        name: value
-        for name, value in step.parameters.items()
-        if isinstance(value, str) and step.spec.parameters[name].is_file
-    }
-    if not files:
-        return step
-    changed = Step(
-        step.spec,
-        name=step.name,
-        channel=step.channel,
-        otherwise=step.otherwise,
-        input=step.input,
-        keep=step.keep,
-        wells=step.wells,
-        **step.inputs,
-        **step.parameters | {name: rename(value) for name, value in files.items()},
-    )
-    return changed if step.place is None else changed.placed(step.place)

@@ -126,10 +126,29 @@ class Step:
 
     def placed(self, place: Place) -> Step:
         """Give the same step, with the place in a text that messages about it name."""
+        return self._with("place", place)
+
+    def with_files(self, rename: Callable[[str], str]) -> Step:
+        """Give the same step with other names of the files that it reads.
+
+        Parameters
+        ----------
+        rename
+            Given each value of a parameter that is declared as `openhcs.functions.FileName`; gives
+            the name to put in its place.
+        """
+        files = {
+            name: rename(value)
+            for name, value in self.parameters.items()
+            if isinstance(value, str) and self.spec.parameters[name].is_file
+        }
+        return self._with("parameters", {**self.parameters, **files}) if files else self
+
+    def _with(self, attribute: str, value: object) -> Step:
         step = object.__new__(Step)
         for part in fields(self):
             object.__setattr__(step, part.name, getattr(self, part.name))
-        object.__setattr__(step, "place", place)
+        object.__setattr__(step, attribute, value)
         return step
 
     @property
