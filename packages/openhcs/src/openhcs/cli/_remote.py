@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from openhcs.execution import RunResult, WellResult
-    from openhcs.pipeline import Event, RunRequest
-    from openhcs.server import RunClient, Submission, TextFile, ViewerAddress
+    from openhcs.pipeline import Event
+    from openhcs.server import RunClient
     from zmqruntime import Endpoint
     from zmqruntime.execution import JobRecord
 
@@ -40,7 +38,6 @@ PORT = 7777
 """Where servers listen, where nothing else is said."""
 
 _CONNECT_S = 15.0
-_VIEWER_S = 60.0
 _HERE_ALONE = (
     "again", "workers", "memory", "dask", "slurm", "cores", "job_memory", "walltime",
     "slurm_options",
@@ -114,8 +111,10 @@ def run_on_server(arguments: argparse.Namespace, console: Console) -> int:
     ServerError
         If the server is away.
     """
+    from openhcs.cli._submission import submission_of
+
     with connected(arguments, console) as client:
-        submission = _submission(arguments, client.endpoint, console)
+        submission = submission_of(arguments, client.endpoint, console)
         submitted = client.submit_run(submission)
         job = submitted.job
         if submitted.followed:
@@ -125,7 +124,11 @@ def run_on_server(arguments: argparse.Namespace, console: Console) -> int:
         if arguments.detach:
             say(console, f"Follow it with: openhcs jobs follow {job} --server {arguments.server}")
             return ExitStatus.DONE
-        return follow_and_tell(client, job, arguments.out, console)
+        try:
+            return follow_and_tell(client, job, arguments.out, console)
+        except KeyboardInterrupt:  # before it was followed, or while results are brought
+            say(console, f"Job {job} stays on the server; `openhcs jobs` tells of it.")
+            raise
 
 
 @contextmanager
@@ -184,9 +187,6 @@ def follow_and_tell(client: RunClient, job: str, out: Path | None, console: Cons
 
     cancel = threading.Event()
     seen = _Seen()
-    position = client.status(job).position
-    if position:
-        say(console, f"{position - 1} runs are before it." if position > 1 else "It is the next.")
     with (
         RunDisplay(console) as display,
         cancel_on_interrupt(cancel, console, display),
@@ -197,6 +197,10 @@ def follow_and_tell(client: RunClient, job: str, out: Path | None, console: Cons
             seen(event)
             display(event)
 
+        position = client.status(job).position
+        if position:
+            before = f"{position - 1} more wait before it" if position > 1 else "it is the next"
+            say(console, f"Waiting for its turn: {before}.")
         record = client.follow(job, tell)
     if record.state is ExecutionStatus.CANCELLED:
         say(console, "Stopped. Give the same command to go on: what is finished is not done again.")
@@ -321,117 +325,3 @@ def _endpoint(text: str) -> Endpoint:
     except EndpointError as error:
         message = f"--server: {error}"
         raise MisuseError(message) from error
-
-
-def _submission(arguments: argparse.Namespace, server: Endpoint, console: Console) -> Submission:
-    from openhcs.cli._selection import refuse_selection, requested
-    from openhcs.pipeline import load_request
-    from openhcs.server import Submission
-
-    text: str | None = None
-    options: dict[str, Any] | None = None
-    if arguments.request is not None:
-        refuse_selection(arguments, "--request says all that is to be run")
-        request, filename = load_request(arguments.request), str(arguments.request)
-        tables = _tables(request)
-        text = replace(request, platemap=None, files=None).to_source()
-    else:
-        request = requested(arguments, None)
-        tables = _tables(request)
-        options = _options(request)
-        filename = "default"
-        if arguments.pipeline is not None:
-            text, filename = _read(arguments.pipeline), str(arguments.pipeline)
-    return Submission(
-        text=text,
-        filename=filename,
-        options=options,
-        results=arguments.leave or _results_name(request.plate, arguments.out),
-        force=arguments.force,
-        viewer=_viewer(arguments, server, console),
-        **tables,
-    )
-
-
-def _options(request: RunRequest) -> dict[str, Any]:
-    """Give the keywords of a request in plain form, without its pipeline and tables."""
-    left_out = {"pipeline", "platemap", "files", "settings"}
-    options = {
-        part.name: value
-        for part in fields(request)
-        if part.name not in left_out and (value := getattr(request, part.name)) is not None
-    }
-    settings = dict(request.settings.made)
-    return options | ({"settings": settings} if settings else {})
-
-
-def _tables(request: RunRequest) -> dict[str, TextFile]:
-    """Read the tables that a request names, which are files of this computer."""
-    from openhcs.server import TextFile
-
-    return {
-        name: TextFile(name=Path(path).name, content=_bytes(Path(path)))
-        for name in ("platemap", "files")
-        if (path := getattr(request, name)) is not None
-    }
-
-
-def _bytes(path: Path) -> bytes:
-    from openhcs._errors import MisuseError
-
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}"
-        raise MisuseError(message) from error
-
-
-def _read(path: Path) -> str:
-    from openhcs.pipeline import read_text
-
-    return read_text(path)
-
-
-def _results_name(plate: str, out: Path) -> str:
-    """Name the results on the server: the same command from the same place means the same ones."""
-    mark = hashlib.sha256(f"{plate}\0{out.absolute()}".encode()).hexdigest()[:8]
-    kept = "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in Path(plate).name)
-    return f"{kept.strip('-')[:60] or 'plate'}-{mark}"
-
-
-def _viewer(
-    arguments: argparse.Namespace, server: Endpoint, console: Console
-) -> ViewerAddress | None:
-    """Give the address of the viewer, as the server reaches it; one on this computer is started."""
-    from openhcs._errors import MisuseError
-    from openhcs.cli._feed import HERE, missing_for_viewer, runs_on
-    from openhcs.server import ViewerAddress
-
-    if arguments.viewer == "none":
-        return None
-    host, port = arguments.viewer_host, arguments.viewer_port
-    if host is None and not server.is_loopback:
-        message = (
-            "say --viewer-host NAME, the name by which the server reaches this computer, and let "
-            "the viewer in first: openhcs viewer napari --bind '*' --keys"
-        )
-        raise MisuseError(message)
-    if server.is_loopback and (host or "localhost") in HERE and not runs_on(port):
-        lack = missing_for_viewer() or _start_viewer(port)
-        if lack:
-            say(console, f"Viewer left out: {lack}")
-            return None
-    return ViewerAddress(host=host or "localhost", port=port)
-
-
-def _start_viewer(port: int) -> str:
-    """Start a viewer here, which lives on; say what kept it from starting."""
-    from openhcs.viewers import napari_service
-    from zmqruntime import Endpoint, ServiceStartError
-
-    with napari_service(Endpoint("localhost", port)) as service:
-        try:
-            service.connect_or_raise(_VIEWER_S)
-        except ServiceStartError as error:
-            return str(error)
-    return ""
