@@ -250,6 +250,25 @@ def test_a_cluster_gives_what_local_processes_give_to_the_byte(
     assert not list((tmp_path / "dask").rglob("*.partial"))
 
 
+def test_the_command_lets_the_cluster_do_the_tasks(
+    plate: Path, tmp_path: Path, cluster: Any
+) -> None:
+    words = [sys.executable, "-m", "openhcs", "run", str(plate), "--wells", "A*"]
+    words += ["--dask", cluster.scheduler_address, "--out", str(tmp_path / "dask")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 wells: 2 ok" in done.stdout
+    run(planned(plate, wells=["A01", "A02"]), tmp_path / "local", workers=2)
+    found = contents(tmp_path / "dask")
+    assert found.pop("report.html")
+    assert found == contents(tmp_path / "local")
+    refused = subprocess.run(
+        [*words, "--workers", "2"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert refused.returncode == 2
+    assert "leave --workers out" in refused.stderr
+
+
 def test_a_killed_workers_well_is_begun_again(
     plate: Path, tmp_path: Path, cluster: Any, functions: Any
 ) -> None:
