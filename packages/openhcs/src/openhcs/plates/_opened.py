@@ -116,7 +116,7 @@ class OpenedFiles:
             return known[1]
         reader = ImageReader(path)
         state = _documents(reader)
-        reader.shapes[0]  # reads the array's document, so that both are of one time
+        _ = reader.shape  # reads the array's document, so that both are of one time
         if state == _documents(reader):
             with self._lock:
                 self._images[path] = state, reader

@@ -111,7 +111,7 @@ def _read_zarr(
     try:
         reader = opened.image(path)
         place = member_of_page(reader, plane.page)
-        height, width = reader.shapes[0][-2:]
+        height, width = reader.shape[-2:]
         # a plane of ours may be smaller than its image, which fills it up with zeros
         height, width = own_attributes(reader.attributes).sizes.get(
             (place.t, place.z), (height, width)

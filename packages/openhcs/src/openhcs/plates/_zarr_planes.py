@@ -141,7 +141,7 @@ def member_of_page(reader: ImageReader, page: int) -> Member:
 
 
 def _counts(reader: ImageReader) -> tuple[int, int, int]:
-    sizes = dict(zip(reader.axes, reader.shapes[0], strict=True))
+    sizes = dict(zip(reader.axes, reader.shape, strict=True))
     odd = [axis for axis, size in sizes.items() if axis not in "tczyx" and size > 1]
     if odd:
         raise ValueError(f"it has planes along {', '.join(odd)}: only t, c and z are known")

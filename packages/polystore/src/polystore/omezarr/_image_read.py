@@ -138,6 +138,11 @@ class ImageReader:
         return len(self._paths)
 
     @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the finest level; of the coarser ones nothing is read."""
+        return self._shape(0)
+
+    @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of each level, without what only fills it up to the size of other wells."""
         return tuple(self._shape(level) for level in range(self.level_count))

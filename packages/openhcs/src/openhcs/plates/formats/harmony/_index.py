@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from openhcs.plates._xml import XmlError, elements, local_name, read_prolog
+from openhcs.plates._xml import XmlError, local_name, members, read_prolog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,7 @@ _METRES = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "nm": 1e-3}
 _LENGTHS = frozenset(
     {"PositionX", "PositionY", "PositionZ", "AbsPositionZ", "ImageResolutionX", "ImageResolutionY"}
 )
-_NUMBERS = frozenset(
-    {"ExposureTime", "MainExcitationWavelength", "MainEmissionWavelength", "MeasurementTimeOffset"}
-)
+_NUMBERS = frozenset({"ExposureTime", "MainExcitationWavelength", "MainEmissionWavelength"})
 OF_CHANNEL = frozenset(
     {"ImageResolutionX", "ImageResolutionY", "ExposureTime"}
     | {"MainExcitationWavelength", "MainEmissionWavelength"}
@@ -131,39 +129,39 @@ def read_harmony_index(path: Path) -> HarmonyIndex:
     Notes
     -----
     Elements go by their local names: the namespace has changed three times and the elements have
-    not. An ``Image`` with children is an image; one with an ``id`` attribute is a reference.
+    not. An ``Image`` in ``Images`` is an image; one of a well is a reference.
     """
     index = HarmonyIndex()
     names = _Names()
     try:
         prolog = read_prolog(path)
         index.version = prolog.namespace.rpartition("Harmony")[2][:8]
-        for element in elements(path):
-            name, kind = names[element.tag]
-            if kind >= 0:
-                continue  # of an image or channel, and taken with it: nearly all elements
-            if name == "Image" and len(element):
+        for element in members(path, "Images"):
+            if names[element.tag].name == "Image":
                 index.images.append(_image(element, names))
-                element.clear()
-            elif name == "Entry":
-                _entry(index, element, names)
-                element.clear()
-            elif name == "Plate":
-                _plate(index, element, names)
-            elif name == "InstrumentType":
-                index.instrument = (element.text or "").strip()
+            else:
+                _others(index, element, names)
     except XmlError as error:
         index.broken = str(error)
     return index
 
 
-class _Names(dict[str, tuple[str, int]]):
-    """Local name of a tag and what its text is; worked out once for each tag."""
+class _Tag(NamedTuple):
+    """Local name of a tag, and what the text of such an element is."""
 
-    def __missing__(self, tag: str) -> tuple[str, int]:
+    name: str
+    is_text: bool
+    is_number: bool
+    is_length: bool  # and then a number too
+
+
+class _Names(dict[str, _Tag]):
+    """What tags are; worked out once for each."""
+
+    def __missing__(self, tag: str) -> _Tag:
         name = local_name(tag)
-        kinds = (_TEXTS, _LENGTHS, _NUMBERS)
-        self[tag] = name, next((k for k, known in enumerate(kinds) if name in known), -1)
+        is_length = name in _LENGTHS
+        self[tag] = _Tag(name, name in _TEXTS, is_length or name in _NUMBERS, is_length)
         return self[tag]
 
 
@@ -171,19 +169,33 @@ def _image(element: Element, names: _Names) -> HarmonyImage:
     texts: dict[str, str] = {}
     numbers: dict[str, float] = {}
     for child in element:
-        name, kind = names[child.tag]
-        if kind == 0:
+        name, is_text, is_number, is_length = names[child.tag]
+        if is_text:
             texts[name] = (child.text or "").strip()
-        elif kind == 1:
-            numbers[name] = _float(child.text) * _METRES.get(child.get("Unit", "m"), math.nan)
-        elif kind == 2:
+        elif is_number:
             numbers[name] = _float(child.text)
+            if is_length:
+                numbers[name] *= _METRES.get(child.get("Unit", "m"), math.nan)
     return HarmonyImage(texts, numbers)
+
+
+def _others(index: HarmonyIndex, root: Element, names: _Names) -> None:
+    """Take what is said beside the images."""
+    for element in root.iter():
+        match names[element.tag].name:
+            case "Entry":
+                _entry(index, element, names)
+            case "Plate":
+                _plate(index, element, names)
+            case "InstrumentType":
+                index.instrument = (element.text or "").strip()
+            case _:
+                pass
 
 
 def _plate(index: HarmonyIndex, element: Element, names: _Names) -> None:
     for child in element:
-        name = names[child.tag][0]
+        name = names[child.tag].name
         well = child.get("id", "")
         if name == "Well" and len(well) == 4 and well.isdecimal():
             index.wells.append((int(well[:2]) - 1, int(well[2:]) - 1))
@@ -199,7 +211,7 @@ def _entry(index: HarmonyIndex, element: Element, names: _Names) -> None:
         known.texts.update(found.texts)
         known.numbers.update(found.numbers)
     for child in element:
-        if names[child.tag][0] == "FlatfieldProfile" and child.text:
+        if names[child.tag].name == "FlatfieldProfile" and child.text:
             index.profiles[channel] = child.text
 
 

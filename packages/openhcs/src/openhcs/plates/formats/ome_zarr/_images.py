@@ -137,7 +137,7 @@ def _facts(reader: ImageReader) -> ImageFacts:
         for page, member in enumerate(members(reader))
         if own.valid is None or member in own.valid
     }
-    height, width = reader.shapes[0][-2:]
+    height, width = reader.shape[-2:]
     return ImageFacts(
         array=reader.level_path(0).relative_to(reader.path).as_posix(),
         size=(height, width),

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from openhcs.plates._xml import XmlError, elements, local_name, read_prolog
+from openhcs.plates._xml import XmlError, local_name, members, read_prolog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,7 @@ def read_records(path: Path) -> Records:
     names: dict[str, str] = {}
     try:
         read_prolog(path)
-        for element in elements(path):
+        for element in members(path, "MeasurementData"):
             if not element.tag.endswith("MeasurementRecord"):
                 continue
             attributes: dict[str, str] = {}
@@ -114,7 +114,6 @@ def read_records(path: Path) -> Records:
                 records.nowhere.append(element.text or str(attributes))
             else:
                 records.found.append(record)
-            element.clear()
     except XmlError as error:
         records.broken = str(error)
     return records
