@@ -130,8 +130,10 @@ def test_names_of_files_are_changed_and_all_else_stays() -> None:
         ({"options": None, "text": "request = 1"}, "no RunRequest"),
         ({"results": "../mine"}, "results"),
         ({"results": ".."}, "results"),
+        ({"results": "mine\n"}, "results"),
         ({"viewer": ViewerAddress(host="", port=5555)}, "host"),
         ({"platemap": TextFile(name="../map.csv", content=b"")}, "name"),
+        ({"platemap": TextFile(name="map.csv\n", content=b"")}, "name"),
     ],
 )
 def test_what_is_no_run_is_refused_at_once(

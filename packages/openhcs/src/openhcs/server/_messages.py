@@ -17,7 +17,7 @@ __all__ = [
     "ViewerAddress",
 ]
 
-_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
 
 
 class TextFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +31,7 @@ class TextFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         All of it.
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\x00]{1,200}$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\x00-\x1f]{1,200}\Z")]
     content: Annotated[bytes, msgspec.Meta(max_length=8 << 20)]
 
 
