@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import deque
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +109,8 @@ class _Fetch:
         self._root = root
         self._on_progress = on_progress
         self._total = 0
-        self._here: deque[int] = deque()  # appended to by several threads
-        self._files = 0
+        self._lock = threading.Lock()  # guards what follows
+        self._here = 0
 
     def done(self) -> Fetched:
         """Bring everything."""
@@ -128,7 +128,7 @@ class _Fetch:
         wanted = [entry for entry in entries if not self._is_here(entry)]
         self._check_room(wanted)
         self._total = sum(entry.size for entry in wanted)
-        self._here.clear()
+        self._here = 0
         if wanted:
             for name in reversed(LAST):  # until all is here, it is no record of what is here
                 (self._root / name).unlink(missing_ok=True)
@@ -174,9 +174,11 @@ class _Fetch:
         os.utime(path, ns=(entry.modified, entry.modified))
 
     def _tell(self, size: int) -> None:
-        self._here.append(size)
+        with self._lock:
+            self._here += size
+            here = self._here
         if self._on_progress is not None:
-            self._on_progress(sum(tuple(self._here)), self._total)
+            self._on_progress(here, self._total)
 
     def _path(self, entry: FileEntry) -> Path:
         """Give the place of a file here; what a server says is not taken on trust."""
