@@ -209,6 +209,40 @@ def test_a_shading_image_that_went_away_is_told_when_it_is_asked_for(tmp_path: P
         index.vendor_profile(0)
 
 
+def test_stated_geometry_is_told_and_leaves_pixels_and_places_alone(tmp_path: Path) -> None:
+    truth = make(tmp_path, CV8000(geometry=True), channels=("DAPI", "GFP", "RFP"))
+    index = open_plate(truth.folder, cache=False)
+    (told,) = [f for f in index.findings if f.code == "GEOMETRY_UNAPPLIED"]
+    assert (told.severity, told.path) == ("info", "geometry_parameter.xml")
+    # of the objective in use, and of the channels that are moved
+    assert "GFP by 1.0 px in the middle and 1.0 px in a corner; RFP by 2.0 px" in told.message
+    assert "DAPI" not in told.message
+    places = {(plane.x_um, plane.y_um) for plane in index.select(wells=["A01"], fields=[0])}
+    assert len(places) == 1
+    plane = next(iter(index.select(channels=[2])))
+    assert decode_stamp(index.read(plane)).key.channel == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("?>", '?><!DOCTYPE x [<!ENTITY a "b">]>', "XML_ENTITY"),
+        ('lsc:A="1.0"', 'lsc:A="wide"', "METADATA_UNREADABLE"),
+        ('lsc:A="1.0"', "", "METADATA_UNREADABLE"),
+        ("</lsc:AffineParameterList>", "", "METADATA_UNREADABLE"),
+    ],
+)
+def test_geometry_that_cannot_be_read_costs_no_image(
+    tmp_path: Path, old: str, new: str, code: str
+) -> None:
+    truth = make(tmp_path, CV8000(geometry=True))
+    path = truth.folder / "geometry_parameter.xml"
+    path.write_text(path.read_text("utf-8-sig").replace(old, new))
+    index = open_plate(truth.folder, cache=False)
+    assert codes(index)[code] == 1
+    assert set(index.column("status")) == {"ok"}
+
+
 def test_an_entity_is_refused_by_name_and_the_images_are_read(tmp_path: Path) -> None:
     truth = make(tmp_path)
     edit(truth, "?>", '?><!DOCTYPE x [<!ENTITY a "b">]>')
@@ -273,5 +307,9 @@ def test_a_real_measurement_is_read(real_plates: Path) -> None:
     assert [plane.z_um for plane in index.select(wells=["E03"], fields=[0], channels=[0])] == [
         *(0.0, 3.0, 6.0, 9.0)
     ]
-    assert codes(index) == {"FLATFIELD_UNREADABLE": 2}  # its shading images are black
+    # its shading images are black; 488 is what other channels are laid upon
+    assert codes(index) == {"FLATFIELD_UNREADABLE": 2}
+    (told,) = [f.message for f in index.findings if f.code == "GEOMETRY_UNAPPLIED"]
+    assert "405 by" in told
+    assert "488 by" not in told
     assert not index.read(first).any()

@@ -27,6 +27,10 @@ CODES: dict[str, tuple[Severity, str]] = {
     "FLATFIELD_UNREADABLE": ("warning", "Estimate the illumination from the images instead."),
     "FOLDER_IGNORED": ("info", ""),
     "FUSION_SKIPPED": ("info", ""),
+    "GEOMETRY_UNAPPLIED": (
+        "info",
+        "Put register_channels into the pipeline, which measures how far channels are apart.",
+    ),
     "LABEL_MISMATCH": ("error", "Find out which of the two is right before using the well."),
     "LINK_IGNORED": ("info", "Open the folder that the link leads to as a plate of its own."),
     "METADATA_CONFLICT": ("warning", "Check which copy belongs to the plate."),

@@ -128,6 +128,9 @@ class CV8000(OneFilePerPlane):
         Time points take turns among so many timelines, each of which counts for itself.
     unused_channels
         So many channels are configured and never acquired.
+    geometry
+        Whether the folder has the affine parameters of the cameras: each channel but the first is
+        moved by its number in pixels to the right.
     """
 
     name: ClassVar[str] = "cv8000"
@@ -140,6 +143,7 @@ class CV8000(OneFilePerPlane):
     png: bool = False
     timelines: int = 1
     unused_channels: int = 2
+    geometry: bool = False
 
     def channel_names(self, spec: PlateSpec) -> tuple[str, ...]:
         """Give projections a channel of their own: the instrument numbers them apart."""
@@ -217,6 +221,8 @@ class CV8000(OneFilePerPlane):
         yield PlateFile(path=setting, data=_BOM + _text(self._setting(spec)))
         yield PlateFile(path=f"{spec.name}.wpi", data=_BOM + _text(_plate(spec)))
         yield PlateFile(path=product, data=_BOM + _text(_product(spec)))
+        if self.geometry:
+            yield PlateFile(path="geometry_parameter.xml", data=_BOM + _text(_geometry(spec)))
         height, width = spec.size_px
         dark = np.full((height, width), _DARK, np.uint16)
         yield PlateFile(path="DC_DCAM#1_CAM3.tif", data=_tiff(dark, "none"))
@@ -302,6 +308,7 @@ class CV8000(OneFilePerPlane):
             yield (
                 f'    <bts:Channel bts:Ch="{number}" '
                 f'bts:Target=" {escape(spec.channels[channel])} " bts:Objective="20x" '
+                f'bts:MethodID="1" bts:ObjectiveID="20000" bts:FilterID="{channel + 1}" '
                 f'bts:Acquisition="BP{emission}/45" bts:ExposureTime="{15 + 10 * channel}" '
                 'bts:Binning="1" bts:Color="#FF002FFF" bts:Fluorophore="">'
             )
@@ -346,6 +353,25 @@ def _channels(spec: PlateSpec) -> dict[int, int]:
     for group, kind in enumerate(spec.projections, 1):
         used += [c + 1 + group * count for c in range(count) if kind in spec.projections_of(c)]
     return {number: channel for channel, number in enumerate(used)}
+
+
+def _geometry(spec: PlateSpec) -> Iterator[str]:
+    yield (
+        '<lsc:GeometryParameter lsc:Mode="Affine" '
+        'xmlns:lsc="http://www.yokogawa.co.jp/LSC/CorrectionSchema/1.0"><lsc:AffineParameterList>'
+    )
+    for objective in (10_000, 20_000):
+        for channel in range(len(spec.channels)):
+            said = 'lsc:Use="false"'
+            if channel:
+                right = channel * objective / 20_000
+                said = f'lsc:Use="true" lsc:A="1.0" lsc:B="0" lsc:C="{right}" lsc:D="0" '
+                said += 'lsc:E="1" lsc:F="-0.0"'
+            yield (
+                f'  <lsc:AffineParameter lsc:MethodID="1" lsc:ObjectiveID="{objective}" '
+                f'lsc:FilterID="{channel + 1}" {said} />'
+            )
+    yield "</lsc:AffineParameterList></lsc:GeometryParameter>"
 
 
 def _shading(spec: PlateSpec, channel: int) -> str:

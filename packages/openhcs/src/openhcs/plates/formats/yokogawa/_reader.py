@@ -13,6 +13,7 @@ from openhcs.plates._profile import ImageProfile
 from openhcs.plates._wells import plate_size_for, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
+from openhcs.plates.formats.yokogawa._geometry import GEOMETRY, read_geometry, report_geometry
 from openhcs.plates.formats.yokogawa._names import IMAGE_NAME, record_of_name
 from openhcs.plates.formats.yokogawa._records import Record, Records, read_records
 from openhcs.plates.formats.yokogawa._rows import YokogawaRows
@@ -78,6 +79,16 @@ class Yokogawa:
         files.report_unused(IMAGE_NAME, "Yokogawa")
         if not records.broken:
             _compare(settings, rows, findings)
+        geometry = posixpath.join(top.folder, GEOMETRY)
+        if geometry in known:
+            report_geometry(
+                read_geometry(listing.root, geometry, findings),
+                settings,
+                zip(maker.channel_numbers, maker.channel_names, strict=True),
+                rows,
+                geometry,
+                findings,
+            )
         size = _plate_size(settings, rows, findings)
         return Reading(
             version=settings.system,

@@ -36,6 +36,8 @@ class ChannelSetting:
         Name of the shading image; empty without.
     camera
         Its number, as in the name of its dark image; empty when unknown.
+    optics
+        Numbers of method, objective and filter; each empty when unknown.
     """
 
     name: str = ""
@@ -46,6 +48,7 @@ class ChannelSetting:
     exposure_s: float = math.nan
     shading: str = ""
     camera: str = ""
+    optics: tuple[str, str, str] = ("", "", "")
 
 
 @dataclass(slots=True)
@@ -137,6 +140,11 @@ def _take(settings: Settings, lights: dict[str, float], name: str, element: Elem
             channel = settings.channel(_whole(said["Ch"]))
             channel.name = said.get("Target") or said.get("Fluorophore") or ""
             channel.exposure_s = _positive(said.get("ExposureTime")) / 1000
+            channel.optics = (
+                said.get("MethodID", ""),
+                said.get("ObjectiveID", ""),
+                said.get("FilterID", ""),
+            )
             emission = _EMISSION.search(said.get("Acquisition", ""))
             channel.emission_nm = float(emission[1]) if emission else math.nan
             used = [(child.text or "").strip() for child in element]
