@@ -17,13 +17,14 @@ from openhcs.cli import main
 from openhcs.execution import load_run, run
 from openhcs.functions import measure_image_quality, z_prime
 from openhcs.pipeline import Pipeline, Step, compile_pipeline
-from openhcs.plates import Platemap, open_plate, read_platemap
+from openhcs.plates import Platemap, Role, open_plate, read_platemap, roles_of, well_name
 from openhcs.plates._findings import FindingLog
-from openhcs.plates._platemap import check_platemap
+from openhcs.plates._platemap_check import check_platemap
 from openhcs.report import write_report
 from openhcs.testing import synthetic_plate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 WELLS = ("A01", "A02", "B01")
@@ -81,6 +82,95 @@ def test_wells_that_do_not_match_are_found(tmp_path: Path) -> None:
         ("PLATEMAP_UNKNOWN_WELL", "P24."),
         ("PLATEMAP_ENTRY_MISSING", "A02."),
     ]
+
+
+def found_in(columns: str, lines: Iterable[str], *, taken: Sequence[str], size: Any) -> list[Any]:
+    """Check a platemap; gives code, well and message of what is found."""
+    cells = [line.split(";") for line in lines]
+    platemap = Platemap(
+        source="map.csv",
+        columns=tuple(columns.split(";")),
+        wells={line[0]: tuple(line[1:]) for line in cells},
+    )
+    findings = FindingLog()
+    check_platemap(platemap, taken, size, findings)
+    assert {f.path for f in findings.all()} <= {"map.csv"}
+    return [(f.code, f.well, f.message) for f in findings.all()]
+
+
+def plate_of(rows: int, columns: int) -> list[str]:
+    return [well_name(row, col) for row in range(rows) for col in range(columns)]
+
+
+ROLES = ["A01;negative", "A02;Negative", "A03;negative"]
+ROLES += ["B01;positive", "B02;positive", "B03;positive", "C01;sample", "C02;blank", "C03;empty"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines", "code", "said"),
+    [
+        ("dose (nM)", ["A01;1", "A02;2.5", "A03;high"], "PLATEMAP_COLUMN_MIXED", "'high' (A03)"),
+        ("dose (nM)", ["A01;1,5", "A02;2,5", "A03;0"], "PLATEMAP_COLUMN_MIXED", "not a comma"),
+        ("dose", ["A01;1", "A02;2", "A03;3", "B01;?"], "PLATEMAP_COLUMN_MIXED", "'?' (B01)"),
+        ("dose [nM]", ["A01;1", "A02;-2", "A03;0"], "PLATEMAP_BELOW_ZERO", "below 0 in A02"),
+        ("compound", ["A01;", "A02;", "A03;"], "PLATEMAP_COLUMN_EMPTY", "'compound'"),
+        ("Role", [*ROLES[:-1], "C03;postive"], "PLATEMAP_UNKNOWN_ROLE", "mean 'positive'?"),
+        ("control", [*ROLES[:-1], "C03;DMSO"], "PLATEMAP_UNKNOWN_ROLE", "'DMSO', which say no"),
+        ("role", [ROLES[0], *ROLES[2:]], "PLATEMAP_FEW_CONTROLS", "2 negative controls"),
+        ("role", ROLES[:3], "PLATEMAP_FEW_CONTROLS", "0 positive controls"),
+    ],
+)
+def test_what_does_not_fit_in_a_column_is_found(
+    columns: str, lines: list[str], code: str, said: str
+) -> None:
+    taken = [line.partition(";")[0] for line in lines]
+    ((found, _, message),) = found_in(columns, lines, taken=taken, size=(8, 12))
+    assert found == code
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        ("role", ROLES),
+        ("role", ["A01;sample", "A02;sample"]),  # a plate without controls
+        ("compound", ["A01;DMSO", "A02;1234", "A03;taxol"]),
+        ("barcode", ["A01;007", "A02;X12", "A03;12"]),
+        ("dose (nM)", ["A01;1", "A02;", "A03;2.5"]),  # a well that was not treated
+        ("a;b", ["A01;1;", "A02;;x"]),
+    ],
+)
+def test_what_fits_is_not_found(columns: str, lines: list[str]) -> None:
+    taken = [line.partition(";")[0] for line in lines]
+    assert found_in(columns, lines, taken=taken, size=(8, 12)) == []
+
+
+def test_a_platemap_of_another_plate_is_one_finding_and_no_list_of_wells() -> None:
+    large = [f"{well};x" for well in plate_of(16, 24)]
+    ((code, _, message),) = found_in("a", large, taken=plate_of(8, 12), size=(8, 12))
+    assert code == "PLATEMAP_OTHER_SIZE"
+    assert "16 x 24 wells; this plate has 8 x 12" in message
+    small = [f"{well};x" for well in plate_of(8, 12)]
+    codes = [code for code, *_ in found_in("a", small, taken=plate_of(16, 24), size=(16, 24))]
+    assert codes == ["PLATEMAP_OTHER_SIZE", "PLATEMAP_ENTRY_MISSING"]
+    # a part of a plate was filled, and imaged
+    assert found_in("a", small, taken=plate_of(8, 12), size=(16, 24)) == []
+
+
+def test_wells_are_counted_where_there_are_many() -> None:
+    lines = [f"{well};x" for well in (*plate_of(8, 12)[:3], *plate_of(16, 24)[-40:])]
+    (outside, bare) = found_in("a", lines, taken=plate_of(8, 12), size=(8, 12))
+    assert (outside[0], bare[0]) == ("PLATEMAP_UNKNOWN_WELL", "PLATEMAP_ENTRY_MISSING")
+    assert outside[2].endswith("and 28 more.")
+    assert " A04, A05, A06," in bare[2]
+    assert bare[2].endswith("B02, B03 and 81 more.")
+
+
+def test_roles_are_what_the_column_says_and_nothing_else() -> None:
+    wells = {"B01": ("positive",), "A01": ("DMSO",), "A02": ("",), "A03": ("EMPTY",)}
+    platemap = Platemap(source="m", columns=("Role",), wells=wells)
+    assert list(roles_of(platemap).items()) == [("A03", Role.EMPTY), ("B01", Role.POSITIVE)]
+    assert roles_of(Platemap(source="m", columns=("kind",), wells=wells)) == {}
 
 
 def csv_of(lines: list[list[str]]) -> str:

@@ -14,6 +14,7 @@ from openhcs.plates._plane import Plane, PlaneKind, PlaneStatus
 from openhcs.plates._platemap import Platemap, read_platemap
 from openhcs.plates._positions import PositionGrid, position_grid
 from openhcs.plates._profile import PolynomialProfile
+from openhcs.plates._roles import Role, roles_of
 from openhcs.plates._shards import IndexShards, write_shards
 from openhcs.plates._storage import read_index, write_index
 from openhcs.plates._wells import parse_well, parse_wells, sort_wells, well_name
@@ -35,6 +36,7 @@ __all__ = [
     "Platemap",
     "PolynomialProfile",
     "PositionGrid",
+    "Role",
     "describe",
     "format_names",
     "open_plate",
@@ -44,6 +46,7 @@ __all__ = [
     "read_file_table",
     "read_index",
     "read_platemap",
+    "roles_of",
     "sort_wells",
     "well_name",
     "write_index",

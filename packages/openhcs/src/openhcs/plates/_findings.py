@@ -57,7 +57,16 @@ CODES: dict[str, tuple[Severity, str]] = {
     "PIXEL_SIZE_MIX": ("warning", "Process the channels apart."),
     "PIXEL_SIZE_UNVERIFIED": ("warning", "Give it with --pixel-um if it is another."),
     "PLATE_SIZE_ASSUMED": ("info", ""),
+    "PLATEMAP_BELOW_ZERO": ("warning", "Correct the entries; no quantity is below 0."),
+    "PLATEMAP_COLUMN_EMPTY": ("warning", "Fill the column in, or take it out of the platemap."),
+    "PLATEMAP_COLUMN_MIXED": (
+        "warning",
+        "Correct the entries, if the column should be one of numbers.",
+    ),
     "PLATEMAP_ENTRY_MISSING": ("warning", "Add the wells to the platemap."),
+    "PLATEMAP_FEW_CONTROLS": ("info", "Name the wells of all controls in the platemap."),
+    "PLATEMAP_OTHER_SIZE": ("warning", "Give the platemap of this plate."),
+    "PLATEMAP_UNKNOWN_ROLE": ("warning", "Spell the role as statistics know it."),
     "PLATEMAP_UNKNOWN_WELL": ("warning", "Correct the wells of the platemap."),
     "POSITION_MISSING": (
         "warning",

@@ -11,7 +11,7 @@ from openhcs._errors import PlaneUnreadableError, PlateError
 from openhcs.plates._findings import FindingLog
 from openhcs.plates._opened import OpenedFiles
 from openhcs.plates._plane import Plane
-from openhcs.plates._platemap import check_platemap
+from openhcs.plates._platemap_check import check_platemap
 from openhcs.plates._rows import COLUMNS
 
 if TYPE_CHECKING:

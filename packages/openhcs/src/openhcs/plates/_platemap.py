@@ -15,11 +15,9 @@ from openhcs.plates._wells import parse_well, sort_wells, well_name
 from openhcs.plates._workbook import read_workbook
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from openhcs.plates._findings import FindingLog
-
-__all__ = ["Platemap", "check_platemap", "read_platemap"]
+__all__ = ["Platemap", "read_platemap"]
 
 _LARGEST = 64 << 20
 _UNIT = re.compile(r"(?P<name>.*\S)\s*(?:\((?P<round>[^()]+)\)|\[(?P<square>[^\[\]]+)\])")
@@ -79,10 +77,15 @@ class Platemap:
         place = self._place(column)
         texts = {well: cells[place] for well, cells in self.wells.items()}
         told = [text for text in texts.values() if text]
-        if not told or not all(_NUMBER.fullmatch(text) for text in told):
+        if not told or not all(map(self.is_number, told)):
             return {well: text or None for well, text in texts.items()}
         kind = int if all(_INTEGER.fullmatch(text) for text in told) else float
         return {well: kind(text) if text else None for well, text in texts.items()}
+
+    @staticmethod
+    def is_number(text: str) -> bool:
+        """Say whether an entry is a number: ``1.5`` or ``1e-3``, and not ``007`` or ``1,5``."""
+        return _NUMBER.fullmatch(text) is not None
 
     def wells_where(self, column: str, *values: str) -> tuple[str, ...]:
         """Choose wells by one of their conditions, such as those of a control.
@@ -235,42 +238,6 @@ def _platemap(path: str, lines: Sequence[Sequence[str]]) -> Platemap:
     if not wells:
         raise PlateError(f"{path} has no line with a well")
     return Platemap(source=path, columns=tuple(names[column] for column in kept), wells=wells)
-
-
-def check_platemap(
-    platemap: Platemap, wells: Iterable[str], size: tuple[int, int], findings: FindingLog
-) -> None:
-    """Name wells that only the platemap has beyond the plate, and wells without an entry.
-
-    Parameters
-    ----------
-    platemap
-        The conditions.
-    wells
-        Wells with images.
-    size
-        Rows and columns of the plate.
-    findings
-        Takes at most one finding of each kind.
-    """
-    outside = [
-        well
-        for well in platemap.wells
-        if any(value >= most for value, most in zip(parse_well(well), size, strict=True))
-    ]
-    if outside:
-        findings.add(
-            "PLATEMAP_UNKNOWN_WELL",
-            f"{platemap.source} names wells that the plate does not have: {', '.join(outside)}.",
-            path=platemap.source,
-        )
-    bare = sorted(set(wells) - set(platemap.wells), key=parse_well)
-    if bare:
-        findings.add(
-            "PLATEMAP_ENTRY_MISSING",
-            f"{platemap.source} says nothing of wells {', '.join(bare)}.",
-            path=platemap.source,
-        )
 
 
 def _well(cells: list[str]) -> str:

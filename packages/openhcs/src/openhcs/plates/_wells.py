@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["parse_well", "parse_wells", "plate_size_for", "sort_wells", "well_name"]
+__all__ = ["PLATE_SIZES", "parse_well", "parse_wells", "plate_size_for", "sort_wells", "well_name"]
 
 _WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9]\d?)")
 _PATTERN = re.compile(r"(?:([A-Za-z]{1,2})|\*)(?:0*([1-9]\d?)|\*)")
 _ROWS, _COLUMNS = 32, 48
-_SIZES = ((2, 3), (4, 6), (8, 12), (16, 24), (32, 48))
+PLATE_SIZES = ((2, 3), (4, 6), (8, 12), (16, 24), (32, 48))
+"""Rows and columns of standard plates."""
 
 
 def well_name(row: int, col: int) -> str:
@@ -160,7 +161,7 @@ def plate_size_for(wells: Iterable[tuple[int, int]]) -> tuple[int, int]:
         If no plate is large enough.
     """
     places = list(wells)
-    for rows, columns in _SIZES[2:]:
+    for rows, columns in PLATE_SIZES[2:]:
         if all(row < rows and col < columns for row, col in places):
             return rows, columns
     raise ValueError("a well lies outside the largest plate, 32 x 48")

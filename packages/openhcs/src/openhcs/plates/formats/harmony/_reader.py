@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from openhcs._errors import PlateError
 from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
-from openhcs.plates._platemap import check_platemap
+from openhcs.plates._platemap_check import check_platemap
 from openhcs.plates._wells import plate_size_for, sort_wells, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
