@@ -317,6 +317,21 @@ def test_a_worker_elsewhere_without_a_gpu_is_not_used(
     assert "gaussian is to compute on a GPU, and cupy is installed" in str(result.wells[0].error)
 
 
+@pytest.mark.timeout(180)
+def test_a_worker_whose_gpu_is_lost_is_replaced(
+    plate: Path, tmp_path: Path, double: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an error of the driver, whatever a process does on the GPU fails as well."""
+    assert double.__version__ == "0.double"
+    broken = tmp_path / "broken"
+    broken.touch()
+    monkeypatch.setenv("CUPY_DOUBLE_BROKEN", str(broken))
+    result = run(planned(plate, device="gpu"), tmp_path / "out", workers=1)
+    assert [well.outcome for well in result.wells] == [Outcome.FAILED, Outcome.OK]
+    assert "gaussian failed on " in str(result.wells[0].error)
+    assert "cudaErrorIllegalAddress" in str(result.wells[0].error)
+
+
 def test_a_full_gpu_is_told_for_people(
     plate: Path, tmp_path: Path, double: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,7 +131,11 @@ def content(value: Any) -> Any:
     return repr(value)
 
 
-FIELDWISE = sorted(name for name, spec in REGISTRY.items() if "field" not in spec.axes.consumed)
+FIELDWISE = sorted(
+    name
+    for name, spec in REGISTRY.items()
+    if "field" not in spec.axes.consumed and spec.weights is None  # not installed here
+)
 
 
 @pytest.mark.parametrize("name", FIELDWISE)

@@ -7,13 +7,15 @@ arrays of NumPy are no index, and NumPy's functions are not dispatched. Each cal
 test that holds them all against the real CuPy, where that is installed.
 
 ``CUPY_DOUBLE_DEVICES`` says how many GPUs there are, 1 without; ``CUPY_DOUBLE_BYTES`` how large an
-array may be.
+array may be. ``CUPY_DOUBLE_BROKEN`` names a file: the process that finds it takes it away, and has
+lost its GPU for ever.
 """
 
 from __future__ import annotations
 
 import operator
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,6 +36,9 @@ _METHODS = (
     *("all", "any", "astype", "clip", "copy", "max", "mean", "min"),
     *("ravel", "reshape", "std", "sum"),
 )
+
+
+_LOST: list[str] = []
 
 
 class OutOfMemoryError(MemoryError):
@@ -183,12 +188,23 @@ class _Ufunc:
 def asarray(value: Any) -> ndarray:
     """Send an array to where these lie; the only way there."""
     CALLS.add(("cupy", "asarray", 1, ()))
+    _check_driver()
     array = ndarray(value._host if isinstance(value, ndarray) else np.array(value))
     most = os.environ.get("CUPY_DOUBLE_BYTES")
     if most is not None and array._host.nbytes > int(most):
         message = f"Out of memory allocating {array._host.nbytes:,} bytes"
         raise OutOfMemoryError(message)
     return array
+
+
+def _check_driver() -> None:
+    flag = os.environ.get("CUPY_DOUBLE_BROKEN")
+    if flag is not None and Path(flag).exists():
+        Path(flag).unlink()
+        _LOST.append(flag)
+    if _LOST:
+        message = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+        raise CUDARuntimeError(message)
 
 
 def _device_count() -> int:

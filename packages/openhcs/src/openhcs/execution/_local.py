@@ -236,13 +236,16 @@ class _Slot(threading.Thread):
         begun = TaskBegun(task=task.name, attempt=task.attempt, worker=self._number)
         self._executor.tell(task.run_id, begun)
         try:
-            return self._attempt(job)
+            record = self._attempt(job)
         except WorkerLostError as error:
             _LOG.warning("worker %d: %s", self._number, error)
             self._close()
             if job.stop_asked.is_set():
                 return {"outcome": "cancelled"}
             raise
+        if record.get("spent"):
+            self._close()  # whatever it would do on the GPU would fail as well
+        return record
 
     def _attempt(self, job: _Job) -> dict[str, Any]:
         task = job.task

@@ -20,6 +20,7 @@ from openhcs.execution._fitness import installed, unfit
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._turn import Stopped, Turn
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
+from openhcs.functions import gpu_is_lost
 from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, steps_in, well_planes
 from openhcs.plates import IndexShards, write_shards
 from polystore.files import atomic_folder, write_json
@@ -177,7 +178,8 @@ def run_task(task: Task, *, proceed: Callable[[], None], finished: Finished) -> 
     Returns
     -------
     dict
-        ``outcome`` and what belongs to it; an error comes with its traceback.
+        ``outcome`` and what belongs to it; an error comes with its traceback, and with ``spent``
+        where this process is of no use after it.
     """
     started = time.perf_counter()
     try:
@@ -200,6 +202,7 @@ def run_task(task: Task, *, proceed: Callable[[], None], finished: Finished) -> 
             "error": str(error) or type(error).__name__,
             "traceback": "".join(traceback.format_exception(error)),
             "errno": errno_of(error),
+            "spent": gpu_is_lost(error),
             "seconds": time.perf_counter() - started,
         }
     return record | {"outcome": str(Outcome.OK), "seconds": time.perf_counter() - started}

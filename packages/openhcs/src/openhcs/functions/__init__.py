@@ -3,6 +3,7 @@
 from openhcs.functions._aggregate import Outlier, aggregate_objects, flag_outliers
 from openhcs.functions._arithmetic import Composite, Ratio, Unmixed, composite, ratio, unmix
 from openhcs.functions._catalogue import REGISTRY
+from openhcs.functions._cellpose import segment_cellpose
 from openhcs.functions._colocalise import Colocalisation, measure_colocalisation
 from openhcs.functions._device import (
     ARRAYS,
@@ -10,6 +11,7 @@ from openhcs.functions._device import (
     Tools,
     device_problem,
     from_device,
+    gpu_is_lost,
     on_device,
     on_host,
     out_of_memory,
@@ -85,6 +87,7 @@ from openhcs.functions._replicates import (
 )
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
 from openhcs.functions._spots import Spots, detect_spots
+from openhcs.functions._stardist import segment_stardist
 from openhcs.functions._stitch import stitch
 from openhcs.functions._texture import measure_texture
 from openhcs.functions._track import Tracks, track_objects
@@ -152,6 +155,7 @@ __all__ = [
     "function",
     "gaussian",
     "gaussian_px",
+    "gpu_is_lost",
     "installed_functions",
     "installed_modules",
     "library_functions",
@@ -180,9 +184,11 @@ __all__ = [
     "register_channels",
     "replicate_correlation",
     "robust_z",
+    "segment_cellpose",
     "segment_cells",
     "segment_cytoplasm",
     "segment_nuclei",
+    "segment_stardist",
     "spec_of",
     "ssmd",
     "stitch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openhcs.functions._arithmetic import composite, ratio, unmix
+from openhcs.functions._cellpose import segment_cellpose
 from openhcs.functions._colocalise import measure_colocalisation
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
@@ -27,6 +28,7 @@ from openhcs.functions._register import register_channels
 from openhcs.functions._registry import Registry
 from openhcs.functions._segment import segment_cells, segment_cytoplasm, segment_nuclei
 from openhcs.functions._spots import detect_spots
+from openhcs.functions._stardist import segment_stardist
 from openhcs.functions._stitch import stitch
 from openhcs.functions._texture import measure_texture
 from openhcs.functions._track import track_objects
@@ -59,9 +61,11 @@ REGISTRY = Registry(
         project_sum,
         ratio,
         register_channels,
+        segment_cellpose,
         segment_cells,
         segment_cytoplasm,
         segment_nuclei,
+        segment_stardist,
         stitch,
         subtract_background,
         trace_neurites,

@@ -26,6 +26,7 @@ __all__ = [
     "Tools",
     "device_problem",
     "from_device",
+    "gpu_is_lost",
     "on_device",
     "on_host",
     "out_of_memory",
@@ -42,6 +43,10 @@ ARRAYS = "cupy"
 _EXTRA = "gpu"
 _FULL = ("OutOfMemoryError", "ResourceExhaustedError")
 """How CuPy and PyTorch, and TensorFlow, call it when a GPU's memory is full."""
+_FULL_SAID = ("cudaErrorMemoryAllocation", "CUFFT_ALLOC_FAILED")
+"""How the driver, and the library for Fourier transforms, say so."""
+_BROKEN = ("CUDARuntimeError", "CUDADriverError", "AcceleratorError")
+"""How CuPy, and PyTorch, call what the driver says; after most of it a process is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,23 @@ def _count(package: str) -> int:
 
 def out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that the memory of a GPU is full."""
-    return any(kind.__name__ in _FULL for kind in type(error).__mro__)
+    if any(kind.__name__ in _FULL for kind in type(error).__mro__):
+        return True
+    said = any(word in str(error) for word in _FULL_SAID)
+    return said and _is_of(error, (*_BROKEN, "CuFFTError"))
+
+
+def gpu_is_lost(error: BaseException | None) -> bool:
+    """Say whether the driver ended what a process does on a GPU, so that a new one has to go on."""
+    while error is not None:
+        if _is_of(error, _BROKEN):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _is_of(error: BaseException, kinds: tuple[str, ...]) -> bool:
+    return any(kind.__name__ in kinds for kind in type(error).__mro__)
 
 
 def _is_on_device(array: object) -> bool:

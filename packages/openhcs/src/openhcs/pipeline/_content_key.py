@@ -81,6 +81,9 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
+        # Some are installed under other names than they are imported by, such as cupy-cuda12x.
+        for name in importlib.metadata.packages_distributions().get(package, ()):
+            return importlib.metadata.version(name)
         return str(getattr(importlib.import_module(package), "__version__", ""))
 
 

@@ -221,7 +221,11 @@ class PlannedStep:
             del value["device"]
         del value["files"]
         if self.files:
-            value["weights"] = sorted(self.files.values())  # the same ones may lie elsewhere
+            # What they hold counts: the same ones may lie elsewhere.
+            value["weights"] = sorted(self.files.values())
+            for name, parameter in self.spec.parameters.items():
+                if parameter.is_file:
+                    value["parameters"].pop(name, None)
         return value
 
     @classmethod
