@@ -285,6 +285,20 @@ def test_what_holds_for_all_wells_is_said_once(tmp_path: Path) -> None:
     ]
 
 
+def test_an_illumination_that_could_not_be_learned_says_why(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"well": well, "illumination_DAPI_confidence": "none", "illumination_GFP_confidence": "low"}
+        for well in ("A01", "A02")
+    ]
+    learned = {"channels": {"DAPI": {"why": "fewer than 10 fields"}, "GFP": {"why": "no dark"}}}
+    step = {"name": "even", "function": "correct_illumination", "outputs": {}, "prepared": learned}
+    view = load_plate_view(write_results(tmp_path / "r", rows, steps=[step]))
+    assert [flag.what for flag in view.flags] == [
+        "illumination not corrected; fewer than 10 fields",
+        "illumination estimated with low confidence; no dark",
+    ]
+
+
 @pytest.mark.parametrize(("count", "size"), [(1, (8, 12)), (96, (8, 12)), (384, (16, 24))])
 def test_plates_of_every_size_fit_on_a_page(
     tmp_path: Path, count: int, size: tuple[int, int]

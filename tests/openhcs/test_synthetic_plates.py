@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
+from openhcs import open_plate
+from openhcs.cli import main
 from openhcs.testing import (
     Condition,
     PlaneKey,
@@ -594,3 +596,15 @@ def test_a_channel_of_one_plane_stands_beside_stacks(tmp_path: Path, layout: Any
 def test_a_well_that_is_not_there_is_named(plain: PlateTruth) -> None:
     with pytest.raises(ValueError, match="no well B02; it has A01, A12"):
         noise_free_mosaic(plain, "B02", channel=0)
+
+
+def test_wells_of_a_synthetic_plate_are_named_as_those_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plate = tmp_path / "plate"
+    words = ["--plate", "6", "--grid", "1x1", "--z", "1", "--size-px", "32", "--channels", "DAPI"]
+    assert main(["synth", str(plate), *words, "--wells", "*"]) == 0
+    assert "6 of 6 wells" in capsys.readouterr().out
+    assert open_plate(plate, cache=False).wells == ("A01", "A02", "A03", "B01", "B02", "B03")
+    assert main(["synth", str(tmp_path / "few"), *words]) == 0
+    assert "1 of 6 wells" in capsys.readouterr().out

@@ -135,7 +135,7 @@ def load_plate_view(folder: Path) -> PlateView:
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         message = f"{folder} holds no finished run that can be reported: {error}"
         raise ResultFolderError(message) from error
-    flags = (*_unread(run), *well_flags(good), *plane_flags(planes))
+    flags = (*_unread(run), *well_flags(good, why=_whys(run)), *plane_flags(planes))
     wells = tuple(_well(folder, run, row, flags, conditions) for row in rows)
     plate = run.get("plate", {})
     options = run.get("options", {})
@@ -176,6 +176,17 @@ def _unread(run: Mapping[str, Any]) -> list[Flag]:
             )
             flags.append(Flag(well=None, what=what, where=str(unread[0])))
     return flags
+
+
+def _whys(run: Mapping[str, Any]) -> dict[str, str]:
+    """Give by channel what kept the illumination from being learned as it should be."""
+    return {
+        channel: str(learned["why"])
+        for step in run.get("steps", ())
+        if step.get("function") == "correct_illumination"
+        for channel, learned in ((step.get("prepared") or {}).get("channels") or {}).items()
+        if learned.get("why")
+    }
 
 
 def _tables_of_quality(run: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -133,7 +134,9 @@ def plane_flags(planes: Mapping[str, NDArray[Any]]) -> tuple[Flag, ...]:
 
 
 def well_flags(
-    rows: Sequence[Mapping[str, Any]], verdict: str = "stitch_verdict"
+    rows: Sequence[Mapping[str, Any]],
+    verdict: str = "stitch_verdict",
+    why: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Flag, ...]:
     """Name wells by what they say as a whole: stitching, illumination, number of objects.
 
@@ -143,6 +146,8 @@ def well_flags(
         Rows of ``wells.parquet`` that are ok.
     verdict
         Column of the stitching verdict.
+    why
+        By channel, why its illumination was not learned as it should be.
     """
     flags: list[Flag] = []
     for row in rows:
@@ -150,7 +155,7 @@ def well_flags(
             accepted = row.get("stitch_accepted_fraction")
             share = "" if accepted is None else f", {accepted:.0%} of the pairs accepted"
             flags.append(Flag(well=row["well"], what=f"stitched {row[verdict]}{share}"))
-    flags += _illumination(rows)
+    flags += _illumination(rows, why)
     counted = [row for row in rows if isinstance(row.get("count"), int | float)]
     flags += [Flag(well=row["well"], what="no objects") for row in counted if row["count"] == 0]
     columns = {
@@ -257,7 +262,7 @@ def _repeated(planes: Mapping[str, NDArray[Any]]) -> list[Flag]:
     return flags
 
 
-def _illumination(rows: Sequence[Mapping[str, Any]]) -> list[Flag]:
+def _illumination(rows: Sequence[Mapping[str, Any]], why: Mapping[str, str]) -> list[Flag]:
     """Flag profiles that are not to be trusted; one flag for the plate where all wells agree."""
     names = dict.fromkeys(name for row in rows for name in row if name.endswith("_confidence"))
     flags: list[Flag] = []
@@ -273,6 +278,7 @@ def _illumination(rows: Sequence[Mapping[str, Any]]) -> list[Flag]:
                 if value == "low"
                 else "illumination not corrected"
             )
+            what += f"; {why[channel]}" if channel in why else ""
             chosen = [None] if len(wells) == len(rows) else [row["well"] for row in wells]
             flags += [Flag(well=well, what=what, channel=channel) for well in chosen]
     return flags
