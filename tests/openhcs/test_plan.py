@@ -220,6 +220,24 @@ def test_the_command_prints_the_plan(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_command_tells_the_time_of_what_is_left(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, source = tmp_path / "out", tmp_path / "pipeline.py"
+    pipeline = Pipeline(Step(project_max))
+    source.write_text(to_source(pipeline))
+
+    def told() -> str:
+        assert main(["plan", str(plate), str(source), "--out", str(out)]) == 0
+        return capsys.readouterr().out.split("Time: ")[1]
+
+    assert "for those that are to do" not in told()
+    assert run(planned(plate, *pipeline.steps, wells=["A01"]), out, workers=1).completed
+    assert "for every step of every well; about" in told()
+    assert run(planned(plate, *pipeline.steps), out, workers=1).completed
+    assert "nothing is left to do" in told()
+
+
 def test_the_command_refuses_what_cannot_fit(
     plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,7 +147,19 @@ def _show(console: Console, plan: Plan, need: Estimate, will: Forecast, room: Fi
         f"Memory: up to {decimal(need.peak_bytes)} a worker (well {need.largest}), "
         f"{room.workers} at once of {decimal(room.memory_bytes)}",
     )
-    say(console, f"Time: about {_time(need.seconds / room.workers)}, if everything is done")
+    say(console, f"Time: {_times(need, will, room)}")
+
+
+def _times(need: Estimate, will: Forecast, room: Fit) -> str:
+    """Say what everything takes, and the wells that are left of it."""
+    seconds = need.seconds / room.workers
+    told = f"about {_time(seconds)} for every step of every well"
+    if not will.to_do:
+        return f"{told}; nothing is left to do"
+    if will.finished:
+        left = seconds * len(will.to_do) / need.wells
+        return f"{told}; about {_time(left)} for those that are to do"
+    return told
 
 
 def _settings(plan: Plan, step: PlannedStep) -> list[str]:
