@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+from openhcs.report import _sketch
+from openhcs.report._assay import assay_view
+from openhcs.report._doses import dose_views
 from openhcs.report._plate import load_plate_view
 from openhcs.report._thumbnails import plate_pictures
 
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from openhcs.report._assay import AssayView
+    from openhcs.report._doses import DoseView
+    from openhcs.report._measures import Measure
     from openhcs.report._plate import PlateView
     from openhcs.report._quality import Flag
     from openhcs.report._thumbnails import PlatePictures
@@ -23,6 +30,9 @@ __all__ = ["write_report"]
 
 _MOST_ROWS: Final = 200
 _MOST_TRACEBACKS: Final = 20
+_MOST_MEASURES: Final = 12
+_MOST_DOSED: Final = 3
+_MOST_CURVES: Final = 48
 
 
 def write_report(folder: Path) -> Path:
@@ -61,6 +71,13 @@ def write_report(folder: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["figure"] = _figure
+    values = {well.well: well.values for well in view.wells if well.values}
+    assay: AssayView | None = None
+    doses: tuple[DoseView, ...] = ()
+    if view.platemap is not None:
+        assay = assay_view(view.platemap, values, view.measures)
+        doses = dose_views(view.platemap, values, _dosed(assay))
     flags = [*view.flags, *(flag for well in view.flagged for flag in well.flags)]
     page = environment.get_template("report.html.j2").render(
         view=view,
@@ -77,6 +94,11 @@ def write_report(folder: Path) -> Path:
         failed=view.failed[:_MOST_ROWS],
         most_tracebacks=_MOST_TRACEBACKS,
         stitching=_stitching(view),
+        assay=assay,
+        doses=doses,
+        sketch=_sketch,
+        most_measures=_MOST_MEASURES,
+        most_curves=_MOST_CURVES,
     )
     target = folder / "report.html"
     write_bytes(target, page.encode("utf-8"))
@@ -147,6 +169,27 @@ def _flag_text(flag: Flag) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+def _figure(value: float, form: str = "") -> str:
+    """Write a number; nothing where it is not known."""
+    if not math.isfinite(value):
+        return ""
+    return form % value if form else _number(value)
+
+
+def _dosed(assay: AssayView) -> list[Measure]:
+    """Choose the measures whose doses are shown: the clearest, with the number of objects.
+
+    Of mean, median and spread of one feature only the clearest is among them.
+    """
+    features: dict[tuple[str, str], Measure] = {}
+    for each in assay.separations:
+        name = each.measure.label.partition(",")[0]
+        features.setdefault((each.measure.group, name), each.measure)
+    counts = [measure for measure in features.values() if measure.group == "Objects"]
+    clearest = [measure for measure in features.values() if measure not in counts[:1]]
+    return [*clearest[: _MOST_DOSED - len(counts[:1])], *counts[:1]]
 
 
 def _sentence(view: PlateView) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from openhcs._errors import ResultFolderError
-from openhcs.plates import parse_well
+from openhcs.plates import Platemap, parse_well
 from openhcs.report._measures import Measure, measures_of
 from openhcs.report._quality import Flag, plane_flags, read_planes, well_flags
 
@@ -79,6 +79,8 @@ class PlateView:
         What concerns the plate as a whole.
     run
         The run record, as it is in ``run.json``.
+    platemap
+        What was put into the wells; None when nobody said.
     """
 
     name: str
@@ -88,6 +90,7 @@ class PlateView:
     measures: tuple[Measure, ...]
     flags: tuple[Flag, ...]
     run: Mapping[str, Any] = field(default_factory=dict)
+    platemap: Platemap | None = None
 
     def count(self, outcome: str) -> int:
         """Count the wells that ended in one way."""
@@ -132,6 +135,8 @@ def load_plate_view(folder: Path) -> PlateView:
         rows = table.to_pylist()
         good = [row for row in rows if row["outcome"] == _OK]
         planes = read_planes(folder, _tables_of_quality(run), [row["well"] for row in good])
+        told = run.get("plate", {}).get("platemap")
+        platemap = Platemap.from_json(told) if told else None
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         message = f"{folder} holds no finished run that can be reported: {error}"
         raise ResultFolderError(message) from error
@@ -152,6 +157,7 @@ def load_plate_view(folder: Path) -> PlateView:
         ),
         flags=tuple(flag for flag in flags if flag.well is None),
         run=run,
+        platemap=platemap,
     )
 
 
