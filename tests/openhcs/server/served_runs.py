@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from openhcs.pipeline import Outcome, RunStarted, WellFinished
 from openhcs.server import RunClient, ServerSettings, Submission
 
 if TYPE_CHECKING:
@@ -64,6 +65,19 @@ def order(results: str = "mine", *, text: str | None = PIPELINE, **further: Any)
         **further,
     }
     return Submission(**submission)
+
+
+def every_well_is_done_once(events: list[Event]) -> bool:
+    """Say whether all wells are ok at the end, and none was done again that had been finished.
+
+    A well that was finished when the server was killed may not have been told; the next attempt
+    takes it over then.
+    """
+    ended = [each for each in events if isinstance(each, WellFinished)]
+    done = [each.well for each in ended if each.outcome is Outcome.OK and not each.reused]
+    last = max(n for n, event in enumerate(events) if isinstance(event, RunStarted))
+    whole = {each.well for each in events[last:] if isinstance(each, WellFinished)}
+    return len(set(done)) == len(done) and whole == set(WELLS)
 
 
 @dataclass
