@@ -18,7 +18,7 @@ from tests.openhcs.gpu_cases import CASES, Case, agreement
 
 from openhcs._errors import CompileError, DeviceError, ParameterError
 from openhcs.cli import main
-from openhcs.execution import load_run, run
+from openhcs.execution import gpu_workers, load_run, run
 from openhcs.functions import (
     REGISTRY,
     gaussian,
@@ -315,6 +315,21 @@ def test_a_worker_elsewhere_without_a_gpu_is_not_used(
         result = run(planned(plate, device="gpu"), tmp_path, executor=elsewhere)
     assert {well.outcome for well in result.wells} == {Outcome.LOST}
     assert "gaussian is to compute on a GPU, and cupy is installed" in str(result.wells[0].error)
+
+
+def test_no_more_workers_are_used_than_the_gpu_has_room_for(
+    plate: Path, tmp_path: Path, double: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert double.__version__ == "0.double"
+    plan = planned(plate, device="gpu")
+    assert gpu_workers(plan, 3) == (3, None)
+    monkeypatch.setenv("CUPY_DOUBLE_FREE", "1300000000")
+    assert gpu_workers(plan, 3)[0] == 2
+    monkeypatch.setenv("CUPY_DOUBLE_FREE", "700000000")
+    result = run(plan, tmp_path, workers=2)
+    assert result.completed
+    assert any("1 of 2 workers are used: each may take" in note for note in result.notes)
+    assert gpu_workers(planned(plate), 3) == (3, None)  # nothing computes there
 
 
 @pytest.mark.timeout(180)

@@ -7,7 +7,8 @@ arrays of NumPy are no index, and NumPy's functions are not dispatched. Each cal
 test that holds them all against the real CuPy, where that is installed.
 
 ``CUPY_DOUBLE_DEVICES`` says how many GPUs there are, 1 without; ``CUPY_DOUBLE_BYTES`` how large an
-array may be. ``CUPY_DOUBLE_BROKEN`` names a file: the process that finds it takes it away, and has
+array may be. ``CUPY_DOUBLE_FREE`` says how many bytes are
+free. ``CUPY_DOUBLE_BROKEN`` names a file: the process that finds it takes it away, and has
 lost its GPU for ever.
 """
 
@@ -215,7 +216,11 @@ def _device_count() -> int:
     return count
 
 
-cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=_device_count))
+def _memory() -> tuple[int, int]:
+    return int(os.environ.get("CUPY_DOUBLE_FREE", str(10**12))), 10**12
+
+
+cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=_device_count, memGetInfo=_memory))
 
 
 def __getattr__(name: str) -> Any:

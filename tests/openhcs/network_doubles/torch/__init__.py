@@ -16,4 +16,7 @@ def device(name: str) -> str:
     return name
 
 
-cuda = SimpleNamespace(device_count=lambda: int(os.environ.get("NETWORK_DOUBLE_GPUS", "0")))
+cuda = SimpleNamespace(
+    device_count=lambda: int(os.environ.get("NETWORK_DOUBLE_GPUS", "0")),
+    mem_get_info=lambda: (10**12, 10**12),
+)

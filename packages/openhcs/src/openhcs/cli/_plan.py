@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ def add_to(commands: Commands) -> None:
 
 def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs._errors import DeviceError
-    from openhcs.execution import check_devices, fit, forecast
+    from openhcs.execution import check_devices, fit, forecast, gpu_workers
     from openhcs.pipeline import estimate
 
     console = make_console(quiet=arguments.json or arguments.source)
@@ -79,6 +80,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     need = estimate(plan)
     will = forecast(plan, out)
     room = fit(need, will, out, workers=arguments.workers, memory_bytes=arguments.memory)
+    room = replace(room, workers=gpu_workers(plan, room.workers)[0])
     problem = None
     try:
         check_devices(plan.steps if will.to_do else ())

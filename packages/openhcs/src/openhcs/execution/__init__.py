@@ -5,9 +5,9 @@ from __future__ import annotations
 from openhcs.execution._dask import DaskExecutor
 from openhcs.execution._executor import Executor, Notice, StepDone, TaskBegun
 from openhcs.execution._fit import Fit, available_bytes, fit
-from openhcs.execution._fitness import check_devices
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._forecast import Forecast, forecast
+from openhcs.execution._gpus import check_devices, gpu_workers
 from openhcs.execution._illumination import save_illumination
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._result import RunResult, WellResult
@@ -37,6 +37,7 @@ __all__ = [
     "check_devices",
     "fit",
     "forecast",
+    "gpu_workers",
     "load_run",
     "perform",
     "run",

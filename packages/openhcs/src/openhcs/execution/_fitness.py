@@ -8,18 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs._errors import DeviceError, PipelineError
+from openhcs._errors import PipelineError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._turn import is_turn
 from openhcs.functions import device_problem
 from openhcs.pipeline import PlannedStep, file_key, package_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from openhcs.functions import FunctionSpec
 
-__all__ = ["check_devices", "installed", "unfit"]
+__all__ = ["installed", "unfit"]
 
 # What results depend on: the keys by which they are taken over name these of the run's own process.
 _SAME = ("openhcs", "polystore", "numpy", "scipy", "scikit-image")
@@ -28,26 +28,6 @@ _SAME = ("openhcs", "polystore", "numpy", "scipy", "scikit-image")
 def installed() -> dict[str, str | None]:
     """Give the versions, in this process, of what has to be the same wherever tasks are done."""
     return {name: _version(name) for name in _SAME}
-
-
-def check_devices(steps: Sequence[PlannedStep]) -> None:
-    """Refuse steps that are to compute on a GPU where this computer has none for them.
-
-    Raises
-    ------
-    DeviceError
-        If it has none; the message names the steps, what was looked for, and what to do.
-    """
-    packages = {step.name: step.spec.gpu for step in steps if step.device == "gpu"}
-    for package in dict.fromkeys(packages.values()):
-        problem = device_problem(package)
-        if problem is not None:
-            named = ", ".join(name for name, needed in packages.items() if needed == package)
-            message = (
-                f"{named}: to compute on a GPU, but {problem}. "
-                "Leave device='gpu' out to compute in the processor, with the same results"
-            )
-            raise DeviceError(message)
 
 
 @lru_cache(maxsize=16)

@@ -16,8 +16,8 @@ from openhcs.execution._dispatch import Dispatch, Ended, Retried
 from openhcs.execution._endings import Endings
 from openhcs.execution._executor import Executor, StepDone, TaskBegun
 from openhcs.execution._fit import bounded_workers
-from openhcs.execution._fitness import check_devices
 from openhcs.execution._folder import ResultFolder
+from openhcs.execution._gpus import check_devices, gpu_workers
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._log import RunLog
 from openhcs.execution._others import OtherWells, other_wells
@@ -130,6 +130,9 @@ def run(
         plan, folder.root, workers=workers, memory_bytes=memory_bytes, resume=resume
     )
     notes = () if fewer is None else (fewer,)
+    if executor is None:
+        workers, fewer = gpu_workers(plan, workers)
+        notes = notes if fewer is None else (*notes, fewer)
     with folder.opened(plan.index.root):
         check_plate(plan, folder)
         try:

@@ -26,6 +26,7 @@ __all__ = [
     "Tools",
     "device_problem",
     "from_device",
+    "gpu_free_bytes",
     "gpu_is_lost",
     "on_device",
     "on_host",
@@ -166,6 +167,26 @@ def _count(package: str) -> int:
             return len(module.config.list_physical_devices("GPU"))
         case _:
             return int(module.cuda.runtime.getDeviceCount())
+
+
+def gpu_free_bytes(package: str) -> int | None:
+    """Say how much memory of the GPU is free, as a package tells it.
+
+    Parameters
+    ----------
+    package
+        ``cupy``, ``torch`` or ``tensorflow``.
+
+    Returns
+    -------
+    int or None
+        None where there is no GPU, or the package does not tell.
+    """
+    if package == "tensorflow" or device_problem(package) is not None:
+        return None
+    cuda = importlib.import_module(package).cuda
+    free, _ = cuda.mem_get_info() if package == "torch" else cuda.runtime.memGetInfo()
+    return int(free)
 
 
 def out_of_memory(error: BaseException) -> bool:
