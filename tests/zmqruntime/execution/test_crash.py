@@ -165,6 +165,8 @@ def test_a_server_that_does_not_come_back_is_lost_and_not_cancelled(
             job = begun(client, "obedient", str(tmp_path / "pid"))
             os.kill(server_pid(client), signal.SIGKILL)
             with pytest.raises(ServerLost, match=job):
+                next(client.events(job))
+            with pytest.raises(ServerLost, match=job):
                 client.wait(job, SOON)
             assert starter.connect(), starter.last_error
             assert client.wait(job, SOON, patience=SOON).state is S.LOST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -12,6 +12,7 @@ from openhcs.server._events import typed_event
 from openhcs.server._messages import EventPage, FileEntry, FilePage, Submitted
 from openhcs.server._server import APP, JOB
 from openhcs.server._settings import known_keys
+from zmqruntime import ControlTimeout, Deadline
 from zmqruntime.execution import ExecutionStatus, ZMQExecutionClient
 from zmqruntime.security import KeyFolder
 
@@ -204,7 +205,7 @@ class RunClient(ZMQExecutionClient):
         after: str | None = ""
         while after is not None:
             body = {"results": results, "after": after}
-            page = msgspec.convert(self._ask("results.files", body, timeout=_ASK_S), FilePage)
+            page = msgspec.convert(self._ask_patiently("results.files", body), FilePage)
             found += page.files
             after = page.next
         return found
@@ -237,8 +238,18 @@ class RunClient(ZMQExecutionClient):
             "modified": entry.modified,
             "start": start,
         }
-        data: bytes = self._ask("results.read", body, timeout=_ASK_S)["data"]
+        data: bytes = self._ask_patiently("results.read", body)["data"]
         return data
+
+    def _ask_patiently(self, type_: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask what changes nothing, and wait for a server that is away as long as for a run."""
+        deadline = Deadline(max(self.patience, _ASK_S))
+        answer = self._ask_for_long(
+            type_, body, "its runs", deadline=deadline, patience=self.patience
+        )
+        if answer is None:
+            raise ControlTimeout(f"{self.app} at {self.endpoint} did not answer {type_!r}")
+        return answer
 
     def _under_way(self) -> list[JobRecord]:
         return [record for state in _LIVE for record in self.jobs(state=state, mine=True)]
@@ -249,7 +260,7 @@ class RunClient(ZMQExecutionClient):
         """Tell all that has happened since; give where to go on, and which event that covers."""
         while True:
             body = {"id": job, "after": start}
-            page = msgspec.convert(self._ask("run.events", body, timeout=_ASK_S), EventPage)
+            page = msgspec.convert(self._ask_patiently("run.events", body), EventPage)
             for plain in page.events:
                 event = typed_event(plain)
                 if event is not None:

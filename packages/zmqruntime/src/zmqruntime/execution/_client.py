@@ -279,7 +279,15 @@ class ZMQExecutionClient(JobEnquiries):
         """
         following: int | None = after
         while following is not None:
-            answer = self._ask("events", {"id": job, "after": following}, timeout=10.0)
+            answer = self._ask_for_long(
+                "events",
+                {"id": job, "after": following},
+                f"job {job}",
+                deadline=_deadline(timeout),
+                patience=self.patience,
+            )
+            if answer is None:
+                raise unfinished(job, None)
             for event in answer["events"]:
                 after = event["seq"]
                 yield from_plain(event, JobEvent)
