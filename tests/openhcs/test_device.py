@@ -237,6 +237,13 @@ def test_a_run_computes_there_and_says_so(plate: Path, tmp_path: Path, double: A
     assert double.__version__ == "0.double"
 
 
+def test_where_a_step_computes_belongs_to_its_key(plate: Path) -> None:
+    """Also where CuPy, whose version does too, is not installed."""
+    keys = [[step.to_key() for step in planned(plate, device=d).steps] for d in ("cpu", "gpu")]
+    assert [one == other for one, other in zip(*keys, strict=True)] == [True, False, False, True]
+    assert all("device" not in key for key in keys[0])  # what was computed before still stands
+
+
 @pytest.mark.timeout(180)
 def test_what_computed_elsewhere_is_done_again_and_nothing_else(
     plate: Path, tmp_path: Path, double: Any

@@ -231,8 +231,10 @@ def test_too_many_channels_are_refused_before_anything_runs(tmp_path: Path, doub
 
 def test_cellpose_finds_cells_and_is_told_lengths_in_pixels(tmp_path: Path, doubles: Path) -> None:
     weights = cellpose_weights(tmp_path / "mine")
+    speckled = cells()
+    speckled[2:4, 2:5] = 3000  # the first object, and too small
     labels = segment_cellpose(
-        {"DAPI": cells(), "FITC": cells(1)},
+        {"DAPI": speckled, "FITC": cells(1)},
         pixel_um=(0.5, 0.5),
         weights=str(weights),
         diameter_um=12.0,
@@ -246,6 +248,7 @@ def test_cellpose_finds_cells_and_is_told_lengths_in_pixels(tmp_path: Path, doub
     assert np.unique(labels).tolist() == [0, 1, 2, 3, 4]
     told = json.loads(doubles.read_text())
     assert told["diameter"] == 24.0
+    assert told["most"] == 1.0  # Cellpose would leave out what is large
     assert told["min_size"] == 50  # a disk of 4 µm in pixels of 0.25 µm²
     assert told["normalize"] == {"lowhigh": [100.0, 4000.0]}
     assert (told["channels"], told["flow"], told["cell"]) == (2, 0.2, -1.0)

@@ -58,6 +58,7 @@ class CellposeModel:
         assert x.dtype == np.float32
         told = {**self._told, "diameter": diameter, "min_size": min_size, "normalize": normalize}
         told |= {"channels": len(x), "flow": flow_threshold, "cell": cellprob_threshold}
+        told["most"] = max_size_fraction
         if "NETWORK_DOUBLE_TOLD" in os.environ:
             with open(os.environ["NETWORK_DOUBLE_TOLD"], "w") as file:
                 json.dump(told, file)
