@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -337,3 +340,41 @@ def test_plates_of_the_generator_are_what_other_readers_read(
         theirs: Any = zarr.open_array(truth.folder / plane.path / "0", mode="r")
         wanted = theirs[plane.t, plane.channel, plane.z]
         np.testing.assert_array_equal(index.read(plane), wanted)
+
+
+@BOTH
+def test_a_plate_is_indexed_without_the_library_that_reads_its_pixels(
+    tmp_path: Path, version: str
+) -> None:
+    root = write_plate(tmp_path / "p.zarr", version)
+    code = (
+        "import sys\n"
+        "from openhcs.plates import open_plate\n"
+        f"index = open_plate({str(root)!r}, cache=False)\n"
+        "assert 'zarr' not in sys.modules\n"
+        "assert index.read(next(iter(index))).size\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_many_images_are_read_alike_whether_documents_are_waited_for_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = PlateLayout.regular(
+        "p", rows=8, columns=12, wells=["A01"], images=[str(field) for field in range(70)]
+    )
+    create_plate(tmp_path / "p.zarr", layout)
+    for field in range(70):
+        meta = ImageMeta(pixel_um=(1.0, 1.0), origin_um=(0.0, 9.0 * field))
+        with ImageWriter(
+            tmp_path / "p.zarr", "A01", str(field), (1, 8, 8), np.uint8, meta
+        ) as writer:
+            writer.write_plane(np.full((8, 8), field, np.uint8))
+            writer.commit()
+    worked = time.thread_time
+    near = open_plate(tmp_path / "p.zarr", cache=False)
+    monkeypatch.setattr(time, "thread_time", lambda: worked() / 1e6)  # a disk far away
+    far = open_plate(tmp_path / "p.zarr", cache=False)
+    assert near == far
+    assert [plane.x_um for plane in near] == [9.0 * field + 3.5 for field in range(70)]
