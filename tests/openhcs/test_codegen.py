@@ -378,3 +378,41 @@ def test_a_name_that_cannot_be_imported_is_told_once() -> None:
     with pytest.raises(SourceError) as caught:
         from_source(text, "p.py")
     assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = (1,)\nb = (" + "a, " * 100 + ")\nc = (" + "b, " * 200 + ")\nvalue = 1",
+        f"a = {'x' * 2000!r}\nvalue = (" + "a, " * 1000 + ")",
+        "a = (1,)\n" + "a = (a,)\n" * 400 + "value = 1",
+    ],
+    ids=["names of names", "long texts", "a chain"],
+)
+def test_a_short_text_stands_for_no_more_than_a_long_one_could(text: str) -> None:
+    with pytest.raises(SourceError, match=r"f\.py:\d+:\d+: the text stands for more than"):
+        evaluate(text, "f.py", NAMES, "value")
+
+
+def test_many_problems_are_told_up_to_a_number() -> None:
+    text = "".join(f"value{number} = unknown{number}\n" for number in range(500))
+    with pytest.raises(SourceError) as caught:
+        evaluate(text, "f.py", NAMES, "value")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 51
+    assert lines[0].startswith("f.py:1:10: unknown name 'unknown0'")
+    assert "not read" in lines[-1]
+
+
+def test_a_pipeline_of_too_many_steps_or_too_deep_is_refused() -> None:
+    step = Step(REGISTRY["project_max"].call)
+    few = Pipeline(*[step] * 100)
+    assert len(Pipeline(*[few] * 10)) == 1000
+    with pytest.raises(ParameterError, match="at most 1000 steps"):
+        Pipeline(*[few] * 10, step)
+    with pytest.raises(ParameterError, match="at most 1000 steps"):
+        Pipeline(*[Branch(few, few)] * 6)
+    deep: Part = step
+    with pytest.raises(ParameterError, match="deep"):
+        for _ in range(100):
+            deep = Pipeline(deep)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from openhcs._errors import ParameterError, SourceError
@@ -23,6 +24,13 @@ LARGEST_SOURCE_CHARACTERS = 64 * 1024
 
 _DEEPEST = 16
 _MOST_ITEMS = 4096
+_MOST_VALUES = 20_000
+"""Values that a text may stand for, each counted as often as a name brings it in again: a few
+lines of names made of names stand for more than any computer holds."""
+_CHARACTERS = 64
+"""A piece of text counts as one value for every so many characters."""
+_MOST_PROBLEMS = 50
+_LONGEST_SUGGESTED = 100
 _LARGEST_INTEGER = 2**63
 _WHAT = {
     ast.Import: "an import of a whole module",
@@ -100,9 +108,9 @@ def evaluate(
     Raises
     ------
     SourceError
-        If the text holds anything else, is too long or too deeply nested, or does not assign
-        `target`. The message has a line for each problem, which begins with
-        ``filename:line:column``.
+        If the text holds anything else, is too long, too deeply nested or stands for too many
+        values, or does not assign `target`. The message has a line for each problem, which begins
+        with ``filename:line:column``; after fifty of them the rest is not read.
     """
     if len(source) > LARGEST_SOURCE_CHARACTERS:
         message = (
@@ -128,7 +136,13 @@ def _parse(source: str, filename: str) -> ast.Module:
         raise SourceError(message) from error
 
 
+class _TooMuchError(Exception):
+    """The text is not read any further; what was wrong is among the problems."""
+
+
 def _suggestion(name: str, known: Iterable[str]) -> str:
+    if len(name) > _LONGEST_SUGGESTED:
+        return ""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -150,16 +164,19 @@ class _Evaluator:
         for module in names.values():
             self._allowed.update(module)
         self._assigned: dict[str, object] = {}
+        self._values = 0
+        self._weights: dict[str, int] = {}
 
     def value_of(self, module: ast.Module, target: str) -> object:
         body = module.body
         if body and isinstance(body[0], ast.Expr) and _is_text(body[0].value):
             body = body[1:]
-        for statement in body:
-            try:
-                self._statement(statement)
-            except SourceError as error:
-                self._problems.append(str(error))
+        with suppress(_TooMuchError):
+            for statement in body:
+                try:
+                    self._statement(statement)
+                except SourceError as error:
+                    self._note(error)
         if self._problems:
             raise SourceError("\n".join(self._problems))
         if target not in self._assigned:
@@ -168,6 +185,24 @@ class _Evaluator:
                 message += f"; only to {', '.join(map(repr, self._assigned))}"
             raise SourceError(message)
         return self._assigned[target]
+
+    def _note(self, error: SourceError) -> None:
+        """Keep a problem, and read no further when there are many."""
+        self._problems.append(str(error))
+        if len(self._problems) >= _MOST_PROBLEMS:
+            self._problems.append(f"{self._filename}: and what comes after that was not read")
+            raise _TooMuchError
+
+    def _count(self, node: ast.AST, values: int) -> None:
+        """Count what the text stands for, and read no further when it is too much."""
+        self._values += values
+        if self._values > _MOST_VALUES:
+            message = (
+                f"the text stands for more than {_MOST_VALUES} values up to here, counted as often "
+                "as names bring them in again"
+            )
+            self._problems.append(str(self._error(node, message)))
+            raise _TooMuchError
 
     def _error(self, node: ast.AST, message: str) -> SourceError:
         line = getattr(node, "lineno", 1)
@@ -206,7 +241,7 @@ class _Evaluator:
 
     def _broken(self, alias: ast.alias, message: str) -> None:
         """Note a name that cannot be imported; where it is used, nothing more is said of it."""
-        self._problems.append(str(self._error(alias, message)))
+        self._note(self._error(alias, message))
         self._assigned[alias.asname or alias.name] = _BROKEN
 
     def _assign(self, node: ast.Assign) -> None:
@@ -217,19 +252,22 @@ class _Evaluator:
             raise self._error(node.targets[0], f"{name!r} is taken and cannot be assigned to")
         if name.startswith("__"):
             raise self._error(node.targets[0], f"{name!r} is not a name for a value of yours")
+        before = self._values
         self._assigned[name] = self._attempt(node.value, 0)
+        self._weights[name] = self._values - before
 
     def _attempt(self, node: ast.expr, depth: int) -> object:
         """Give a value, or note what is wrong with it and go on with the rest of the text."""
         try:
             return self._value(node, depth)
         except SourceError as error:
-            self._problems.append(str(error))
+            self._note(error)
             return _BROKEN
 
     def _value(self, node: ast.expr, depth: int) -> object:
         if depth > _DEEPEST:
             raise self._error(node, f"nested more than {_DEEPEST} deep")
+        self._count(node, 1)
         match node:
             case ast.Constant():
                 return self._constant(node)
@@ -255,7 +293,10 @@ class _Evaluator:
 
     def _constant(self, node: ast.Constant) -> object:
         value = node.value
-        if value is None or isinstance(value, bool | str):
+        if isinstance(value, str):
+            self._count(node, len(value) // _CHARACTERS)
+            return value
+        if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int | float):
             return self._number(node, value)
@@ -270,6 +311,7 @@ class _Evaluator:
 
     def _name(self, node: ast.Name) -> object:
         if node.id in self._assigned:
+            self._count(node, self._weights.get(node.id, 0))
             return self._assigned[node.id]
         entry = self._allowed.get(node.id)
         if isinstance(entry, Reference):

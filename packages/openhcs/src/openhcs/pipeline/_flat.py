@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FlatStep", "Flattener"]
 
+_MOST_STEPS = 1000
+"""Steps that are named twice are counted twice: a text of a few lines can name billions."""
+_DEEPEST = 32
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlatStep:
@@ -76,6 +80,7 @@ class Flattener:
     """
 
     def __init__(self) -> None:
+        self._depth = 0
         self._steps: list[FlatStep] = []
         self._names: set[str] = set()
         self._at = PLATE
@@ -90,6 +95,9 @@ class Flattener:
 
     def lay_step(self, step: Step) -> None:
         """Put a step behind those that are there."""
+        if len(self._steps) >= _MOST_STEPS:
+            message = f"a pipeline has at most {_MOST_STEPS} steps, those of its parts included"
+            raise ParameterError(message)
         name = self._unique(step.name)
         routed = self._routed or _Routed()
         if step.channel is not None and self._routed is not None:
@@ -121,6 +129,18 @@ class Flattener:
             yield
         finally:
             self._layers, self._wells = before
+
+    @contextmanager
+    def deeper(self) -> Iterator[None]:
+        """Have what is laid meanwhile stand within a part."""
+        if self._depth >= _DEEPEST:
+            message = f"parts stand within parts more than {_DEEPEST} deep"
+            raise ParameterError(message)
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
     @contextmanager
     def aside(self) -> Iterator[None]:

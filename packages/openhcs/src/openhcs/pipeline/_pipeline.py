@@ -211,7 +211,8 @@ def _lay(parts: tuple[Part, ...], into: Flattener) -> None:
             if isinstance(part, Step):
                 into.lay_step(part)
             else:
-                part.lay(into)
+                with into.deeper():
+                    part.lay(into)
         except ParameterError as error:
             # Whichever argument of an inner part it was: of this call it is the part.
             raise ParameterError(str(error), position) from error
