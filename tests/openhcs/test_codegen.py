@@ -413,6 +413,7 @@ def test_a_pipeline_of_too_many_steps_or_too_deep_is_refused() -> None:
     with pytest.raises(ParameterError, match="at most 1000 steps"):
         Pipeline(*[Branch(few, few)] * 6)
     deep: Part = step
+    for _ in range(33):
+        deep = Pipeline(deep)
     with pytest.raises(ParameterError, match="deep"):
-        for _ in range(100):
-            deep = Pipeline(deep)
+        Pipeline(deep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,9 @@ def test_names_of_files_are_changed_and_all_else_stays() -> None:
         ({"viewer": ViewerAddress(host="", port=5555)}, "host"),
         ({"platemap": TextFile(name="../map.csv", content=b"")}, "name"),
         ({"platemap": TextFile(name="map.csv\n", content=b"")}, "name"),
+        ({"platemap": TextFile(name="..", content=b"")}, "name"),
+        ({"platemap": TextFile(name="é" * 150, content=b"")}, "200 bytes"),
+        ({"text": "a = (1,)\n" + "a = (a, a, a)\n" * 40 + "pipeline = a"}, "stands for more"),
     ],
 )
 def test_what_is_no_run_is_refused_at_once(
@@ -153,6 +157,53 @@ pipeline = Pipeline(Step(adapt("os.system")))
 """
     with pytest.raises(InvalidRequestError, match="may not be named here"):
         serve().submit_run(order(text=text))
+
+
+QUICK = """from openhcs import Pipeline, Step
+from openhcs.functions import project_max
+
+pipeline = Pipeline(Step(project_max))
+"""
+
+
+def test_a_plate_that_became_a_link_while_its_run_waited_is_not_read(
+    serve: Serve, screens: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    plate = root / "p1"
+    shutil.copytree(screens / "p1", plate)
+    client = serve(roots={"screens": root})
+    first = client.submit_run(order("first"))
+    second = client.submit_run(order("second", text=QUICK))
+    plate.rename(root / "moved")
+    plate.symlink_to(screens / "p1")
+    client.cancel(first.job)
+    record = client.wait(second.job, SOON)
+    assert record.state is ExecutionStatus.FAILED
+    assert "replaced by a link" in record.message
+    assert not (tmp_path / "results" / "local" / "second").exists()
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["outside", "inside"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_link_in_a_plate_is_followed_within_its_root_alone(
+    serve: Serve, screens: Path, tmp_path: Path, kind: str, within: bool
+) -> None:
+    root = tmp_path / "root"
+    plate = root / "p1"
+    shutil.copytree(screens / "p1", plate)
+    target = (root if within else tmp_path) / "elsewhere"
+    link = plate / "more"
+    if kind == "file":
+        link = next(path for path in sorted(plate.iterdir()) if path.suffix.lower() == ".tif")
+        link.rename(target)
+    else:
+        target.mkdir()
+    link.symlink_to(target)
+    client = serve(roots={"screens": root})
+    record = client.wait(client.submit_run(order(text=QUICK)).job, SOON)
+    said = f"leads out of the root 'screens': {link.relative_to(plate)}" in record.message
+    assert said is not within
 
 
 @pytest.mark.parametrize("path", ["../other/run.json", "/etc/passwd", "a/../../other/run.json"])

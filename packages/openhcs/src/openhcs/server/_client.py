@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from openhcs._typed import from_plain
 from openhcs.server._events import typed_event
 from openhcs.server._messages import EventPage, FileEntry, FilePage, Submitted
 from openhcs.server._server import APP, JOB
 from openhcs.server._settings import known_keys
-from zmqruntime import ControlTimeout, Deadline
+from zmqruntime import ControlTimeout, Deadline, PeerError
 from zmqruntime.execution import ExecutionStatus, ZMQExecutionClient
 from zmqruntime.security import KeyFolder
 
@@ -27,8 +28,27 @@ if TYPE_CHECKING:
 
 __all__ = ["RunClient"]
 
+_T = TypeVar("_T")
 _ASK_S: Final = 30.0
+_MOST_FILES: Final = 10_000_000
 _LIVE: Final = (ExecutionStatus.RUNNING, ExecutionStatus.QUEUED)
+
+
+class _About(msgspec.Struct, frozen=True):
+    server: str
+    roots: tuple[str, ...]
+
+
+class _Orders(msgspec.Struct, frozen=True):
+    orders: dict[str, dict[str, str]]
+
+
+class _Results(msgspec.Struct, frozen=True):
+    results: tuple[str, ...]
+
+
+class _Data(msgspec.Struct, frozen=True):
+    data: bytes
 
 
 class RunClient(ZMQExecutionClient):
@@ -80,7 +100,7 @@ class RunClient(ZMQExecutionClient):
         zmqruntime.ControlTimeout
             If no answer came in time.
         """
-        return tuple(self._ask("about", {}, timeout=_ASK_S)["roots"])
+        return self._understood(self._ask("about", {}, timeout=_ASK_S), _About).roots
 
     def server_id(self) -> str:
         """Ask which server this is; it stays the same when the server is restarted.
@@ -90,7 +110,7 @@ class RunClient(ZMQExecutionClient):
         zmqruntime.ControlTimeout
             If no answer came in time.
         """
-        return str(self._ask("about", {}, timeout=_ASK_S)["server"])
+        return self._understood(self._ask("about", {}, timeout=_ASK_S), _About).server
 
     def submit_run(self, submission: Submission) -> Submitted:
         """Submit a run; when this returns, it is on the server's disk.
@@ -174,7 +194,7 @@ class RunClient(ZMQExecutionClient):
             If no answer came in time.
         """
         answer = self._ask("run.orders", {"ids": list(jobs)}, timeout=_ASK_S)
-        return dict(answer["orders"])
+        return self._understood(answer, _Orders).orders
 
     def results(self) -> tuple[str, ...]:
         """Name the results that lie on the server for this client.
@@ -184,7 +204,7 @@ class RunClient(ZMQExecutionClient):
         zmqruntime.ControlTimeout
             If no answer came in time.
         """
-        return tuple(self._ask("results.list", {}, timeout=_ASK_S)["results"])
+        return self._understood(self._ask("results.list", {}, timeout=_ASK_S), _Results).results
 
     def result_files(self, results: str) -> list[FileEntry]:
         """List the files of results.
@@ -205,8 +225,11 @@ class RunClient(ZMQExecutionClient):
         after: str | None = ""
         while after is not None:
             body = {"results": results, "after": after}
-            page = msgspec.convert(self._ask_patiently("results.files", body), FilePage)
+            page = self._understood(self._ask_patiently("results.files", body), FilePage)
             found += page.files
+            if page.next is not None and (page.next <= after or len(found) > _MOST_FILES):
+                message = f"the list of files of {results!r} has no end"
+                raise PeerError(message)
             after = page.next
         return found
 
@@ -238,8 +261,14 @@ class RunClient(ZMQExecutionClient):
             "modified": entry.modified,
             "start": start,
         }
-        data: bytes = self._ask_patiently("results.read", body)["data"]
-        return data
+        return self._understood(self._ask_patiently("results.read", body), _Data).data
+
+    def _understood(self, answer: dict[str, Any], shape: type[_T]) -> _T:
+        """Take an answer for nothing but what it has to be."""
+        try:
+            return from_plain(answer, shape)
+        except msgspec.ValidationError as error:
+            raise _not_understood(self.endpoint, error) from error
 
     def _ask_patiently(self, type_: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask what changes nothing, and wait for a server that is away as long as for a run."""
@@ -260,11 +289,18 @@ class RunClient(ZMQExecutionClient):
         """Tell all that has happened since; give where to go on, and which event that covers."""
         while True:
             body = {"id": job, "after": start}
-            page = msgspec.convert(self._ask_patiently("run.events", body), EventPage)
+            page = self._understood(self._ask_patiently("run.events", body), EventPage)
             for plain in page.events:
-                event = typed_event(plain)
+                try:
+                    event = typed_event(plain)
+                except msgspec.ValidationError as error:
+                    raise _not_understood(self.endpoint, error) from error
                 if event is not None:
                     on_event(event)
             start = page.next
             if not page.more:
                 return start, page.known
+
+
+def _not_understood(endpoint: Endpoint, error: msgspec.ValidationError) -> PeerError:
+    return PeerError(f"the server at {endpoint} gave an answer that is not understood: {error}")

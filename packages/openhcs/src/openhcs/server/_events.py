@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from openhcs._typed import from_plain
 from openhcs.pipeline import (
     Event,
     PreparationAdvanced,
@@ -71,7 +72,7 @@ def typed_event(body: dict[str, Any]) -> Event | None:
     kind = _KINDS.get(body.get("event", ""))
     if kind is None:
         return None
-    return msgspec.convert(body, kind, dec_hook=_typed)
+    return from_plain(body, kind, hook=_typed)
 
 
 class EventLog:

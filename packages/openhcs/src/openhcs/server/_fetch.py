@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.filesize import decimal
@@ -17,10 +16,11 @@ from openhcs.execution import ResultFolder
 from openhcs.server._result_files import LAST
 from polystore import PolystoreError
 from polystore.files import atomic_file, read_json, remove_leftovers, write_json
-from zmqruntime import ConflictError, NotFoundError
+from zmqruntime import ConflictError, NotFoundError, ZmqRuntimeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from openhcs.server._client import RunClient
     from openhcs.server._messages import FileEntry
@@ -29,6 +29,8 @@ __all__ = ["Fetched", "fetch_results"]
 
 _AT_ONCE: Final = 8
 _NOTE: Final = ".fetched.json"
+_OURS: Final = frozenset({_NOTE, ".lock", "work"})
+"""What is in a folder of results and is not brought."""
 _ROUNDS: Final = 5
 """How often files are listed anew because they were changed while they were read."""
 
@@ -88,10 +90,22 @@ def fetch_results(
         try:
             return _Fetch(client, results, folder.root, on_progress).done()
         except OSError as error:
-            if isinstance(error, ResultFolderError):
-                raise
+            if isinstance(error, ResultFolderError | ZmqRuntimeError):
+                raise  # that the server is away is no matter of this disk
             message = f"the results could not be brought to {folder.root}: {error}"
             raise ResultFolderError(message) from error
+
+
+class _OverError(Exception):
+    """A file is given up because another could not be brought."""
+
+
+class _RefusedError(Exception):
+    """What the server, and not the disk, kept from being brought; it passes for no disk's error."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class _Fetch:
@@ -111,6 +125,7 @@ class _Fetch:
         self._total = 0
         self._lock = threading.Lock()  # guards what follows
         self._here = 0
+        self._over = threading.Event()
 
     def done(self) -> Fetched:
         """Bring everything."""
@@ -129,6 +144,7 @@ class _Fetch:
         self._check_room(wanted)
         self._total = sum(entry.size for entry in wanted)
         self._here = 0
+        self._over.clear()
         if wanted:
             for name in reversed(LAST):  # until all is here, it is no record of what is here
                 (self._root / name).unlink(missing_ok=True)
@@ -151,9 +167,10 @@ class _Fetch:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
             futures = [pool.submit(self._bring_file, entry) for entry in entries]
             try:
-                for future in futures:
+                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                     future.result()
-            except BaseException:
+            except BaseException:  # Ctrl-C too: what is under way is given up, not waited for
+                self._over.set()
                 for future in futures:
                     future.cancel()
                 raise
@@ -161,17 +178,32 @@ class _Fetch:
     def _bring_file(self, entry: FileEntry) -> None:
         path = self._path(entry)
         path.parent.mkdir(parents=True, exist_ok=True)
-        got = 0
-        with atomic_file(path) as file:
-            while got < entry.size:
-                data = self._client.read_piece(self._results, entry, got)
-                if not data:
-                    message = f"{entry.path} is shorter than the server said"
-                    raise ConflictError(message)
-                file.write(data)
-                got += len(data)
-                self._tell(len(data))
+        try:
+            with atomic_file(path) as file:
+                for data in self._pieces(entry):
+                    file.write(data)
+                    self._tell(len(data))
+        except _RefusedError as refused:
+            raise refused.cause from refused
         os.utime(path, ns=(entry.modified, entry.modified))
+
+    def _pieces(self, entry: FileEntry) -> Iterator[bytes]:
+        got = 0
+        while got < entry.size:
+            if self._over.is_set():
+                raise _OverError
+            try:
+                data = self._client.read_piece(self._results, entry, got)
+            except ZmqRuntimeError as error:
+                raise _RefusedError(error) from error
+            if not data:
+                message = f"{entry.path} is shorter than the server said"
+                raise ConflictError(message)
+            if len(data) > entry.size - got:
+                message = f"the server sends more of {entry.path!r} than it said"
+                raise _RefusedError(ResultFolderError(message))
+            yield data
+            got += len(data)
 
     def _tell(self, size: int) -> None:
         with self._lock:
@@ -182,11 +214,14 @@ class _Fetch:
 
     def _path(self, entry: FileEntry) -> Path:
         """Give the place of a file here; what a server says is not taken on trust."""
-        path = (self._root / entry.path).resolve()
-        if not path.is_relative_to(self._root.resolve()) or Path(entry.path).is_absolute():
-            message = f"the server names a file that lies in no folder of results: {entry.path!r}"
-            raise ResultFolderError(message)
-        return path
+        parts = entry.path.split("/")
+        plain = not {"", ".", ".."} & set(parts) and entry.path.isprintable()
+        if plain and parts[0] not in _OURS:
+            path = (self._root / entry.path).resolve()
+            if path.is_relative_to(self._root.resolve()):
+                return path
+        message = f"the server names a file that lies in no folder of results: {entry.path!r}"
+        raise ResultFolderError(message)
 
     def _is_here(self, entry: FileEntry) -> bool:
         try:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
+from openhcs._typed import from_plain
 from openhcs.execution import run
 from openhcs.pipeline import Outcome, WellFinished
 from openhcs.report import write_report
 from openhcs.server._events import EventLog
 from openhcs.server._messages import Order
 from openhcs.server._orders import request_of
+from openhcs.server._places import check_places
 from openhcs.server._settings import ServerSettings, known_keys
 from polystore.files import write_bytes
 
@@ -56,10 +56,11 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
         If the run cannot be begun.
     """
     settings = ServerSettings.from_environment()
-    order = msgspec.convert(payload, Order)
+    order = from_plain(payload, Order)
     submission = order.submission
     out = Path(order.out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    check_places(order.places, settings.roots)
     plan = _request(order, settings).plan()
     for note in plan.notes:
         context.log(f"Note: {note}")

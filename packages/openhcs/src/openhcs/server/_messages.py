@@ -17,7 +17,8 @@ __all__ = [
     "ViewerAddress",
 ]
 
-_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
+_Name = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
+_FileName = Annotated[str, msgspec.Meta(pattern=r"\A(?!\.{1,2}\Z)[^/\\\x00-\x1f]{1,200}\Z")]
 
 
 class TextFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +32,7 @@ class TextFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         All of it.
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\x00-\x1f]{1,200}\Z")]
+    name: _FileName
     content: Annotated[bytes, msgspec.Meta(max_length=8 << 20)]
 
 
@@ -149,8 +150,8 @@ class FileEntry(msgspec.Struct, frozen=True, array_like=True):
     """
 
     path: str
-    size: int
-    modified: int
+    size: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+    modified: Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 
 
 class FilePage(msgspec.Struct, frozen=True, kw_only=True):

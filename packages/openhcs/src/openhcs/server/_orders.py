@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from openhcs._errors import ParameterError, PipelineError
+from openhcs._typed import from_plain
 from openhcs.pipeline import RunRequest, Settings, from_source
 from openhcs.server._messages import Order, Submission
 from openhcs.server._settings import known_keys
@@ -25,6 +27,9 @@ __all__ = ["OrderDesk", "owner_of", "plate_of", "request_of"]
 
 _OWN: Final = "local"
 """Folder of the results of this user's own programs, which need no key."""
+_LONGEST_NAME: Final = 200
+_NEAR: Final = 2000
+"""Entries of a folder among which one like a mistyped name is looked for."""
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -64,9 +69,14 @@ class OrderDesk:
             If there is no such plate or file.
         """
         try:
-            submission = msgspec.convert(payload, Submission)
+            submission = from_plain(payload, Submission)
         except msgspec.ValidationError as error:
             raise InvalidRequestError(f"this is no submission of a run: {error}") from error
+        for table in (submission.platemap, submission.files):
+            if table is not None and len(table.name.encode()) > _LONGEST_NAME:
+                raise InvalidRequestError(
+                    f"the name of a table has more than {_LONGEST_NAME} bytes: {table.name}"
+                )
         try:
             request = request_of(submission)
         except PipelineError as error:
@@ -164,6 +174,6 @@ def _close_entry(root: Path, path: str) -> str:
     folder = (root / parent).resolve()
     if not (folder.is_relative_to(root.resolve()) and folder.is_dir()):
         return ""
-    names = sorted(entry.name for entry in folder.iterdir())
+    names = sorted(entry.name for entry in islice(folder.iterdir(), _NEAR))
     close = difflib.get_close_matches(name, names, n=1)
     return f"{parent}/{close[0]}" if parent and close else "".join(close)

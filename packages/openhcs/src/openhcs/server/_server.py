@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
+from openhcs._typed import from_plain
 from openhcs.server._events import read_events
 from openhcs.server._messages import EventPage, Order
 from openhcs.server._orders import OrderDesk, owner_of, plate_of
@@ -177,7 +178,7 @@ class RunServer:
         found: dict[str, Any] = {}
         for job in request.parse(_AboutOrders).ids:
             with suppress(NotFoundError):
-                order = msgspec.convert(self._jobs.payload(job, peer), Order)
+                order = from_plain(self._jobs.payload(job, peer), Order)
                 found[job] = {"plate": plate_of(order), "results": order.submission.results}
         return {"orders": found}
 
