@@ -106,7 +106,9 @@ def test_a_run_is_left_listed_followed_and_fetched(folder: Path, server: str) ->
     assert "kept" in listed["results"]
     (ours,) = [job for job in listed["jobs"] if job["job"] == match[1]]
     assert (ours["plate"], ours["results"], ours["state"]) == ("screens/p1", "kept", "completed")
-    assert "screens/p1" in openhcs(folder, "jobs", "list", "--server", server).stdout
+    table = openhcs(folder, "jobs", "list", "--server", server).stdout  # 80 columns wide
+    assert "screens/p1" in table
+    assert match[1] in table
     fetched = openhcs(folder, "jobs", "fetch", "kept", "--out", "kept", "--server", server)
     assert fetched.returncode == 0, fetched.stderr
     assert len(open_results(folder / "kept").wells) == len(WELLS)
@@ -166,6 +168,7 @@ def test_a_request_file_is_run_with_its_tables(folder: Path, server: str) -> Non
         (("screens/p1", "--out", "o", "--leave", "x"), 2, "say where results go"),
         (("screens/p1",), 2, "say where results go"),
         (("--out", "o"), 2, "name a plate"),
+        (("--out", "o", "--keys", "data/p1"), 2, "data/p1 was taken for the folder of --keys"),
         (("screens/p1", "missing.py", "--out", "o"), 2, "missing.py"),
         (("screens/p1", "--platemap", "none.csv", "--out", "o"), 2, "none.csv"),
         (("screens/p1", "--leave", "x", "--fields", "7"), 1, "field"),

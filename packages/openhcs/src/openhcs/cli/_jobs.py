@@ -84,8 +84,11 @@ def _list(arguments: argparse.Namespace) -> int:
     if not records:
         say(console, "No runs.")
         return 0
-    table = Table("job", "state", "plate", "results", "submitted", box=None)
-    table.add_column("what happened", overflow="fold")
+    table = Table(box=None)
+    table.add_column("job", no_wrap=True)  # whole in a narrow terminal too: it is copied
+    table.add_column("state", no_wrap=True)
+    for heading in ("plate", "results", "submitted", "what happened"):
+        table.add_column(heading, overflow="fold")
     for record in records:
         order = orders.get(record.id, {})
         when = _facts(record)["submitted"]

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
     from zmqruntime.security import KeyFolder
 
-__all__ = ["add_keys_option", "key_folder"]
+__all__ = ["OWN_KEYS", "add_keys_option", "key_folder"]
 
-_DEFAULT = Path()
+OWN_KEYS = Path()
+"""``--keys`` without a folder: the user's own."""
 
 
 def add_keys_option(parser: argparse.ArgumentParser, use: str) -> None:
@@ -29,7 +30,7 @@ def add_keys_option(parser: argparse.ArgumentParser, use: str) -> None:
         "--keys",
         type=Path,
         nargs="?",
-        const=_DEFAULT,
+        const=OWN_KEYS,
         metavar="DIR",
         help=f"{use}; keys lie in DIR (default: ~/.config/zmqruntime/keys)",
     )
@@ -41,4 +42,4 @@ def key_folder(arguments: argparse.Namespace) -> KeyFolder | None:
 
     if arguments.keys is None:
         return None
-    return KeyFolder.default() if arguments.keys == _DEFAULT else KeyFolder(arguments.keys)
+    return KeyFolder.default() if arguments.keys == OWN_KEYS else KeyFolder(arguments.keys)

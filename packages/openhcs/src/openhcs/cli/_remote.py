@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs.cli._console import say
-from openhcs.cli._keys import add_keys_option, key_folder
+from openhcs.cli._keys import OWN_KEYS, add_keys_option, key_folder
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def check_server_options(arguments: argparse.Namespace) -> None:
         raise MisuseError(message)
     if arguments.plate is None and arguments.request is None:
         message = "name a plate, or --request FILE; --help tells more"
+        if arguments.keys is not None and arguments.keys != OWN_KEYS:
+            message += f" ({arguments.keys} was taken for the folder of --keys: name plates before)"
         raise MisuseError(message)
 
 
