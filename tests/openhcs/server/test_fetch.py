@@ -105,3 +105,14 @@ def test_results_that_change_while_they_are_fetched_are_fetched_as_they_are_then
     fetch_results(client, "mine", tmp_path / "home")
     for path in (path for path in there.rglob("*.json") if "work" not in path.parts):
         assert (tmp_path / "home" / path.relative_to(there)).read_bytes() == path.read_bytes()
+
+
+def test_many_files_are_listed_in_order_and_each_once(serve: Serve, tmp_path: Path) -> None:
+    there = tmp_path / "results" / "local" / "mine"
+    names = [f"a/{n:04d}.json" for n in range(2100)]
+    names += ["a-b", "a.txt", "b/c/d", "b/c.e", "run.json"]
+    for name in [*names, "work/plan.json", ".lock", "a/.x.1-2.partial", "b/.c.3.replaced/d"]:
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).write_bytes(b"1")
+    listed = [entry.path for entry in serve().result_files("mine")]
+    assert listed == sorted(names)

@@ -271,7 +271,8 @@ def test_images_go_to_a_viewer_whose_key_is_known_and_to_no_other(
     keyed: Any, tmp_path: Path
 ) -> None:
     make, server_keys = keyed
-    ada = make("ada", "fs:screens:read")
+    ada = make("ada", "fs:screens:read", "viewer:localhost")
+    bob = make("bob", "fs:screens:read")
     desk = KeyFolder(tmp_path / "desk-keys")
     port = free_endpoint().port
     with RecordingViewer(port, keys=desk) as viewer:
@@ -281,6 +282,8 @@ def test_images_go_to_a_viewer_whose_key_is_known_and_to_no_other(
         server_keys.trust("localhost", desk.public_path("server"))
         server_keys.make("compute")
         desk.authorize(server_keys.public_path("compute"), role="operator")
+        with pytest.raises(ForbiddenError, match="it needs viewer:localhost"):
+            bob.submit_run(order(viewer=address))
         job = ada.submit_run(order(viewer=address)).job
         assert ada.wait(job, SOON).state is ExecutionStatus.COMPLETED
         shown = ada.result(job)["viewer"]

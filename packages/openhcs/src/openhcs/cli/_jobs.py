@@ -123,8 +123,13 @@ def _log(arguments: argparse.Namespace) -> int:
     console = make_console()
     with connected(arguments, console) as client:
         for piece in client.logs(arguments.job):
-            print(piece, end="")
+            print("".join(map(_shown, piece)), end="")
     return 0
+
+
+def _shown(sign: str) -> str:
+    """Give a character of a log as it may be shown; those that steer a terminal are not let."""
+    return sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}"
 
 
 def _facts(record: JobRecord) -> dict[str, Any]:

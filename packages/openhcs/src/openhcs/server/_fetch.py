@@ -164,16 +164,17 @@ class _Fetch:
         )
 
     def _bring_all(self, entries: Iterable[FileEntry]) -> None:
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
+        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch")
+        try:
             futures = [pool.submit(self._bring_file, entry) for entry in entries]
-            try:
-                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                    future.result()
-            except BaseException:  # Ctrl-C too: what is under way is given up, not waited for
-                self._over.set()
-                for future in futures:
-                    future.cancel()
-                raise
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+        except BaseException as error:
+            self._over.set()
+            # Ctrl-C does not wait for a server that is away: closing the client ends who does
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            raise
+        pool.shutdown()
 
     def _bring_file(self, entry: FileEntry) -> None:
         path = self._path(entry)

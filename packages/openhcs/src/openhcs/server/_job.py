@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from openhcs._errors import ResultFolderError
 from openhcs._typed import from_plain
 from openhcs.execution import run
 from openhcs.pipeline import Outcome, WellFinished
@@ -59,7 +60,10 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
     order = from_plain(payload, Order)
     submission = order.submission
     out = Path(order.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if not settings.results.is_dir():
+        message = f"{settings.results}, the folder for results, is gone: is its disk mounted?"
+        raise ResultFolderError(message)
+    out.parent.mkdir(exist_ok=True)
     check_places(order.places, settings.roots)
     plan = _request(order, settings).plan()
     for note in plan.notes:

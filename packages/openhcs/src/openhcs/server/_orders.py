@@ -124,6 +124,13 @@ class OrderDesk:
         """Refuse a viewer that may be anybody's: images of a plate are not for all."""
         if viewer.host in _HERE and peer.owner:
             return
+        needed = f"viewer:{viewer.host}"
+        if not peer.may(needed):
+            raise ForbiddenError(
+                f"{peer} may not send images to {viewer.host}, where somebody else may sit: it "
+                f"needs {needed}",
+                details={"capability": needed},
+            )
         if known_keys(self._settings.keys, viewer.host, viewer.port) is None:
             raise ForbiddenError(
                 f"the viewer at {viewer.host}:{viewer.port} is not known to the server, which "

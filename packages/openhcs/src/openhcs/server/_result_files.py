@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -46,7 +47,7 @@ def list_files(folder: Path, after: str) -> FilePage:
     OSError
         If it cannot be read.
     """
-    found = sorted(path for path in _paths(folder) if path > after)
+    found = list(islice(_paths(folder, after), _PAGE + 1))
     files = [entry for path in found[:_PAGE] if (entry := _entry(folder, path))]
     return FilePage(files=files, next=found[_PAGE - 1] if len(found) > _PAGE else None)
 
@@ -97,13 +98,22 @@ def read_piece(folder: Path, path: str, start: int, *, size: int, modified: int)
         raise NotFoundError(f"there is no file {path!r} in these results") from error
 
 
-def _paths(folder: Path) -> Iterator[str]:
-    for place, folders, names in os.walk(folder):
-        passing = _RUNNING if place == str(folder) else frozenset()
-        folders[:] = [name for name in folders if not (name in passing or _is_partial(name))]
-        for name in names:
-            if not (name in passing or _is_partial(name)):
-                yield Path(place, name).relative_to(folder).as_posix()
+def _paths(folder: Path, after: str, below: str = "") -> Iterator[str]:
+    """Walk the files behind a path in order; folders that lie before it are not looked into."""
+    with os.scandir(folder / below) as entries:
+        # with a slash a folder stands where its files do, so that all paths come in order
+        names = sorted(
+            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+            for entry in entries
+            if not (_is_partial(entry.name) or (not below and entry.name in _RUNNING))
+        )
+    for name in names:
+        path = f"{below}{name}"
+        if not name.endswith("/"):
+            if path > after:
+                yield path
+        elif path > after or after.startswith(path):
+            yield from _paths(folder, after, path)
 
 
 def _is_partial(name: str) -> bool:

@@ -95,7 +95,9 @@ class RunServer:
         self, endpoint: Endpoint, settings: ServerSettings, *, bind_address: str = "127.0.0.1"
     ) -> None:
         self._settings = settings
-        for folder in (settings.results, settings.events, settings.tables):
+        # without parents: the folder of a disk that is not mounted is not made in its place
+        settings.results.mkdir(exist_ok=True)
+        for folder in (settings.events, settings.tables):
             folder.mkdir(parents=True, exist_ok=True)
         self._desk = OrderDesk(settings)
         server = ZMQServer(APP, endpoint, bind_address=bind_address, keys=settings.keys)
@@ -158,7 +160,8 @@ class RunServer:
 
     def _forget_old(self) -> None:
         """Remove what is kept of runs that the file of jobs has forgotten."""
-        for path in self._settings.events.glob("*.jsonl"):
+        tables = self._settings.tables.glob("*/*")
+        for path in (*self._settings.events.glob("*.jsonl"), *tables):
             if time.time() - path.stat().st_mtime > (_DAYS + 1) * 86_400:
                 path.unlink(missing_ok=True)
 

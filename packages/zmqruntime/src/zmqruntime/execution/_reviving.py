@@ -92,7 +92,9 @@ class RevivingManager(ZMQServiceManager):
 
     def close(self) -> None:
         """Disconnect, as `ZMQServiceManager.close` does; nothing is started again."""
-        self._used = False
+        with self._changed:
+            self._used = False
+            self._changed.notify_all()  # whoever waits for the service waits no longer
         super().close()
 
     def _welcomed(self) -> None:
@@ -213,7 +215,7 @@ class RevivingManager(ZMQServiceManager):
             with self._changed:
                 # a welcome is noted a moment after it has come
                 left = until.remaining() if self.command is None else _NOTICE_S
-                self._changed.wait_for(lambda: not self._is_away(), left)
+                self._changed.wait_for(lambda: not (self._is_away() and self._used), left)
             if self.is_connected():
                 break
         return self.client
