@@ -473,7 +473,8 @@ def test_the_command_line_says_the_same(
     assert main(["inspect", folder, "--json", "--pattern", SCANR, "--plate-size", "384"]) == 0
     assert json.loads(capsys.readouterr().out)["plate"] == {"rows": 16, "columns": 24}
     assert main(["run", "--again", folder, "--pattern", SCANR]) == 2
-    assert "--again repeats a run as it was and takes no pattern" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--again repeats a run as it was, and --pattern is given beside it" in told
 
 
 def test_several_plates_are_one_where_the_description_says_so(tmp_path: Path) -> None:
