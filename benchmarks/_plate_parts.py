@@ -78,6 +78,7 @@ def _one_well(index, well: str, folder: Path) -> None:  # type: ignore[no-untype
     names = index.channel_names
     prepared = {
         "source": np.asarray(2, np.uint8),
+        "confidence": np.asarray(2, np.uint8),
         "fields": np.asarray(96),
         "dark": np.asarray(100, np.float32),
         "flat": np.ones(tuple(next(iter(index)).shape), np.float32),
