@@ -86,7 +86,8 @@ class EventLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab+")
+        self._path = path
+        self._file = path.open("ab+", buffering=0)
         if self._file.tell() and not _ends_whole(self._file):
             self._file.write(b"\n")
 
@@ -110,8 +111,10 @@ class EventLog:
             If it cannot be written.
         """
         line = json.dumps(plain_event(event), separators=(",", ":"))
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(line.encode() + b"\n")
+        except OSError as error:  # which does not know its file
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 def read_events(path: Path, start: int) -> tuple[list[dict[str, Any]], int, bool]:

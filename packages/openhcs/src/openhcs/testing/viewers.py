@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 import numpy as np
 
+from openhcs._typed import from_plain
 from openhcs.pipeline import Outcome, RunStarted, WellFinished, WellImage
 from openhcs.viewers import Receiver, RunWells
 from polystore.omezarr import (
@@ -125,7 +126,7 @@ class RecordingViewer:
 
     def _on_command(self, request: Request, _peer: Peer) -> dict[str, Any]:
         try:
-            run = msgspec.convert(request.body.get("args"), RunWells)
+            run = from_plain(request.body.get("args"), RunWells)
         except msgspec.ValidationError as error:
             raise InvalidRequestError(str(error)) from error
         with self._changed:

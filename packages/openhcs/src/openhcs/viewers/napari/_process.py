@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from openhcs._typed import from_plain
 from openhcs.viewers._receiver import Receiver
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class _Window:
         match body.get("name"):
             case "run.wells":
                 try:
-                    run = msgspec.convert(body.get("args"), RunWells)
+                    run = from_plain(body.get("args"), RunWells)
                 except msgspec.ValidationError as error:
                     message = f"run.wells does not fit: {error}"
                     raise InvalidRequestError(message) from error
