@@ -62,3 +62,15 @@ def test_a_function_that_a_library_does_not_have_is_named(
 ) -> None:
     assert main(["functions", "skimage.filters.gausian"]) == 2
     assert "did you mean 'skimage.filters.gaussian'?" in capsys.readouterr().err
+
+
+def test_help_keeps_within_the_console_and_shows_no_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    for name in REGISTRY:
+        text = printed(capsys, name)
+        assert "``" not in text
+        assert max(len(line) for line in text.splitlines() if line[:1] != " ") <= 60
+    lines = printed(capsys, "skimage.filters.unsharp_mask").splitlines()
+    assert "    enhanced image = original + amount * (original - blurred)" in lines

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
+
+    from rich.console import Console
 
     from openhcs.cli._commands import Commands
     from openhcs.functions import FunctionSpec
@@ -19,6 +23,8 @@ _ABOUT = (
     "as skimage.filters.gaussian, shows its help; a library's module lists what it offers; other "
     "words are searched for in names and help."
 )
+
+_STEP = " " * 4
 
 
 def add_to(commands: Commands) -> None:
@@ -87,48 +93,55 @@ def _searched(name: str, spec: FunctionSpec) -> str:
 
 
 def _list(found: Mapping[str, FunctionSpec]) -> None:
-    from rich.table import Table
-
     from openhcs.cli._console import make_console
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("function", "sees", "gives", ""):
-        table.add_column(heading, no_wrap=heading == "function")
+    out = make_console()
     for name, spec in found.items():
-        table.add_row(name, _sees(spec), _gives(spec), spec.summary)
-    make_console().print(table)
+        out.print(name, style="bold")
+        _write(out, spec.summary, _STEP)
+        _write(out, f"sees {_sees(spec)}; gives {_gives(spec)}", _STEP)
 
 
 def _explain(name: str, spec: FunctionSpec) -> None:
-    from rich.table import Table
-
     from openhcs.cli._console import make_console
 
     out = make_console()
     help_ = _help(spec)
     out.print(name, style="bold")
-    out.print(spec.summary)
+    _write(out, spec.summary)
     if help_["text"]:
-        out.print(f"\n{help_['text']}")
-    out.print(f"\nsees {_sees(spec)}; gives {_gives(spec)}")
+        out.print()
+        _write(out, help_["text"])
+    out.print()
+    _write(out, f"sees {_sees(spec)}; gives {_gives(spec)}")
     for parameter, (kind, output) in spec.inputs.items():
         source = f"{output} of an earlier step" if output else f"the latest {kind}"
-        out.print(f"takes {source} as {parameter}")
+        _write(out, f"takes {source} as {parameter}")
     if spec.gpu:
-        out.print(f"can compute on a GPU, through {spec.gpu}: device='gpu'")
+        _write(out, f"can compute on a GPU, through {spec.gpu}: device='gpu'")
     if spec.missing:
-        out.print(f"needs {', '.join(spec.missing)}, not installed here")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("parameter", "default", "allowed", ""):
-        table.add_column(heading, no_wrap=heading == "parameter")
+        _write(out, f"needs {', '.join(spec.missing)}, not installed here")
     for each in spec.parameters.values():
-        default = "" if each.required else repr(each.default)
-        table.add_row(each.name, default, each.allowed, help_["parameters"].get(each.name, ""))
-    if spec.parameters:
-        out.print("")
-        out.print(table)
+        out.print()
+        default = "" if each.required else f" = {each.default!r}"
+        out.print(f"{each.name}{default}", style="bold")
+        _write(out, each.allowed, _STEP)
+        _write(out, help_["parameters"].get(each.name, ""), _STEP)
     if help_["notes"]:
-        out.print(f"\n{help_['notes']}")
+        out.print()
+        _write(out, help_["notes"])
+
+
+def _write(out: Console, text: str, indent: str = "") -> None:
+    """Print paragraphs as wide as the console is; lines that are set in stay as they are."""
+    for part in re.split(r"\n(?=\s|[-*] )|(?<=\n)\n", text.replace("``", "")):
+        if part[:1].isspace():
+            out.print(indent + part.rstrip(), soft_wrap=True)
+        else:
+            words = " ".join(part.split())
+            out.print(
+                textwrap.fill(words, out.width, initial_indent=indent, subsequent_indent=indent)
+            )
 
 
 def _help(spec: FunctionSpec) -> dict[str, Any]:
