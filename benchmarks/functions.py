@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import functions_cells
 import functions_costs
 import functions_features
 import functions_focus
@@ -11,10 +12,12 @@ import functions_illumination
 import functions_images
 import functions_objects
 import functions_registration
+import functions_statistics
 import functions_stitching
 from _parts import measure_parts
 
 PARTS = {
+    "cells": functions_cells.rows,
     "costs": functions_costs.rows,
     "features": functions_features.rows,
     "focus": functions_focus.rows,
@@ -22,6 +25,7 @@ PARTS = {
     "images": functions_images.rows,
     "objects": functions_objects.rows,
     "registration": functions_registration.rows,
+    "statistics": functions_statistics.rows,
     "stitching": functions_stitching.rows,
 }
 

@@ -22,6 +22,9 @@ from openhcs.functions import (
     median,
     project_max,
     project_mean,
+    project_min,
+    project_std,
+    project_sum,
     subtract_background,
 )
 
@@ -110,6 +113,27 @@ def _costs() -> list[Cost]:
             f"project_mean of {DEPTH} planes; limit a stack in numpy",
             lambda: project_mean(Stack(loaders)),
             lambda: np.rint(np.stack([load() for load in loaders]).mean(axis=0)).astype(np.uint16),
+            1.0,
+            DEPTH * SIDE * SIDE / 1e6,
+        ),
+        Cost(
+            f"project_min of {DEPTH} planes; limit a stack in numpy",
+            lambda: project_min(Stack(loaders)),
+            lambda: np.stack([load() for load in loaders]).min(axis=0),
+            1.0,
+            DEPTH * SIDE * SIDE / 1e6,
+        ),
+        Cost(
+            f"project_sum of {DEPTH} planes; limit a stack in numpy",
+            lambda: project_sum(Stack(loaders)),
+            lambda: np.stack([load() for load in loaders]).sum(axis=0),
+            1.0,
+            DEPTH * SIDE * SIDE / 1e6,
+        ),
+        Cost(
+            f"project_std of {DEPTH} planes; limit a stack in numpy",
+            lambda: project_std(Stack(loaders)),
+            lambda: np.stack([load() for load in loaders]).std(axis=0).astype(np.float32),
             1.0,
             DEPTH * SIDE * SIDE / 1e6,
         ),

@@ -253,7 +253,7 @@ def segment_cytoplasm(
     """
     if cells.shape != nuclei.shape:
         raise ValueError(f"cells have shape {cells.shape}, nuclei {nuclei.shape}")
-    return np.where(np.asarray(nuclei) > 0, 0, cells).astype(np.int32)
+    return np.where(np.asarray(nuclei) > 0, 0, cells).astype(np.int32, copy=False)
 
 
 def _check_nuclei(
