@@ -136,7 +136,7 @@ def test_a_run_is_repeated_elsewhere_and_in_place(
     in_place = openhcs("run", "--again", out)
     assert in_place.returncode == 1
     assert "files of the plate have changed" in in_place.stdout
-    assert "1 of 3 wells are finished and unchanged" in in_place.stdout
+    assert "1 of 3 wells is finished and unchanged" in in_place.stdout
 
 
 def test_a_run_with_wells_that_cannot_run_names_them_first(folder: Path, pipeline: Path) -> None:
@@ -268,7 +268,8 @@ def test_a_run_that_is_stopped_keeps_what_is_finished_and_goes_on_later(
     if len(signals) == 1 and signals[0] is signal.SIGINT:
         again = openhcs("run", many, pipeline, "--out", out)
         assert again.returncode == 0
-        assert f"{len(finished)} of {len(WELLS)} wells are finished and unchanged" in again.stdout
+        are = "is" if len(finished) == 1 else "are"
+        assert f"{len(finished)} of {len(WELLS)} wells {are} finished and unchanged" in again.stdout
         assert set(outcomes(out).values()) == {"ok"}
         for well, time in before.items():
             assert (out / "objects" / f"{well}.parquet").stat().st_mtime_ns == time

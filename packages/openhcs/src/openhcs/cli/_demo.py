@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs._words import counted
 from openhcs.cli._console import make_console, say
 from openhcs.cli._feed import missing_for_viewer
 from openhcs.cli._run import add_run_options, default_workers, run_and_tell
@@ -60,7 +61,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
             plate, processes=min(arguments.workers or default_workers(), 8)
         )
     how = "from before" if there else f"written in {time.monotonic() - began:.1f} s"
-    say(console, f"Plate:   {plate}, {len(truth.spec.wells)} wells, synthetic, {how}")
+    say(console, f"Plate:   {plate}, {counted(len(truth.spec.wells), 'well')}, synthetic, {how}")
     index = open_plate(plate)
     plan = compile_pipeline(default_pipeline(index), index)
     result, status = run_and_tell(plan, results, arguments, console)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs._words import counted
 from openhcs.cli._plate import add_plate_options, open_told
 
 if TYPE_CHECKING:
@@ -50,5 +51,6 @@ def _check(arguments: argparse.Namespace) -> int:
 
     pipeline = load(arguments.pipeline)
     plan = compile_pipeline(pipeline, open_told(arguments))
-    print(f"{arguments.pipeline} runs on {arguments.plate}: {len(plan.wells)} wells")
+    wells = counted(len(plan.wells), "well")
+    print(f"{arguments.pipeline} runs on {arguments.plate}: {wells}")
     return 0

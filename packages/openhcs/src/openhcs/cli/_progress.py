@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from openhcs._words import counted
 from openhcs.cli._console import say
 from openhcs.pipeline import (
     Outcome,
@@ -151,18 +152,20 @@ class RunDisplay:
                 self._finished = self._reused = 0  # a run on a server may begin again
                 self._done.clear()
                 self._at.clear()
-                self._bar.update(self._task, total=self._wells, wells=f"0/{self._wells} wells")
+                self._bar.update(self._task, total=self._wells, wells=self._count())
                 if event.done:
-                    self._say(
-                        f"{len(event.done)} of {len(event.wells)} wells are finished and unchanged"
-                    )
+                    of = counted(len(event.wells), "well")
+                    are = "is" if len(event.done) == 1 else "are"
+                    self._say(f"{len(event.done)} of {of} {are} finished and unchanged")
             case PreparationAdvanced():
-                looking = f"{event.step} learns from the plate: {event.planes} of {event.of} planes"
+                some = f"{event.planes} of {counted(event.of, 'plane')}"
+                looking = f"{event.step} learns from the plate: {some}"
                 self._bar.update(self._task, description=self._described(looking))
             case PreparationFinished():
-                if not event.reused:
-                    self._say(f"{event.step}: learned from the plate in {event.seconds:.1f} s")
+                self._tell_learned(event)
             case WellStarted():
+                if event.attempt > 1:
+                    self._say(f"{event.well}: begun again", colour="yellow")
                 self._at[event.well] = "reading"
                 self._done[event.well] = 0
                 self._draw()
@@ -172,7 +175,10 @@ class RunDisplay:
                     self._at[event.well] = self._next_step(event.step)
                 self._draw()
             case WellRetried():
-                self._say(f"{event.well}: {event.reason}; begun again", colour="yellow")
+                self._say(f"{event.well}: {event.reason}; it waits for its second try", "yellow")
+                self._at.pop(event.well, None)
+                self._done.pop(event.well, None)
+                self._draw()
             case WellFinished():
                 self._at.pop(event.well, None)
                 self._done.pop(event.well, None)
@@ -182,6 +188,9 @@ class RunDisplay:
                 self._tell(event)
             case _:
                 pass
+
+    def _count(self) -> str:
+        return f"{self._finished}/{counted(self._wells, 'well')}"
 
     def _next_step(self, step: str) -> str:
         place = self._steps.index(step) + 1 if step in self._steps else len(self._steps)
@@ -196,12 +205,22 @@ class RunDisplay:
         self._bar.update(
             self._task,
             completed=self._finished + inside,
-            wells=f"{self._finished}/{self._wells} wells",
+            wells=self._count(),
             description=self._described(hands),
         )
 
     def _described(self, text: str) -> str:
         return "stopping, what is finished is kept" if self._stopping else text
+
+    def _tell_learned(self, event: PreparationFinished) -> None:
+        if event.planes and not event.reused:
+            planes = counted(event.planes, "plane")
+            self._say(f"{event.step}: learned from {planes} in {event.seconds:.1f} s")
+        whys: dict[str, list[str]] = {}
+        for channel, why in event.without.items():
+            whys.setdefault(why, []).append(channel)
+        for why, channels in whys.items():
+            self._say(f"{event.step}, {', '.join(channels)}: {why}", colour="yellow")
 
     def _tell(self, event: WellFinished) -> None:
         if event.outcome is Outcome.CANCELLED or event.well in self._told:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openhcs._words import counted
 from openhcs.cli._console import say
 from openhcs.cli._keys import OWN_KEYS, add_keys_option, key_folder
 from openhcs.cli._status import ExitStatus
@@ -247,7 +248,7 @@ def fetch_and_tell(client: RunClient, results: str, out: Path, console: Console)
             out,
             on_progress=lambda here, total: bar.update(task, completed=here, total=total),
         )
-    say(console, f"Fetched {fetched.files} files, {decimal(fetched.size_bytes)}")
+    say(console, f"Fetched {counted(fetched.files, 'file')}, {decimal(fetched.size_bytes)}")
 
 
 class _Seen:

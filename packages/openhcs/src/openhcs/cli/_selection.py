@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs._words import counted
 from openhcs.cli._arguments import length
 from openhcs.cli._console import say
 from openhcs.cli._plate import PLATE_OPTIONS, add_plate_options, open_told
@@ -105,7 +106,7 @@ def planned(arguments: argparse.Namespace, console: Console) -> tuple[RunRequest
         pipeline = load(arguments.pipeline) if arguments.pipeline else None
         index = open_told(arguments)
         request = requested(arguments, pipeline or _default(index, console))
-    say(console, f"{index.name}: {len(index)} planes; {index.why}")
+    say(console, f"{index.name}: {counted(len(index), 'plane')}; {index.why}")
     return request, request.plan(index)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from openhcs._words import counted
 from openhcs.cli._console import say
 from openhcs.pipeline import Outcome
 
@@ -27,7 +28,8 @@ def sum_up(result: RunResult, console: Console) -> None:
     reused = sum(well.reused for well in result.wells)
     parts = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
     again = f", {reused} of them from before" if reused else ""
-    say(console, f"{len(result.wells)} wells: {', '.join(parts)}{again}, {result.seconds:.1f} s")
+    wells = counted(len(result.wells), "well")
+    say(console, f"{wells}: {', '.join(parts)}{again}, {result.seconds:.1f} s")
     if result.reason:
         say(console, result.reason, "red")
     for note in result.notes:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs._words import counted
 from openhcs.cli._arguments import at_least_one
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
         )
     except (ValueError, FileExistsError) as error:
         raise MisuseError(str(error)) from error
-    some = f"{len(wells)} of {len(every)} wells"
+    some = f"{len(wells)} of {counted(len(every), 'well')}"
     print(f"{truth.folder}: {some}; truth in {truth.folder}.truth")
     return 0
 

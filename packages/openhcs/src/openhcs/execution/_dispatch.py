@@ -35,7 +35,7 @@ _IO = ("read", "write")
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The worker of a task is lost; the task is begun again."""
+    """The worker of a task is lost; the task waits to be begun again."""
 
     task: str
     reason: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, assert_never
 
+from openhcs._words import counted
 from openhcs.pipeline import (
     Event,
     PreparationAdvanced,
@@ -71,13 +72,15 @@ class RunLog:
         """Add a line for what happened, if it is worth one."""
         match event:
             case RunStarted():
-                wells = f"{len(event.wells)} wells, {len(event.done)} of them done"
-                self.write(f"run {event.run_id}: {wells}, {event.workers} workers")
+                wells = f"{counted(len(event.wells), 'well')}, {len(event.done)} of them done"
+                workers = counted(event.workers, "worker")
+                self.write(f"run {event.run_id}: {wells}, {workers}")
             case PreparationFinished():
-                how = "taken over" if event.reused else f"{event.seconds:.1f} s"
-                self.write(f"{event.step} has learned from the plate: {how}")
+                self.write(f"{event.step}: {_learned(event)}")
             case WellRetried():
-                self.write(f"{event.well}: begun again: {event.reason}")
+                self.write(f"{event.well}: {event.reason}; it waits for its second try")
+            case WellStarted(attempt=attempt) if attempt > 1:
+                self.write(f"{event.well}: begun again")
             case WellFinished():
                 if event.error is None:
                     how = "taken over" if event.reused else f"{event.seconds:.1f} s"
@@ -90,3 +93,12 @@ class RunLog:
                 pass
             case _:
                 assert_never(event)
+
+
+def _learned(event: PreparationFinished) -> str:
+    if event.reused:
+        return "what an earlier run learned from the plate is taken over"
+    if not event.planes:
+        return "nothing to learn from the plate"
+    planes = counted(event.planes, "plane")
+    return f"learned from {planes} of the plate in {event.seconds:.1f} s"

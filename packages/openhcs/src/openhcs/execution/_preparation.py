@@ -82,6 +82,12 @@ class Learning:
         content = note.get("content")
         return content if isinstance(content, str) else None
 
+    def without(self, folder: ResultFolder) -> dict[str, str]:
+        """Say of which channels nothing was learned, or not as well as it should be, and why."""
+        note = folder.read_prepared(self.step.name) or {}
+        channels = note.get("channels", {})
+        return {name: str(each["why"]) for name, each in channels.items() if each.get("why")}
+
     def learn(self, plan: Plan, folder: ResultFolder, run_id: str, summarise: Summarise) -> str:
         """Learn it, store it, and give its key.
 

@@ -312,6 +312,8 @@ class _Run:
                     step=learning.step.name,
                     seconds=time.perf_counter() - began,
                     reused=found is not None,
+                    planes=learning.planes,
+                    without=learning.without(self._folder),
                 )
             )
         return learned

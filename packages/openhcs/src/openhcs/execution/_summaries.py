@@ -83,7 +83,7 @@ def summarise(
     while pending:
         for item in happenings(tasks):
             if isinstance(item, Retried):
-                log.write(f"{step}: begun again: {item.reason}")
+                log.write(f"{step}: {item.reason}; a part of its planes waits for a second try")
             if not isinstance(item, Ended):
                 continue
             task = pending.pop(item.task)

@@ -7,7 +7,7 @@ A run sends ``RunStarted`` first and ``RunFinished`` last. Every well of the pla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003  # what reads events from text looks at their types
 from typing import TypeAlias
 
@@ -103,11 +103,27 @@ class PreparationAdvanced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparationFinished:
-    """A step has learned from the plate what it needs; wells can start."""
+    """A step has learned from the plate what it needs; wells can start.
+
+    Attributes
+    ----------
+    step
+        Name of the step.
+    seconds
+        Time that it took.
+    reused
+        Whether what an earlier run learned still stands.
+    planes
+        How many planes it has looked at; 0 when there was nothing to learn from them.
+    without
+        Channels of which it has learned nothing, or not as well as it should, and why.
+    """
 
     step: str
     seconds: float
     reused: bool
+    planes: int = 0
+    without: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +147,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WellRetried:
-    """The worker of a well died; the well is begun again on a new one."""
+    """The worker of a well died; the well waits for its second try, which `WellStarted` tells."""
 
     well: str
     reason: str

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+from openhcs._words import counted
 from openhcs.report import _sketch
 from openhcs.report._assay import assay_view
 from openhcs.report._doses import dose_views
@@ -202,7 +203,8 @@ def _sentence(view: PlateView) -> str:
     counts = Counter(well.outcome for well in view.failed)
     parts = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     reason = view.run.get("reason")
-    return f"{len(view.failed)} of {total} wells have no result: {parts}." + (
+    have = "has" if len(view.failed) == 1 else "have"
+    return f"{len(view.failed)} of {counted(total, 'well')} {have} no result: {parts}." + (
         f" {reason[0].upper()}{reason[1:]}." if reason else ""
     )
 
@@ -213,7 +215,7 @@ def _summary(view: PlateView) -> str:
     pixel = options.get("pixel_um")
     parts = [
         str(plate.get("format") or ""),
-        f"{len(view.wells)} of {view.rows * view.columns} wells",
+        f"{len(view.wells)} of {counted(view.rows * view.columns, 'well')}",
         ", ".join(view.channels),
         f"{pixel[1]:g} µm" if pixel else "",
         str(view.run.get("started") or "").partition("T")[0],
@@ -229,12 +231,15 @@ def _facts(view: PlateView) -> list[tuple[str, str]]:
         ("Plate", str(plate.get("path") or "")),
         ("Format", " ".join(str(plate.get(key) or "") for key in ("format", "format_version"))),
         ("Wells", f"{len(view.wells)} of a {view.rows} x {view.columns} plate"),
-        ("Fields", f"{len(options.get('fields', ()))} per well at most"),
+        ("Fields", f"{len(options.get('fields', ()))} a well at most"),
         ("Channels", ", ".join(view.channels)),
         ("Pixel size", f"{pixel[0]:g} x {pixel[1]:g} µm" if pixel else "unknown"),
         ("Missing planes", str(options.get("missing") or "")),
         ("Started", str(run.get("started") or "").replace("T", " ").replace("Z", " UTC")),
-        ("Time", _duration(run.get("seconds")) + (f", {workers} workers" if workers else "")),
+        (
+            "Time",
+            _duration(run.get("seconds")) + (f", {counted(workers, 'worker')}" if workers else ""),
+        ),
         ("Run", str(run.get("run_id") or "")),
         ("Versions", _versions(run)),
         ("Computer", str(run.get("platform") or "")),
