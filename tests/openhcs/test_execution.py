@@ -562,7 +562,7 @@ def test_what_functions_print_is_in_the_log(plate: Path, tmp_path: Path, functio
 def test_a_full_disk_stops_the_run_and_says_so(plate: Path, tmp_path: Path, functions: Any) -> None:
     result = run(planned(plate, short(Step(functions.full))), tmp_path / "out", workers=1)
     assert result.outcome is Outcome.FAILED
-    assert "full: make room" in str(result.reason)
+    assert "full: free space and give the same command" in str(result.reason)
     assert outcomes(result)["A01"] is Outcome.FAILED
     assert set(outcomes(result).values()) <= {Outcome.FAILED, Outcome.CANCELLED}
 
@@ -573,7 +573,7 @@ def test_a_disk_that_fills_up_while_a_step_learns_is_said_to_be_full(
     plan = planned(plate, Pipeline(Step(functions.learning)))
     result = run(plan, tmp_path / "out", workers=1)
     assert result.outcome is Outcome.FAILED
-    assert "full: make room" in str(result.reason)
+    assert "full: free space and give the same command" in str(result.reason)
     assert set(outcomes(result).values()) == {Outcome.CANCELLED}
     assert json.loads((tmp_path / "out" / "run.json").read_text())["reason"] == result.reason
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
+from openhcs.cli import main
 from openhcs.cli._progress import RunDisplay
 from openhcs.execution import run
-from openhcs.functions import correct_illumination
+from openhcs.functions import correct_illumination, project_max, segment_nuclei
 from openhcs.pipeline import (
     Event,
+    Outcome,
     Pipeline,
     PreparationFinished,
     RunStarted,
@@ -20,9 +24,11 @@ from openhcs.pipeline import (
     WellRetried,
     WellStarted,
     compile_pipeline,
+    to_source,
 )
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
+from polystore import NotWrittenError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +84,41 @@ def test_a_second_try_is_told_when_it_waits_and_when_it_begins(tmp_path: Path) -
 def test_one_of_a_kind_is_one(tmp_path: Path) -> None:
     begun = RunStarted(run_id="r", out=tmp_path, wells=("A01",), done=("A01",), steps=(), workers=1)
     assert told(begun) == ["1 of 1 well is finished and unchanged"]
+
+
+def _full(*_: object, **__: object) -> None:
+    message = "the/file was not written: No space left on device; make room"
+    raise NotWrittenError(errno.ENOSPC, message)
+
+
+def test_a_full_disk_names_the_image_that_was_not_stored_and_its_file(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline(Step(project_max, keep=True), Step(segment_nuclei, channel="DAPI"))
+    monkeypatch.setattr("polystore.omezarr.ImageWriter.write_plane", _full)
+    with ThreadPoolExecutor(1) as executor:
+        plan = compile_pipeline(pipeline, open_plate(few))
+        result = run(plan, tmp_path / "out", executor=executor)
+    first = next(well for well in result.wells if well.outcome is Outcome.FAILED)
+    error = str(first.error)
+    assert error.startswith("the image projectmax of project_max was not stored, ")
+    assert error.endswith("the/file was not written: No space left on device; make room")
+    assert "segment_nuclei" not in error
+    assert "is full: free space and give the same command" in str(result.reason)
+
+
+def test_a_disk_that_is_full_at_the_end_is_said_once_and_not_hidden_by_the_report(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = tmp_path / "pipeline.py"
+    pipeline.write_text(to_source(Pipeline(Step(project_max, keep=True))), "utf-8")
+    words = ["run", str(few), str(pipeline), "--out", str(tmp_path / "out"), "--workers", "1"]
+    with monkeypatch.context() as patched:
+        patched.setattr("openhcs.execution._run.write_wells", _full)
+        assert main(words) == 1
+    out = capsys.readouterr().out
+    assert "out is full: free space and give the same command, which goes on" in out
+    assert "Report:  not written: the run ended before there was one to write" in out
+    assert "no finished run" not in out
+    assert main(words) == 0
+    assert "2 of 2 wells are finished and unchanged" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs._words import reason_of
 from openhcs.cli._arguments import at_least_one, base_port, size
 from openhcs.cli._cluster import add_cluster_options, check_cluster_options, opened_executor
 from openhcs.cli._console import make_console, say
@@ -197,7 +198,9 @@ def run_and_tell(
             else:
                 write_report(out)
         except OSError as error:  # the disk may be full: what was done is summed up all the same
-            lack = str(error)
+            lack = reason_of(error)
+            if result.reason:
+                lack = "the run ended before there was one to write; the same command goes on"
     sum_up(result, console)
     if lack:
         say(console, f"Report:  not written: {lack}", "red")

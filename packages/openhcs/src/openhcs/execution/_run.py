@@ -7,6 +7,7 @@ import secrets
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
@@ -366,7 +367,10 @@ class _Run:
     def _is_full(self, number: int | None) -> bool:
         """Say whether an error means a full disk, which is then the reason to stop."""
         if number in _FULL and self._reason is None:
-            self._reason = f"the disk of {self._folder.root} is full: make room and run again"
+            self._reason = (
+                f"the disk of {self._folder.root} is full: free space and give the same command, "
+                "which goes on from what is finished"
+            )
         return number in _FULL
 
     def _check(self, number: int | None) -> None:
@@ -411,9 +415,11 @@ class _Run:
             write_wells(self._folder.wells, rows, conditions)
             self._write_run(result)
         except (PolystoreError, OSError) as error:
-            if self._reason is None:
+            if self._reason is None and not self._is_full(errno_of(error)):
                 message = f"the results of the run could not be written: {error}"
                 raise ResultFolderError(message) from error
+            outcome = Outcome.FAILED
+            result = replace(result, outcome=outcome, reason=self._reason)
             self._log.write(f"the results of the run could not be written: {error}")
         counts = {each: len(result.with_outcome(each)) for each in Outcome}
         self._tell(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from openhcs._errors import PlaneUnreadableError
+from openhcs._words import reason_of
 from openhcs.execution._fitness import installed, unfit
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._turn import Stopped, Turn
@@ -199,7 +200,9 @@ def run_task(task: Task, *, proceed: Callable[[], None], finished: Finished) -> 
     except Exception as error:  # noqa: BLE001  # the end of a task, with the traceback kept
         return {
             "outcome": str(Outcome.FAILED),
-            "error": str(error) or type(error).__name__,
+            "error": reason_of(error)
+            if isinstance(error, OSError)
+            else str(error) or type(error).__name__,
             "traceback": "".join(traceback.format_exception(error)),
             "errno": errno_of(error),
             "spent": gpu_is_lost(error),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from openhcs._errors import PlateError, StepError
+from openhcs._words import reason_of
 from openhcs.functions import ARRAYS, Axes, Kind, Stack, Tile, from_device, on_device, out_of_memory
 from openhcs.pipeline._acting import NOWHERE
 from openhcs.pipeline._groups import GroupKey, grouped
@@ -228,7 +229,13 @@ class Evaluation:
         def writer(key: GroupKey) -> Callable[[NDArray[Any]], None]:
             def write(array: NDArray[Any]) -> None:
                 with self._clock.running("write"):
-                    kept.store(step, name, Kind.IMAGE, key, array)
+                    try:
+                        kept.store(step, name, Kind.IMAGE, key, array)
+                    except OSError as error:
+                        # Said here, or the step that asked for the image would seem to have failed.
+                        reason = reason_of(error)
+                        message = f"the image {name} of {step.name} was not stored, {key}: {reason}"
+                        raise StepError(message) from error
 
             return write
 
