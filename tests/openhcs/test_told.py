@@ -122,3 +122,26 @@ def test_a_disk_that_is_full_at_the_end_is_said_once_and_not_hidden_by_the_repor
     assert "no finished run" not in out
     assert main(words) == 0
     assert "2 of 2 wells are finished and unchanged" in capsys.readouterr().out
+
+
+def test_a_doubtful_nuclear_channel_is_warned_of_at_the_end_and_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plate, out = tmp_path / "plate", tmp_path / "out"
+    synthetic_plate(plate, wells=("A01",), grid=(1, 1), z=1, size_px=64, channels=("W1", "W2"))
+    warning = "W1 is taken for the nuclei because its emission is the shortest, and no channel"
+    assert main(["plan", str(plate), "--out", str(out)]) == 0
+    assert f"Warning: {warning}" in capsys.readouterr().out
+    for words in (["run", str(plate), "--out", str(out)], ["run", "--again", str(out)]):
+        assert main([*words, "--workers", "1"]) == 0
+        ending = capsys.readouterr().out.partition("\n1 well: 1 ok")[2]
+        assert f"Warning: {warning}" in ending
+        page = (out / "report.html").read_text("utf-8")
+        assert f"<b>Warning</b> {warning}" in page
+
+
+def test_a_channel_named_after_nuclei_is_not_warned_of(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(few), "--out", str(tmp_path / "out")]) == 0
+    assert "Warning" not in capsys.readouterr().out

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from openhcs._errors import ResultFolderError
 from openhcs.execution import run as run_plan
-from openhcs.pipeline import Pipeline, compile_pipeline, default_pipeline, load
+from openhcs.pipeline import Pipeline, compile_pipeline, default_pipeline, load, nuclear_doubts
 from openhcs.plates import PlateIndex, open_plate, parse_wells
 from openhcs.report import write_report
 from openhcs.results import Results
@@ -96,6 +96,7 @@ def run(
         keep=keep,
         otherwise=otherwise,
         device=device,
+        warnings=nuclear_doubts(index) if pipeline is None else (),
     )
     result = run_plan(
         plan,

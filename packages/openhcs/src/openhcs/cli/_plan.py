@@ -101,6 +101,8 @@ def _show(console: Console, plan: Plan, need: Estimate, will: Forecast, room: Fi
 
     from openhcs.pipeline import PLATE, made_by
 
+    for warning in plan.warnings:
+        say(console, f"Warning: {warning}", "yellow")
     for note in plan.notes:
         say(console, f"Note: {note}", "yellow")
     table = Table(box=None, pad_edge=False)
@@ -244,5 +246,6 @@ def _values(plan: Plan, need: Estimate, will: Forecast, room: Fit) -> dict[str, 
         "memory_bytes": room.memory_bytes,
         "workers": room.workers,
         "seconds": need.seconds / room.workers,
+        "warnings": list(plan.warnings),
         "notes": list(plan.notes),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from openhcs.pipeline import Acquisition, Pipeline, Plan, RunRequest
-    from openhcs.plates import PlateIndex
 
 __all__ = ["add_selection", "planned", "refuse_selection", "requested"]
 
@@ -92,7 +92,7 @@ def planned(arguments: argparse.Namespace, console: Console) -> tuple[RunRequest
         If plate or results are not named, or a selection makes no sense.
     """
     from openhcs._errors import MisuseError
-    from openhcs.pipeline import load, load_request
+    from openhcs.pipeline import load, load_request, nuclear_channel
 
     if arguments.request is not None:
         refuse_selection(arguments, "--request says all that is to be run")
@@ -105,9 +105,12 @@ def planned(arguments: argparse.Namespace, console: Console) -> tuple[RunRequest
     else:
         pipeline = load(arguments.pipeline) if arguments.pipeline else None
         index = open_told(arguments)
-        request = requested(arguments, pipeline or _default(index, console))
+        request = requested(arguments, pipeline)
     say(console, f"{index.name}: {counted(len(index), 'plane')}; {index.why}")
-    return request, request.plan(index)
+    if request.pipeline is None:
+        say(console, f"Default pipeline: {nuclear_channel(index)[1]}")
+    plan = request.plan(index)
+    return replace(request, pipeline=plan.pipeline), plan
 
 
 def refuse_selection(arguments: argparse.Namespace, why: str) -> None:
@@ -149,13 +152,6 @@ def requested(arguments: argparse.Namespace, pipeline: Pipeline | None) -> RunRe
             device=arguments.device,
         ),
     )
-
-
-def _default(index: PlateIndex, console: Console) -> Pipeline:
-    from openhcs.pipeline import default_pipeline, nuclear_channel
-
-    say(console, f"Default pipeline: {nuclear_channel(index)[1]}")
-    return default_pipeline(index)
 
 
 def _acquisition(text: str) -> Acquisition:

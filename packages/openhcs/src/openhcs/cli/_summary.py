@@ -32,6 +32,8 @@ def sum_up(result: RunResult, console: Console) -> None:
     say(console, f"{wells}: {', '.join(parts)}{again}, {result.seconds:.1f} s")
     if result.reason:
         say(console, result.reason, "red")
+    for warning in result.warnings:
+        say(console, f"Warning: {warning}", "yellow")
     for note in result.notes:
         say(console, f"Note: {note}", "yellow")
     bad = [well for well in result.wells if well.outcome not in {Outcome.OK, Outcome.CANCELLED}]

@@ -72,6 +72,8 @@ class RunResult:
         Why the run as a whole stopped early, such as a full disk; None when it did not.
     notes
         What to know about the results, one sentence each.
+    warnings
+        What may make the results wrong, one sentence each; those of the plan.
     """
 
     run_id: str
@@ -82,6 +84,7 @@ class RunResult:
     step_seconds: Mapping[str, float]
     reason: str | None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def completed(self) -> bool:

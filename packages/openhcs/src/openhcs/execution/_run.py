@@ -399,8 +399,9 @@ class _Run:
             step_seconds=steps,
             reason=self._reason,
             notes=(*self._notes, *self._others.notes()),
+            warnings=self._plan.warnings,
         )
-        for note in result.notes:
+        for note in (*result.warnings, *result.notes):
             self._log.write(note)
         try:
             if self._wells.any_begun:

@@ -68,6 +68,8 @@ class RunRecord:
         How the run ended; None when it never came to its end.
     outcomes
         How each well ended.
+    warnings
+        What may make the results wrong; goes with those of the same plan again.
     """
 
     run_id: str
@@ -90,6 +92,7 @@ class RunRecord:
     workers: int
     outcome: Outcome | None
     outcomes: Mapping[str, Outcome]
+    warnings: tuple[str, ...] = ()
 
     def plan(self) -> Plan:
         """Compile the same pipeline against the same plate, as it is now.
@@ -125,6 +128,7 @@ class RunRecord:
             keep=self.keep,
             otherwise=self.otherwise,
             device=self.device,
+            warnings=self.warnings,
         )
         if index.identity == self.identity:
             return plan
@@ -189,6 +193,7 @@ def _record(
         workers=options["workers"],
         outcome=None if outcome == "running" else Outcome(outcome),
         outcomes={well: Outcome(each["outcome"]) for well, each in document["wells"].items()},
+        warnings=tuple(document.get("warnings", ())),
     )
 
 
@@ -250,6 +255,7 @@ def run_document(
             "workers": workers,
             "resume": resume,
         },
+        "warnings": list(plan.warnings),
         "notes": [*plan.notes, *(() if result is None else result.notes)],
         "steps": [
             {

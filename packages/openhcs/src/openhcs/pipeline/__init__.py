@@ -11,7 +11,7 @@ from openhcs.pipeline._content_key import (
     step_keys,
     well_keys,
 )
-from openhcs.pipeline._default import default_pipeline, nuclear_channel
+from openhcs.pipeline._default import default_pipeline, nuclear_channel, nuclear_doubts
 from openhcs.pipeline._estimate import (
     PROCESS_BYTES,
     Estimate,
@@ -94,6 +94,7 @@ __all__ = [
     "load_request",
     "made_by",
     "nuclear_channel",
+    "nuclear_doubts",
     "package_versions",
     "process_bytes",
     "read_text",

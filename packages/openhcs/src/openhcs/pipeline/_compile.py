@@ -43,6 +43,7 @@ def compile_pipeline(
     keep: bool | None = None,
     otherwise: Otherwise | None = None,
     device: Device | None = None,
+    warnings: Iterable[str] = (),
 ) -> Plan:
     """Resolve a pipeline against a plate.
 
@@ -60,6 +61,8 @@ def compile_pipeline(
         them as cycles: the channels of the second are named ``DAPI (2)``, and so on.
     missing, pixel_um, keep, otherwise, device
         Settings of the run; see `Settings`. A pipeline's own go before them, a step's before both.
+    warnings
+        What is to be said beside the results, such as `nuclear_doubts` of a default pipeline.
 
     Returns
     -------
@@ -117,6 +120,7 @@ def compile_pipeline(
         run=run,
         settings=resolver.settings,
         notes=tuple(notes),
+        warnings=tuple(warnings),
     )
     if not problems:
         problems.extend(trial(plan))

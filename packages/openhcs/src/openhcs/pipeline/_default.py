@@ -20,7 +20,7 @@ from openhcs.pipeline._step import Step
 if TYPE_CHECKING:
     from openhcs.plates import PlateIndex
 
-__all__ = ["default_pipeline", "nuclear_channel"]
+__all__ = ["default_pipeline", "nuclear_channel", "nuclear_doubts"]
 
 _NUCLEAR = re.compile(r"dapi|hoechst|draq|nuclei|nuclear|nucleus", re.IGNORECASE)
 
@@ -74,6 +74,29 @@ def nuclear_channel(index: PlateIndex) -> tuple[str, str]:
             return name, f"{name} is taken for the nuclei because its {what} is the shortest"
     name = names[present[0]] if present else names[0]
     return name, f"{name} is taken for the nuclei because it is the first channel"
+
+
+def nuclear_doubts(index: PlateIndex) -> tuple[str, ...]:
+    """Say what speaks against the channel that the default pipeline takes for the nuclei.
+
+    Parameters
+    ----------
+    index
+        The plate.
+
+    Returns
+    -------
+    tuple of str
+        Nothing where the name of the channel says that it shows nuclei.
+    """
+    name, why = nuclear_channel(index)
+    if _NUCLEAR.search(name):
+        return ()
+    return (
+        f"{why}, and no channel is named after nuclei: look whether it shows them before you trust "
+        "counts and objects; if it does not, name another one in a pipeline of your own, such as "
+        "the one that openhcs pipeline show prints",
+    )
 
 
 def _shortest(index: PlateIndex, column: str) -> int | None:

@@ -317,6 +317,8 @@ class Plan:
         What holds for each step by name of the setting, and which layer set it; by step name.
     notes
         Choices that were made and what to know about them, one sentence each.
+    warnings
+        What may make the results wrong, one sentence each; they go with the results.
     """
 
     pipeline: Pipeline
@@ -335,6 +337,7 @@ class Plan:
     run: Settings
     settings: Mapping[str, Mapping[str, Setting]]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def format_facts(self) -> tuple[str, str]:

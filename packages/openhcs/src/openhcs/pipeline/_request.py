@@ -10,7 +10,7 @@ from openhcs._errors import CompileError, ParameterError, SourceError
 from openhcs.codegen import Call, Constructor, Name, render
 from openhcs.functions import LIBRARIES, Libraries
 from openhcs.pipeline._compile import compile_pipeline
-from openhcs.pipeline._default import default_pipeline
+from openhcs.pipeline._default import default_pipeline, nuclear_doubts
 from openhcs.pipeline._files import with_files
 from openhcs.pipeline._pipeline import Pipeline
 from openhcs.pipeline._settings import Settings
@@ -147,7 +147,10 @@ class RunRequest:
             If the pipeline cannot run on it, or a selection names no well of the plate.
         """
         index = self.index() if index is None else index
-        pipeline = default_pipeline(index) if self.pipeline is None else self.pipeline
+        pipeline = self.pipeline
+        warnings: tuple[str, ...] = ()
+        if pipeline is None:
+            pipeline, warnings = default_pipeline(index), nuclear_doubts(index)
         try:
             wells = None if self.wells is None else parse_wells(self.wells, index.wells)
         except ValueError as error:
@@ -159,6 +162,7 @@ class RunRequest:
             fields=self.fields,
             channels=self.channels,
             acquisition=self.acquisition,
+            warnings=warnings,
             **self.settings.made,
         )
 

@@ -91,7 +91,7 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
             on_event=tell,
             cancel=context.stopping,
         )
-        notes = [*result.notes]
+        notes = [*result.warnings, *result.notes]
         try:
             write_report(out)
         except OSError as error:  # the disk may be full: the results are told all the same
