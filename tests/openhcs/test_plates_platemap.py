@@ -234,6 +234,50 @@ def test_a_workbook_that_unpacks_to_gigabytes_is_refused_before(tmp_path: Path) 
         read_platemap(path)
 
 
+SHEET = b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+
+
+@pytest.mark.parametrize(
+    ("begin", "again", "times", "said"),
+    [
+        (SHEET + b"<sheetData><row>", b"<c><v>1</v></c>" * 1000, 5000, "200,000 cells"),
+        (SHEET + b"<sheetData>", b"<row/>" * 1000, 5000, "200,000 cells"),
+        (SHEET + b"<sheetData><row><c><v>", b"1" * 1_000_000, 100, "64 MB of text"),
+        (SHEET[:-1] + b" ", b'a="1" ' * 1000, 5000, "a tag of more than 256 kB"),
+        (b'<!DOCTYPE a [<!ENTITY b "c">]>' + SHEET, b"&b;", 1, "declares the entity 'b'"),
+    ],
+    ids=["cells", "lines", "text", "attributes", "entities"],
+)
+@pytest.mark.parametrize("part", ["xl/worksheets/sheet1.xml", "xl/sharedStrings.xml"])
+def test_a_workbook_that_would_take_minutes_is_refused_before(
+    tmp_path: Path, part: str, begin: bytes, again: bytes, times: int, said: str
+) -> None:
+    whole = workbook(tmp_path / "whole.xlsx", ("s", [["well", "a"], ["A01", "x"]]))
+    path = tmp_path / "map.xlsx"
+    with (
+        zipfile.ZipFile(whole) as there,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        for entry in there.infolist():
+            if entry.filename != part:
+                archive.writestr(entry, there.read(entry))
+        with archive.open(part, "w") as file:
+            file.write(begin)
+            for _ in range(times):
+                file.write(again)
+    with pytest.raises(PlateError, match=said):
+        read_platemap(path)
+
+
+def test_a_workbook_of_many_parts_is_refused(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "map.xlsx", ("s", [["well", "a"], ["A01", 1]]))
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(10_001):
+            archive.writestr(f"{number}", b"")
+    with pytest.raises(PlateError, match="more than 10000 parts"):
+        read_platemap(path)
+
+
 def test_a_workbook_without_the_extra_names_it(tmp_path: Path) -> None:
     path = workbook(tmp_path / "map.xlsx", ("s", [["well", "a"], ["A01", 1]]))
     code = (

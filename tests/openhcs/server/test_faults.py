@@ -23,6 +23,7 @@ from tests.openhcs.server.served_runs import (
     order,
 )
 
+from openhcs.execution import ResultFolder
 from openhcs.pipeline import Outcome, RunStarted, WellFinished
 from openhcs.results import open_results
 from openhcs.server import RunClient, fetch_results
@@ -65,6 +66,53 @@ def test_a_run_goes_on_when_its_server_is_back(
         assert every_well_is_done_once(run.events)
         fetch_results(client, "mine", tmp_path / "home")
         assert open_results(tmp_path / "home").completed
+
+
+def test_a_forced_run_keeps_what_it_did_itself_before_its_server_ended(program: Program) -> None:
+    with connected(program) as client:
+        Watched(client, client.submit_run(order()).job).ended()
+        run = Watched(client, client.submit_run(order(force=True)).job)
+        run.wait_for(lambda events: bool(done(events)))
+        program.end(signal.SIGTERM)
+        program.start()
+        assert run.ended().state is ExecutionStatus.COMPLETED
+        assert begun(run.events) == 2
+        assert every_well_is_done_once(run.events)
+        assert sorted(done(run.events)) == list(WELLS)  # and none is of the first run
+        (reused,) = {
+            event.done for event in run.events if isinstance(event, RunStarted) and event.done
+        }
+        assert set(reused) <= set(done(run.events))
+
+
+@pytest.mark.parametrize("cancels", [False, True], ids=["has its turn", "is cancelled"])
+def test_a_run_waits_for_another_with_the_same_results(
+    serve: Serve, tmp_path: Path, cancels: bool
+) -> None:
+    client = serve()
+    there = tmp_path / "results" / "local" / "mine"
+    with ResultFolder(there).held():
+        job = client.submit_run(order()).job
+        next(event for event in client.events(job, timeout=SOON) if "waits" in event.message)
+        if cancels:
+            client.cancel(job)
+            assert client.wait(job, SOON).state is ExecutionStatus.CANCELLED
+            return
+    assert client.wait(job, SOON).state is ExecutionStatus.COMPLETED
+    assert client.result(job)["outcome"] == "ok"
+
+
+def test_runs_that_are_submitted_with_the_same_results_are_all_done(
+    serve: Serve, tmp_path: Path
+) -> None:
+    client = serve(runs=2)
+    with RunClient(client.endpoint) as other:
+        other.connect_or_raise(SOON)
+        jobs = [each.submit_run(order(force=each is other)).job for each in (client, other)]
+        records = [client.wait(job, SOON) for job in jobs]
+    assert [record.state for record in records] == [ExecutionStatus.COMPLETED] * 2
+    assert [client.result(job)["outcome"] for job in jobs] == ["ok"] * 2
+    assert open_results(tmp_path / "results" / "local" / "mine").completed
 
 
 def test_a_run_that_waited_has_its_turn_after_the_server_was_killed(program: Program) -> None:

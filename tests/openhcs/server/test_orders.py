@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.openhcs.server.served_runs import PIPELINE, SOON, Serve, order, settings_of
+from tests.openhcs.server.served_runs import PIPELINE, SOON, Serve, Watched, order, settings_of
 
 from openhcs import Pipeline, RunRequest, Step
 from openhcs.functions import correct_illumination, project_max
@@ -18,7 +19,13 @@ from openhcs.pipeline import Branch, Route, default_pipeline
 from openhcs.results import open_results
 from openhcs.server import RunClient, RunServer, Submission, TextFile, ViewerAddress
 from openhcs.testing.viewers import RecordingViewer
-from zmqruntime import ForbiddenError, InvalidRequestError, NotFoundError, RequestError
+from zmqruntime import (
+    BusyError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    RequestError,
+)
 from zmqruntime.execution import ExecutionStatus
 from zmqruntime.security import KeyFolder
 from zmqruntime.testing import free_endpoint
@@ -225,15 +232,45 @@ def test_no_file_beside_the_results_is_read(serve: Serve, tmp_path: Path, path: 
             client.result_files(name)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX")
+@pytest.mark.parametrize("kind", ["file", "folder", "pipe"])
+def test_a_result_that_became_a_link_after_it_was_listed_is_not_read(
+    serve: Serve, tmp_path: Path, kind: str
+) -> None:
+    there = tmp_path / "results" / "local" / "mine"
+    outside = tmp_path / "outside"
+    for folder in (there / "a", outside):
+        folder.mkdir(parents=True)
+        (folder / "b").write_text("x")
+    client = serve()
+    (entry,) = client.result_files("mine")
+    assert client.read_piece("mine", entry, 0) == b"x"
+    os.utime(outside / "b", ns=(entry.modified, entry.modified))
+    if kind == "folder":
+        shutil.rmtree(there / "a")
+        (there / "a").symlink_to(outside)
+    else:
+        (there / "a" / "b").unlink()
+        if kind == "pipe":
+            os.mkfifo(there / "a" / "b")
+        else:
+            (there / "a" / "b").symlink_to(outside / "b")
+    with pytest.raises((InvalidRequestError, NotFoundError)):
+        client.read_piece("mine", entry, 0)
+    assert client.results() == ("mine",)  # nobody waits for the other end of a pipe
+
+
 @pytest.fixture
-def keyed(screens: Path, tmp_path: Path) -> Iterator[Any]:
-    """Give clients of a server with keys, each with a key that has some capabilities."""
+def keyed_with(screens: Path, tmp_path: Path) -> Iterator[Any]:
+    """Make a server with keys, and clients of it, each with a key that has some capabilities."""
     keys = KeyFolder(tmp_path / "server-keys")
     with ExitStack() as stack:
         endpoint = free_endpoint()
-        further = {"keys": keys.path, "roots": {"screens": screens, "secret": tmp_path}}
-        settings_ = settings_of(screens, tmp_path, **further)
-        stack.enter_context(RunServer(endpoint, settings_))
+
+        def serve(**further: Any) -> Any:
+            further |= {"keys": keys.path, "roots": {"screens": screens, "secret": tmp_path}}
+            stack.enter_context(RunServer(endpoint, settings_of(screens, tmp_path, **further)))
+            return make, keys
 
         def make(name: str, *capabilities: str) -> RunClient:
             mine = KeyFolder(tmp_path / f"{name}-keys")
@@ -246,7 +283,12 @@ def keyed(screens: Path, tmp_path: Path) -> Iterator[Any]:
             client.connect_or_raise(SOON)
             return client
 
-        yield make, keys
+        yield serve
+
+
+@pytest.fixture
+def keyed(keyed_with: Any) -> Any:
+    return keyed_with()
 
 
 def test_a_key_reads_the_roots_that_it_was_given(keyed: Any) -> None:
@@ -294,3 +336,29 @@ def test_images_go_to_a_viewer_whose_key_is_known_and_to_no_other(
         for well in ("A01", "B02"):
             first = np.asarray(results.image(well))[0, 0, 0]
             np.testing.assert_array_equal(viewer.planes["stitched DAPI", (well,)], first)
+
+
+def test_results_of_a_key_are_never_among_those_of_programs_without_one(
+    keyed: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "results" / "local" / "own").mkdir(parents=True)
+    local = keyed[0]("local", "fs:screens:read")
+    for ask in (local.results, lambda: local.submit_run(order())):
+        with pytest.raises(ForbiddenError, match="under another name"):
+            ask()
+
+
+def test_a_key_that_fills_its_share_of_the_line_leaves_the_others_theirs(
+    keyed_with: Any,
+) -> None:
+    make, _ = keyed_with(waiting=3)
+    ada, bob = make("ada", "fs:screens:read"), make("bob", "fs:screens:read")
+    first = Watched(ada, ada.submit_run(order("first")).job)
+    first.wait_for(lambda events: bool(events))
+    waiting = [ada.submit_run(order(f"r{number}", text=QUICK)).job for number in range(3)]
+    with pytest.raises(BusyError, match=r"3 jobs of yours wait already.*cancel some"):
+        ada.submit_run(order("more", text=QUICK))
+    theirs = bob.wait(bob.submit_run(order("theirs", text=QUICK)).job, SOON)
+    last = ada.wait(waiting[-1], SOON)
+    assert theirs.state is last.state is ExecutionStatus.COMPLETED
+    assert theirs.started < last.started

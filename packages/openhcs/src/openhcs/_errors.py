@@ -15,6 +15,7 @@
     │   └── StepError                  RuntimeError  a step failed on a group of planes
     ├── RunError
     │   ├── ResultFolderError          OSError       the result folder cannot be used
+    │   │   └── ResultFolderInUseError                 another run or fetch works in it
     │   ├── DeviceError                RuntimeError  steps are to compute on a GPU that is not there
     │   ├── ClusterError               RuntimeError  a cluster is not there, or cannot do the run
     │   ├── ServerError                ConnectionError  a server is away, or a run on it was lost
@@ -44,6 +45,7 @@ __all__ = [
     "PlaneUnreadableError",
     "PlateError",
     "ResultFolderError",
+    "ResultFolderInUseError",
     "RunError",
     "ServerError",
     "SourceError",
@@ -127,6 +129,10 @@ class RunError(OpenHCSError):
 
 class ResultFolderError(RunError, OSError):
     """The result folder cannot be used: in use, not writable, or not ours."""
+
+
+class ResultFolderInUseError(ResultFolderError):
+    """Another run or fetch works in the result folder."""
 
 
 class DeviceError(RunError, RuntimeError):

@@ -21,14 +21,21 @@ __all__ = ["cancel_on_interrupt"]
 
 @contextmanager
 def cancel_on_interrupt(
-    cancel: threading.Event, console: Console, display: RunDisplay
+    cancel: threading.Event,
+    console: Console,
+    display: RunDisplay,
+    *,
+    unheard: threading.Event | None = None,
 ) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into a request to stop, for as long as a run lasts.
 
-    Further ones change nothing: stopping takes 10 s at most, and keeps what is finished.
+    Further ones change nothing: stopping takes 10 s at most, and keeps what is finished. While
+    `unheard` is set, because who does the run cannot be asked, the next one ends the program.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the shape that signal asks for
+        if unheard is not None and unheard.is_set():
+            raise KeyboardInterrupt
         if not cancel.is_set() and not console.is_terminal:
             # A handler may interrupt a print, which cannot be entered twice; the system's can.
             os.write(1, b"Stopping: what is finished is kept.\n")

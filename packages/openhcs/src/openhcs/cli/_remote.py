@@ -39,6 +39,8 @@ PORT = 7777
 """Where servers listen, where nothing else is said."""
 
 _CONNECT_S = 15.0
+_HEARD_S = 3.0
+"""Wait until a request to cancel that had no answer is made again."""
 _HERE_ALONE = (
     "again", "workers", "memory", "dask", "slurm", "cores", "job_memory", "walltime",
     "slurm_options",
@@ -188,12 +190,12 @@ def follow_and_tell(client: RunClient, job: str, out: Path | None, console: Cons
     from openhcs.cli._summary import sum_up
     from zmqruntime.execution import ExecutionStatus
 
-    cancel = threading.Event()
+    cancel, unheard = threading.Event(), threading.Event()
     seen = _Seen()
     with (
         RunDisplay(console) as display,
-        cancel_on_interrupt(cancel, console, display),
-        _cancelling(client, job, cancel),
+        cancel_on_interrupt(cancel, console, display, unheard=unheard),
+        _cancelling(client, job, cancel, unheard, console),
     ):
 
         def tell(event: Event) -> None:
@@ -294,14 +296,38 @@ class _Seen:
 
 
 @contextmanager
-def _cancelling(client: RunClient, job: str, cancel: threading.Event) -> Iterator[None]:
-    """Cancel a job, and no other, when a request to stop comes; on a thread of its own."""
+def _cancelling(
+    client: RunClient,
+    job: str,
+    cancel: threading.Event,
+    unheard: threading.Event,
+    console: Console,
+) -> Iterator[None]:
+    """Cancel a job, and no other, when a request to stop comes; on a thread of its own.
+
+    A server that is away is asked again until it is back; `unheard` is set meanwhile.
+    """
+    from zmqruntime import RequestError, ZmqRuntimeError
+
     over = threading.Event()
 
     def work() -> None:
         cancel.wait()
-        if not over.is_set():
-            client.cancel(job)
+        while not over.is_set():
+            try:
+                client.cancel(job, timeout=_HEARD_S)
+            except ZmqRuntimeError as error:
+                if isinstance(error, RequestError) and not error.retryable:
+                    say(console, f"Not cancelled: {error}", "red")
+                    return
+                if not (unheard.is_set() or over.is_set()):
+                    unheard.set()
+                    say(console, "The server is away: the run is cancelled when it is back.")
+                    say(console, "Ctrl-C again leaves the run as it is.")
+            else:
+                unheard.clear()
+                return
+            over.wait(_HEARD_S)
 
     thread = threading.Thread(target=work, name="cancel", daemon=True)
     thread.start()
@@ -310,7 +336,8 @@ def _cancelling(client: RunClient, job: str, cancel: threading.Event) -> Iterato
     finally:
         over.set()
         cancel.set()
-        thread.join()
+        if not unheard.is_set():  # else closing the client ends what it waits for
+            thread.join()
 
 
 def _what_happened(record: JobRecord) -> str:

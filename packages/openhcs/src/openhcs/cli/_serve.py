@@ -82,6 +82,14 @@ def add_to(commands: Commands) -> None:
         metavar="N",
         help="runs that go on at once (default: %(default)s)",
     )
+    parser.add_argument(
+        "--waiting",
+        type=at_least_one,
+        default=1000,
+        metavar="N",
+        help="runs of one submitter that may wait for their turn; submitters have one in turn "
+        "(default: %(default)s)",
+    )
     parser.set_defaults(carry_out=_carry_out)
 
 
@@ -110,6 +118,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             memory_bytes=arguments.memory,
             runs=arguments.runs,
+            waiting=arguments.waiting,
             keys=None if keys is None else keys.path,
         )
         server = RunServer(

@@ -16,6 +16,7 @@ from openhcs.pipeline import estimate, process_bytes
 
 if TYPE_CHECKING:
     from openhcs.execution._forecast import Forecast
+    from openhcs.execution._resume import Resume
     from openhcs.pipeline import Estimate, Plan
 
 __all__ = ["Fit", "available_bytes", "bounded_workers", "fit"]
@@ -112,7 +113,7 @@ def bounded_workers(
     *,
     workers: int,
     memory_bytes: int | None = None,
-    resume: bool = True,
+    resume: Resume = True,
 ) -> tuple[int, str | None]:
     """Say how many workers a run may have, and why it has fewer than it was to have.
 
@@ -125,7 +126,7 @@ def bounded_workers(
     out, workers, memory_bytes
         As in `fit`.
     resume
-        Whether the run takes over what is finished and unchanged.
+        Whether the run takes over what is finished and unchanged, or of which runs.
 
     Returns
     -------

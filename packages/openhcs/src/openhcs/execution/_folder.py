@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from openhcs._errors import ResultFolderError
+from openhcs._errors import ResultFolderError, ResultFolderInUseError
 from polystore.files import write_json
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class ResultFolder:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
             message = f"{self.root} is in use by {holder}: wait for it, or choose another folder"
-            raise ResultFolderError(message)
+            raise ResultFolderInUseError(message)
         lock.seek(0)
         lock.truncate()
         lock.write(f"process {os.getpid()}\n")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from openhcs.execution._resume import Resume
     from openhcs.pipeline import Plan
 
 __all__ = ["Forecast", "forecast"]
@@ -51,7 +52,7 @@ class Forecast:
         return {steps: tuple(wells) for steps, wells in alike.items()}
 
 
-def forecast(plan: Plan, out: str | Path, *, resume: bool = True) -> Forecast:
+def forecast(plan: Plan, out: str | Path, *, resume: Resume = True) -> Forecast:
     """Say what a run would do, looking at the results that are there.
 
     Parameters
@@ -61,7 +62,7 @@ def forecast(plan: Plan, out: str | Path, *, resume: bool = True) -> Forecast:
     out
         The result folder; it need not exist, and is not changed.
     resume
-        Whether the run takes over what is finished and unchanged.
+        Whether the run takes over what is finished and unchanged, or of which runs.
 
     Raises
     ------
@@ -76,9 +77,7 @@ def forecast(plan: Plan, out: str | Path, *, resume: bool = True) -> Forecast:
         learned = {learning.step.name: False for learning in learnings}
         return Forecast(finished=(), to_do=everything, new=tuple(wells), learned=learned)
     check_plate(plan, folder)
-    keys = {
-        learning.step.name: learning.found(folder) if resume else None for learning in learnings
-    }
+    keys = {learning.step.name: learning.found(folder, resume) for learning in learnings}
     learned = {name: key is not None for name, key in keys.items()}
     # A key that is still to be found matches none: what depends on it would be done again.
     prepared = {name: key or "" for name, key in keys.items()}

@@ -21,6 +21,7 @@ from polystore.files import atomic_folder, write_json
 
 if TYPE_CHECKING:
     from openhcs.execution._folder import ResultFolder
+    from openhcs.execution._resume import Resume
     from openhcs.functions import Prepared
     from openhcs.pipeline import Plan, PlannedStep
 
@@ -71,12 +72,23 @@ class Learning:
         """Number of planes to be read."""
         return sum(len(sample.planes) for sample in self.samples)
 
-    def found(self, folder: ResultFolder) -> str | None:
+    def found(self, folder: ResultFolder, resume: Resume = True) -> str | None:
         """Give the key of what was learned in an earlier run, if it still stands.
 
+        Parameters
+        ----------
+        folder
+            The result folder.
+        resume
+            Whether it is taken over at all, or the runs of which it is.
+
+        Notes
+        -----
         What was learned without planes that could not be read is learned again: they may be back.
         """
-        note = folder.read_prepared(self.step.name)
+        note = folder.read_prepared(self.step.name) if resume else None
+        if note is not None and not isinstance(resume, bool) and note.get("run_id") not in resume:
+            return None
         if note is None or note.get("key") != self.key or note.get("unread"):
             return None
         content = note.get("content")
@@ -142,6 +154,7 @@ class Learning:
                     np.save(path / str(channel) / f"{name}.npy", array, allow_pickle=False)
             note = {
                 "key": self.key,
+                "run_id": run_id,
                 "content": content,
                 "unread": unread,
                 "seconds": time.perf_counter() - started,

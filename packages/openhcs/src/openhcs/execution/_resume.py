@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from openhcs.execution._result import WellResult
 from openhcs.execution._well_outputs import group_of, is_of
@@ -12,12 +12,15 @@ from openhcs.pipeline import Outcome, WellImage, step_keys, steps_in
 from polystore.omezarr import ImageSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Plan, PlannedStep
 
-__all__ = ["WellState", "read_images", "slots", "well_result", "well_states"]
+__all__ = ["Resume", "WellState", "read_images", "slots", "well_result", "well_states"]
+
+Resume: TypeAlias = "bool | Set[str]"
+"""Whether what is finished is taken over; or the runs of which alone it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,7 @@ def well_states(
     raw_keys: Mapping[str, str],
     prepared: Mapping[str, str],
     *,
-    resume: bool,
+    resume: Resume,
 ) -> tuple[WellState, ...]:
     """Compare the plan with what lies in the result folder.
 
@@ -63,7 +66,8 @@ def well_states(
     prepared
         Key of what each step learned from the plate.
     resume
-        Whether results that stand are taken over at all.
+        Whether results that stand are taken over at all; of runs that are named, wells that these
+        have finished.
     """
     states: list[WellState] = []
     for well in plan.wells:
@@ -72,6 +76,8 @@ def well_states(
         steps = steps_in(plan.steps, well)
         keys = step_keys(steps, raw_keys[well], prepared)
         record = folder.read_record(well) if resume else None
+        if record is not None and not _is_taken(record, resume):
+            record = None
         reused = () if record is None else _standing(steps, folder, well, keys, record)
         whole = (
             record is not None
@@ -82,6 +88,17 @@ def well_states(
             WellState(well=well, keys=keys, reused=reused, record=record if whole else None)
         )
     return tuple(states)
+
+
+def _is_taken(record: Mapping[str, Any], resume: Resume) -> bool:
+    """Say whether a record is of a run whose results are taken over.
+
+    A well that a run has not finished may still have what others left, whatever run its record
+    names: it is done again where runs are named.
+    """
+    return isinstance(resume, bool) or (
+        record.get("run_id") in resume and record.get("outcome") == str(Outcome.OK)
+    )
 
 
 def slots(plan: Plan) -> Mapping[str, tuple[ImageSlot, ...]]:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from openhcs.execution._dispatch import Happening
+    from openhcs.execution._resume import Resume
     from openhcs.pipeline import Plan
 
 __all__ = ["run"]
@@ -72,7 +73,7 @@ def run(
     workers: int = 2,
     memory_bytes: int | None = None,
     executor: futures.Executor | None = None,
-    resume: bool = True,
+    resume: Resume = True,
     on_event: Callable[[Event], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> RunResult:
@@ -94,7 +95,9 @@ def run(
         `DaskExecutor`, or any `concurrent.futures.Executor` whose workers see the plate and `out`
         under the same paths. It stays open.
     resume
-        Whether what is finished and unchanged in `out` is taken over and not done again.
+        Whether what is finished and unchanged in `out` is taken over and not done again; or the
+        names of the runs whose finished wells alone are, such as those of an interrupted run that
+        was to do everything again.
     on_event
         Told everything that happens, from the calling thread and in order.
     cancel
@@ -155,7 +158,7 @@ class _Run:
         folder: ResultFolder,
         workers: int,
         executor: futures.Executor | None,
-        resume: bool,
+        resume: Resume,
         on_event: Callable[[Event], None] | None,
         cancel: threading.Event | None,
         log: RunLog,
@@ -229,9 +232,9 @@ class _Run:
 
     def _found(self, learnings: Sequence[Learning]) -> dict[str, str] | None:
         """Give the keys of what was learned before; None when something is to be learned."""
-        if not self._resume:
-            return {} if not learnings else None
-        keys = {learning.step.name: learning.found(self._folder) for learning in learnings}
+        keys = {
+            learning.step.name: learning.found(self._folder, self._resume) for learning in learnings
+        }
         known = {name: key for name, key in keys.items() if key is not None}
         return known if len(known) == len(keys) else None
 
@@ -290,7 +293,7 @@ class _Run:
         learned: dict[str, str] = {}
         for learning in learnings:
             began = time.perf_counter()
-            found = learning.found(self._folder) if self._resume else None
+            found = learning.found(self._folder, self._resume)
             having_done = partial(
                 summarise,
                 tasks,
@@ -444,7 +447,7 @@ class _Run:
             run_id=self._id,
             started=self._began,
             workers=self._workers,
-            resume=self._resume,
+            resume=bool(self._resume),
             prepared=notes,
             result=result,
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError
+from xml.parsers import expat
 
 from openhcs._errors import PlateError
 
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["read_workbook"]
 
 _UNPACKED = 256 << 20
+_MOST_TEXT = 64 << 20
+"""Bytes of XML in a workbook; pictures in it are not read."""
+_MOST_PARTS = 10_000
+_MOST_ELEMENTS = 400_000
+"""Elements in a workbook's text: each cell is two, and takes some twenty microseconds to read."""
+_LONGEST_TAG = 1 << 18
+"""Bytes of one tag: a longer one is read over and over until its end is there."""
+_CHUNK = 1 << 16
 _MOST_LINES = 10_000
 _MOST_COLUMNS = 500
 
@@ -53,11 +63,19 @@ def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
         ) from error
     try:
         with zipfile.ZipFile(path) as archive:
-            # A few kB can unpack to gigabytes.
-            if sum(part.file_size for part in archive.infolist()) > _UNPACKED:
-                raise PlateError(f"{path} unpacks to more than {_UNPACKED >> 20} MB")
+            _check_size(path, archive)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, ParseError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        InvalidFileException,
+        EOFError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        ParseError,
+    ) as error:
         raise PlateError(f"{path} is no workbook that can be read: {error}") from error
     try:
         names = book.sheetnames
@@ -69,12 +87,61 @@ def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
             if len(lines) > _MOST_LINES:
                 raise PlateError(f"{path} has more than {_MOST_LINES} lines")
             lines.append([_text(cell) for cell in cells])
-    except (ValueError, KeyError, ParseError, zipfile.BadZipFile) as error:
+    except (
+        ValueError, KeyError, TypeError, EOFError, ParseError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise PlateError(f"{path} is no workbook that can be read: {error}") from error
     finally:
         book.close()
     width = max((len(_trimmed(line)) for line in lines), default=0)
     return [[*line[:width], *[""] * (width - len(line))] for line in lines]
+
+
+def _check_size(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse a workbook that takes long to read, in a fraction of that: a few kB can be gigabytes.
+
+    No more is unpacked of a part than the archive says that there is of it. Every part is looked
+    at, because any may be named as a sheet; what is no XML, as a picture, ends at its first byte.
+    """
+    advice = "save the sheet with the conditions by itself, or as .csv"
+    parts = archive.infolist()
+    if len(parts) > _MOST_PARTS:
+        raise PlateError(f"{path} has more than {_MOST_PARTS} parts: {advice}")
+    if sum(part.file_size for part in parts) > _UNPACKED:
+        raise PlateError(f"{path} unpacks to more than {_UNPACKED >> 20} MB: {advice}")
+    text = elements = 0
+
+    def count(*_: object) -> None:
+        nonlocal elements
+        elements += 1
+
+    for part in parts:
+        parser, fed = expat.ParserCreate(), 0
+        parser.StartElementHandler = count
+        parser.EntityDeclHandler = _refuse_entity
+        with archive.open(part) as file:
+            while chunk := file.read(_CHUNK):
+                try:
+                    parser.Parse(chunk)
+                except expat.ExpatError:
+                    break  # openpyxl reads no further either, where it reads this part
+                text += len(chunk)
+                fed += len(chunk)
+                if fed - parser.CurrentByteIndex > _LONGEST_TAG + _CHUNK:
+                    raise PlateError(f"{path} has a tag of more than {_LONGEST_TAG >> 10} kB")
+                if elements > _MOST_ELEMENTS:
+                    raise PlateError(
+                        f"{path} has more than {_MOST_ELEMENTS // 2:,} cells or texts: {advice}"
+                    )
+                if text > _MOST_TEXT:
+                    raise PlateError(
+                        f"{path} has more than {_MOST_TEXT >> 20} MB of text: {advice}"
+                    )
+
+
+def _refuse_entity(name: str, *_: object) -> None:
+    message = f"it declares the entity {name!r}"
+    raise ValueError(message)
 
 
 def _trimmed(line: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["EventLog", "plain_event", "read_events", "typed_event"]
+__all__ = ["EventLog", "plain_event", "read_events", "run_ids", "typed_event"]
 
 _KINDS: Final[dict[str, type[Event]]] = {
     kind.__name__: kind
@@ -43,6 +43,8 @@ _KINDS: Final[dict[str, type[Event]]] = {
 }
 _PIECE: Final = 256 * 1024
 """Bytes of a file that are read at once; a line that is longer is read whole."""
+_MOST_UNWRITTEN: Final = 64 << 20
+"""Bytes that wait for room on a full disk: the events of some ten thousand wells."""
 
 
 def plain_event(event: Event) -> dict[str, Any]:
@@ -83,13 +85,25 @@ class EventLog:
     path
         The file, in a folder that exists. What an earlier attempt wrote stays before it; a line
         that it left unfinished is ended.
+
+    Raises
+    ------
+    OSError
+        If there can be no such file.
+
+    Notes
+    -----
+    A run does not end because nobody can be told of it: what a full disk does not take is kept,
+    and written before the next event that finds room.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("ab+", buffering=0)
+        self._unwritten = bytearray()
+        self._error: OSError | None = None
         if self._file.tell() and not _ends_whole(self._file):
-            self._file.write(b"\n")
+            self._unwritten += b"\n"
 
     def __enter__(self) -> Self:
         return self
@@ -103,18 +117,38 @@ class EventLog:
         self._file.close()
 
     def append(self, event: Event) -> None:
-        """Write an event where readers see it at once.
+        """Write an event where readers see it at once, or as soon as there is room.
 
         Raises
         ------
         OSError
-            If it cannot be written.
+            If it cannot be written, and so much waits for that already that no more is kept.
         """
-        line = json.dumps(plain_event(event), separators=(",", ":"))
+        self._unwritten += json.dumps(plain_event(event), separators=(",", ":")).encode() + b"\n"
+        self._write()
+        if self._error is not None and len(self._unwritten) > _MOST_UNWRITTEN:
+            raise OSError(self._error.errno, self._error.strerror, str(self._path))
+
+    @property
+    def lack(self) -> str:
+        """Say what could not be written until now, and why; empty when all of it is."""
+        self._write()
+        if self._error is None:
+            return ""
+        missing = self._unwritten.count(b"\n")
+        return (
+            f"{missing} events of the run could not be written to {self._path}: "
+            f"{self._error.strerror}. Make room there; the results lack nothing by that"
+        )
+
+    def _write(self) -> None:
+        """Write what waits; of a line that a full disk cuts, the rest stays."""
+        self._error = None
         try:
-            self._file.write(line.encode() + b"\n")
-        except OSError as error:  # which does not know its file
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
+            while self._unwritten:
+                del self._unwritten[: self._file.write(self._unwritten) or 0]
+        except OSError as error:
+            self._error = error
 
 
 def read_events(path: Path, start: int) -> tuple[list[dict[str, Any]], int, bool]:
@@ -150,6 +184,29 @@ def read_events(path: Path, start: int) -> tuple[list[dict[str, Any]], int, bool
     following = start + sum(map(len, lines))
     more = following < size and not unfinished
     return [body for line in lines if (body := _body(line))], following, more
+
+
+def run_ids(path: Path) -> frozenset[str]:
+    """Name the runs that were begun for a job, one for each of its attempts.
+
+    Parameters
+    ----------
+    path
+        The file of an `EventLog`; one that is not there names none.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    found: set[str] = set()
+    start, more = 0, True
+    while more:
+        events, start, more = read_events(path, start)
+        found.update(
+            str(body.get("run_id")) for body in events if body.get("event") == RunStarted.__name__
+        )
+    return frozenset(found)
 
 
 def _body(line: bytes) -> dict[str, Any] | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from openhcs._errors import ResultFolderError
+from openhcs._errors import ResultFolderError, ResultFolderInUseError, RunError
 from openhcs._typed import from_plain
 from openhcs.execution import run
 from openhcs.pipeline import Outcome, WellFinished
 from openhcs.report import write_report
-from openhcs.server._events import EventLog
+from openhcs.server._events import EventLog, run_ids
 from openhcs.server._messages import Order
 from openhcs.server._orders import request_of
 from openhcs.server._places import check_places
@@ -21,8 +22,9 @@ from openhcs.server._settings import ServerSettings, known_keys
 from polystore.files import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from openhcs.execution import RunResult
     from openhcs.pipeline import Event, Plan, RunRequest
     from openhcs.server._messages import TextFile
     from openhcs.viewers import NapariFeed
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_order"]
 
+_LOOK_S: Final = 0.5
+"""Between two looks whether the folder of results is free."""
 _LAST_WAIT_S: Final = 20.0
 """Longest wait for a viewer to take in what it was sent, at the end of a run."""
 
@@ -65,11 +69,14 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
         raise ResultFolderError(message)
     out.parent.mkdir(exist_ok=True)
     check_places(order.places, settings.roots)
+    events = settings.events_of(context.id)
+    # forced is what earlier jobs have done, not what this one did before its server ended
+    resume = run_ids(events) if submission.force else True
     plan = _request(order, settings).plan()
     for note in plan.notes:
         context.log(f"Note: {note}")
     with (
-        EventLog(settings.events_of(context.id)) as log,
+        _opened(events) as log,
         _viewer_feed(context, order, plan, settings) as feed,
     ):
         total, done = len(plan.wells), 0
@@ -82,15 +89,17 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
             done += isinstance(event, WellFinished)
             context.progress(phase="wells", fraction=done / total, message=f"{done} of {total}")
 
-        result = run(
+        done_in_turn = partial(
+            run,
             plan,
             out,
             workers=settings.workers,
             memory_bytes=settings.memory_bytes,
-            resume=not submission.force,
+            resume=resume,
             on_event=tell,
             cancel=context.stopping,
         )
+        result = _when_free(context, submission.results, done_in_turn)
         notes = [*result.warnings, *result.notes]
         try:
             write_report(out)
@@ -98,6 +107,8 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
             notes.append(f"the report could not be written: {error}")
         if result.outcome is Outcome.CANCELLED:
             context.check()
+        if log.lack:
+            notes.append(log.lack)
         shown = "" if feed is None else feed.finish(timeout=_LAST_WAIT_S).sentence
     return {
         "outcome": str(result.outcome),
@@ -109,6 +120,35 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
         "results": submission.results,
         "out": str(out),
     }
+
+
+def _opened(path: Path) -> EventLog:
+    try:
+        return EventLog(path)
+    except OSError as error:
+        message = (
+            f"{path}, the file of what happens in the run, cannot be written: {error.strerror}. "
+            "Make room on the server, then submit again"
+        )
+        raise RunError(message) from error
+
+
+def _when_free(context: JobContext, results: str, begin: Callable[[], RunResult]) -> RunResult:
+    """Do a run when no other works in its folder: two submissions may name the same results.
+
+    Raises
+    ------
+    zmqruntime.execution.JobStopped
+        If it was asked to stop meanwhile.
+    """
+    waits = f"another run makes the results {results!r}: this one waits for it"
+    while True:
+        try:
+            return begin()
+        except ResultFolderInUseError:
+            context.progress(phase="wells", message=waits)
+            context.stopping.wait(_LOOK_S)
+            context.check()
 
 
 def _request(order: Order, settings: ServerSettings) -> RunRequest:

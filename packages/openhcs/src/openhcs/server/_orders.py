@@ -171,7 +171,18 @@ def plate_of(order: Order) -> str:
 
 
 def owner_of(peer: Peer) -> str:
-    """Name the folder that holds the results of a peer: as the server's user calls its key."""
+    """Name the folder that holds the results of a peer: as the server's user calls its key.
+
+    Raises
+    ------
+    ForbiddenError
+        If its key is called as the folder of programs without one.
+    """
+    if peer.name == _OWN:
+        raise ForbiddenError(
+            f"results of a key that is called {_OWN!r} would lie among those of the server's own "
+            "user: it has to be authorised there under another name"
+        )
     return peer.name or _OWN
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from openhcs.server._messages import FileEntry, FilePage
 from zmqruntime import ConflictError, InvalidRequestError, NotFoundError
@@ -82,13 +83,8 @@ def read_piece(folder: Path, path: str, start: int, *, size: int, modified: int)
     OSError
         If it cannot be read.
     """
-    if "\0" in path or Path(path).is_absolute():
-        raise InvalidRequestError("a path is relative to its results")
-    target = (folder / path).resolve()
-    if not target.is_relative_to(folder.resolve()):
-        raise InvalidRequestError(f"{path!r} leads out of the results")
     try:
-        with target.open("rb") as file:
+        with _opened(folder, path) as file:
             facts = os.fstat(file.fileno())
             if (facts.st_size, facts.st_mtime_ns) != (size, modified):
                 raise ConflictError(f"{path} was changed meanwhile")
@@ -96,6 +92,44 @@ def read_piece(folder: Path, path: str, start: int, *, size: int, modified: int)
             return file.read(min(_PIECE, max(0, size - start)))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise NotFoundError(f"there is no file {path!r} in these results") from error
+
+
+def _opened(folder: Path, path: str) -> BinaryIO:
+    """Open a file below a folder, through no link: one may be put there between look and use."""
+    parts = path.split("/")
+    if "\0" in path or {"", ".", ".."} & set(parts) or Path(path).is_absolute():
+        raise InvalidRequestError(f"{path!r} is no path below the results")
+    if os.open not in os.supports_dir_fd:  # Windows
+        target = (folder / path).resolve()
+        if not target.is_relative_to(folder.resolve()):
+            raise InvalidRequestError(f"{path!r} leads out of the results")
+        return target.open("rb")
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            above, here = here, _open_in(here, part, os.O_DIRECTORY)
+            os.close(above)
+        # without waiting: a pipe would wait for its other end
+        file = _open_in(here, parts[-1], os.O_NONBLOCK)
+    finally:
+        os.close(here)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise NotFoundError(f"{path!r} is no file of these results")
+    return os.fdopen(file, "rb")
+
+
+def _open_in(folder: int, name: str, flags: int) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | flags, dir_fd=folder)
+    except OSError as error:
+        link = error.errno == errno.ELOOP or (
+            error.errno == errno.ENOTDIR
+            and stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        )
+        if link:
+            raise InvalidRequestError(f"{name!r} is a link, which no result is") from error
+        raise
 
 
 def _paths(folder: Path, after: str, below: str = "") -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import time
 from contextlib import suppress
@@ -35,6 +36,8 @@ _DAYS: Final = 90.0
 """For how long runs that are over are remembered."""
 _ATTEMPTS: Final = 20
 """A run goes on where it was, so a server may be restarted often while it lasts."""
+_SHOWN: Final = 10
+"""How many results are named to whoever asks for those that are not there."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _Place = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
@@ -109,6 +112,7 @@ class RunServer:
                 workers=settings.runs,
                 grace=_GRACE_S,
                 attempts=_ATTEMPTS,
+                waiting_each=settings.waiting,
                 env=settings.to_environment(),
             ),
             stop_grace=_GRACE_S,
@@ -208,6 +212,11 @@ class RunServer:
             raise InvalidRequestError(f"{name!r} is no name of results")
         folder = self._settings.results / owner_of(peer) / name
         if not folder.is_dir():
-            known = ", ".join(result_names(folder.parent)) or "none"
-            raise NotFoundError(f"there are no results {name!r} of yours here; there are {known}")
+            known = result_names(folder.parent)
+            near = difflib.get_close_matches(name, known, _SHOWN) or known[:_SHOWN]
+            more = f" and {len(known) - len(near)} more" if len(known) > len(near) else ""
+            raise NotFoundError(
+                f"there are no results {name!r} of yours here; there are "
+                f"{', '.join(near) or 'none'}{more}"
+            )
         return folder

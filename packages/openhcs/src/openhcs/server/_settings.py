@@ -36,6 +36,8 @@ class ServerSettings:
         What the workers of one run may hold together; None for four fifths of what is available.
     runs
         How many runs go on at once.
+    waiting
+        How many runs of one submitter may wait for their turn.
     keys
         Folder of keys; None serves the programs of this user on this computer alone.
 
@@ -51,13 +53,15 @@ class ServerSettings:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     memory_bytes: int | None = None
     runs: int = 1
+    waiting: int = 1000
     keys: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, and make every path absolute."""
-        if self.workers < 1 or self.runs < 1:
-            message = f"a server does at least one run with one worker: {self.runs}, {self.workers}"
-            raise ValueError(message)
+        for name in ("workers", "runs", "waiting"):
+            if getattr(self, name) < 1:
+                message = f"{name} is {getattr(self, name)}: expected at least 1"
+                raise ValueError(message)
         for name in self.roots:
             if not name or "/" in name or "\\" in name or name in {".", ".."}:
                 message = f"{name!r} is no name of a root: use letters and digits"
@@ -95,6 +99,7 @@ class ServerSettings:
             "workers": self.workers,
             "memory_bytes": self.memory_bytes,
             "runs": self.runs,
+            "waiting": self.waiting,
             "keys": None if self.keys is None else str(self.keys),
         }
         return {_VARIABLE: json.dumps(values)}

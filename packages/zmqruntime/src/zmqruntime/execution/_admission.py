@@ -44,15 +44,18 @@ class Admission:
         Jobs that can be run.
     most
         How many may wait.
+    most_each
+        How many of one client may wait.
     """
 
     def __init__(
-        self, journal: Journal, board: Board, *, kinds: Collection[str], most: int
+        self, journal: Journal, board: Board, *, kinds: Collection[str], most: int, most_each: int
     ) -> None:
         self._journal = journal
         self._board = board
         self._kinds = kinds
         self._most = most
+        self._most_each = most_each
 
     def admit(self, new: NewJob, client: str, answer: Answer, step: Step) -> None:
         """Make a submission part of a step, or say why not.
@@ -82,6 +85,12 @@ class Admission:
         waiting = len(self._board.line)
         if waiting >= self._most:
             raise BusyError(f"{waiting} jobs wait already: try again later", retryable=True)
+        own = self._board.line.waiting_of(client)
+        if own >= self._most_each:
+            raise BusyError(
+                f"{own} jobs of yours wait already, and no more may of one client: submit this one "
+                "when some of them have begun, or cancel some"
+            )
         record = JobRecord(
             id=secrets.token_hex(8),
             seq=self._journal.next_seq(),
@@ -107,7 +116,7 @@ class Admission:
             "id": record.id,
             "seq": record.seq,
             "state": record.state.value,
-            "position": self._board.line.position(priority=record.priority, seq=record.seq),
+            "position": self._board.line.position(record.seq),
             "repeated": repeated,
         }
 

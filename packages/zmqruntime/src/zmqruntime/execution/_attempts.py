@@ -150,7 +150,7 @@ class Attempts:
         for worker, id_ in step.started:
             live = step.changed[id_]
             record = live.record
-            self._board.leave(live)
+            self._board.line.remove(record.seq, begins=True)
             live.begin_attempt()
             worker.job = (id_, record.attempt)
             accepted = step.accepted.get(id_)
@@ -213,8 +213,7 @@ class Attempts:
                 pass  # done already, where the worker and the place in the line were at hand
             case Instruction.REQUEUE:
                 if live is not None:
-                    record = live.record
-                    self._board.line.add(id_, priority=record.priority, seq=record.seq)
+                    self._board.wait(live.record)
                     self._turns.schedule()
             case Instruction.ASK_TO_STOP:
                 if worker is not None and worker.job is not None and live is not None:

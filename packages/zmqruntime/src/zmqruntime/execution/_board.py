@@ -10,6 +10,7 @@ from zmqruntime.execution._line import WaitingLine
 
 if TYPE_CHECKING:
     from zmqruntime.execution._live import LiveJob
+    from zmqruntime.execution._record import JobRecord
 
 __all__ = ["Board"]
 
@@ -37,9 +38,18 @@ class Board:
 
     def add(self, job: LiveJob) -> None:
         """Take in a new job, which waits and is not in the journal yet."""
-        record = job.record
-        self.live[record.id] = job
-        self.line.add(record.id, priority=record.priority, seq=record.seq)
+        self.live[job.record.id] = job
+        self.wait(job.record)
+
+    def wait(self, record: JobRecord) -> None:
+        """Put a job into the line; one that was begun before comes before those that were not."""
+        self.line.add(
+            record.id,
+            client=record.client,
+            priority=record.priority,
+            seq=record.seq,
+            begun=record.attempt > 0,
+        )
 
     def withdraw(self, job: LiveJob) -> None:
         """Take out a job that could not be written down."""
@@ -48,7 +58,7 @@ class Board:
 
     def leave(self, job: LiveJob) -> None:
         """Take a job out of the line, if it is there."""
-        self.line.remove(priority=job.record.priority, seq=job.record.seq)
+        self.line.remove(job.record.seq)
 
     def forget(self, job: LiveJob) -> None:
         """Take out a job that is over."""

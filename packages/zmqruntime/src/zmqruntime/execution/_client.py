@@ -81,7 +81,7 @@ class ZMQExecutionClient(JobEnquiries):
             Name of this piece of work. The same key names the same job, for ever: a repeat, also
             by a program that was started again, gets the job that there is.
         priority
-            Higher ones run first; equal ones in the order in which they were accepted.
+            Higher ones run first. Of equal ones each client has one in turn, its oldest.
         retryable
             Whether the job may be run again when an attempt was lost.
         deadline

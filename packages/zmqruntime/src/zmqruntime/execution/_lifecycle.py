@@ -43,7 +43,7 @@ class Instruction(StrEnum):
     LEAVE = "leave"
     """Take the job out of the waiting line."""
     REQUEUE = "requeue"
-    """Put the job back into the waiting line, at its old place."""
+    """Put the job back into the waiting line, before those that were not begun."""
     ASK_TO_STOP = "ask_to_stop"
     """Tell the worker to stop the job, and begin to count the grace."""
     KILL = "kill"

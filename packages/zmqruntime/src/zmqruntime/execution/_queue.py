@@ -87,7 +87,13 @@ class ExecutionQueue:
         self.loop = IOThread("execution-queue")
         self._board = Board()
         self._ends = Ends()
-        self._admission = Admission(journal, self._board, kinds=functions, most=settings.waiting)
+        self._admission = Admission(
+            journal,
+            self._board,
+            kinds=functions,
+            most=settings.waiting,
+            most_each=settings.waiting_each or settings.waiting,
+        )
         self._turns = Turns(
             self.loop,
             journal,
@@ -220,7 +226,7 @@ class ExecutionQueue:
 
     def described(self, record: JobRecord) -> dict[str, Any]:
         """Say how a job is, and whose turn it is after how many others; any thread."""
-        position = self._board.line.position(priority=record.priority, seq=record.seq)
+        position = self._board.line.position(record.seq)
         return {
             "record": msgspec.to_builtins(record),
             "position": position,  # as of a moment ago
@@ -261,7 +267,7 @@ class ExecutionQueue:
             )
             self._board.live[record.id] = live
             if record.state is _S.QUEUED:
-                self._board.line.add(record.id, priority=record.priority, seq=record.seq)
+                self._board.wait(record)
             else:
                 self._attempts.take_up(step, live)
             self._attempts.watch_deadline(live)

@@ -26,7 +26,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key
         Idempotency key: the same key of the same client names the same job, for ever.
     priority
-        Higher ones run first; equal ones in the order in which they were accepted.
+        Higher ones run first. Of equal ones each client has one in turn, its oldest.
     retryable
         Whether the job may be run again after an attempt was lost.
     deadline

@@ -27,6 +27,8 @@ class Settings:
         Most attempts of a job that may be run again.
     waiting
         Most jobs that may wait.
+    waiting_each
+        Most jobs of one client that may wait; None for as many as of all.
     env
         Variables to add to the environment of the workers.
     recover
@@ -44,6 +46,7 @@ class Settings:
     grace: float = 5.0
     attempts: int = 3
     waiting: int = 10_000
+    waiting_each: int | None = None
     env: Mapping[str, str] | None = None
     recover: Callable[[JobRecord], bool] | None = None
 
@@ -51,5 +54,7 @@ class Settings:
         for name in ("workers", "attempts", "waiting"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
+        if self.waiting_each is not None and self.waiting_each < 1:
+            raise ValueError(f"waiting_each is {self.waiting_each}: expected at least 1")
         if self.grace < 0:
             raise ValueError(f"grace is {self.grace}: expected at least 0")
