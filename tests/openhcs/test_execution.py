@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from openhcs._errors import ResultFolderError, WorkerLostError
+from openhcs._errors import ResultFolderError, RunError, WorkerLostError
 from openhcs.execution import LocalExecutor, RunResult, WellTask, load_run, perform, run
 from openhcs.functions import (
     correct_illumination,
@@ -165,6 +165,37 @@ class Filling:
 @function(preparation=Filling())
 def learning(plane, *, prepared):
     """Learn."""
+    return plane
+
+
+class Telling(Filling):
+    """Tell where summaries are combined, and of how many planes."""
+
+    def summarise(self, plane, parameters):
+        return {"mean": plane.mean(keepdims=True)}
+
+    def combine(self, summaries, parameters, *, shape, vendor):
+        return Prepared({}, {"pid": os.getpid(), "planes": len(summaries), "shape": list(shape)})
+
+
+@function(preparation=Telling())
+def taught(plane, *, prepared):
+    """Learn, and be told on."""
+    return plane
+
+
+class Dull(Telling):
+    """Learn nothing from planes of a real plate."""
+
+    def combine(self, summaries, parameters, *, shape, vendor):
+        if shape[0] == 96:
+            raise ValueError("all planes are dull")
+        return Prepared({})
+
+
+@function(preparation=Dull())
+def dull(plane, *, prepared):
+    """Fail to learn."""
     return plane
 '''
 
@@ -576,6 +607,30 @@ def test_a_disk_that_fills_up_while_a_step_learns_is_said_to_be_full(
     assert "full: free space and give the same command" in str(result.reason)
     assert set(outcomes(result).values()) == {Outcome.CANCELLED}
     assert json.loads((tmp_path / "out" / "run.json").read_text())["reason"] == result.reason
+
+
+def test_what_is_learned_of_a_plate_is_made_by_workers_channel_by_channel(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    plan = planned(plate, Pipeline(Step(functions.taught)))
+    assert run(plan, tmp_path / "out", workers=2).completed
+    note = json.loads((tmp_path / "out" / "prepared" / "taught" / "note.json").read_text())
+    assert list(note["channels"]) == list(plan.channels)
+    for found in note["channels"].values():
+        assert found["pid"] != os.getpid()
+        assert found["planes"] == len(WELLS) * 2  # fields
+        assert found["shape"] == [96, 96]
+    assert not [*(tmp_path / "out" / "work").glob("summaries-*")]
+
+
+def test_a_channel_that_nothing_can_be_learned_from_is_named(
+    plate: Path, tmp_path: Path, functions: Any
+) -> None:
+    plan = planned(plate, Pipeline(Step(functions.dull)))
+    with pytest.raises(RunError, match=r"dull cannot learn from channel \w+: all planes are dull"):
+        run(plan, tmp_path / "out", workers=1)
+    assert "all planes are dull" in (tmp_path / "out" / "run.log").read_text()
+    assert not [*(tmp_path / "out" / "work").glob("summaries-*")]
 
 
 def test_one_folder_serves_one_run_at_a_time(plate: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from openhcs._errors import CompileError, ResultFolderError
 from openhcs.execution import run, save_illumination
 from openhcs.functions import SavedProfile, correct_illumination, read_profile, write_profile
 from openhcs.functions._illumination import Illumination
-from openhcs.functions._scale import enlarge, reduce_mean
+from openhcs.functions._scale import enlarge, reduce_mean, spline_matrix
 from openhcs.pipeline import Pipeline, Step, compile_pipeline
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
@@ -251,8 +251,19 @@ def test_reduced_planes_enlarge_to_what_they_were() -> None:
     again = enlarge(reduce_mean(smooth, (128, 128)), smooth.shape)
     assert np.abs(again - smooth).max() < 0.01
     assert np.abs(again - smooth)[3:-3, 3:-3].max() < 0.002
+    matrices = [spline_matrix(size, 128) for size in smooth.shape]
+    product = matrices[0] @ reduce_mean(smooth, (128, 128)) @ matrices[1].T
+    assert np.abs(product - again).max() < 1e-6
     exact = reduce_mean(np.arange(64, dtype=np.uint16).reshape(8, 8), (2, 4))
     assert exact[0, 0] == pytest.approx(np.mean([0, 1, 8, 9, 16, 17, 24, 25]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 31, 32])
+def test_a_matrix_enlarges_as_splines_do(count: int) -> None:
+    means = np.random.default_rng(count).normal(size=(count, count))
+    for size in (count, count + 1, 32, 75):
+        matrix = spline_matrix(size, count)
+        assert np.abs(matrix @ means @ matrix.T - enlarge(means, (size, size))).max() < 1e-6
 
 
 def test_correcting_needs_little_more_memory_than_its_result() -> None:

@@ -32,7 +32,7 @@ from openhcs.pipeline import (
 )
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
-from polystore.omezarr import open_image, open_labels
+from polystore.omezarr import open_image, open_labels, settle_plate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,6 +122,25 @@ def test_a_late_step_is_done_again_from_what_is_stored(runs: Runs) -> None:
     assert image.labels == ("nuclei",)
     assert runs(narrow).completed
     assert runs.done == {}
+
+
+def test_images_of_a_finished_run_are_not_gone_through_again(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone_through: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        gone_through.append(path)
+        return settle_plate(path)
+
+    monkeypatch.setattr("openhcs.execution._run.settle_plate", counted)
+    assert runs().completed
+    assert gone_through == []
+
+    record = json.loads((runs.out / "run.json").read_text())
+    (runs.out / "run.json").write_text(json.dumps(record | {"outcome": "running"}))
+    assert runs().completed  # what ended that run may have left images of unequal size
+    assert len(gone_through) == 1
 
 
 def test_results_taken_over_equal_results_made_at_once(runs: Runs, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._run import run
 from openhcs.execution._run_record import RunRecord, load_run
 from openhcs.execution._slurm import SlurmJobs, slurm_cluster
-from openhcs.execution._task import SummaryTask, Task, WellTask, perform
+from openhcs.execution._task import CombineTask, SummaryTask, Task, WellTask, perform
 
 __all__ = [
+    "CombineTask",
     "DaskExecutor",
     "Executor",
     "Fit",

@@ -13,7 +13,7 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from openhcs.execution._task import SummaryTask, WellTask, perform
+from openhcs.execution._task import CombineTask, SummaryTask, WellTask, perform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,7 +117,7 @@ def task_of(fn: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Task:
         fn is perform
         and len(args) == 1
         and not kwargs
-        and isinstance(args[0], WellTask | SummaryTask)
+        and isinstance(args[0], WellTask | SummaryTask | CombineTask)
     ):
         task: Task = args[0]
         return task

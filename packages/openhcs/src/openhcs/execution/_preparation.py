@@ -6,31 +6,62 @@ import hashlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from openhcs._errors import RunError
-from openhcs.execution._task import SummaryTask
+from openhcs.execution._task import CombineTask, SummaryTask, summary_files
 from openhcs.pipeline import content_key
 from polystore.files import atomic_folder, write_json
 
 if TYPE_CHECKING:
     from openhcs.execution._folder import ResultFolder
     from openhcs.execution._resume import Resume
-    from openhcs.functions import Prepared
     from openhcs.pipeline import Plan, PlannedStep
 
-__all__ = ["Learning", "learning_of"]
+__all__ = ["Learned", "Learning", "Lesson", "learning_of"]
 
-_PER_TASK = 8
 
-Summary = Mapping[str, NDArray[Any]]
-Summarise = Callable[[Sequence[SummaryTask]], Sequence[str]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """The tasks by which a step learns from one channel.
+
+    Attributes
+    ----------
+    channel
+        Name of the channel.
+    summaries
+        Come first, in any order.
+    combine
+        Comes after all of them.
+    """
+
+    channel: str
+    summaries: tuple[SummaryTask, ...]
+    combine: CombineTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What tasks found.
+
+    Attributes
+    ----------
+    notes
+        By number of the channel.
+    unread
+        What was wrong with planes that could not be read.
+    """
+
+    notes: Mapping[int, Mapping[str, Any]]
+    unread: Sequence[str]
+
+
+Have = Callable[[Sequence[Lesson]], Learned]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +131,7 @@ class Learning:
         channels = note.get("channels", {})
         return {name: str(each["why"]) for name, each in channels.items() if each.get("why")}
 
-    def learn(self, plan: Plan, folder: ResultFolder, run_id: str, summarise: Summarise) -> str:
+    def learn(self, plan: Plan, folder: ResultFolder, run_id: str, have_done: Have) -> str:
         """Learn it, store it, and give its key.
 
         Parameters
@@ -111,8 +142,8 @@ class Learning:
             The result folder.
         run_id
             Names the run.
-        summarise
-            Has summary tasks done, and gives what was wrong with planes that could not be read.
+        have_done
+            Has the tasks done.
 
         Raises
         ------
@@ -123,68 +154,63 @@ class Learning:
         scratch = folder.work / f"summaries-{self.step.name}"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        tasks = [
-            SummaryTask(
+        try:
+            lessons = [self._lesson(plan, folder, run_id, each, scratch) for each in self.samples]
+            learned = have_done(lessons)
+            content = _content(scratch, learned.notes)
+            with atomic_folder(folder.prepared / self.step.name) as path:
+                for channel in learned.notes:
+                    shutil.move(_found(scratch, channel), path / str(channel))
+                note = {
+                    "key": self.key,
+                    "run_id": run_id,
+                    "content": content,
+                    "unread": learned.unread,
+                    "seconds": time.perf_counter() - started,
+                    "numbers": {plan.channels[channel]: channel for channel in learned.notes},
+                    "channels": {
+                        plan.channels[channel]: dict(learned.notes[channel])
+                        for channel in learned.notes
+                    },
+                }
+                write_json(path / "note.json", note)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return content
+
+    def _lesson(
+        self, plan: Plan, folder: ResultFolder, run_id: str, sample: _Sample, scratch: Path
+    ) -> Lesson:
+        vendor = plan.plate.vendor_profile(sample.channel)
+        profile = scratch / f"vendor-{sample.channel}.npy"
+        if vendor is not None:
+            np.save(profile, vendor, allow_pickle=False)
+        files = summary_files(scratch, sample.channel, len(sample.planes))
+        return Lesson(
+            channel=plan.channels[sample.channel],
+            summaries=tuple(
+                SummaryTask(
+                    folder=str(folder.root),
+                    step=self.step.name,
+                    channel=sample.channel,
+                    planes=sample.planes[planes.start : planes.stop],
+                    out=str(file),
+                    run_id=run_id,
+                )
+                for planes, file in files.items()
+            ),
+            combine=CombineTask(
                 folder=str(folder.root),
                 step=self.step.name,
                 channel=sample.channel,
-                planes=sample.planes[begin : begin + _PER_TASK],
-                out=str(scratch / f"{sample.channel}-{begin:04d}.npz"),
+                summaries=str(scratch),
+                planes=len(sample.planes),
+                shape=_plane_shape(plan, sample.channel),
+                vendor=None if vendor is None else str(profile),
+                out=str(_found(scratch, sample.channel)),
                 run_id=run_id,
-            )
-            for sample in self.samples
-            for begin in range(0, len(sample.planes), _PER_TASK)
-        ]
-        try:
-            unread = list(summarise(tasks))
-            if tasks and len(unread) == self.planes:
-                message = f"{self.step.name} cannot learn from the plate: {unread[0]}"
-                raise RunError(message)
-            found = {
-                sample.channel: self._combined(plan, sample, _summaries(tasks, sample))
-                for sample in self.samples
-            }
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        content = _content(found)
-        with atomic_folder(folder.prepared / self.step.name) as path:
-            for channel, prepared in found.items():
-                (path / str(channel)).mkdir()
-                for name, array in prepared.arrays.items():
-                    np.save(path / str(channel) / f"{name}.npy", array, allow_pickle=False)
-            note = {
-                "key": self.key,
-                "run_id": run_id,
-                "content": content,
-                "unread": unread,
-                "seconds": time.perf_counter() - started,
-                "numbers": {plan.channels[channel]: channel for channel in found},
-                "channels": {
-                    plan.channels[channel]: dict(prepared.note)
-                    for channel, prepared in found.items()
-                },
-            }
-            write_json(path / "note.json", note)
-        return content
-
-    def _combined(self, plan: Plan, sample: _Sample, summaries: Sequence[Summary]) -> Prepared:
-        preparation = self.step.spec.preparation
-        assert preparation is not None  # only steps that learn are asked to
-        shape = _plane_shape(plan, sample.channel)
-        try:
-            return preparation.combine(
-                summaries,
-                self.step.parameters,
-                shape=shape,
-                vendor=plan.plate.vendor_profile(sample.channel),
-            )
-        except Exception as error:
-            # A function is a plug-in: whatever it raises is the step's failure, kept whole.
-            message = (
-                f"{self.step.name} cannot learn from channel {plan.channels[sample.channel]}: "
-                f"{str(error) or type(error).__name__}"
-            )
-            raise RunError(message) from error
+            ),
+        )
 
 
 def learning_of(plan: Plan) -> tuple[Learning, ...]:
@@ -279,25 +305,17 @@ def _plane_shape(plan: Plan, channel: int) -> tuple[int, int]:
     raise RunError(message)
 
 
-def _summaries(tasks: Sequence[SummaryTask], sample: _Sample) -> Sequence[Summary]:
-    """Read what tasks found for a channel, in the order of its planes."""
-    found: list[Summary] = []
-    for task in tasks:
-        if task.channel != sample.channel:
-            continue
-        with np.load(task.out, allow_pickle=False) as stored:
-            by_plane: list[dict[str, NDArray[Any]]] = [{} for _ in task.planes]
-            for name in stored.files:
-                number, _, part = name.partition("/")
-                by_plane[int(number)][part] = stored[name]
-        found.extend(summary for summary in by_plane if summary)
-    return found
+def _found(scratch: Path, channel: int) -> Path:
+    """Name the folder of the arrays that are learned of a channel."""
+    return scratch / f"found-{channel}"
 
 
-def _content(found: Mapping[int, Prepared]) -> str:
+def _content(scratch: Path, channels: Iterable[int]) -> str:
+    """Give the hash of what is learned of all channels."""
     digest = hashlib.blake2b(digest_size=16)
-    for channel, prepared in sorted(found.items()):
-        for name, array in sorted(prepared.arrays.items()):
-            digest.update(f"{channel}/{name}/{array.dtype.str}/{array.shape}".encode())
+    for channel in sorted(channels):
+        for path in sorted(_found(scratch, channel).glob("*.npy"), key=lambda path: path.stem):
+            array = np.load(path, allow_pickle=False)
+            digest.update(f"{channel}/{path.stem}/{array.dtype.str}/{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -171,22 +171,25 @@ def _standing(
     record: Mapping[str, Any],
 ) -> tuple[str, ...]:
     there = record.get("keys", {})
+    images = read_images(record)
     return tuple(
         step.name
         for step in steps
-        if there.get(step.name) == keys[step.name] and _present(folder, well, step, record)
+        if there.get(step.name) == keys[step.name] and _present(folder, well, step, images)
     )
 
 
-def _present(folder: ResultFolder, well: str, step: PlannedStep, record: Mapping[str, Any]) -> bool:
+def _present(
+    folder: ResultFolder, well: str, step: PlannedStep, images: Sequence[WellImage]
+) -> bool:
     """Say whether a step's stored outputs are on disk."""
     tables = [output for output in step.outputs if output.kind is not Kind.LABELS]
     if not all(folder.table(output.stored, well).is_file() for output in tables):
         return False
-    groups = [image for image in read_images(record) if is_of(image.name, step.image)]
+    groups = [image for image in images if is_of(image.name, step.image)]
     if step.image is not None and not groups:
         return False
-    beside = [image for image in read_images(record) if is_of(image.name, step.beside)]
+    beside = [image for image in images if is_of(image.name, step.beside)]
     if step.beside is not None and not beside:
         return False
     return all((folder.plate / image.path / "zarr.json").is_file() for image in groups + beside)

@@ -27,7 +27,7 @@ from openhcs.execution._preparation import Learning, learning_of
 from openhcs.execution._result import RunResult
 from openhcs.execution._resume import WellState, well_states
 from openhcs.execution._run_record import run_document
-from openhcs.execution._summaries import StoppedError, summarise
+from openhcs.execution._summaries import StoppedError, learn_by_tasks
 from openhcs.execution._tables import write_wells
 from openhcs.execution._task import WellTask, errno_of, write_work
 from openhcs.execution._tidy import tidy
@@ -183,6 +183,7 @@ class _Run:
         self._wells = Endings(folder, self._id, log, self._tell)
         self._others = OtherWells()
         self._reason: str | None = None
+        self._settled = False
 
     def result(self) -> RunResult:
         """Do all that is to be done."""
@@ -246,9 +247,10 @@ class _Run:
 
     def _tidy(self) -> None:
         try:
-            if (self._folder.read_run() or {}).get("outcome") == "running":
+            before = (self._folder.read_run() or {}).get("outcome")
+            if before == "running":
                 remove_leftovers(self._folder.root)  # that run never came to its end
-            tidy(self._plan, self._folder)
+            self._settled = not tidy(self._plan, self._folder) and before not in (None, "running")
         except (PolystoreError, OSError) as error:
             message = f"what an earlier run left in {self._folder.root} cannot be removed: {error}"
             raise ResultFolderError(message) from error
@@ -295,7 +297,7 @@ class _Run:
             began = time.perf_counter()
             found = learning.found(self._folder, self._resume)
             having_done = partial(
-                summarise,
+                learn_by_tasks,
                 tasks,
                 learning,
                 happenings=self._next,
@@ -411,7 +413,8 @@ class _Run:
                 # Of workers that had to be ended; those elsewhere have no other turn to write here.
                 elsewhere = None if self._executor is None else 0.0
                 remove_leftovers(self._folder.root, unknown_after_s=elsewhere)
-            if (self._folder.plate / "zarr.json").exists():
+            untouched = self._settled and all(well.reused for well in wells)
+            if not untouched and (self._folder.plate / "zarr.json").exists():
                 settle_plate(self._folder.plate)
             records = {**self._others.standing, **self._wells.records}
             conditions = conditions_of(self._plan, records)

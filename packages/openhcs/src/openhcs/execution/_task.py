@@ -29,12 +29,27 @@ from polystore.files import atomic_folder, write_json
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from openhcs.functions import Prepared
     from openhcs.pipeline import Plan
     from openhcs.plates import Plane, PlateIndex
 
-__all__ = ["SummaryTask", "Task", "WellTask", "errno_of", "perform", "run_task", "write_work"]
+__all__ = [
+    "CombineTask",
+    "SummaryTask",
+    "Task",
+    "WellTask",
+    "combine",
+    "errno_of",
+    "keep",
+    "perform",
+    "run_task",
+    "summary_files",
+    "write_work",
+]
 
 _SCHEMA = 1
+_PER_TASK = 8
+"""Planes of a summary task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +122,60 @@ class SummaryTask:
         return f"{self.step}-{Path(self.out).stem}"
 
 
-Task: TypeAlias = WellTask | SummaryTask
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CombineTask:
+    """Summaries of a channel to be made into what a step learns of it.
+
+    Attributes
+    ----------
+    folder
+        The result folder.
+    step
+        Name of the step.
+    channel
+        Number of the channel.
+    summaries
+        Folder with what summary tasks found, in the files that `summary_files` names.
+    planes
+        How many planes they were given.
+    shape
+        (y, x) of the channel's planes, in pixels.
+    vendor
+        File with the plate's own profile; None where it has none.
+    out
+        Folder for the arrays.
+    run_id, attempt
+        As in `WellTask`.
+    """
+
+    folder: str
+    step: str
+    channel: int
+    summaries: str
+    planes: int
+    shape: tuple[int, int]
+    vendor: str | None
+    out: str
+    run_id: str
+    attempt: int = 1
+
+    @property
+    def name(self) -> str:
+        """Names it among the tasks of its run."""
+        return f"{self.step}-{self.channel}"
+
+
+Task: TypeAlias = WellTask | SummaryTask | CombineTask
 
 Finished: TypeAlias = Callable[[str, float], None]
+
+
+def summary_files(folder: Path, channel: int, planes: int) -> Mapping[range, Path]:
+    """Divide the planes that a channel is learned from among tasks, and name the file of each."""
+    return {
+        range(planes)[begin : begin + _PER_TASK]: folder / f"{channel}-{begin:04d}.npz"
+        for begin in range(0, planes, _PER_TASK)
+    }
 
 
 def write_work(folder: ResultFolder, plan: Plan) -> None:
@@ -191,10 +257,14 @@ def run_task(task: Task, *, proceed: Callable[[], None], finished: Finished) -> 
             proceed()
             turn.glance()
 
-        if isinstance(task, SummaryTask):
-            record = _summarise(work, task, go_on)
-        else:
-            record = _run_well(work, task, go_on, finished)
+        match task:
+            case SummaryTask():
+                record = _summarise(work, task, go_on)
+            case CombineTask():
+                step = next(step for step in work.steps if step.name == task.step)
+                record = keep(combine(step, task), task)
+            case WellTask():
+                record = _run_well(work, task, go_on, finished)
     except Stopped:
         return {"outcome": str(Outcome.CANCELLED)}
     except Exception as error:  # noqa: BLE001  # the end of a task, with the traceback kept
@@ -429,3 +499,34 @@ def _summarise(work: _Work, task: SummaryTask, proceed: Callable[[], None]) -> d
         arrays.update({f"{number}/{name}": array for name, array in summary.items()})
     np.savez(task.out, **arrays)  # type: ignore[arg-type]  # names of arrays, none of them a flag
     return {"out": task.out, "unread": unread}
+
+
+def combine(step: PlannedStep, task: CombineTask) -> Prepared:
+    """Make what a step learns of a channel from its summaries."""
+    preparation = step.spec.preparation
+    assert preparation is not None  # as for its summaries
+    files = summary_files(Path(task.summaries), task.channel, task.planes).values()
+    return preparation.combine(
+        [summary for file in files for summary in _read_summaries(file)],
+        step.parameters,
+        shape=task.shape,
+        vendor=None if task.vendor is None else np.load(task.vendor, allow_pickle=False),
+    )
+
+
+def keep(prepared: Prepared, task: CombineTask) -> dict[str, Any]:
+    """Write what was learned of a channel, and give the record of the task."""
+    with atomic_folder(Path(task.out)) as folder:
+        for name, array in prepared.arrays.items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    return {"note": dict(prepared.note)}
+
+
+def _read_summaries(path: Path) -> list[dict[str, NDArray[Any]]]:
+    """Give the summaries of those planes that could be read, in their order."""
+    by_plane: dict[int, dict[str, NDArray[Any]]] = {}
+    with np.load(path, allow_pickle=False) as stored:
+        for name in stored.files:
+            number, _, part = name.partition("/")
+            by_plane.setdefault(int(number), {})[part] = stored[name]
+    return [by_plane[number] for number in sorted(by_plane)]

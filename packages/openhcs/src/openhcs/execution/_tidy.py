@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["tidy"]
 
 
-def tidy(plan: Plan, folder: ResultFolder) -> None:
+def tidy(plan: Plan, folder: ResultFolder) -> bool:
     """Take away what earlier runs with other steps left for the wells of a plan.
 
     Only what the record of the last run or of the well names is touched.
+
+    Returns
+    -------
+    bool
+        Whether there was anything.
 
     Raises
     ------
@@ -42,6 +47,7 @@ def tidy(plan: Plan, folder: ResultFolder) -> None:
         if kind != Kind.LABELS
     }
     emptied: set[str] = set()
+    found = False
     for well in plan.wells:
         steps = steps_in(plan.steps, well)
         planned = {output.stored for step in steps for output in step.outputs}
@@ -54,6 +60,7 @@ def tidy(plan: Plan, folder: ResultFolder) -> None:
         images = read_images(record)
         kept = [_without_labels(steps, folder, image) for image in _left(steps, folder, images)]
         if tuple(kept) != images or tables & measures.keys():
+            found = True
             changed: dict[str, Any] = {
                 "images": [asdict(image) for image in kept],
                 "measures": {name: row for name, row in measures.items() if name not in tables},
@@ -63,6 +70,7 @@ def tidy(plan: Plan, folder: ResultFolder) -> None:
         path = folder.root / name
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+    return found
 
 
 def _left(

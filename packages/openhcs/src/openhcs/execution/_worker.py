@@ -16,12 +16,13 @@ import sys
 import threading
 from typing import IO, Any
 
-from openhcs.execution._task import SummaryTask, Task, WellTask, run_task
+from openhcs.execution._task import CombineTask, SummaryTask, Task, WellTask, run_task
 from openhcs.execution._turn import Stopped
 
 __all__ = ["decode_task", "encode_task", "main"]
 
-_KINDS: dict[str, type[WellTask] | type[SummaryTask]] = {
+_KINDS: dict[str, type[WellTask] | type[SummaryTask] | type[CombineTask]] = {
+    "combine": CombineTask,
     "summaries": SummaryTask,
     "well": WellTask,
 }
@@ -52,6 +53,20 @@ def encode_task(task: Task) -> str:
                 "run_id": task.run_id,
                 "attempt": task.attempt,
             }
+        case CombineTask():
+            values = {
+                "kind": "combine",
+                "folder": task.folder,
+                "step": task.step,
+                "channel": task.channel,
+                "summaries": task.summaries,
+                "planes": task.planes,
+                "shape": list(task.shape),
+                "vendor": task.vendor,
+                "out": task.out,
+                "run_id": task.run_id,
+                "attempt": task.attempt,
+            }
     return json.dumps(values, separators=(",", ":")) + "\n"
 
 
@@ -64,6 +79,8 @@ def _decode(values: dict[str, Any]) -> Task:
     kind = _KINDS[values.pop("kind")]
     if kind is SummaryTask:
         values["planes"] = tuple(tuple(place) for place in values["planes"])
+    elif kind is CombineTask:
+        values["shape"] = tuple(values["shape"])
     else:
         values["reused"] = tuple(values["reused"])
     return kind(**values)

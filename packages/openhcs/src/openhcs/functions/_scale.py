@@ -11,7 +11,10 @@ from openhcs.functions._device import on_host, tools_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["block_of", "enlarge", "reduce_mean"]
+__all__ = ["block_of", "enlarge", "reduce_mean", "spline_matrix"]
+
+_ONE_POLYNOMIAL = 4
+"""As many values have one cubic polynomial, or one of a lower degree, through all of them."""
 
 
 def reduce_mean(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -51,8 +54,6 @@ def enlarge(plane: NDArray[Any], shape: tuple[int, int], *, degree: int = 3) -> 
     Beyond the centres of the outermost blocks the value at the centre is kept. Splines are made on
     the host.
     """
-    from scipy.interpolate import RectBivariateSpline
-
     tools = tools_of(plane)
     if plane.shape == shape:
         return plane.astype(np.float32)
@@ -60,10 +61,9 @@ def enlarge(plane: NDArray[Any], shape: tuple[int, int], *, degree: int = 3) -> 
     if min(plane.shape) < 2:
         repeated = np.ascontiguousarray(_repeat(plane, shape), dtype=np.float32)
         return tools.take(repeated)  # type: ignore[no-any-return]  # of the plane's own kind
-    centres = []
-    for full, small in zip(shape, plane.shape, strict=True):
-        edges = _edges(full, small)
-        centres.append((edges[:-1] + edges[1:] - 1) / 2)
+    from scipy.interpolate import RectBivariateSpline
+
+    centres = [_centres(full, small) for full, small in zip(shape, plane.shape, strict=True)]
     ky, kx = (min(degree, count - 1) for count in plane.shape)
     spline = RectBivariateSpline(centres[0], centres[1], plane, kx=ky, ky=kx, s=0)
     grid = [
@@ -72,6 +72,61 @@ def enlarge(plane: NDArray[Any], shape: tuple[int, int], *, degree: int = 3) -> 
     ]
     large = np.asarray(spline(grid[0], grid[1], grid=True), dtype=np.float32)
     return tools.take(large)  # type: ignore[no-any-return]  # of the plane's own kind
+
+
+def spline_matrix(size: int, count: int) -> NDArray[np.float64]:
+    """Give the matrix that enlarges `count` means of blocks to `size` values, as `enlarge` does.
+
+    For planes that are enlarged over and over: two products of small matrices take a tenth of the
+    time of `enlarge`.
+
+    Parameters
+    ----------
+    size, count
+        Values of the axis after and before.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (size, count).
+
+    Notes
+    -----
+    The cubic spline through the centres of the blocks whose third derivative is continuous at the
+    second and the last but one of them ("not a knot"; de Boor, A Practical Guide to Splines,
+    chapter IV); of up to four blocks, the polynomial through all of them.
+    """
+    if count >= size:
+        return np.eye(size)
+    if count < 2:
+        return np.ones((size, count))
+    centres = _centres(size, count)
+    at = np.clip(np.arange(size, dtype=np.float64), centres[0], centres[-1])
+    if count <= _ONE_POLYNOMIAL:
+        powers = np.arange(count)
+        scaled = (centres - centres[0]) / (centres[-1] - centres[0])
+        wanted = (at - centres[0]) / (centres[-1] - centres[0])
+        ends = np.linalg.inv(scaled[:, None] ** powers)
+        return np.asarray(wanted[:, None] ** powers @ ends)
+    gap = np.diff(centres)
+    bend, value = np.zeros((count, count)), np.zeros((count, count))
+    for n in range(1, count - 1):
+        before, after = gap[n - 1], gap[n]
+        bend[n, n - 1 : n + 2] = before, 2 * (before + after), after
+        value[n, n - 1 : n + 2] = 6 / before, -6 / before - 6 / after, 6 / after
+    bend[0, :3] = gap[1], -gap[0] - gap[1], gap[0]
+    bend[-1, -3:] = gap[-1], -gap[-2] - gap[-1], gap[-2]
+    second = np.linalg.solve(bend, value)
+    place = np.clip(np.searchsorted(centres, at, side="right") - 1, 0, count - 2)
+    width = gap[place]
+    right = (at - centres[place]) / width
+    left = 1 - right
+    unit = np.eye(count)
+    curved = (left**3 - left)[:, None] * second[place] + (right**3 - right)[:, None] * second[
+        place + 1
+    ]
+    straight = left[:, None] * unit[place] + right[:, None] * unit[place + 1]
+    return np.asarray(straight + curved * (width**2 / 6)[:, None])
 
 
 def block_of(size: int, count: int) -> NDArray[np.intp]:
@@ -83,6 +138,12 @@ def block_of(size: int, count: int) -> NDArray[np.intp]:
         Pixels of the axis before and after.
     """
     return np.repeat(np.arange(min(size, count)), np.diff(_edges(size, count)))
+
+
+def _centres(size: int, count: int) -> NDArray[np.float64]:
+    """Give the middle of each block, in pixels."""
+    edges = _edges(size, count)
+    return np.asarray((edges[:-1] + edges[1:] - 1) / 2)
 
 
 def _edges(size: int, count: int) -> NDArray[np.intp]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openhcs.functions._scale import enlarge
+from openhcs.functions._scale import spline_matrix
 from openhcs.functions._threshold import Histogram, otsu
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class _Blocks:
             y, x = divmod(number % step**2, step)
             looked_at[number, y::step, x::step] = True
         self._field, self._place = np.divmod(np.flatnonzero(looked_at), math.prod(self._shape))
+        self._first = np.searchsorted(self._field, np.arange(self._fields))
         # Moves are found on a grid that does for their smoothness; so small products of matrices
         # are not divided among threads either, which would cost more than they do.
         self._coarse = (min(_COARSE, self._shape[0]), min(_COARSE, self._shape[1]))
@@ -127,6 +128,10 @@ class _Blocks:
         floor = 0.01 * max(float(np.median(light)), float(np.finfo(np.float32).tiny))
         self._logarithms = np.log(np.maximum(light[looked_at], np.float32(floor)))
         self._rows, self._columns = (_local_lines(count) for count in self._coarse)
+        self._down, self._across = (
+            spline_matrix(size, count)
+            for size, count in zip(self._shape, self._coarse, strict=True)
+        )
 
     def fitted(self, fit: _Fit, spans: Sequence[float]) -> tuple[_Fit, float]:
         """Move profile and levels to where blocks are likeliest; give them and the entropy left."""
@@ -140,8 +145,9 @@ class _Blocks:
                 scores = spread.scores(int(move))
                 by_cell = np.bincount(self._cell, scores, minlength=likely[n].size)
                 likely[n] = self._rows @ by_cell.reshape(self._coarse) @ self._columns.T
-                by_field[n] = np.bincount(self._field, scores, minlength=self._fields)
-            profile = fit.profile + spread.width * reach * enlarge(_best(likely), self._shape)
+                by_field[n] = np.add.reduceat(scores, self._first)
+            moved = self._down @ _best(likely) @ self._across.T
+            profile = fit.profile + spread.width * reach * moved
             profile = np.maximum(profile - math.log(np.exp(profile).mean()), math.log(_DIMMEST))
             fit = _Fit(profile, fit.level + spread.width * moves[by_field.argmax(axis=0)])
         return fit, _Spread.of(self._left_over(fit)).entropy
@@ -196,7 +202,8 @@ class _Spread:
 
     def scores(self, move: int) -> NDArray[np.float64]:
         """Give the logarithm of the density of each value, moved down by so many bins."""
-        return self.logarithms.take(self.bins - move, mode="clip")
+        moved = self.logarithms.take(np.arange(_BINS) - move, mode="clip")
+        return moved.take(self.bins, mode="clip")  # they are within; to check that takes longer
 
 
 def _profile(
