@@ -1,4 +1,4 @@
-"""Jobs of SLURM: what would be submitted, since there is no SLURM here."""
+"""Jobs of SLURM: what is submitted for which options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import stat
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import pytest
 
 from openhcs._errors import ClusterError, MisuseError
 from openhcs.cli import main
-from openhcs.execution import SlurmJobs, slurm_cluster
+from openhcs.execution import SlurmJobs, slurm_executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,7 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
     return lambda: [path.read_text() for path in sorted(folder.glob("*.job"))]
 
 
-@pytest.mark.usefixtures("sbatch")
-def test_the_script_asks_for_what_was_said(tmp_path: Path) -> None:
+def test_the_script_asks_for_what_was_said(tmp_path: Path, sbatch: Callable[[], list[str]]) -> None:
     options = tmp_path / "cluster.toml"
     options.write_text(
         'queue = "short"\naccount = "screening"\njob_extra_directives = ["--exclude=node13"]\n'
@@ -56,9 +56,8 @@ def test_the_script_asks_for_what_was_said(tmp_path: Path) -> None:
         options=SlurmJobs.read_options(options),
     )
     shared = tmp_path / "shared"
-    with slurm_cluster(jobs, shared) as cluster:
-        script = cluster.job_script()
-        lines = script.splitlines()
+    with slurm_executor(jobs, shared) as executor:
+        lines = submitted(sbatch, 2)[0].splitlines()
         assert "#SBATCH -p short" in lines
         assert "#SBATCH -A screening" in lines
         assert "#SBATCH --cpus-per-task=2" in lines
@@ -69,11 +68,11 @@ def test_the_script_asks_for_what_was_said(tmp_path: Path) -> None:
         assert words[words.index("--nworkers") + 1] == "2"
         assert words[words.index("--nthreads") + 1] == "1"
         # whoever reaches the scheduler needs the certificate, which is this user's alone
-        assert cluster.scheduler_address.startswith("tls://")
+        assert str(executor).startswith("Dask at tls://")
         secret = Path(words[words.index("--tls-key") + 1])
         assert secret.parent.parent == shared
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    assert not list(shared.iterdir())
+    assert [path.name for path in shared.iterdir()] == ["logs"]
 
 
 def test_jobs_are_submitted_until_there_are_enough_workers(
@@ -82,21 +81,28 @@ def test_jobs_are_submitted_until_there_are_enough_workers(
     jobs = SlurmJobs(
         workers=4, per_job=2, memory="1GB", walltime="00:10:00", options={"interface": "lo"}
     )
-    with slurm_cluster(jobs, tmp_path / "shared") as cluster:
-        cluster.sync(cluster._correct_state)
-        assert len(sbatch()) == 2
+    with slurm_executor(jobs, tmp_path / "shared"):
+        assert len(submitted(sbatch, 2)) == 2
 
 
 def test_what_is_needed_and_not_said_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(ClusterError, match="say how much memory"),
-        slurm_cluster(SlurmJobs(workers=1), tmp_path),
+        slurm_executor(SlurmJobs(workers=1), tmp_path),
     ):
         pass
     broken = tmp_path / "broken.toml"
     broken.write_text("queue = ")
     with pytest.raises(MisuseError, match=r"broken\.toml is no TOML"):
         SlurmJobs.read_options(broken)
+
+
+def submitted(sbatch: Callable[[], list[str]], count: int) -> list[str]:
+    """Wait for the scripts of so many jobs."""
+    waiting = threading.Event()
+    while len(sbatch()) < count:
+        waiting.wait(0.05)
+    return sbatch()
 
 
 @pytest.mark.parametrize(
@@ -122,10 +128,10 @@ def test_options_that_do_not_go_together_are_refused(
 LOADED = """
 import signal, sys, tempfile
 from pathlib import Path
-from openhcs.execution import SlurmJobs, slurm_cluster
+from openhcs.execution import SlurmJobs, slurm_executor
 before = signal.getsignal(signal.SIGINT)
 try:
-    with slurm_cluster(SlurmJobs(workers=1), Path(tempfile.mkdtemp())):
+    with slurm_executor(SlurmJobs(workers=1), Path(tempfile.mkdtemp())):
         pass
 except Exception:
     pass

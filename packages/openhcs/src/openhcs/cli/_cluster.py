@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,7 @@ def opened_executor(
 def _slurm(
     arguments: argparse.Namespace, out: Path, cancel: threading.Event, console: Console
 ) -> Iterator[DaskExecutor]:
-    from openhcs.execution import DaskExecutor, SlurmJobs, slurm_cluster
+    from openhcs.execution import SlurmJobs, slurm_executor
 
     options = arguments.slurm_options
     jobs = SlurmJobs(
@@ -122,7 +123,7 @@ def _slurm(
         options={} if options is None else SlurmJobs.read_options(options),
     )
     shared = out.absolute() / "work" / "slurm"
-    with slurm_cluster(jobs, shared) as cluster, DaskExecutor(cluster) as executor:
+    with slurm_executor(jobs, shared, tell=partial(say, console)) as executor:
         if executor.workers == 0:
             say(console, "Waiting until SLURM starts a first worker; Ctrl-C gives up.")
             while not cancel.is_set() and not executor.wait_for_worker(_GLANCE_S):

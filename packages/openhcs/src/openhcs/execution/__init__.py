@@ -13,7 +13,7 @@ from openhcs.execution._local import LocalExecutor
 from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._run import run
 from openhcs.execution._run_record import RunRecord, load_run
-from openhcs.execution._slurm import SlurmJobs, slurm_cluster
+from openhcs.execution._slurm import SlurmJobs, slurm_executor
 from openhcs.execution._task import CombineTask, SummaryTask, Task, WellTask, perform
 
 __all__ = [
@@ -43,5 +43,5 @@ __all__ = [
     "perform",
     "run",
     "save_illumination",
-    "slurm_cluster",
+    "slurm_executor",
 ]

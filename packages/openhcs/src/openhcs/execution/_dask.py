@@ -65,7 +65,8 @@ class DaskExecutor(Executor):
     wait_s
         How long to wait for the scheduler, and for a first worker.
     patience_s
-        How long a run goes on without any worker; then its wells are lost.
+        How long a run goes on without any worker; then its wells are lost. None to wait for as
+        long as it takes.
 
     Raises
     ------
@@ -78,7 +79,9 @@ class DaskExecutor(Executor):
     that started them. Use a cluster of your own in a network you trust, or TLS.
     """
 
-    def __init__(self, cluster: Any, *, wait_s: float = 30.0, patience_s: float = 300.0) -> None:
+    def __init__(
+        self, cluster: Any, *, wait_s: float = 30.0, patience_s: float | None = 300.0
+    ) -> None:
         distributed = _distributed()
         self._address, security = _scheduler_of(cluster)
         self._wait_s = wait_s
@@ -120,8 +123,11 @@ class DaskExecutor(Executor):
         Raises
         ------
         ClusterError
-            If the scheduler is gone.
+            If the scheduler is gone, or there will be no worker.
         """
+        with self._lock:
+            if self._workerless is not None:
+                raise ClusterError(self._workerless)
         if self._threads():
             return True
         try:
@@ -213,6 +219,22 @@ class DaskExecutor(Executor):
                 self._client.unsubscribe_topic(topic)  # or the scheduler complains of whom it tells
         self._client.close(timeout=5)
 
+    def give_up(self, reason: str) -> None:
+        """End all tasks, because there is no worker and will be none; one that comes lifts it.
+
+        Parameters
+        ----------
+        reason
+            What those who wait for the tasks are told.
+        """
+        with self._lock:
+            self._workerless = reason
+            jobs, self._jobs = self._jobs, {}
+        for job in jobs.values():
+            if job.there is not None:
+                job.there.cancel()
+            self._settle(job, BrokenExecutor(reason))
+
     # from here on: called by Dask, from threads of its own
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
@@ -248,9 +270,13 @@ class DaskExecutor(Executor):
                 return
         except OSError:  # the scheduler is gone: each task hears of that by itself
             return
+        patience_s = self._patience_s
+        if patience_s is None:
+            return
+        reason = f"the Dask cluster at {self._address} had no worker for {patience_s:.0f} s"
         with self._lock:
             if self._out_of_patience is None and not self._ended:
-                self._out_of_patience = threading.Timer(self._patience_s, self._give_up)
+                self._out_of_patience = threading.Timer(patience_s, self.give_up, (reason,))
                 self._out_of_patience.daemon = True
                 self._out_of_patience.start()
 
@@ -260,16 +286,6 @@ class DaskExecutor(Executor):
             timer, self._out_of_patience = self._out_of_patience, None
         if timer is not None:
             timer.cancel()
-
-    def _give_up(self) -> None:
-        reason = f"the Dask cluster at {self._address} had no worker for {self._patience_s:.0f} s"
-        with self._lock:
-            self._workerless = reason
-            jobs, self._jobs = self._jobs, {}
-        for job in jobs.values():
-            if job.there is not None:
-                job.there.cancel()
-            self._settle(job, BrokenExecutor(reason))
 
     def _over(self, key: tuple[str, str, int], there: Any) -> None:
         with self._lock:

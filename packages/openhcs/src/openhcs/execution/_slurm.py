@@ -12,14 +12,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ClusterError, MisuseError
+from openhcs.execution._dask import DaskExecutor
+from openhcs.execution._slurm_watch import JobWatch, reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["SlurmJobs", "slurm_cluster"]
+__all__ = ["SlurmJobs", "slurm_executor"]
 
-_BACK = "5 min"
+_BACK = "5 minutes"
 """How long a worker that died may take to be back; after Dask's 15 s its whole job is cancelled."""
+
+_LOGS = "logs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ class SlurmJobs:
     options
         Further arguments of ``dask_jobqueue.SLURMCluster``, such as ``queue``, ``account`` and
         ``job_extra_directives``.
+    ask_s
+        Time in s from one look at SLURM's queue to the next; its controller answers a whole site.
     """
 
     workers: int
@@ -46,6 +52,7 @@ class SlurmJobs:
     memory: str | None = None
     walltime: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    ask_s: float = 20.0
 
     @classmethod
     def read_options(cls, path: Path) -> Mapping[str, Any]:
@@ -68,31 +75,56 @@ class SlurmJobs:
 
 
 @contextmanager
-def slurm_cluster(jobs: SlurmJobs, shared: Path) -> Iterator[Any]:
-    """Submit jobs, and give their cluster; they are cancelled when the block ends.
+def slurm_executor(
+    jobs: SlurmJobs, shared: Path, *, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[DaskExecutor]:
+    """Submit jobs, and give what does tasks on their workers; they are cancelled when it ends.
 
-    The scheduler runs in this process and talks with its workers by TLS, with certificates for
-    this one cluster: others who can reach its port cannot use it.
+    Jobs that end, at their walltime or because their computer went down, are submitted anew.
+
+    The scheduler of Dask runs in this process and talks with its workers by TLS, with certificates
+    for this one cluster: others who can reach its port cannot use it.
 
     Parameters
     ----------
     jobs
         What to ask for.
     shared
-        A folder that the jobs' computers see under the same path; the certificates lie there, for
-        this user alone to read, while the cluster lives.
+        A folder that the jobs' computers see under the same path. The certificates lie there, for
+        this user alone to read, while the cluster lives; what jobs print is kept in ``logs``.
+    tell
+        Told, from another thread, what the jobs wait for.
 
     Raises
     ------
     ClusterError
-        If dask-jobqueue is not installed, SLURM takes no jobs, or something needed is not said.
+        If dask-jobqueue is not installed, or something needed is not said.
     """
+    with (
+        _cluster(jobs, shared) as cluster,
+        DaskExecutor(cluster, patience_s=None) as executor,
+        JobWatch(
+            cluster,
+            jobs.workers,
+            logs=shared / _LOGS,
+            ask_s=jobs.ask_s,
+            give_up=executor.give_up,
+            tell=tell,
+        ),
+    ):
+        cluster.scale(jobs.workers)
+        yield executor
+
+
+@contextmanager
+def _cluster(jobs: SlurmJobs, shared: Path) -> Iterator[Any]:
     try:
         from dask import config
         from distributed.security import Security
 
         with _ctrl_c_as_it_is():
             from dask_jobqueue import SLURMCluster
+            from dask_jobqueue.slurm import SLURMJob
         made = Security.temporary()
     except ImportError as error:
         message = "jobs of SLURM need dask-jobqueue and cryptography: install openhcs[slurm]"
@@ -108,10 +140,13 @@ def slurm_cluster(jobs: SlurmJobs, shared: Path) -> Iterator[Any]:
             "security": _kept(made, Path(folder)),
             "protocol": "tls://",
             "scheduler_options": {"dashboard": False, "dashboard_address": ":0"},
+            "job_name": "openhcs",
+            "log_directory": str(shared / _LOGS),
             **jobs.options,
             **{name: value for name, value in given.items() if value is not None},
             "cores": jobs.per_job,
             "processes": jobs.per_job,
+            "job_cls": reporting(SLURMJob),
         }
         try:
             cluster = SLURMCluster(**options)
@@ -119,7 +154,6 @@ def slurm_cluster(jobs: SlurmJobs, shared: Path) -> Iterator[Any]:
             message = f"no cluster can be made of jobs of SLURM: {error}"
             raise ClusterError(message) from error
         with cluster, config.set({"distributed.deploy.lost-worker-timeout": _BACK}):
-            cluster.scale(jobs.workers)
             yield cluster
 
 
