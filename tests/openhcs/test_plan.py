@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import namedtuple
@@ -13,7 +14,7 @@ import pytest
 
 from openhcs._errors import CompileError
 from openhcs.cli import main
-from openhcs.execution import Forecast, available_bytes, fit, forecast, run
+from openhcs.execution import Forecast, available_bytes, duration, fit, forecast, run
 from openhcs.functions import (
     correct_illumination,
     gaussian_px,
@@ -206,10 +207,20 @@ def test_the_command_prints_the_plan(
 ) -> None:
     words = ["plan", str(plate), "--out", str(tmp_path / "out"), "--missing", "skip-group"]
     assert main(words) == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "3 wells, 3 to do" in text
-    assert "missing='skip-group' (run)" in text
-    assert "Memory: up to" in text
+    lines = capsys.readouterr().out.splitlines()
+    assert "Wells     3 wells, 3 to do" in lines
+    left_out = "fields and time points that lack planes are left out; missing='skip-group' (run)"
+    assert f"Missing   {left_out}" in lines
+    assert " 4  stitch" in lines
+    stitch = lines[lines.index(" 4  stitch") + 1 : lines.index(" 5  segment_nuclei") - 1]
+    assert stitch[0] == "    takes     images of project_max"
+    assert re.fullmatch(r"    images    stitched, 2 planes of \d+ x \d+ uint16 a well", stitch[1])
+    assert stitch[2:] == [
+        "    tables    stitch_pairs, tiles, stitch",
+        "    with      reference='DAPI'",
+    ]
+    assert any(line.startswith("Memory    up to") for line in lines)
+    assert any(re.match(r"Time      about \d+ s \(\d+ s to \d+ \w+\)", line) for line in lines)
     assert main([*words, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["wells"] == ["A01", "A02", "B03"]
@@ -220,22 +231,71 @@ def test_the_command_prints_the_plan(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_tells_the_time_of_what_is_left(
+def test_the_time_follows_from_a_few_planes_and_then_from_the_wells_that_are_done(
     plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, source = tmp_path / "out", tmp_path / "pipeline.py"
-    pipeline = Pipeline(Step(project_max))
-    source.write_text(to_source(pipeline))
 
-    def told() -> str:
+    def told(sigma_px: float) -> str:
+        pipeline = Pipeline(Step(project_max), Step(gaussian_px, sigma_px=sigma_px))
+        source.write_text(to_source(pipeline))
         assert main(["plan", str(plate), str(source), "--out", str(out)]) == 0
-        return capsys.readouterr().out.split("Time: ")[1]
+        return capsys.readouterr().out.split("Time      ")[1]
 
-    assert "for those that are to do" not in told()
-    assert run(planned(plate, *pipeline.steps, wells=["A01"]), out, workers=1).completed
-    assert "for every step of every well; about" in told()
-    assert run(planned(plate, *pipeline.steps), out, workers=1).completed
-    assert "nothing is left to do" in told()
+    assert "by the time of a few planes that were tried" in told(1.0)
+    steps = (Step(project_max), Step(gaussian_px, sigma_px=1.0))
+    assert run(planned(plate, *steps), out, workers=1).completed
+    assert told(1.0) == "nothing is left to do\n"
+    assert "by the time of the 3 wells done" in told(2.0)
+
+
+def test_what_wells_took_that_are_done_tells_what_others_will_take(
+    plate: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    steps = (Step(project_max, keep=True),)
+    assert run(planned(plate, *steps), out, workers=1).completed
+    for path in (out / "records").glob("*.json"):
+        record = json.loads(path.read_text())
+        record["seconds"] = {"project_max": 90.0, "read": 9.0, "write": 1.0}
+        path.write_text(json.dumps(record))
+    plan = planned(plate, *steps, pixel_um=(0.5, 0.5))
+    again = Forecast(
+        finished=(), to_do=dict.fromkeys(plan.wells, ("project_max",)), new=(), learned={}
+    )
+    (one, two) = (duration(plan, out, again, workers=count) for count in (1, 2))
+    assert one.wells_seen == 3
+    assert one.seconds is not None
+    assert two.seconds is not None
+    assert one.seconds - one.fixed_s == pytest.approx(300.0)
+    # Three wells on two workers are two rounds, and two workers are in each other's way a little.
+    assert 200.0 <= two.seconds - two.fixed_s < 300.0
+
+
+def test_a_few_planes_that_fail_tell_why_there_is_no_time(tmp_path: Path) -> None:
+    truth = synthetic_plate(tmp_path / "p", wells=("A01",), grid=(1, 1), z=1, size_px=64)
+    plan = planned(truth.folder, Step(project_max))
+    will = forecast(plan, tmp_path / "out")
+    for path in truth.planes["path"]:
+        (truth.folder / path).write_bytes(b"no image")
+    lasts = duration(plan, tmp_path / "out", will, workers=1)
+    assert lasts.seconds is None
+    assert lasts.range_s is None
+    assert lasts.why.startswith("a few planes were tried, and ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_some_planes_of_a_large_well_are_tried(tmp_path: Path) -> None:
+    from openhcs.execution._duration import few_planes
+
+    truth = synthetic_plate(
+        tmp_path / "p", wells=("A01",), grid=(3, 3), z=4, size_px=32, channels=("DAPI", "GFP")
+    )
+    plan = planned(truth.folder, Step(project_max))
+    few = few_planes(plan, "A01", most_px=32 * 32 * 10)
+    assert set(few.channels) == {0, 1}
+    assert 2 <= len(few) <= 10
+    assert len(few_planes(plan, "A01", most_px=10**9)) == len(plan.index)
 
 
 def test_the_command_refuses_what_cannot_fit(

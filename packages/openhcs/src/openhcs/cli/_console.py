@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-__all__ = ["make_console", "say"]
+__all__ = ["entry", "listed_few", "make_console", "say"]
+
+_LABEL = 10
+"""Width of labels."""
 
 
 def make_console(*, quiet: bool = False) -> Console:
@@ -26,3 +32,29 @@ def make_console(*, quiet: bool = False) -> Console:
 def say(console: Console, text: str, style: str | None = None) -> None:
     """Print a line that is not broken, so that paths in it can be copied and found by scripts."""
     console.print(text, style=style, soft_wrap=True)
+
+
+def entry(console: Console, label: str, text: str, *, indent: int = 0) -> None:
+    """Print a label and what belongs to it.
+
+    On a terminal long text goes on below its own beginning; elsewhere it is one line.
+    """
+    first, rest = " " * indent + label.ljust(_LABEL), " " * (indent + _LABEL)
+    if not console.is_terminal:
+        say(console, first + text)
+        return
+    lines = textwrap.wrap(
+        text,
+        max(20, console.width - len(rest)),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines or [""]:
+        say(console, first + line)
+        first = rest
+
+
+def listed_few(names: Sequence[str], most: int) -> str:
+    """Write the first names of a list, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openhcs._words import counted
 from openhcs.cli._arguments import at_least_one, size
-from openhcs.cli._console import make_console, say
+from openhcs.cli._console import entry, listed_few, make_console, say
 from openhcs.cli._run import default_workers
 from openhcs.cli._selection import add_selection, planned
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from rich.console import Console
 
     from openhcs.cli._commands import Commands
-    from openhcs.execution import Fit, Forecast
-    from openhcs.pipeline import Estimate, Plan, PlannedStep
+    from openhcs.execution import Duration, Fit, Forecast
+    from openhcs.pipeline import Estimate, Plan, PlannedStep, StoredEstimate
 
 __all__ = ["add_to"]
 
 _FEW_WELLS = 12
 _OF_ALL = ("missing",)
+_MISSING = {
+    "fail-well": "a well that lacks planes fails",
+    "skip-group": "fields and time points that lack planes are left out",
+}
+_START_S = 0.3
+"""What the interpreter takes before a command begins, and a little."""
 
 
 def add_to(commands: Commands) -> None:
@@ -35,7 +44,7 @@ def add_to(commands: Commands) -> None:
         help="say what a run would do and need",
         description="Compile a pipeline against a plate and say what a run would do: steps with "
         "their settings and where these come from, images and tables, what is finished already, "
-        "memory, disk and time. Nothing is written. Exit status 2 if it cannot run.",
+        "memory, disk and time. Nothing is written to DIR. Exit status 2 if it cannot run.",
     )
     parser.add_argument("plate", type=Path, nargs="?", help="the plate's folder")
     parser.add_argument(
@@ -68,11 +77,14 @@ def add_to(commands: Commands) -> None:
 
 def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs._errors import DeviceError
-    from openhcs.execution import check_devices, fit, forecast, gpu_workers
+    from openhcs.execution import check_devices, duration, fit, forecast, gpu_workers
     from openhcs.pipeline import estimate
+    from openhcs.report import write_report
 
+    began = time.perf_counter()
     console = make_console(quiet=arguments.json or arguments.source)
     request, plan = planned(arguments, console)
+    ready_s = _START_S + time.perf_counter() - began
     out = arguments.out
     if arguments.source:
         print(request.to_source(), end="")
@@ -86,103 +98,163 @@ def _carry_out(arguments: argparse.Namespace) -> int:
         check_devices(plan.steps if will.to_do else ())
     except DeviceError as error:
         problem = str(error)
+    with console.status("trying a few planes, to see how long they take"):
+        lasts = duration(
+            plan, out, will, workers=room.workers, ready_s=ready_s, finish=write_report
+        )
     if arguments.json:
-        print(json.dumps(_values(plan, need, will, room) | {"problem": problem}, indent=2))
+        values = _values(plan, need, will, room) | _seconds(lasts)
+        print(json.dumps(values | {"problem": problem}, indent=2))
     else:
-        _show(console, plan, need, will, room)
+        _show(console, plan, need, will)
+        _show_needs(console, need, will, room, lasts)
         if problem is not None:
             say(console, f"Cannot run on this computer: {problem}", "red")
     return ExitStatus.DONE if problem is None else ExitStatus.MISUSED
 
 
-def _show(console: Console, plan: Plan, need: Estimate, will: Forecast, room: Fit) -> None:
-    from rich.filesize import decimal
-    from rich.table import Table
-
-    from openhcs.pipeline import PLATE, made_by
-
+def _show(console: Console, plan: Plan, need: Estimate, will: Forecast) -> None:
     for warning in plan.warnings:
         say(console, f"Warning: {warning}", "yellow")
     for note in plan.notes:
         say(console, f"Note: {note}", "yellow")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("step", "takes", "channels", "gives", "settings"):
-        table.add_column(heading, no_wrap=heading == "step")
     stored = {(each.step, each.name): each for each in need.stored}
-    for step in plan.steps:
-        gives = []
-        for name in (step.image, *(output.stored for output in step.outputs)):
-            each = stored.get((step.name, str(name)))
-            if each is not None:
-                height, width = each.shape
-                gives.append(f"{name}: {each.planes} x {height} x {width} {each.dtype}")
-            elif name is not None:
-                gives.append(str(name))
-        if step.gives_image and step.image is None:
-            gives.insert(0, "images, not stored")
-        maker = made_by(plan.steps, step.source)
-        source = "the plate" if maker == PLATE else plan.steps[maker].name
-        table.add_row(
-            step.name,
-            source,
-            "all" if step.channels is None else ", ".join(step.channels),
-            "\n".join(gives),
-            "\n".join(_settings(plan, step)),
-        )
-    console.print(table)
+    for number, step in enumerate(plan.steps, 1):
+        say(console, f"\n{number:2}  {step.name}", "bold")
+        entry(console, "takes", _takes(plan, step), indent=4)
+        for label, words in _gives(step, stored):
+            entry(console, label, words, indent=4)
+        given = _given(step)
+        if given:
+            entry(console, "with", given, indent=4)
+        settings = _settings(plan, step)
+        if settings:
+            entry(console, "settings", settings, indent=4)
+    say(console, "")
     whole = next(iter(plan.settings.values()))
-    said = [f"{name}={whole[name].value!r} ({whole[name].origin})" for name in _OF_ALL]
-    say(console, f"\nFor all: {', '.join(said)}; pixels of {_pixels(plan)}")
-    say(console, _wells(plan, will))
+    origin = whole["missing"].origin
+    entry(console, "Pixels", _pixels(plan))
+    entry(console, "Missing", f"{_MISSING[plan.missing]}; missing={plan.missing!r} ({origin})")
+    entry(console, "Wells", _wells(plan, will))
+    everything = tuple(step.name for step in plan.steps)
     for steps, wells in will.steps.items():
-        some = ", ".join(wells[:_FEW_WELLS]) + ("..." if len(wells) > _FEW_WELLS else "")
-        say(console, f"  {len(wells)} wells ({some}): {', '.join(steps)}")
+        names = listed_few(wells, _FEW_WELLS)
+        some = "every step" if steps == everything else ", ".join(steps)
+        entry(console, "", f"{counted(len(wells), 'well')} ({names}): {some}")
+    for well, reason in list(plan.refused.items())[:_FEW_WELLS]:
+        entry(console, "", f"{well} cannot run: {reason}")
     for name, found in will.learned.items():
-        state = "still stands" if found else "is to be learned first"
-        say(console, f"  what {name} learns from the whole plate {state}")
-    say(
-        console,
-        f"Reads {need.planes} planes, {decimal(need.read_bytes)}; stores about "
-        f"{decimal(need.disk_bytes)} in {need.wells} wells, {len(will.new)} of them new "
-        f"({decimal(room.free_bytes)} free)",
-    )
-    say(
-        console,
-        f"Memory: up to {decimal(need.peak_bytes)} a worker (well {need.largest}), "
-        f"{room.workers} at once of {decimal(room.memory_bytes)}",
-    )
-    say(console, f"Time: {_times(need, will, room)}")
+        state = "stands still" if found else "is to be learned first"
+        entry(console, "", f"what {name} learns from the whole plate {state}")
 
 
-def _times(need: Estimate, will: Forecast, room: Fit) -> str:
-    """Say what everything takes, and the wells that are left of it."""
-    seconds = need.seconds / room.workers
-    told = f"about {_time(seconds)} for every step of every well"
+def _show_needs(
+    console: Console, need: Estimate, will: Forecast, room: Fit, lasts: Duration
+) -> None:
+    from rich.filesize import decimal
+
+    entry(console, "Reads", f"{counted(need.planes, 'plane')}, {decimal(need.read_bytes)}")
+    new = f", {len(will.new)} of them new" if len(will.new) < need.wells else ""
+    entry(
+        console,
+        "Stores",
+        f"about {decimal(need.disk_bytes)} in {counted(need.wells, 'well')}{new}; "
+        f"{decimal(room.free_bytes)} are free",
+    )
+    entry(
+        console,
+        "Memory",
+        f"up to {decimal(need.peak_bytes)} a worker (well {need.largest}), "
+        f"{counted(room.workers, 'worker')} at once in {decimal(room.memory_bytes)}",
+    )
+    entry(console, "Time", _time_told(will, lasts))
+
+
+def _time_told(will: Forecast, lasts: Duration) -> str:
+    """Say how long the run takes, what of it is no work on wells, and how that is known."""
     if not will.to_do:
-        return f"{told}; nothing is left to do"
-    if will.finished:
-        left = seconds * len(will.to_do) / need.wells
-        return f"{told}; about {_time(left)} for those that are to do"
-    return told
+        return "nothing is left to do"
+    if lasts.seconds is None or lasts.range_s is None:
+        return f"cannot be told: {lasts.why}"
+    low, high = lasts.range_s
+    how = (
+        f"of the {counted(lasts.wells_seen, 'well')} done"
+        if lasts.wells_seen
+        else ("of a few planes that were tried")
+    )
+    return (
+        f"about {_time(lasts.seconds)} ({_time(low)} to {_time(high)}), "
+        f"{_time(lasts.fixed_s)} of it for start, learning and report; by the time {how}"
+    )
 
 
-def _settings(plan: Plan, step: PlannedStep) -> list[str]:
-    return [
+def _takes(plan: Plan, step: PlannedStep) -> str:
+    from openhcs.pipeline import PLATE, made_by
+
+    maker = made_by(plan.steps, step.source)
+    words = "planes of the plate" if maker == PLATE else f"images of {plan.steps[maker].name}"
+    if step.channels is not None:
+        noun = "channel" if len(step.channels) == 1 else "channels"
+        words += f", {noun} {', '.join(step.channels)}"
+    if step.drops:
+        words += f"; {', '.join(step.drops)} {'ends' if len(step.drops) == 1 else 'end'} here"
+    if step.wells is not None:
+        words += f"; in {counted(len(step.wells), 'well')} ({listed_few(step.wells, _FEW_WELLS)})"
+    for part in step.inputs:
+        words += f"; {part.parameter} from {plan.steps[part.step].name}"
+    return words
+
+
+def _gives(
+    step: PlannedStep, stored: Mapping[tuple[str, str], StoredEstimate]
+) -> list[tuple[str, str]]:
+    """Say what a step gives: images and labels with their sizes, then tables by name."""
+    lines: list[tuple[str, str]] = []
+    if step.gives_image and step.image is None:
+        lines.append(("images", "for later steps, not stored"))
+    kinds = {output.stored: str(output.kind) for output in step.outputs}
+    for name in filter(None, (step.image, *kinds)):
+        kind = kinds.get(name, "images")
+        each = stored.get((step.name, name))
+        if each is not None:
+            height, width = each.shape
+            size = f"{height} x {width} {each.dtype}"
+            lines.append((kind, f"{name}, {counted(each.planes, 'plane')} of {size} a well"))
+        elif kind in ("images", "labels"):
+            lines.append((kind, name))
+    tables = [name for name, kind in kinds.items() if kind not in ("images", "image", "labels")]
+    if tables:
+        lines.append(("table" if len(tables) == 1 else "tables", ", ".join(tables)))
+    return lines
+
+
+def _given(step: PlannedStep) -> str:
+    """Name the parameters that are not what they are by default."""
+    known = step.spec.parameters
+    return ", ".join(
+        f"{name}={value!r}"
+        for name, value in step.parameters.items()
+        if name not in known or known[name].required or known[name].default != value
+    )
+
+
+def _settings(plan: Plan, step: PlannedStep) -> str:
+    return ", ".join(
         f"{name}={setting.value!r} ({setting.origin})"
         for name, setting in plan.settings[step.name].items()
         if name != "device" or step.device == setting.value  # else its function cannot
         if setting.origin != "default" and name not in (*_OF_ALL, "pixel_um")
-    ]
+    )
 
 
 def _pixels(plan: Plan) -> str:
     if plan.pixel_um is None:
-        return "unknown size"
+        return "of unknown size"
     return f"{plan.pixel_um[0]:g} x {plan.pixel_um[1]:g} µm"
 
 
 def _wells(plan: Plan, will: Forecast) -> str:
-    parts = [f"{len(plan.wells)} wells"]
+    parts = [counted(len(plan.wells), "well")]
     if will.finished:
         parts.append(f"{len(will.finished)} finished")
     parts.append(f"{len(will.to_do)} to do")
@@ -195,6 +267,15 @@ def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _seconds(lasts: Duration) -> dict[str, Any]:
+    return {
+        "seconds": lasts.seconds,
+        "seconds_range": None if lasts.range_s is None else list(lasts.range_s),
+        "seconds_fixed": None if lasts.seconds is None else lasts.fixed_s,
+        "seconds_why": lasts.why,
+    }
 
 
 def _values(plan: Plan, need: Estimate, will: Forecast, room: Fit) -> dict[str, Any]:
@@ -245,7 +326,6 @@ def _values(plan: Plan, need: Estimate, will: Forecast, room: Fit) -> dict[str, 
         "peak_bytes": need.peak_bytes,
         "memory_bytes": room.memory_bytes,
         "workers": room.workers,
-        "seconds": need.seconds / room.workers,
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openhcs.execution._dask import DaskExecutor
+from openhcs.execution._duration import Duration, duration
 from openhcs.execution._executor import Executor, Notice, StepDone, TaskBegun
 from openhcs.execution._fit import Fit, available_bytes, fit
 from openhcs.execution._folder import ResultFolder
@@ -19,6 +20,7 @@ from openhcs.execution._task import CombineTask, SummaryTask, Task, WellTask, pe
 __all__ = [
     "CombineTask",
     "DaskExecutor",
+    "Duration",
     "Executor",
     "Fit",
     "Forecast",
@@ -36,6 +38,7 @@ __all__ = [
     "WellTask",
     "available_bytes",
     "check_devices",
+    "duration",
     "fit",
     "forecast",
     "gpu_workers",

@@ -1,14 +1,13 @@
-"""What a plan will need: memory, disk and time, from small images of the plate's own wells.
+"""What a plan will need, memory and disk, from small images of the plate's own wells.
 
-The steps are done on a whole well of small images in two sizes. What memory and time grow by from
-the one to the other is what a pixel costs, and holds for images of any size; shapes of images that
-steps make, such as mosaics, follow in the same way.
+The steps are done on a whole well of small images in two sizes. What memory grows by from the one
+to the other is what a pixel costs, and holds for images of any size; shapes of images that steps
+make, such as mosaics, follow in the same way.
 """
 
 from __future__ import annotations
 
 import math
-import time
 import tracemalloc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,8 +100,6 @@ class Estimate:
         What all wells together take on disk, compressed as a few planes of the plate are.
     compression
         Part of the uncompressed size that these planes took.
-    seconds
-        Processor time of all wells.
     """
 
     wells: int
@@ -113,7 +110,6 @@ class Estimate:
     stored: tuple[StoredEstimate, ...]
     disk_bytes: int
     compression: float
-    seconds: float
 
 
 def estimate(plan: Plan) -> Estimate:
@@ -127,13 +123,12 @@ def estimate(plan: Plan) -> Estimate:
     Returns
     -------
     Estimate
-        Memory of a worker and the disk are rather too high than too low. Time is a rough guess:
-        how many objects a plate has, and how busy the computer is, cannot be known.
+        Memory of a worker and the disk are rather too high than too low.
 
     Notes
     -----
-    Takes one or two seconds. Reads three planes of the plate, to see how fast they are read and
-    how well they compress; planes that cannot be read are passed over.
+    Takes one or two seconds. Reads three planes of the plate, to see how well they compress; planes
+    that cannot be read are passed over.
     """
     index = plan.index
     wells = [well for well in plan.wells if well not in plan.refused]
@@ -152,7 +147,7 @@ def estimate(plan: Plan) -> Estimate:
     growth = _Growth(sides[0] ** 2, sides[1] ** 2, math.prod(shape))
     peak = growth.at(small.peak, big.peak)
     stored = _stored(steps, small, big, sides, shape)
-    read_s, ratio = _sampled(index, list(planes.values()))
+    ratio = _sampled(index, list(planes.values()))
     share = len(columns) / counts[largest]
     return Estimate(
         wells=len(wells),
@@ -163,7 +158,6 @@ def estimate(plan: Plan) -> Estimate:
         stored=stored,
         disk_bytes=math.ceil(sum(each.bytes for each in stored) * ratio * share),
         compression=ratio,
-        seconds=share * growth.at(small.seconds, big.seconds) + len(columns) * read_s,
     )
 
 
@@ -222,7 +216,6 @@ class _Sizes:
 @dataclass(frozen=True, slots=True)
 class _Measured:
     peak: int
-    seconds: float
     shapes: Mapping[str, list[tuple[tuple[int, ...], np.dtype[Any]]]]
 
 
@@ -249,14 +242,12 @@ def _measured(
     try:
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
-        started = time.perf_counter()
         Evaluation(steps, well, kept, trial=True).run()
-        seconds = time.perf_counter() - started
         peak = tracemalloc.get_traced_memory()[1] - before
     finally:
         if not traced:
             tracemalloc.stop()
-    return _Measured(peak, seconds, kept.shapes)
+    return _Measured(peak, kept.shapes)
 
 
 def _stored(
@@ -308,21 +299,16 @@ def _shape(index: PlateIndex) -> tuple[int, int]:
     return (height, width) if height > 0 and width > 0 else (2160, 2160)
 
 
-def _sampled(index: PlateIndex, planes: Sequence[Plane]) -> tuple[float, float]:
-    """Read a few planes; give the seconds of one, and the part that compressed ones take."""
+def _sampled(index: PlateIndex, planes: Sequence[Plane]) -> float:
+    """Read a few planes; give the part that they take when they are compressed."""
     import numcodecs  # type: ignore[import-untyped]
 
     codec = numcodecs.Blosc(cname="zstd", clevel=3)
-    seconds: list[float] = []
     sizes: list[float] = []
     for plane in planes[:: max(1, len(planes) // _SAMPLED)][:_SAMPLED]:
-        started = time.perf_counter()
         try:
             pixels: NDArray[Any] = index.read(plane)
         except PlateError:
             continue
-        seconds.append(time.perf_counter() - started)
         sizes.append(len(codec.encode(np.ascontiguousarray(pixels))) / max(1, pixels.nbytes))
-    if not seconds:
-        return 0.01, 1.0
-    return sorted(seconds)[len(seconds) // 2], min(1.0, max(sizes) * 1.1)
+    return min(1.0, max(sizes) * 1.1) if sizes else 1.0
