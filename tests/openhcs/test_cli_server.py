@@ -76,6 +76,32 @@ def server(folder: Path) -> Iterator[str]:
         assert process.returncode == 0
 
 
+def test_a_plan_is_made_on_the_server_and_nothing_is_submitted(folder: Path, server: str) -> None:
+    words = ("plan", "--server", server, "screens/p1", "pipeline.py")
+    done = openhcs(folder, *words)
+    assert done.returncode == 0, done.stderr
+    assert "p1: " in done.stdout
+    assert "measure_image_quality" in done.stdout
+    there = json.loads(openhcs(folder, *words, "--leave", "first", "--json").stdout)
+    assert there["plate"] == str(folder / "data" / "p1")
+    assert list(there["to_do"]) == list(WELLS)
+    (folder / "wrong.py").write_text(PIPELINE.replace("project_max,", 'project_max, channel="X",'))
+    wrong = openhcs(folder, *words[:-1], "wrong.py")
+    assert wrong.returncode == 2
+    assert "wrong.py:4" in wrong.stderr
+    for more, said in (
+        (("--workers", "2"), "--workers is the server's matter"),
+        (("--source",), "--source is the server's matter"),
+        (("--out", "x", "--leave", "y"), "leave one out"),
+    ):
+        refused = openhcs(folder, *words, *more)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+    assert "No runs." in openhcs(folder, "jobs", "list", "--server", server).stdout
+    here = openhcs(folder, "plan", "data/p1", "--leave", "x", "--out", "y")
+    assert "--leave is for runs on a server" in here.stderr
+
+
 def test_a_run_is_submitted_shown_and_brought(folder: Path, server: str) -> None:
     words = ("run", "--server", server, "screens/p1", "pipeline.py", "--out", "home")
     done = openhcs(folder, *words, "--platemap", "map.csv", "--wells", "A*")

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs.cli._console import make_console, say
-from openhcs.cli._remote import add_server, connected, fetch_and_tell, follow_and_tell
+from openhcs.cli._remote import (
+    add_server,
+    connected,
+    fetch_and_tell,
+    follow_and_tell,
+    printable,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -123,13 +129,8 @@ def _log(arguments: argparse.Namespace) -> int:
     console = make_console()
     with connected(arguments, console) as client:
         for piece in client.logs(arguments.job):
-            print("".join(map(_shown, piece)), end="")
+            print(printable(piece), end="")
     return 0
-
-
-def _shown(sign: str) -> str:
-    """Give a character of a log as it may be shown; those that steer a terminal are not let."""
-    return sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}"
 
 
 def _facts(record: JobRecord) -> dict[str, Any]:

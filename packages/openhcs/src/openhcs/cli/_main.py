@@ -27,7 +27,7 @@ from openhcs.cli._status import ExitStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["main", "make_parser"]
+__all__ = ["carried_out", "main", "make_parser"]
 
 _COMMANDS = (
     _demo,
@@ -72,7 +72,22 @@ def main(words: Sequence[str] | None = None) -> int:
     int
         0 done and whole, 1 done but something failed (named), 2 wrong use, 130 stopped by the user.
     """
-    arguments = make_parser().parse_args(words)
+    return carried_out(make_parser().parse_args(words))
+
+
+def carried_out(arguments: argparse.Namespace) -> int:
+    """Carry out a command that was read; what is wrong is said on the standard error.
+
+    Parameters
+    ----------
+    arguments
+        As `make_parser` has read them.
+
+    Returns
+    -------
+    int
+        As `main`.
+    """
     try:
         return int(arguments.carry_out(arguments))
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs._words import counted
 from openhcs.cli._arguments import at_least_one, size
 from openhcs.cli._console import entry, listed_few, make_console, say
+from openhcs.cli._remote import add_server_options, check_server_options, plan_on_server
 from openhcs.cli._run import default_workers
 from openhcs.cli._selection import add_selection, planned
 from openhcs.cli._status import ExitStatus
@@ -50,14 +51,13 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "pipeline", type=Path, nargs="?", help="a pipeline's file; the default one without"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the result folder")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the result folder")
     add_selection(parser)
     parser.add_argument(
         "--workers",
         type=at_least_one,
-        default=default_workers(),
         metavar="N",
-        help="worker processes (default: one for each processor, here %(default)s)",
+        help=f"worker processes (default: one for each processor, here {default_workers()})",
     )
     parser.add_argument(
         "--memory",
@@ -72,6 +72,7 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="print plate, pipeline and options as a file for --request",
     )
+    add_server_options(parser, runs=False)
     parser.set_defaults(carry_out=_carry_out)
 
 
@@ -82,16 +83,20 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs.report import write_report
 
     began = time.perf_counter()
+    check_server_options(arguments, runs=False)
     console = make_console(quiet=arguments.json or arguments.source)
+    if arguments.server is not None:
+        return plan_on_server(arguments, console)
     request, plan = planned(arguments, console)
     ready_s = _START_S + time.perf_counter() - began
     out = arguments.out
     if arguments.source:
         print(request.to_source(), end="")
         return 0
+    workers = arguments.workers or default_workers()
     need = estimate(plan)
     will = forecast(plan, out)
-    room = fit(need, will, out, workers=arguments.workers, memory_bytes=arguments.memory)
+    room = fit(need, will, out, workers=workers, memory_bytes=arguments.memory)
     room = replace(room, workers=gpu_workers(plan, room.workers)[0])
     problem = None
     try:

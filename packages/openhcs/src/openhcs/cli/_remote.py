@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = [
     "connected",
     "fetch_and_tell",
     "follow_and_tell",
+    "plan_on_server",
+    "printable",
     "run_on_server",
 ]
 
@@ -43,7 +46,7 @@ _HEARD_S = 3.0
 """Wait until a request to cancel that had no answer is made again."""
 _HERE_ALONE = (
     "again", "workers", "memory", "dask", "slurm", "cores", "job_memory", "walltime",
-    "slurm_options",
+    "slurm_options", "source",
 )  # fmt: skip
 
 
@@ -58,8 +61,8 @@ def add_server(parser: argparse.ArgumentParser, *, required: bool) -> None:
     add_keys_option(parser, "show a key to the server")
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a run on a server."""
+def add_server_options(parser: argparse.ArgumentParser, *, runs: bool = True) -> None:
+    """Add the options of a run on a server, or of a plan of one."""
     group = parser.add_argument_group(
         "on a server",
         "The plate is named by a root of the server and the path below it, such as "
@@ -71,13 +74,22 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="leave the results on the server under this name, in place of --out",
     )
+    if not runs:
+        return
     group.add_argument(
         "--detach", action="store_true", help="submit the run, say its name, and do not wait"
     )
 
 
-def check_server_options(arguments: argparse.Namespace) -> None:
+def check_server_options(arguments: argparse.Namespace, *, runs: bool = True) -> None:
     """Refuse options that do not go together.
+
+    Parameters
+    ----------
+    arguments
+        Of the command.
+    runs
+        Whether it runs; a plan needs no place for results.
 
     Raises
     ------
@@ -88,15 +100,18 @@ def check_server_options(arguments: argparse.Namespace) -> None:
 
     if arguments.server is None:
         for name in ("leave", "detach", "keys"):
-            if getattr(arguments, name):
+            if getattr(arguments, name, None):
                 message = f"--{name} is for runs on a server: give --server too"
                 raise MisuseError(message)
         return
     for name in _HERE_ALONE:
-        if getattr(arguments, name) not in (None, False):
+        if getattr(arguments, name, None) not in (None, False):
             message = f"--{name.replace('_', '-')} is the server's matter: leave it out"
             raise MisuseError(message)
-    if (arguments.out is None) == (arguments.leave is None):
+    if not runs and arguments.out is not None and arguments.leave is not None:
+        message = "results are brought to --out DIR, or stay under --leave NAME: leave one out"
+        raise MisuseError(message)
+    if runs and (arguments.out is None) == (arguments.leave is None):
         message = "say where results go: --out DIR to bring them here, or --leave NAME"
         raise MisuseError(message)
     if arguments.plate is None and arguments.request is None:
@@ -134,6 +149,35 @@ def run_on_server(arguments: argparse.Namespace, console: Console) -> int:
         except KeyboardInterrupt:  # before it was followed, or while results are brought
             say(console, f"Job {job} stays on the server; `openhcs jobs` tells of it.")
             raise
+
+
+def plan_on_server(arguments: argparse.Namespace, console: Console) -> int:
+    """Show what a run would do and need on the server, without submitting it.
+
+    Raises
+    ------
+    MisuseError
+        If the server refuses it.
+    ServerError
+        If the server is away.
+    """
+    from openhcs.cli._submission import submission_of
+
+    with connected(arguments, console) as client:
+        submission = submission_of(arguments, client.endpoint, console)
+        width = min(1000, max(20, console.width))
+        answer = client.plan_run(submission, width=width, as_json=arguments.json)
+    print(printable(answer.told), end="")
+    print(printable(answer.wrong), end="", file=sys.stderr)
+    return answer.status
+
+
+def printable(text: str) -> str:
+    """Give a text as it may be shown; what would steer a terminal is not let."""
+    return "".join(
+        sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for sign in text
+    )
 
 
 @contextmanager

@@ -100,7 +100,8 @@ def planned(arguments: argparse.Namespace, console: Console) -> tuple[RunRequest
         message = "name a plate, or --request FILE, and --out DIR; --help tells more"
         raise MisuseError(message)
     if arguments.request is not None:
-        request = load_request(arguments.request)
+        named = arguments.request
+        request = named() if callable(named) else load_request(named)
         index = request.index()
     else:
         pipeline = load(arguments.pipeline) if arguments.pipeline else None

@@ -64,8 +64,8 @@ def submission_of(arguments: argparse.Namespace, server: Endpoint, console: Cons
         text=text,
         filename=filename,
         options=options,
-        results=arguments.leave or _results_name(request.plate, arguments.out),
-        force=arguments.force,
+        results=arguments.leave or _results_name(request.plate, arguments.out or Path("RESULTS")),
+        force=getattr(arguments, "force", False),
         viewer=_viewer(arguments, server, console),
         **tables,
     )
@@ -125,7 +125,7 @@ def _viewer(
     from openhcs.cli._feed import HERE, missing_for_viewer, runs_on
     from openhcs.server import ViewerAddress
 
-    if arguments.viewer == "none":
+    if getattr(arguments, "viewer", "none") == "none":  # a plan shows no images
         return None
     host, port = arguments.viewer_host, arguments.viewer_port
     if host is None and not server.is_loopback:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from openhcs.server._client import RunClient
 from openhcs.server._fetch import Fetched, fetch_results
-from openhcs.server._messages import FileEntry, Submission, Submitted, TextFile, ViewerAddress
+from openhcs.server._messages import (
+    FileEntry,
+    PlanAnswer,
+    PlanTask,
+    Submission,
+    Submitted,
+    TextFile,
+    ViewerAddress,
+)
+from openhcs.server._requests import ordered_request
 from openhcs.server._server import RunServer
 from openhcs.server._settings import ServerSettings
 
 __all__ = [
     "Fetched",
     "FileEntry",
+    "PlanAnswer",
+    "PlanTask",
     "RunClient",
     "RunServer",
     "ServerSettings",
@@ -19,4 +30,5 @@ __all__ = [
     "TextFile",
     "ViewerAddress",
     "fetch_results",
+    "ordered_request",
 ]

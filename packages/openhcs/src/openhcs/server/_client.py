@@ -10,7 +10,8 @@ import msgspec
 
 from openhcs._typed import from_plain
 from openhcs.server._events import typed_event
-from openhcs.server._messages import EventPage, FileEntry, FilePage, Submitted
+from openhcs.server._messages import EventPage, FileEntry, FilePage, PlanAnswer, Submitted
+from openhcs.server._plans import PLAN_S
 from openhcs.server._server import APP, JOB
 from openhcs.server._settings import known_keys
 from zmqruntime import ControlTimeout, Deadline, PeerError
@@ -30,6 +31,8 @@ __all__ = ["RunClient"]
 
 _T = TypeVar("_T")
 _ASK_S: Final = 30.0
+_PLANS: Final = 4
+"""How many plans are waited for: others may come before."""
 _MOST_FILES: Final = 10_000_000
 _LIVE: Final = (ExecutionStatus.RUNNING, ExecutionStatus.QUEUED)
 
@@ -142,6 +145,40 @@ class RunClient(ZMQExecutionClient):
         key = f"{mark}{secrets.token_hex(8)}"
         job = self.submit(JOB, payload, key=key, retryable=True, timeout=_ASK_S)
         return Submitted(job=job, followed=False)
+
+    def plan_run(
+        self, submission: Submission, *, width: int = 80, as_json: bool = False
+    ) -> PlanAnswer:
+        """Ask what a run would do and need there, without submitting it.
+
+        Parameters
+        ----------
+        submission
+            What would be run.
+        width
+            Columns of the terminal on which it is shown, 20 to 1000.
+        as_json
+            Whether it is said in JSON.
+
+        Returns
+        -------
+        PlanAnswer
+            What ``openhcs plan`` says on the server.
+
+        Raises
+        ------
+        zmqruntime.RequestError
+            As for `submit_run`; a `DeadlineError` if it takes more than five minutes.
+        zmqruntime.ControlTimeout
+            If no answer came in time.
+        """
+        body = {
+            "submission": msgspec.to_builtins(submission, builtin_types=(bytes,)),
+            "width": width,
+            "as_json": as_json,
+        }
+        answer = self._ask("run.plan", body, timeout=_PLANS * PLAN_S + _ASK_S)
+        return self._understood(answer, PlanAnswer)
 
     def follow(self, job: str, on_event: Callable[[Event], object]) -> JobRecord:
         """Tell what happens in a run, from its beginning, until it is over.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,17 +14,14 @@ from openhcs.pipeline import Outcome, WellFinished
 from openhcs.report import write_report
 from openhcs.server._events import EventLog, run_ids
 from openhcs.server._messages import Order
-from openhcs.server._orders import request_of
-from openhcs.server._places import check_places
+from openhcs.server._requests import ordered_request
 from openhcs.server._settings import ServerSettings, known_keys
-from polystore.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from openhcs.execution import RunResult
-    from openhcs.pipeline import Event, Plan, RunRequest
-    from openhcs.server._messages import TextFile
+    from openhcs.pipeline import Event, Plan
     from openhcs.viewers import NapariFeed
     from zmqruntime.execution import JobContext
 
@@ -68,11 +63,10 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
         message = f"{settings.results}, the folder for results, is gone: is its disk mounted?"
         raise ResultFolderError(message)
     out.parent.mkdir(exist_ok=True)
-    check_places(order.places, settings.roots)
     events = settings.events_of(context.id)
     # forced is what earlier jobs have done, not what this one did before its server ended
     resume = run_ids(events) if submission.force else True
-    plan = _request(order, settings).plan()
+    plan = ordered_request(order, settings).plan()
     for note in plan.notes:
         context.log(f"Note: {note}")
     with (
@@ -149,27 +143,6 @@ def _when_free(context: JobContext, results: str, begin: Callable[[], RunResult]
             context.progress(phase="wells", message=waits)
             context.stopping.wait(_LOOK_S)
             context.check()
-
-
-def _request(order: Order, settings: ServerSettings) -> RunRequest:
-    """Give the request with the paths of this computer."""
-    submission = order.submission
-    request = request_of(submission).with_files(order.places.__getitem__)
-    tables: dict[str, Any] = {
-        name: str(_put_down(table, settings.tables))
-        for name, table in (("platemap", submission.platemap), ("files", submission.files))
-        if table is not None
-    }
-    return replace(request, **tables)
-
-
-def _put_down(table: TextFile, folder: Path) -> Path:
-    """Write a table where each run of the same submission finds it, and give its path."""
-    place = folder / hashlib.sha256(table.content).hexdigest()[:16]
-    place.mkdir(parents=True, exist_ok=True)
-    path = place / table.name
-    write_bytes(path, table.content)
-    return path
 
 
 @contextmanager

@@ -11,6 +11,8 @@ __all__ = [
     "FileEntry",
     "FilePage",
     "Order",
+    "PlanAnswer",
+    "PlanTask",
     "Submission",
     "Submitted",
     "TextFile",
@@ -97,6 +99,40 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     submission: Submission
     places: dict[str, str]
     out: str
+
+
+class PlanTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process that makes a plan is told.
+
+    Attributes
+    ----------
+    order
+        What would be run.
+    width
+        Columns of the terminal on which it is shown.
+    as_json
+        Whether it is said in JSON, for a program.
+    """
+
+    order: Order
+    width: Annotated[int, msgspec.Meta(ge=20, le=1000)] = 80
+    as_json: bool = False
+
+
+class PlanAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``openhcs plan`` says on the server.
+
+    Attributes
+    ----------
+    status
+        Its exit status: 0, or 2 where it could not run.
+    told, wrong
+        What it prints, and what it says is wrong.
+    """
+
+    status: int
+    told: str
+    wrong: str
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):

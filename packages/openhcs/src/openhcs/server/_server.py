@@ -6,6 +6,7 @@ import difflib
 import re
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -14,6 +15,7 @@ from openhcs._typed import from_plain
 from openhcs.server._events import read_events
 from openhcs.server._messages import EventPage, Order
 from openhcs.server._orders import OrderDesk, owner_of, plate_of
+from openhcs.server._plans import Plans, plan_command
 from openhcs.server._result_files import list_files, read_piece, result_names
 from zmqruntime import InvalidRequestError, NotFoundError, ZMQServer
 from zmqruntime.execution import ExecutionServer, History, Settings
@@ -50,6 +52,12 @@ class _AboutEvents(msgspec.Struct, frozen=True, kw_only=True):
 
 class _AboutOrders(msgspec.Struct, frozen=True, kw_only=True):
     ids: Annotated[list[str], msgspec.Meta(max_length=500)]
+
+
+class _AboutPlan(msgspec.Struct, frozen=True, kw_only=True):
+    submission: Any
+    width: Annotated[int, msgspec.Meta(ge=20, le=1000)] = 80
+    as_json: bool = False
 
 
 class _AboutFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +127,12 @@ class RunServer:
             history=History(days=_DAYS),
             prepare=self._desk.prepare,
         )
+        self._plans = Plans(settings, plan_command())
         control = server.control
+        limits = control.limits
+        control.limits = replace(limits, large_types=limits.large_types | {"run.plan"})
+        control.on_peer_lost(self._plans.forget)
+        control.handle("run.plan", self._on_plan, capability=_NEEDED)
         control.handle("about", self._on_about, capability=_NEEDED)
         control.handle("run.events", self._on_events, capability=_NEEDED)
         control.handle("run.orders", self._on_orders, capability=_NEEDED)
@@ -149,6 +162,7 @@ class RunServer:
 
     def stop(self) -> None:
         """Let runs stop, and end; they go on when the server is started again."""
+        self._plans.close()
         self._jobs.stop()
 
     def serve_until_signal(self) -> None:
@@ -160,10 +174,14 @@ class RunServer:
             As `start`.
         """
         self._forget_old()
-        self._jobs.serve_until_signal()
+        try:
+            self._jobs.serve_until_signal()
+        finally:
+            self._plans.close()
 
     def _forget_old(self) -> None:
-        """Remove what is kept of runs that the file of jobs has forgotten."""
+        """Remove what is kept of runs that the file of jobs has forgotten, and of plans."""
+        self._plans.clear()
         tables = self._settings.tables.glob("*/*")
         for path in (*self._settings.events.glob("*.jsonl"), *tables):
             if time.time() - path.stat().st_mtime > (_DAYS + 1) * 86_400:
@@ -179,6 +197,12 @@ class RunServer:
         page = EventPage(events=events, next=following, more=more, known=known)
         answer: dict[str, Any] = msgspec.to_builtins(page)
         return answer
+
+    def _on_plan(self, request: Request, peer: Peer) -> Any:
+        """Have a plan made of what may be submitted, which submits nothing."""
+        about = request.parse(_AboutPlan)
+        order = self._desk.prepare(JOB, about.submission, peer)
+        return self._plans.ask(order, width=about.width, as_json=about.as_json, peer=peer)
 
     def _on_orders(self, request: Request, peer: Peer) -> dict[str, Any]:
         """Say what runs are about; those that are not the peer's are left out."""

@@ -13,7 +13,10 @@ from zmqruntime.security import KeyFolder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ServerSettings", "known_keys"]
+__all__ = ["TABLES", "ServerSettings", "known_keys"]
+
+TABLES: Final = "OPENHCS_TABLES"
+"""Variable that names another folder for tables than that of submissions."""
 
 _VARIABLE: Final = "OPENHCS_SERVER"
 
@@ -83,8 +86,8 @@ class ServerSettings:
 
     @property
     def tables(self) -> Path:
-        """Folder of the tables that came with submissions."""
-        return self.state / "tables"
+        """Folder of the tables that came with submissions; of a plan's, one that goes with it."""
+        return Path(os.environ.get(TABLES) or self.state / "tables")
 
     def events_of(self, job: str) -> Path:
         """File of what happened in the run of a job."""
