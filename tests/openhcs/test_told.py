@@ -145,3 +145,58 @@ def test_a_channel_named_after_nuclei_is_not_warned_of(
 ) -> None:
     assert main(["plan", str(few), "--out", str(tmp_path / "out")]) == 0
     assert "Warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "failed"], "openhcs run: there is no --only; openhcs run --help tells more"),
+        (["--forced"], "there is no --forced; did you mean --force? openhcs run --help"),
+        (["pipeline.py", "--out", "out", "more"], "'more' is one word too many"),
+    ],
+)
+def test_a_word_that_a_command_does_not_know_is_named_with_the_one_that_was_meant(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "plate", *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--wells", "B07"], "'B07' names no well of this plate; it has A01, A02"),
+        (["--fields", "0-40"], "the plate has no fields 1, 2, 3, 4, 5, 6, 7, 8 and more"),
+        (["--fields", "4"], "the plate has no field 4; there are 0"),
+    ],
+)
+def test_what_a_plate_does_not_have_is_said_in_one_line_with_what_it_has(
+    words: list[str], said: str, few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(few), "--out", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_plan_refuses_the_folders_that_a_run_refuses_and_makes_none(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").touch()
+    for out, said in ((tmp_path, "holds other things"), (few / "out", "lies in the plate's own")):
+        for command in ("plan", "run"):
+            assert main([command, str(few), "--out", str(out)]) == 2
+            assert said in capsys.readouterr().err
+    assert not (few / "out").exists()
+
+
+def test_a_misspelt_word_of_a_step_is_named_with_the_one_that_was_meant(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "pipeline.py"
+    text = to_source(Pipeline(Step(segment_nuclei, channel="DAPI")))
+    source.write_text(text.replace("channel=", "chanel="), "utf-8")
+    assert main(["plan", str(few), str(source), "--out", str(tmp_path / "out")]) == 2
+    assert "has no parameter 'chanel'; did you mean 'channel'?" in capsys.readouterr().err

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
 from importlib.metadata import version
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from openhcs import _errors
 from openhcs.cli import (
@@ -120,9 +122,22 @@ def make_parser() -> argparse.ArgumentParser:
 class _Parser(argparse.ArgumentParser):
     """Says in one line what was wrong with the words."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse words that a command does not know, and say which one may have been meant."""
+        arguments, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            if not word.startswith("-"):
+                self.error(f"{word!r} is one word too many")
+            options = re.findall(r"--[a-z][a-z-]*", self.format_help())
+            close = difflib.get_close_matches(word, options, n=1)
+            self.error(f"there is no {word}" + (f"; did you mean {close[0]}?" if close else ""))
+        return arguments, unknown
+
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
-        self.exit(ExitStatus.MISUSED, f"{self.prog}: {message}; {self.prog} --help tells more\n")
+        said = message if message.endswith("?") else f"{message};"
+        self.exit(ExitStatus.MISUSED, f"{self.prog}: {said} {self.prog} --help tells more\n")
 
 
 def _sentence(error: BaseException) -> str:

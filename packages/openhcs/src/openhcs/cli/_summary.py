@@ -37,14 +37,21 @@ def sum_up(result: RunResult, console: Console) -> None:
     for note in result.notes:
         say(console, f"Note: {note}", "yellow")
     bad = [well for well in result.wells if well.outcome not in {Outcome.OK, Outcome.CANCELLED}]
-    if bad:
+    if bad and not console.is_terminal:
+        for well in bad[:MOST_NAMED]:
+            say(console, f"{well.well}  {well.outcome}  {well.error or ''}")
+    elif bad:
         table = Table("well", "outcome")
         table.add_column("what happened", overflow="fold")
         for well in bad[:MOST_NAMED]:
             table.add_row(well.well, well.outcome, well.error or "")
         console.print(table)
+    if bad:
         if len(bad) > MOST_NAMED:
             say(console, f"and {len(bad) - MOST_NAMED} more; the report names them all")
         if any(well.traceback for well in bad):
             say(console, f"Tracebacks are in {result.out / 'run.log'}")
+        if not result.reason:
+            they = "it" if len(bad) == 1 else "them"
+            say(console, f"The same command tries {they} again, and nothing that is finished.")
     say(console, f"Results: {result.out}")

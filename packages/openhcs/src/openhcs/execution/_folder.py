@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from openhcs._errors import ResultFolderError, ResultFolderInUseError
+from openhcs._words import reason_of
 from polystore.files import write_json
 
 if TYPE_CHECKING:
@@ -115,13 +116,35 @@ class ResultFolder:
             If the folder lies inside the plate, holds other things, cannot be written to, or is
             in use.
         """
+        self.check(raw)
+        with self.held():
+            yield
+
+    def check(self, raw: Path) -> None:
+        """Refuse a folder that is none for results, and change nothing.
+
+        Parameters
+        ----------
+        raw
+            The plate's own folder.
+
+        Raises
+        ------
+        ResultFolderError
+            If the folder lies inside the plate, is a file, or holds other things.
+        """
         raw = raw.resolve()
         inside = self.root.resolve()
         if inside == raw or raw in inside.parents:
             message = f"{self.root} lies in the plate's own folder {raw}: choose another folder"
             raise ResultFolderError(message)
-        with self.held():
-            yield
+        try:
+            self._check_content()
+        except OSError as error:
+            if isinstance(error, ResultFolderError):
+                raise
+            message = f"{self.root} cannot be used for results: {reason_of(error)}"
+            raise ResultFolderError(message) from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -139,22 +162,25 @@ class ResultFolder:
             except ResultFolderError:
                 raise
             except OSError as error:
-                message = f"{self.root} cannot be used for results: {error}"
+                message = f"{self.root} cannot be used for results: {reason_of(error)}"
                 raise ResultFolderError(message) from error
             yield
 
-    def _make(self) -> None:
+    def _check_content(self) -> None:
         if self.root.exists() and not self.root.is_dir():
             message = f"{self.root} is a file: choose a folder for the results"
             raise ResultFolderError(message)
-        self.root.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in self.root.iterdir()}
+        names = {path.name for path in self.root.iterdir()} if self.root.exists() else set()
         if names and not names & {_OURS, ".lock"}:
             message = (
                 f"{self.root} holds other things and no results of ours: "
                 "choose a new or an empty folder"
             )
             raise ResultFolderError(message)
+
+    def _make(self) -> None:
+        self._check_content()
+        self.root.mkdir(parents=True, exist_ok=True)
         for folder in (self.records, self.work, self.prepared):
             folder.mkdir(exist_ok=True)
 

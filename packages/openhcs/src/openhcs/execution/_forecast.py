@@ -67,9 +67,10 @@ def forecast(plan: Plan, out: str | Path, *, resume: Resume = True) -> Forecast:
     Raises
     ------
     ResultFolderError
-        If it holds the results of another plate.
+        If it holds the results of another plate, or other things, or lies in the plate's folder.
     """
     folder = ResultFolder(out)
+    folder.check(plan.index.root)
     wells = [well for well in plan.wells if well not in plan.refused]
     everything = {well: tuple(step.name for step in steps_in(plan.steps, well)) for well in wells}
     learnings = learning_of(plan)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MOST_NAMED = 8
+
 __all__ = ["compile_pipeline"]
 
 
@@ -216,11 +218,15 @@ def _known(
     if wanted is None:
         return None
     given = list(dict.fromkeys(wanted))
-    for each in given:
-        if each not in present:
-            close = difflib.get_close_matches(str(each), map(str, present), n=1)
-            advice = f"did you mean {close[0]!r}?" if close else f"there are {listed(present)}"
-            problems.append(f"the plate has no {what} {each!r}; {advice}")
+    lacking = [each for each in given if each not in present]
+    if len(lacking) > 1:
+        some = f"{listed(lacking[:_MOST_NAMED])}{' and more' if len(lacking) > _MOST_NAMED else ''}"
+        problems.append(f"the plate has no {what}s {some}; there are {listed(present)}")
+    for each in lacking if len(lacking) == 1 else ():
+        names = [name for name in present if isinstance(name, str)]
+        close = difflib.get_close_matches(str(each), names, n=1)
+        advice = f"did you mean {close[0]!r}?" if close else f"there are {listed(present)}"
+        problems.append(f"the plate has no {what} {each!r}; {advice}")
     return [each for each in given if each in present]
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["checked_parameters", "resolved_parameters"]
 
+_OF_STEPS = ("channel", "device", "input", "keep", "name", "otherwise", "wells")
+"""What a step takes for itself, whichever its function."""
+
 
 def checked_parameters(
     spec: FunctionSpec, parameters: Mapping[str, object]
@@ -31,7 +34,7 @@ def checked_parameters(
     result: dict[str, ParameterValue] = {}
     for name, value in parameters.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, [*known, *_OF_STEPS], n=1)
             advice = f"did you mean {close[0]!r}?" if close else f"it takes {_listed(known)}"
             message = f"{spec.name} has no parameter {name!r}; {advice}"
             raise ParameterError(message, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from typing import TYPE_CHECKING
@@ -135,9 +134,10 @@ def parse_wells(text: str, available: Sequence[str]) -> tuple[str, ...]:
     for part in parts:
         found = {place for place in places if _inside(part, place)}
         if not found:
-            near = difflib.get_close_matches(part.upper(), list(available), n=3)
-            hint = f"; the plate has {', '.join(near or list(available)[:6])}"
-            raise ValueError(f"{part!r} names no well of this plate{hint}")
+            most = 6
+            more = f" and {len(places) - most} more" if len(places) > most else ""
+            hint = f"it has {', '.join(list(available)[:most])}{more}"
+            raise ValueError(f"{part!r} names no well of this plate; {hint}")
         chosen |= found
     return tuple(places[place] for place in sorted(chosen))
 

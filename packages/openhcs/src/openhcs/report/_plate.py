@@ -128,6 +128,9 @@ def load_plate_view(folder: Path) -> PlateView:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not (folder / "run.json").exists():
+        message = f"{folder} holds no run: name a folder that the results of a run were written to"
+        raise ResultFolderError(message)
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         table = pq.ParquetFile(folder / "wells.parquet").read()
