@@ -263,14 +263,29 @@ def test_reading_checks_what_the_index_says(tmp_path: Path) -> None:
     first, second = index
     assert first.path is not None
     file = truth.folder / first.path
-    tifffile.imwrite(file, np.zeros((32, 31), np.uint16))
+    about = file.stat()
+
+    def write(data: bytes) -> None:
+        """Put something in the file's place that looks the same in its folder."""
+        file.write_bytes(data.ljust(about.st_size, b"\0"))
+        os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+    def tiff(pixels: Any) -> bytes:
+        tifffile.imwrite(file, pixels)
+        return file.read_bytes()
+
+    write(tiff(np.zeros((32, 31), np.uint16)))
     with pytest.raises(PlaneUnreadableError, match=r"shape \(32, 31\)"):
         index.read(first)
-    tifffile.imwrite(file, np.zeros((32, 32), np.uint8))
+    write(tiff(np.zeros((32, 32), np.uint8)))
     with pytest.raises(PlaneUnreadableError, match="uint8; the index says uint16"):
         index.read(first)
-    file.write_bytes(b"II*\0 this is no image")
+    write(b"II*\0 this is no image")
     with pytest.raises(PlaneUnreadableError, match=r"cannot be decoded|has no image"):
+        index.read(first)
+    file.write_bytes(file.read_bytes())  # as a program does that is still writing
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns + 60 * 10**9))
+    with pytest.raises(PlaneUnreadableError, match="was changed after the plate was indexed"):
         index.read(first)
     file.unlink()
     with pytest.raises(PlaneUnreadableError, match="well A01 field 0"):

@@ -120,7 +120,6 @@ class Assembly(ListedImages):
         self._report_unsupported()
         self._mark_shared()
         self.check(self.rows, names, complete=complete)
-        self._report_pages()
         return names
 
     def _number(self, name_of: Callable[[int], str]) -> tuple[str, ...]:
@@ -167,17 +166,6 @@ class Assembly(ListedImages):
                     f"{path} is said to be {len(same)} planes: {some(planes, 3)}.",
                     path=path,
                 )
-
-    def _report_pages(self) -> None:
-        paged = {row.path for row in self.rows if row.page > 0}
-        more = [path for path, header in self.headers.items() if header.more and path not in paged]
-        if more:
-            self._log.add(
-                "PAGES_UNUSED",
-                f"{len(more)} files that were opened hold further images, which are left out: "
-                f"{some(more, 3)}.",
-                path=more[0],
-            )
 
     def _report_unsupported(self) -> None:
         if not self._unsupported:

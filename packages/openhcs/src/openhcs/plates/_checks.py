@@ -8,6 +8,7 @@ import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
+from openhcs.plates._absurd import forget_absurd
 from openhcs.plates._findings import some
 from openhcs.plates._plane import PlaneKind, PlaneStatus
 from openhcs.plates._positions import outliers
@@ -29,9 +30,13 @@ __all__ = [
     "dense",
     "mark_conflicts",
     "report_missing",
+    "report_pages",
 ]
 
 _PIECE = 4096
+_MOST_EXPECTED, _MOST_TIMES = 1_000_000, 20
+"""So many planes may be expected in all, or so many times as many as there are."""
+
 _SPELLED = 8
 """So many missing planes of a well are named one by one."""
 
@@ -85,7 +90,9 @@ def mark_conflicts(rows: Sequence[Row], findings: FindingLog) -> None:
             )
 
 
-def add_missing(rows: list[Row], complete: Callable[[Row, Row], None]) -> list[Row]:
+def add_missing(
+    rows: list[Row], complete: Callable[[Row, Row], None], findings: FindingLog
+) -> list[Row]:
     """Add a row for every plane that the plate should have and has not.
 
     Parameters
@@ -94,6 +101,8 @@ def add_missing(rows: list[Row], complete: Callable[[Row, Row], None]) -> list[R
         All rows so far; the new ones are appended.
     complete
         Fills in a new row from one of the same channel: called with the new row and that one.
+    findings
+        Takes a ``MISSING_PLANE`` where so much would be missing that nothing is added.
 
     Returns
     -------
@@ -104,9 +113,28 @@ def add_missing(rows: list[Row], complete: Callable[[Row, Row], None]) -> list[R
     wells: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
     for row in rows:
         wells[row.acquisition][row.well] = (row.row, row.col)
+    expected = _count_expected(rows, wells)
+    if expected > max(_MOST_EXPECTED, _MOST_TIMES * len(rows)):
+        findings.add(
+            "MISSING_PLANE",
+            f"The numbers of {len(rows)} images lead one to expect {expected} planes, of which "
+            "nearly all would be missing; they are not listed. Fields, z and t may not be what "
+            "they are taken for.",
+        )
+        return []
     missing = absent_rows(rows, wells, PlaneStatus.MISSING, complete)
     rows.extend(missing)
     return missing
+
+
+def _count_expected(rows: Iterable[Row], wells: Mapping[int, Mapping[str, tuple[int, int]]]) -> int:
+    """Count the planes that `absent_rows` expects."""
+    fields: dict[tuple[int, int], set[int]] = defaultdict(set)
+    members: dict[tuple[int, int], set[tuple[str, int, int]]] = defaultdict(set)
+    for row in rows:
+        fields[row.acquisition, row.channel].add(row.field)
+        members[row.acquisition, row.channel].add((row.kind, row.z, row.t))
+    return sum(len(wells[group[0]]) * len(fields[group]) * len(members[group]) for group in fields)
 
 
 def absent_rows(
@@ -230,6 +258,25 @@ def _report_files(lost: Sequence[Row], findings: FindingLog) -> list[Row]:
             path=path,
         )
     return others
+
+
+def report_pages(paths: Sequence[str], findings: FindingLog) -> None:
+    """Name files that hold further images, which nothing asks for.
+
+    Parameters
+    ----------
+    paths
+        Of the files; may be empty.
+    findings
+        Takes at most one ``PAGES_UNUSED``.
+    """
+    if paths:
+        findings.add(
+            "PAGES_UNUSED",
+            f"{len(paths)} files that were opened hold further images, which are left out: "
+            f"{some(paths, 3)}.",
+            path=paths[0],
+        )
 
 
 def check_mixes(rows: Sequence[Row], names: Sequence[str], findings: FindingLog) -> None:
@@ -360,6 +407,7 @@ def check_metadata(
         Takes at most one ``POSITION_MISSING``, ``PIXEL_SIZE_MISSING`` and ``PIXEL_SIZE_MIX``, and
         an ``OUTLIER_POSITION`` for each field far from the others of its well.
     """
+    forget_absurd(rows, findings)
     usable = [row for row in rows if row.status == PlaneStatus.OK]
     unplaced = Counter(row.well for row in usable if math.isnan(row.x_um) or math.isnan(row.y_um))
     if unplaced:

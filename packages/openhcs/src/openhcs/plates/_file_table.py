@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import DescriptionError
+from openhcs.plates._texts import decoded
 from openhcs.plates._wells import parse_well, well_name
 
 if TYPE_CHECKING:
@@ -222,10 +223,7 @@ def read_file_table(path: str | Path) -> FileTable:
     if size > _LARGEST:
         raise DescriptionError(f"{path} has {size} bytes; a table of files has {_LARGEST} at most")
     raw = place.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
+    text = decoded(raw, otherwise="latin-1")
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
     try:

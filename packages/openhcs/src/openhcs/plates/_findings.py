@@ -26,6 +26,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "FILE_RENAMED": ("warning", "Rename the file as its metadata name it."),
     "FLATFIELD_UNREADABLE": ("warning", "Estimate the illumination from the images instead."),
     "FOLDER_IGNORED": ("info", ""),
+    "FOLDER_UNREADABLE": ("error", "Ask for the right to read the folder, or copy it again."),
     "FUSION_SKIPPED": ("info", ""),
     "GEOMETRY_UNAPPLIED": (
         "info",
@@ -73,6 +74,7 @@ CODES: dict[str, tuple[Severity, str]] = {
         "Leave stitch out of the pipeline, or export the plate with positions.",
     ),
     "SHAPE_MIX": ("error", "Re-export the odd planes, or leave their wells out."),
+    "SPECIAL_IGNORED": ("warning", "Copy the file itself into the plate, if it should be one."),
     "THUMBNAIL_SKIPPED": ("info", ""),
     "TOO_LARGE": ("error", "Check that this is the file that it should be."),
     "UNLISTED_FILE": ("warning", "Move the file out, or index the plate again at its source."),

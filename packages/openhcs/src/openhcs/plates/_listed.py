@@ -15,10 +15,12 @@ from openhcs.plates._checks import (
     check_mixes,
     mark_conflicts,
     report_missing,
+    report_pages,
 )
 from openhcs.plates._findings import some
 from openhcs.plates._headers import read_headers, read_page_headers
 from openhcs.plates._plane import PlaneStatus
+from openhcs.plates._texts import can_be_a_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ListedImages", "channel_names"]
 
 _TRIES = 8
+_NAMED = 60
 _SLACK = 1024
 """Bytes by which uncompressed files of one kind differ: their descriptions vary."""
 _MISSING = PlaneStatus.MISSING.value
@@ -73,6 +76,7 @@ class ListedImages:
         self._by_case = {file.path.lower(): file for file in files}
         self._renamed: list[str] = []
         self._escaped: list[tuple[Row, str]] = []
+        self._nameless: list[tuple[Row, str]] = []
         self.used: set[str] = set()
         """Paths of the files that have a row."""
         self.headers: dict[str, TiffHeader] = {}
@@ -108,6 +112,11 @@ class ListedImages:
             name = name.replace("\\", "/")
             path = posixpath.normpath(posixpath.join(folder, name)) if name else ""
             row.path = path
+            if not can_be_a_name(name):
+                row.status = PlaneStatus.UNREADABLE.value
+                row.path = ""
+                self._nameless.append((row, name))
+                return
             if re.match(r"[A-Za-z]:", name) or posixpath.isabs(path) or path.split("/")[0] == "..":
                 row.status = PlaneStatus.UNREADABLE.value
                 row.path = ""
@@ -144,6 +153,9 @@ class ListedImages:
         for row, name in self._escaped:
             what = "is named by the index, but lies outside the plate"
             self._odd("PATH_ESCAPE", what, [row], name)
+        for row, name in self._nameless:
+            what = "is named by the index, and can be no file's name"
+            self._odd("METADATA_UNREADABLE", what, [row], ascii(name[:_NAMED])[1:-1])
         self._open(rows)
         if self._renamed:
             self._findings.add(
@@ -153,9 +165,14 @@ class ListedImages:
                 path=self._renamed[0],
             )
         self._report_white()
+        paged = {row.path for row in rows if row.page > 0}
+        report_pages(
+            [path for path, header in self.headers.items() if header.more and path not in paged],
+            self._findings,
+        )
         mark_conflicts(rows, self._findings)
         if complete:
-            _add_expected(rows)
+            _add_expected(rows, self._findings)
         report_missing((row for row in rows if row.status == PlaneStatus.MISSING), self._findings)
         self._report_errors(rows)
         if self._deep:
@@ -210,7 +227,10 @@ class ListedImages:
         return None
 
     def _open(self, rows: Sequence[Row]) -> None:
-        """Open one header per channel, or all; the others of a channel are taken to be like it."""
+        """Open three headers per channel, or all; the others are taken to be like them.
+
+        Where the three differ, all are opened: the odd one may be any of them.
+        """
         usable = [row for row in rows if row.status == PlaneStatus.OK]
         if self._deep:
             self._read_headers(usable)
@@ -226,6 +246,13 @@ class ListedImages:
                     like = row
                     break
             if like is None:
+                continue
+            for row in (members[len(members) // 2], members[-1]):
+                if _unopened(row):
+                    self._read_headers([row])
+            kinds = {(row.height, row.width, row.dtype) for row in members if row.height > 0}
+            if len(kinds) > 1:
+                self._read_headers([row for row in members if _unopened(row)])
                 continue
             self._read_headers(self._odd_sized(like, members))
             for row in members:
@@ -313,6 +340,10 @@ class ListedImages:
         )
 
 
+def _unopened(row: Row) -> bool:
+    return row.height < 0 and row.status == PlaneStatus.OK
+
+
 def _by_file(rows: Sequence[Row]) -> list[list[Row]]:
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -325,7 +356,7 @@ def _same(rows: Sequence[Row], name: str) -> Any:
     return values.pop() if len(values) == 1 else None
 
 
-def _add_expected(rows: list[Row]) -> None:
+def _add_expected(rows: list[Row], findings: FindingLog) -> None:
     """Add rows of images that other wells and fields have."""
     placed: dict[tuple[int, str, int], Row] = {}
     ids: dict[tuple[str, int], str] = {}
@@ -344,7 +375,7 @@ def _add_expected(rows: list[Row]) -> None:
         for name in ("field", "z", "t"):
             setattr(row, f"{name}_id", ids[name, getattr(row, name)])
 
-    add_missing(rows, complete)
+    add_missing(rows, complete, findings)
 
 
 def channel_names(said: Sequence[tuple[int, str]], numbers: Sequence[str]) -> tuple[str, ...]:

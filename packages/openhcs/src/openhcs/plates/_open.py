@@ -163,6 +163,15 @@ def _build(
             f"{len(listing.links)} folders are links and were not followed: {some(listing.links)}.",
             path=listing.links[0],
         )
+    if listing.special:
+        findings.add(
+            "SPECIAL_IGNORED",
+            f"{len(listing.special)} entries are neither files nor folders, and were not opened: "
+            f"{some(listing.special)}.",
+            path=listing.special[0],
+        )
+    for path, why in listing.closed:
+        findings.add("FOLDER_UNREADABLE", f"{path} cannot be listed: {why}.", path=path)
     files = replace(reading.files, ignored=reading.files.ignored + len(listing.ignored))
     assert files.total == len(listing.files) + len(listing.ignored), "a file is in no class"
     stated = described.plate_size if described is not None else None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import PlateError
+from openhcs.plates._texts import decoded
 from openhcs.plates._wells import parse_well, sort_wells, well_name
 from openhcs.plates._workbook import read_workbook
 
@@ -185,10 +186,7 @@ def read_platemap(path: str | Path, *, sheet: str | None = None) -> Platemap:
     if place.suffix.lower() in (".xls", ".ods"):
         raise PlateError(f"{path} cannot be read; save it as .xlsx or .csv")
     raw = place.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
+    text = decoded(raw, otherwise="latin-1")
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
     try:

@@ -6,7 +6,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from openhcs.plates._tiff import TiffHeader, TiffHeaderError
+from openhcs.plates._tiff import TiffHeader, TiffHeaderError, check_extent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +58,7 @@ def read_png_header(path: str | Path, *, size: int) -> TiffHeader:
     width, height, bits, colour = struct.unpack(">IIBB", start[16:26])
     if colour != _GREY or bits not in (8, 16):
         raise TiffHeaderError(f"pixels of {bits} bits and colour type {colour}")
-    if width < 1 or height < 1:
-        raise TiffHeaderError(f"the image has {height} x {width} pixels")
+    check_extent(height, width, bits, compression=_DEFLATE, size=size)
     return TiffHeader(
         height=height,
         width=width,

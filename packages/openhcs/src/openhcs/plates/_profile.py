@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from openhcs.plates._tiff import read_tiff_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,8 +187,10 @@ def _pixels(path: Path) -> NDArray[Any]:
     import tifffile
 
     try:
-        pixels = np.asarray(tifffile.imread(path))
-    except (ValueError, RuntimeError, OSError) as error:
+        # one image, whose header was seen to promise no more than the file holds
+        read_tiff_header(path, size=path.stat().st_size)
+        pixels = np.asarray(tifffile.imread(path, key=0))
+    except (ValueError, RuntimeError, OSError, KeyError, TypeError, struct.error) as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
     if pixels.ndim != 2:
         raise ValueError(f"{path.name} has shape {pixels.shape}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs._errors import PlaneUnreadableError
+from openhcs.plates._tiff import read_tiff_pages
 from openhcs.plates._zarr_planes import member_of_page, own_attributes
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ __all__ = ["read_plane"]
 # What tifffile and its codecs raise on damaged files: TiffFileError and most codecs' own errors are
 # ValueErrors or RuntimeErrors.
 _DAMAGE = (ValueError, RuntimeError, OSError, KeyError, TypeError, struct.error, zlib.error)
+
+
+_ROUNDED_NS = 2_000_000_000
 
 
 def read_plane(
@@ -59,19 +64,34 @@ def read_plane(
     if plane.path is None:
         raise PlaneUnreadableError(f"{where} is missing: there is no file for it")
     path = root / plane.path
-    if path.is_dir():
-        return _read_zarr(path, plane, where, opened, region)
-    pixels = _read_file(path, plane, where, opened)
+    try:
+        if _is_folder(path):
+            return _read_zarr(path, plane, where, opened, region)
+        pixels = _read_file(path, plane, where, opened)
+    except MemoryError as error:
+        raise PlaneUnreadableError(
+            f"{path} ({where}): there is no memory for its {plane.shape} pixels"
+        ) from error
     return pixels if region is None else np.ascontiguousarray(pixels[region])
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # opening it says what is wrong
 
 
 def _read_file(path: Path, plane: Plane, where: str, opened: OpenedFiles) -> NDArray[Any]:
     try:
+        _check_unchanged(path, plane, where)
         if path.suffix.lower() == ".png":
             pixels, codec, inverted = _decode_png(path), "PNG", False
         else:
-            pixels, codec, inverted = _decode_tiff(path, plane.page, opened)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            pixels, codec, inverted = _decode_tiff(path, plane, where, opened)
+    except PlaneUnreadableError:
+        raise
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise PlaneUnreadableError(
             f"{path} ({where}) cannot be opened: {error.strerror}"
         ) from error
@@ -131,15 +151,39 @@ def _read_zarr(
     return np.ascontiguousarray(pixels)
 
 
-def _check(what: str, plane: Plane, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _check(what: str, plane: Plane, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
     if plane.shape is not None and shape != plane.shape:
         raise PlaneUnreadableError(f"{what} has shape {shape}; the index says {plane.shape}")
     if plane.dtype is not None and dtype != plane.dtype:
         raise PlaneUnreadableError(f"{what} holds {dtype}; the index says {plane.dtype}")
 
 
-def _decode_tiff(path: Path, number: int, opened: OpenedFiles) -> tuple[NDArray[Any], str, bool]:
+def _check_unchanged(path: Path, plane: Plane, where: str) -> None:
+    """Refuse a file that is another one than was indexed, or is being written still.
+
+    Other computers may see times of change that are rounded, so that small differences say nothing.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise PlaneUnreadableError(f"{path} ({where}) is no file")
+    if plane.file_size >= 0 and (
+        about.st_size != plane.file_size or abs(about.st_mtime_ns - plane.mtime_ns) > _ROUNDED_NS
+    ):
+        raise PlaneUnreadableError(
+            f"{path} ({where}) was changed after the plate was indexed: it has {about.st_size} "
+            f"bytes, and had {plane.file_size}; open the plate again once nothing writes to it"
+        )
+
+
+def _decode_tiff(
+    path: Path, plane: Plane, where: str, opened: OpenedFiles
+) -> tuple[NDArray[Any], str, bool]:
     """Give pixels, the name of the codec, and whether white is stored as 0."""
+    number = plane.page
+    if plane.shape is None:  # nobody has seen yet what it asks for
+        header = read_tiff_pages(path, size=path.stat().st_size, pages=[number])[number]
+        if isinstance(header, str):
+            raise ValueError(header)
     import tifffile
 
     with path.open("rb") as stream, tifffile.TiffFile(stream, is_ome=False) as file:
@@ -150,6 +194,8 @@ def _decode_tiff(path: Path, number: int, opened: OpenedFiles) -> tuple[NDArray[
             file.filehandle.seek(offset)
             page = tifffile.TiffPage(file, number)
         codec = tifffile.COMPRESSION(page.compression).name
+        # before memory is taken for them
+        _check(f"{path} ({where}, {codec})", plane, page.shape, page.dtype)
         return page.asarray(), codec, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
 
 

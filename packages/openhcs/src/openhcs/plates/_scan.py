@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat as file_modes
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,8 +61,13 @@ class Listing:
         Paths of hidden files and of what operating systems leave behind.
     links
         Paths of folders that are links; they are not followed.
+    special
+        Paths of what is neither file nor folder, such as a pipe, a device, or a link to itself.
+    closed
+        Path and reason of folders below `root` that cannot be listed.
     identity
-        Hash over path, size and time of change of all `files`, and over the state of arrays.
+        Hash over path, size and time of change of all `files`, over the state of arrays, and over
+        what could not be listed.
     entry
         Path of the file that was opened in place of the folder; empty when it was the folder.
     """
@@ -70,6 +76,8 @@ class Listing:
     files: tuple[ScannedFile, ...]
     ignored: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
+    special: tuple[str, ...] = ()
+    closed: tuple[tuple[str, str], ...] = ()
     identity: str = field(default="")
     entry: str = ""
 
@@ -95,11 +103,13 @@ def scan(root: str | Path, entry: str = "") -> Listing:
         If it is a file.
     FileNotFoundError
         If it does not exist.
-    PermissionError
-        If a folder may not be listed.
+    OSError
+        If the folder itself cannot be listed.
 
     Notes
     -----
+    What went away between its folder's listing and the look at it is not there.
+
     One `os.scandir` per folder. The size and time of a file cost one system call each, which is
     most of the 6 µs that a file takes on a local disk.
     """
@@ -113,11 +123,15 @@ def scan(root: str | Path, entry: str = "") -> Listing:
     for file in walk.files:
         state = walk.states.get(file.path, file.mtime_ns)
         digest.update(f"{file.path}\0{file.size}\0{state}\n".encode("utf-8", "surrogateescape"))
+    for path, why in sorted(walk.closed):
+        digest.update(f"{path}\0{why}\n".encode("utf-8", "surrogateescape"))
     return Listing(
         root=base,
         files=tuple(walk.files),
         ignored=tuple(sorted(walk.ignored)),
         links=tuple(sorted(walk.links)),
+        special=tuple(sorted(walk.special)),
+        closed=tuple(sorted(walk.closed)),
         identity=digest.hexdigest(),
         entry=entry,
     )
@@ -137,14 +151,23 @@ class _Walk:
         self.files: list[ScannedFile] = []
         self.ignored: list[str] = []
         self.links: list[str] = []
+        self.special: list[str] = []
+        self.closed: list[tuple[str, str]] = []
         self.states: dict[str, str] = {}
 
     def look(self, folder: _Folder) -> list[_Folder]:
         """List one folder; gives the folders in it that are to be listed."""
         prefix = folder.prefix
-        with os.scandir(folder.place) as listed:
-            entries = [*listed]
-        names = {entry.name for entry in entries}
+        try:
+            with os.scandir(folder.place) as listed:
+                entries = [*listed]
+        except OSError as error:
+            if not prefix:
+                raise
+            if not isinstance(error, FileNotFoundError):
+                self.closed.append((prefix[:-1], error.strerror or str(error)))
+            return []
+        names = {entry.name for entry in entries if entry.name not in DOCUMENTS or _is_file(entry)}
         in_store = folder.in_store or not names.isdisjoint(DOCUMENTS)
         below: dict[str, _Folder] = {}
         files: list[os.DirEntry[str]] = []
@@ -153,30 +176,59 @@ class _Walk:
                 self.ignored.append(prefix + entry.name)
             elif entry.is_dir(follow_symlinks=False):
                 below[entry.name] = _Folder(f"{prefix}{entry.name}/", entry.path, in_store)
-            elif entry.is_dir():
+            elif _leads_to_folder(entry):
                 self.links.append(prefix + entry.name)
             else:
                 files.append(entry)
         array = in_store and is_array(folder.place, names, below)
         for entry in files:
             if not array or entry.name in DOCUMENTS:
-                stat = _stat(entry)
-                self.files.append(ScannedFile(prefix + entry.name, stat.st_size, stat.st_mtime_ns))
+                self._take(prefix + entry.name, entry)
         if array:
-            state = array_state(folder.place)
             path = prefix[:-1]
+            try:
+                state = array_state(folder.place)
+            except OSError as error:
+                self.closed.append((path, error.strerror or str(error)))
+                return []
             self.files.append(ScannedFile(path, state.size, state.mtime_ns, is_array=True))
             self.states[path] = state.digest
             return []
         return [*below.values()]
+
+    def _take(self, path: str, entry: os.DirEntry[str]) -> None:
+        stat = _stat(entry)
+        if stat is None:
+            return  # it went away
+        if file_modes.S_ISREG(stat.st_mode) or file_modes.S_ISLNK(stat.st_mode):
+            self.files.append(ScannedFile(path, stat.st_size, stat.st_mtime_ns))
+        else:
+            # to open a pipe is to wait for whoever writes into it, perhaps for ever
+            self.special.append(path)
 
 
 def _is_leaving(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEAVINGS
 
 
-def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.stat()
-    except FileNotFoundError:
-        return entry.stat(follow_symlinks=False)  # a link to nothing is still a file that is here
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads nowhere
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    for follow in (True, False):  # a link to nothing is still a file that is here
+        try:
+            return entry.stat(follow_symlinks=follow)
+        except OSError:
+            continue
+    return None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TiffHeader",
     "TiffHeaderError",
+    "check_extent",
     "count_pages",
     "read_page_offsets",
     "read_tiff_header",
@@ -30,6 +31,12 @@ _MOST_TEXT = 1 << 20
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MOST_STRIPS = 1 << 20
+MOST_PLANE_BYTES = 8 << 30
+"""Pixels of one image; more is never asked of memory on a file's word."""
+
+_MOST_EXPANSION = {1: 1, 5: 2048, 8: 1100, 32773: 64, 32946: 1100}
+_UNKNOWN_EXPANSION = 1 << 17
+"""Bytes that one byte of a file may stand for: as it is, LZW, deflate, PackBits, and any other."""
 _MOST_PAGES = 1 << 22
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -75,6 +82,35 @@ class TiffHeader:
     description: bytes
     end: int
     more: bool = False
+
+
+def check_extent(height: int, width: int, bits: int, *, compression: int, size: int) -> None:
+    """Refuse an image whose header promises more than its file can hold.
+
+    Parameters
+    ----------
+    height, width
+        Pixels.
+    bits
+        Of a pixel.
+    compression
+        Number of the codec in TIFF.
+    size
+        Bytes of the file.
+
+    Raises
+    ------
+    TiffHeaderError
+        If it does: memory for it must not be asked for.
+    """
+    if height < 1 or width < 1:
+        raise TiffHeaderError(f"the image has {height} x {width} pixels")
+    due = height * width * bits // 8
+    said = f"the image has {height} x {width} pixels of {bits} bits"
+    if due > size * _MOST_EXPANSION.get(compression, _UNKNOWN_EXPANSION):
+        raise TiffHeaderError(f"{said} by its header, which a file of {size} bytes does not hold")
+    if due > MOST_PLANE_BYTES:
+        raise TiffHeaderError(f"{said}, more than the {MOST_PLANE_BYTES >> 30} GiB that are read")
 
 
 def read_tiff_header(
@@ -272,11 +308,14 @@ class _Walk:
             raise TiffHeaderError(
                 f"the file ends at byte {self._size}, its pixels end at byte {end}"
             )
+        compression = self._number(tags, _COMPRESSION, 1)
+        if pixels:
+            check_extent(height, width, bits, compression=compression, size=self._size)
         return TiffHeader(
             height=height,
             width=width,
             dtype=dtype,
-            compression=self._number(tags, _COMPRESSION, 1),
+            compression=compression,
             photometric=self._number(tags, _PHOTOMETRIC, 1),
             software=self._text(tags, _SOFTWARE).decode("latin-1").strip(),
             description=self._text(tags, _DESCRIPTION),

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["PLATE_SIZES", "parse_well", "parse_wells", "plate_size_for", "sort_wells", "well_name"]
+__all__ = [
+    "MOST_COLUMNS",
+    "MOST_ROWS",
+    "PLATE_SIZES",
+    "holds_wells",
+    "parse_well",
+    "parse_wells",
+    "plate_size_for",
+    "sort_wells",
+    "well_name",
+]
 
 _WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9]\d?)")
 _PATTERN = re.compile(r"(?:([A-Za-z]{1,2})|\*)(?:0*([1-9]\d?)|\*)")
-_ROWS, _COLUMNS = 32, 48
+MOST_ROWS, MOST_COLUMNS = 32, 48
 PLATE_SIZES = ((2, 3), (4, 6), (8, 12), (16, 24), (32, 48))
 """Rows and columns of standard plates."""
 
@@ -41,7 +51,7 @@ def well_name(row: int, col: int) -> str:
     >>> well_name(2, 11)
     'C12'
     """
-    if not (0 <= row < _ROWS and 0 <= col < _COLUMNS):
+    if not (0 <= row < MOST_ROWS and 0 <= col < MOST_COLUMNS):
         raise ValueError(f"no plate has a well at row {row}, column {col}; (31, 47) is the last")
     letters = chr(ord("A") + row) if row < 26 else "A" + chr(ord("A") + row - 26)
     return f"{letters}{col + 1:02d}"
@@ -74,7 +84,7 @@ def parse_well(name: str) -> tuple[int, int]:
     match = _WELL.fullmatch(name)
     if match is not None:
         row, col = _row(match[1]), int(match[2]) - 1
-        if row < _ROWS and col < _COLUMNS:
+        if row < MOST_ROWS and col < MOST_COLUMNS:
             return row, col
     raise ValueError(f"{name!r} is not a well; wells are A01 to AF48")
 
@@ -140,6 +150,20 @@ def parse_wells(text: str, available: Sequence[str]) -> tuple[str, ...]:
             raise ValueError(f"{part!r} names no well of this plate; {hint}")
         chosen |= found
     return tuple(places[place] for place in sorted(chosen))
+
+
+def holds_wells(rows: int, columns: int, wells: Iterable[tuple[int, int]]) -> bool:
+    """Say whether a plate of a stated size can be, and has all wells on it.
+
+    Parameters
+    ----------
+    rows, columns
+        As stated; 0 or less where nothing was.
+    wells
+        Rows and columns, 0-based.
+    """
+    possible = 0 < rows <= MOST_ROWS and 0 < columns <= MOST_COLUMNS
+    return possible and all(0 <= row < rows and 0 <= col < columns for row, col in wells)
 
 
 def plate_size_for(wells: Iterable[tuple[int, int]]) -> tuple[int, int]:

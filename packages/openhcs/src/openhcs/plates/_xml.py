@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from typing import TYPE_CHECKING, BinaryIO
 from xml.etree import ElementTree as ET
@@ -11,17 +12,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from openhcs.plates._findings import FindingLog
+
 __all__ = [
     "Prolog",
     "XmlEntityError",
     "XmlError",
+    "XmlTooLargeError",
+    "check_size",
     "elements",
     "local_name",
     "members",
     "read_prolog",
+    "report_unread",
 ]
 
 _CHUNK = 16384
+_PROLOG_MOST_BYTES = 1 << 20
 
 
 class XmlError(ValueError):
@@ -30,6 +37,10 @@ class XmlError(ValueError):
 
 class XmlEntityError(ValueError):
     """A file declares an entity, which no instrument does; it is not read at all."""
+
+
+class XmlTooLargeError(XmlError):
+    """A file is larger than what it should be can be; it is not read at all."""
 
 
 class Prolog:
@@ -67,7 +78,7 @@ def read_prolog(source: Path | bytes) -> Prolog:
     XmlEntityError
         If there is an ``<!ENTITY``; a document type without one is accepted and not fetched.
     XmlError
-        If the file breaks before the root element.
+        If the file breaks before the root element, or has none in its first MiB.
     OSError
         If it cannot be read.
     """
@@ -86,6 +97,8 @@ def read_prolog(source: Path | bytes) -> Prolog:
     with _opened(source) as file:
         while not found:
             chunk = file.read(_CHUNK)
+            if file.tell() > _PROLOG_MOST_BYTES:
+                raise XmlError(f"its first {_PROLOG_MOST_BYTES} bytes have no root element")
             try:
                 parser.Parse(chunk, not chunk)
             except expat.ExpatError as error:
@@ -97,6 +110,41 @@ def read_prolog(source: Path | bytes) -> Prolog:
             except (LookupError, ValueError) as error:
                 raise XmlError(f"its encoding is not understood: {error}") from error
     return found[0]
+
+
+def check_size(source: Path, most_bytes: int) -> None:
+    """Refuse a file that is too large to be what it should.
+
+    Raises
+    ------
+    XmlTooLargeError
+        If it has more bytes.
+    OSError
+        If it is not there.
+    """
+    size = source.stat().st_size
+    if size > most_bytes:
+        raise XmlTooLargeError(f"it has {size} bytes, where {most_bytes} are the most")
+
+
+def report_unread(findings: FindingLog, path: str, error: Exception) -> None:
+    """Name a file that was refused or is damaged.
+
+    Parameters
+    ----------
+    findings
+        Takes ``XML_ENTITY``, ``TOO_LARGE`` or ``METADATA_UNREADABLE``.
+    path
+        The file, relative to the plate.
+    error
+        What was raised by one of this module, or by what reads values.
+    """
+    if isinstance(error, XmlEntityError):
+        findings.add("XML_ENTITY", f"{path} was not read: {error}.", path=path)
+    elif isinstance(error, XmlTooLargeError):
+        findings.add("TOO_LARGE", f"{path} was not read: {error}.", path=path)
+    else:
+        findings.add("METADATA_UNREADABLE", f"{path} cannot be read: {error}.", path=path)
 
 
 def elements(source: Path | bytes) -> Iterator[ET.Element]:
@@ -121,8 +169,7 @@ def elements(source: Path | bytes) -> Iterator[ET.Element]:
 
     Notes
     -----
-    A file that is no UTF-8 and does not state its encoding breaks at the first such byte, unless it
-    does so within the first 64 KiB: then it is read as ISO-8859-1.
+    A file that is no UTF-8 and states no other encoding is read as ISO-8859-1.
     """
     with _opened(source) as file:
         text = io.TextIOWrapper(file, encoding="iso-8859-1") if _is_latin(source) else None
@@ -167,18 +214,20 @@ def members(source: Path, of: str) -> Iterator[ET.Element]:
     encoding = "iso-8859-1" if _is_latin(source) else None
     parser = ET.XMLParser(target=builder, encoding=encoding)
     cut: Exception | None = None
+    known = 0
     with _opened(source) as file:
         try:
             while piece := file.read(_CHUNK):
                 parser.feed(piece)
-                for listing in _lists(holder, of):
+                for listing in _lists(holder, of, known):
                     yield from listing[:-1]
                     del listing[:-1]
+                known = max((len(root) - 1 for root in holder), default=0)
             parser.close()
         except (ET.ParseError, LookupError, ValueError) as error:
             cut = error
     unended = _cut_open(holder, builder) if cut is not None else set()
-    for listing in _lists(holder, of):
+    for listing in _lists(holder, of, 0):
         yield from (member for member in listing if member not in unended)
         del listing[:]
     yield from holder
@@ -186,9 +235,12 @@ def members(source: Path, of: str) -> Iterator[ET.Element]:
         raise XmlError(str(cut)) from cut
 
 
-def _lists(holder: ET.Element, of: str) -> list[ET.Element]:
-    """Find the elements of a name in what has been read: the root, or children of it."""
-    there = [*holder, *(child for root in holder for child in root)]
+def _lists(holder: ET.Element, of: str, known: int) -> list[ET.Element]:
+    """Find the elements of a name in what has been read: the root, or children of it.
+
+    The first `known` children had ended before; what they list was given but for the last.
+    """
+    there = [*holder, *(child for root in holder for child in root[known:])]
     return [element for element in there if local_name(element.tag) == of]
 
 
@@ -208,17 +260,18 @@ def _opened(source: Path | bytes) -> BinaryIO:
 
 
 def _is_latin(source: Path | bytes) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
     with _opened(source) as file:
-        start = file.read(4 * _CHUNK)
-    if (
-        start[:2] in (b"\xff\xfe", b"\xfe\xff")
-        or b"encoding=" in start[:200].replace(b" ", b"").lower()
-    ):
-        declared = start[:200].lower()
-        if b"utf-8" not in declared:
+        start = file.read(_CHUNK)
+        said = start[:200].lower()
+        if start[:2] in (b"\xff\xfe", b"\xfe\xff") or (
+            b"encoding=" in said.replace(b" ", b"") and b"utf-8" not in said
+        ):
             return False  # it says what it is
-    try:
-        start.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start < len(start) - 4  # else only the last character is cut in two
+        try:
+            while start:
+                decoder.decode(start)
+                start = file.read(_PROLOG_MOST_BYTES)
+        except UnicodeDecodeError:
+            return True
     return False

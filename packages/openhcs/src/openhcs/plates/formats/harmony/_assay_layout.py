@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from openhcs.plates._platemap import Platemap
 from openhcs.plates._wells import well_name
-from openhcs.plates._xml import XmlEntityError, XmlError, elements, local_name, read_prolog
+from openhcs.plates._xml import (
+    XmlEntityError,
+    XmlError,
+    check_size,
+    elements,
+    local_name,
+    read_prolog,
+    report_unread,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +22,8 @@ if TYPE_CHECKING:
     from openhcs.plates._findings import FindingLog
 
 __all__ = ["read_assay_layout"]
+
+_MOST_BYTES = 64 << 20
 
 
 def read_assay_layout(root: Path, path: str, findings: FindingLog) -> Platemap | None:
@@ -36,6 +46,7 @@ def read_assay_layout(root: Path, path: str, findings: FindingLog) -> Platemap |
     """
     layers: list[tuple[str, dict[tuple[int, int], str]]] = []
     try:
+        check_size(root / path, _MOST_BYTES)
         if read_prolog(root / path).root != "AssayLayout":
             return None
         for element in elements(root / path):
@@ -56,11 +67,8 @@ def read_assay_layout(root: Path, path: str, findings: FindingLog) -> Platemap |
             well_name(*place): tuple(values.get(place, "") for _, values in layers)
             for place in places
         }
-    except XmlEntityError as error:
-        findings.add("XML_ENTITY", f"{path} was not read: {error}.", path=path)
-        return None
-    except (XmlError, OSError, KeyError, ValueError) as error:
-        findings.add("METADATA_UNREADABLE", f"{path} cannot be read: {error}.", path=path)
+    except (XmlEntityError, XmlError, OSError, KeyError, ValueError) as error:
+        report_unread(findings, path, error)
         return None
     if not wells:
         return None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from openhcs.plates._numbers import whole
+from openhcs.plates._wells import MOST_COLUMNS, MOST_ROWS, holds_wells
 from openhcs.plates._xml import XmlError, local_name, members, read_prolog
 
 if TYPE_CHECKING:
@@ -51,9 +53,10 @@ class HarmonyImage:
         text = self.texts.get(name, "")
         if not text and default is not None:
             return default
-        if not text.isdecimal():
-            raise ValueError(f"{name} is {text!r}")
-        return int(text)
+        number = whole(text)
+        if number is None:
+            raise ValueError(f"{name} is {text[:40]!r}")
+        return number
 
 
 @dataclass(slots=True, kw_only=True)
@@ -198,7 +201,9 @@ def _plate(index: HarmonyIndex, element: Element, names: _Names) -> None:
         name = names[child.tag].name
         well = child.get("id", "")
         if name == "Well" and len(well) == 4 and well.isdecimal():
-            index.wells.append((int(well[:2]) - 1, int(well[2:]) - 1))
+            place = int(well[:2]) - 1, int(well[2:]) - 1
+            if holds_wells(MOST_ROWS, MOST_COLUMNS, [place]):
+                index.wells.append(place)
         elif name in _PLATE:
             index.plate.setdefault(name, (child.text or "").strip())
 

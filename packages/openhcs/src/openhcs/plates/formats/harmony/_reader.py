@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from openhcs._errors import PlateError
 from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
+from openhcs.plates._numbers import whole
 from openhcs.plates._platemap_check import check_platemap
-from openhcs.plates._wells import plate_size_for, sort_wells, well_name
+from openhcs.plates._wells import holds_wells, plate_size_for, sort_wells, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
 from openhcs.plates.formats.harmony._assay_layout import read_assay_layout
@@ -165,11 +166,9 @@ def _profiles(
 def _plate_size(
     index: HarmonyIndex, wells: list[tuple[int, int]], findings: FindingLog
 ) -> tuple[int, int]:
-    stated = index.plate.get("PlateRows", ""), index.plate.get("PlateColumns", "")
-    if all(text.isdecimal() and text != "0" for text in stated):
-        size = int(stated[0]), int(stated[1])
-        if all(row < size[0] and col < size[1] for row, col in wells):
-            return size
+    size = whole(index.plate.get("PlateRows")) or 0, whole(index.plate.get("PlateColumns")) or 0
+    if holds_wells(*size, wells):
+        return size
     size = plate_size_for(wells)
     findings.add(
         "PLATE_SIZE_ASSUMED",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from openhcs.plates._checks import dense
 from openhcs.plates._listed import ListedImages, channel_names
+from openhcs.plates._numbers import whole
 from openhcs.plates._plane import flim_kind
 from openhcs.plates._rows import Row
 from openhcs.plates._wells import well_name
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["IMAGE_NAME", "HarmonyRows"]
 
 IMAGE_NAME = re.compile(
-    r"r(\d{2,})c(\d{2,})f(\d{2,})p(\d{2,})-ch(\d+)sk(\d+)fk(\d+)fl(\d+)(?i:\.tiff?)"
+    r"r(\d{2,9})c(\d{2,9})f(\d{2,9})p(\d{2,9})-ch(\d{1,9})sk(\d{1,9})fk(\d{1,9})fl(\d{1,9})"
+    r"(?i:\.tiff?)"
 )
 
 
@@ -181,7 +183,7 @@ class HarmonyRows:
         if all(match is not None for match in matches):
             vendor_t = [int(match[6]) for match in matches if match is not None]
         else:
-            vendor_t = [int(row.t_id) if row.t_id.isdecimal() else 0 for row in rows]
+            vendor_t = [whole(row.t_id) or 0 for row in rows]
         fields, planes = dense(row.field for row in rows), dense(row.z for row in rows)
         channels, times = dense(row.channel for row in rows), dense(vendor_t)
         start = min((row.time_s for row in rows if row.time_s == row.time_s), default=math.nan)

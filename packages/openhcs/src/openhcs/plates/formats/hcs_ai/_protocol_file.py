@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from openhcs.plates._texts import decoded
+
 __all__ = ["Protocol", "parse_protocol"]
 
 _LARGEST = 1e12  # beyond what any number here can be
@@ -77,7 +79,7 @@ def parse_protocol(data: bytes) -> Protocol:
         If it is no JSON, or no protocol.
     """
     try:
-        top = json.loads(data.decode("utf-8-sig"))
+        top = json.loads(decoded(data))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     stack = _part(top, "ImageStack")

@@ -10,7 +10,7 @@ from openhcs._errors import PlateError
 from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
 from openhcs.plates._listed import ListedImages
-from openhcs.plates._wells import plate_size_for
+from openhcs.plates._wells import holds_wells, plate_size_for
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
 from openhcs.plates.formats.hcs_ai._protocol_file import Protocol, parse_protocol
 from openhcs.plates.formats.hcs_ai._rows import Experiment, make_rows
@@ -234,7 +234,7 @@ def _compare(experiments: Sequence[Experiment], rows: Sequence[Row], findings: F
 def _plate_size(protocol: Protocol, rows: Sequence[Row], findings: FindingLog) -> tuple[int, int]:
     wells = [(row.row, row.col) for row in rows]
     size = protocol.rows, protocol.columns
-    if min(size) > 0 and all(row < size[0] and col < size[1] for row, col in wells):
+    if holds_wells(*size, wells):
         return size
     size = plate_size_for(wells)
     findings.add(

@@ -8,7 +8,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from openhcs.plates._wells import parse_well
+from openhcs.plates._numbers import whole
+from openhcs.plates._texts import encoding_of
+from openhcs.plates._wells import MOST_COLUMNS, MOST_ROWS, parse_well
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["IMAGE_NAME", "Table", "TableRow", "read_table", "row_of_name"]
 
 IMAGE_NAME = re.compile(
-    r"(?:.+_)?t(?P<t>\d+)_(?P<well>[A-Z]{1,2}\d{2})_s(?P<s>\d+)_w(?P<w>\d+)_z(?P<z>\d+)"
-    r"(?i:\.tiff?)"
+    r"(?:.+_)?t(?P<t>\d{1,9})_(?P<well>[A-Z]{1,2}\d{2})_s(?P<s>\d{1,9})_w(?P<w>\d{1,9})"
+    r"_z(?P<z>\d{1,9})(?i:\.tiff?)"
 )
 _WHOLE = ("Row", "Column", "Field", "Wavelength", "Timepoint", "ZIndex")
 _NEEDED = frozenset({*_WHOLE[:4], "ImageFileName"})
@@ -87,7 +89,7 @@ def read_table(path: Path) -> Table:
         If it cannot be read.
     """
     table = Table()
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding=encoding_of(path), errors="replace", newline="") as file:
         lines = csv.reader(file)
         try:
             place = {name.strip(): number for number, name in enumerate(next(lines, []))}
@@ -113,11 +115,14 @@ def _row(line: list[str], place: dict[str, int]) -> TableRow | None:
         number = place.get(name, -1)
         return line[number].strip() if 0 <= number < len(line) else ""
 
-    numbers = [text(name) for name in _WHOLE]
-    numbers[4:] = [number or "0" for number in numbers[4:]]
-    if len(line) < len(place) or not all(map(str.isdecimal, numbers)) or "0" in numbers[:2]:
+    texts = [text(name) for name in _WHOLE]
+    texts[4:] = [number or "0" for number in texts[4:]]
+    numbers = [number for number in map(whole, texts) if number is not None]
+    if len(line) < len(place) or len(numbers) < len(texts) or not all(numbers[:2]):
         return None
-    row, col, site, wavelength, time, z = map(int, numbers)
+    row, col, site, wavelength, time, z = numbers
+    if row > MOST_ROWS or col > MOST_COLUMNS:
+        return None
     folder = text("ImageSubFolderPath").replace("\\", "/").strip("/")
     name = text("ImageFileName")
     return TableRow(

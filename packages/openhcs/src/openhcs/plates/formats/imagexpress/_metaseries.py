@@ -21,7 +21,7 @@ _PROPERTY = re.compile(
     rb'|Exposure Time|Z Step|Z Projection Method|acquisition-time-local)"'
     rb'\s+type="[^"]*"\s+value="([^"]*)"'
 )
-_LABEL = re.compile(r"([A-Z]{1,2}\d{2})\s*:\s*Site (\d+)")
+_LABEL = re.compile(r"([A-Z]{1,2}\d{2})\s*:\s*Site (\d{1,9})")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _UNITS = {"um": 1.0, "µm": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3}
 _METHODS = {

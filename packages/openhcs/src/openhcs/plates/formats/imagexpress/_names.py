@@ -17,12 +17,12 @@ __all__ = ["ImageFile", "parse_image_file", "split_folder"]
 # A GUID follows the number before it with nothing between, and may start with a digit: only its
 # fixed length tells site 2 + GUID from site 22, so the digits before it match as few as they can.
 _NAME = re.compile(
-    r"(?:(?P<name>.+)_)?(?P<well>[A-Z]{1,2}\d{2})(?:_s(?P<s>\d+?))?(?:_w(?P<w>\d+?))?"
-    r"(?:_z(?P<z>\d+?))?(?:_t(?P<t>\d+?))?(?P<thumb>_thumb)?"
+    r"(?:(?P<name>.+)_)?(?P<well>[A-Z]{1,2}\d{2})(?:_s(?P<s>\d{1,9}?))?(?:_w(?P<w>\d{1,9}?))?"
+    r"(?:_z(?P<z>\d{1,9}?))?(?:_t(?P<t>\d{1,9}?))?(?P<thumb>_thumb)?"
     r"(?P<guid>[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})?(?i:\.tiff?)"
 )
-_TIME_FOLDER = re.compile(r"TimePoint[_-]?(\d+)")
-_Z_FOLDER = re.compile(r"ZStep[_-]?(\d+)")
+_TIME_FOLDER = re.compile(r"TimePoint[_-]?(\d{1,9})")
+_Z_FOLDER = re.compile(r"ZStep[_-]?(\d{1,9})")
 
 
 @dataclass(slots=True, kw_only=True)

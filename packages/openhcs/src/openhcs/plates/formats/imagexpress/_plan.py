@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from openhcs.plates._texts import decoded
 from openhcs.plates._wells import well_name
 
 __all__ = ["HtdPlan", "parse_htd"]
@@ -31,6 +32,8 @@ class HtdPlan:
         How many; 1 without.
     wave_names
         One per wavelength, in the order of their numbers.
+    is_whole
+        Whether the file goes on to its ``EndFile``.
     """
 
     rows: int
@@ -40,6 +43,7 @@ class HtdPlan:
     time_points: int
     z_steps: int
     wave_names: tuple[str, ...]
+    is_whole: bool = True
 
 
 def parse_htd(raw: bytes) -> HtdPlan:
@@ -65,7 +69,7 @@ def parse_htd(raw: bytes) -> HtdPlan:
     Latin-1, because descriptions carry the bytes 0x82 0x81 as separators. ``SiteSelection`` is
     absent for one site; ``Waves`` is false for one wavelength although its name is given.
     """
-    text = raw.decode("latin-1")
+    text = decoded(raw) if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else raw.decode("latin-1")
     if '"HTSInfoFile"' not in text[:200]:
         raise ValueError("it does not start with HTSInfoFile")
     values = _values(text)
@@ -93,6 +97,7 @@ def parse_htd(raw: bytes) -> HtdPlan:
         time_points=max(1, _number(values, "TimePoints", 1)),
         z_steps=max(1, _number(values, "ZSteps", 1)) if stacked else 1,
         wave_names=tuple(values.get(f"WaveName{wave + 1}", "").strip('"') for wave in range(waves)),
+        is_whole='"EndFile"' in text,
     )
 
 

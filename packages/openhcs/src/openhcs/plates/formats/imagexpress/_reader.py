@@ -186,6 +186,12 @@ def _plan(
             findings.add(
                 "METADATA_UNREADABLE", f"{top.path} is not a plan: {error}.", path=top.path
             )
+    if plan is not None and not plan.is_whole:
+        findings.add(
+            "METADATA_UNREADABLE",
+            f"{top.path} breaks off before its EndFile; what it says up to there is used.",
+            path=top.path,
+        )
     different = [
         other.path
         for other in ordered[1:]

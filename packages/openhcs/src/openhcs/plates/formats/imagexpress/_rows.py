@@ -16,6 +16,7 @@ from openhcs.plates._checks import (
     dense,
     mark_conflicts,
     report_missing,
+    report_pages,
 )
 from openhcs.plates._headers import read_headers
 from openhcs.plates._plane import PlaneKind, PlaneStatus
@@ -140,6 +141,10 @@ class RowMaker:
         self.channel_names = self._names()
         self._describe()
         self._report_files()
+        report_pages(
+            [i.row.path for i in self._images if i.header is not None and i.header.more],
+            self._findings,
+        )
         rows = [image.row for image in self._images]
         mark_conflicts(rows, self._findings)
         self._report_missing(rows)
@@ -386,7 +391,7 @@ class RowMaker:
             row.field_id, row.t_id = ids["field", row.field], ids["t", row.t]
             row.z_id = ids.get((f"z{row.channel}", row.z), "")
 
-        report_missing(add_missing(rows, complete), self._findings)
+        report_missing(add_missing(rows, complete, self._findings), self._findings)
 
     def _tile_um(self) -> dict[tuple[int, int], float]:
         return {

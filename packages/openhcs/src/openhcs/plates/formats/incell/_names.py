@@ -11,8 +11,9 @@ __all__ = ["IMAGE_NAME", "InCellName", "is_unsupported", "parse_name"]
 
 # Padding varies, and movies lack the space before the hyphen: "(fld 1 z 1- time 1 - 0 ms)".
 IMAGE_NAME = re.compile(
-    r"(?P<row>[A-Z]{1,2}) ?- ?(?P<col>\d+) ?\(fld (?P<field>\d+)(?: wv (?P<wave>[^()]+?))?"
-    r"(?: wix (?P<wix>\d+))?(?: z (?P<z>\d+))?(?: ?-? ?time (?P<t>\d+) ?- ?(?P<ms>\d+) ms)?\)"
+    r"(?P<row>[A-Z]{1,2}) ?- ?(?P<col>\d{1,9}) ?\(fld (?P<field>\d{1,9})(?: wv (?P<wave>[^()]+?))?"
+    r"(?: wix (?P<wix>\d{1,9}))?(?: z (?P<z>\d{1,9}))?"
+    r"(?: ?-? ?time (?P<t>\d{1,9}) ?- ?(?P<ms>\d{1,9}) ms)?\)"
     r"\.(?P<extension>(?i:tiff?|im))"
 )
 

@@ -11,7 +11,7 @@ from openhcs.plates._assembly import ABSENT, Assembly
 from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
 from openhcs.plates._rows import Row
-from openhcs.plates._wells import plate_size_for, well_name
+from openhcs.plates._wells import holds_wells, plate_size_for, well_name
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
 from openhcs.plates.formats.incell._index import InCellImage, InCellIndex, read_xdce
 from openhcs.plates.formats.incell._names import IMAGE_NAME, InCellName, is_unsupported, parse_name
@@ -307,7 +307,7 @@ def _thumbnails(files: list[ScannedFile], index: InCellIndex, folder: str) -> se
 def _plate_size(index: InCellIndex, rows: list[Row], findings: FindingLog) -> tuple[int, int]:
     wells = {(row.row, row.col) for row in rows}
     size = index.plate_rows, index.plate_columns
-    if min(size) > 0 and all(row < size[0] and col < size[1] for row, col in wells):
+    if holds_wells(*size, wells):
         return size
     size = plate_size_for(wells)
     findings.add(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["NumberedChannels"]
 
 _NAME = re.compile(
-    r"Channel(?P<channel>\d+)-(?P<number>\d+)-(?P<row>[A-Z]{1,2})-(?P<col>\d+)\.(?i:tiff?)"
+    r"Channel(?P<channel>\d{1,9})-(?P<number>\d{1,9})-(?P<row>[A-Z]{1,2})"
+    r"-(?P<col>\d{1,9})\.(?i:tiff?)"
 )
 _TABLE = "_metadata.csv"
 _LARGEST = 64 << 20

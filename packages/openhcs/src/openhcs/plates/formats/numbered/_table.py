@@ -7,7 +7,9 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from openhcs.plates._numbers import whole
 from openhcs.plates._platemap import Platemap
+from openhcs.plates._texts import decoded
 from openhcs.plates._wells import parse_well, well_name
 
 if TYPE_CHECKING:
@@ -56,10 +58,7 @@ def parse_table(raw: bytes, path: str, findings: FindingLog) -> ImageTable:
     ValueError
         If it lacks a column or has a line that names no well; the message has the line.
     """
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
+    text = decoded(raw, otherwise="latin-1")
     try:
         lines = list(csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
@@ -79,8 +78,8 @@ def parse_table(raw: bytes, path: str, findings: FindingLog) -> ImageTable:
         if len(cells) != len(header):
             raise ValueError(f"line {line} has {len(cells)} values for {len(header)} columns")
         number = cells[number_at].strip()
-        if not (number.isascii() and number.isdecimal()):
-            raise ValueError(f"line {line} has {number!r} for the number of an image")
+        if whole(number) is None:
+            raise ValueError(f"line {line} has {number[:40]!r} for the number of an image")
         try:
             place = _place(cells[row_at].strip(), cells[column_at].strip())
         except ValueError as error:
@@ -104,6 +103,7 @@ def parse_table(raw: bytes, path: str, findings: FindingLog) -> ImageTable:
 
 
 def _place(row: str, column: str) -> tuple[int, int]:
-    if row.isdecimal() and column.isdecimal():
-        return parse_well(well_name(int(row) - 1, int(column) - 1))
+    by_number = whole(row), whole(column)
+    if by_number[0] is not None and by_number[1] is not None:
+        return parse_well(well_name(by_number[0] - 1, by_number[1] - 1))
     return parse_well(f"{row}{column}")

@@ -8,7 +8,7 @@ from openhcs._errors import AmbiguousFormatError, PlateError
 from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
 from openhcs.plates._tiff import TiffHeaderError
-from openhcs.plates._wells import plate_size_for
+from openhcs.plates._wells import holds_wells, plate_size_for
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
 from openhcs.plates.formats.ome_tiff._rows import OmeRows
 from openhcs.plates.formats.ome_tiff._sources import (
@@ -186,7 +186,7 @@ def _plate_size(
 ) -> tuple[int, int]:
     rows = max(plate.rows for source in listed for plate in source.document.plates)
     columns = max(plate.columns for source in listed for plate in source.document.plates)
-    if all(row < rows and col < columns for row, col in wells):
+    if holds_wells(rows, columns, wells):
         return rows, columns
     size = plate_size_for(wells)
     findings.add(

@@ -330,7 +330,7 @@ def _integer(text: str | None, default: int) -> int:
         value = int(text) if text is not None else default
     except ValueError:
         return default
-    return value if -1 <= value < 1 << 40 else default
+    return value if -1 <= value < 1 << 30 else default
 
 
 def _bare(uuid: str) -> str:

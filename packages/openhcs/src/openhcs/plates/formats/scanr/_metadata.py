@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from openhcs.plates._numbers import whole
 from openhcs.plates._wells import parse_well
 from openhcs.plates._xml import elements, local_name, read_prolog
 
@@ -18,7 +19,7 @@ __all__ = ["Descriptor", "OmeImage", "OmePlane", "read_descriptor", "read_ome"]
 
 _TO_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "m": 1e6}
 _TO_S = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "min": 60.0}
-_FIELD = re.compile(r"W(\d+)P(\d+)")
+_FIELD = re.compile(r"W(\d{1,9})P(\d{1,9})")
 
 
 @dataclass(slots=True)
@@ -139,7 +140,7 @@ def read_descriptor(path: Path) -> Descriptor:
                 if text in {"subposition list", "format typedef"}:
                     section = text
             case "Dimsize" if section == "subposition list" and not numbers:
-                left = 2 * int(text) if text.isdecimal() else 0
+                left = 2 * (whole(text) or 0)
             case "Val" if text:
                 if section == "subposition list" and left > 0:
                     numbers.append(_float(text))
@@ -181,7 +182,7 @@ def _pairs(table: list[str]) -> dict[int, tuple[int, int]]:
     number: int | None = None
     for text in table:
         if text.isdecimal():
-            number = int(text)
+            number = whole(text)
         elif number is not None:
             try:
                 wells[number] = parse_well(text)
@@ -230,7 +231,7 @@ def _field(pixels: Element, well: int, position: int) -> OmeImage:
 
     def plane(element: Element, prefix: str) -> OmePlane:
         texts = [element.get(prefix + axis, "0") for axis in "CZT"]
-        c, z, t = (int(text) if text.isdecimal() else 0 for text in texts)
+        c, z, t = (whole(text) or 0 for text in texts)
         return planes.setdefault((c, z, t), OmePlane(c=c, z=z, t=t))
 
     names: list[str] = []

@@ -10,7 +10,8 @@ from openhcs.plates._wells import parse_well
 __all__ = ["IMAGE_NAME", "ScanRName", "parse_name"]
 
 IMAGE_NAME = re.compile(
-    r"(?:(?P<well>[A-Z]{1,2}\d{1,2})--)?W(?P<w>\d+)--P(?P<p>\d+)--Z(?P<z>\d+)--T(?P<t>\d+)"
+    r"(?:(?P<well>[A-Z]{1,2}\d{1,2})--)?W(?P<w>\d{1,9})--P(?P<p>\d{1,9})"
+    r"--Z(?P<z>\d{1,9})--T(?P<t>\d{1,9})"
     r"--(?P<channel>.+)\.(?i:tiff?)"
 )
 

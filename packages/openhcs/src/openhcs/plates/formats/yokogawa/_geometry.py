@@ -6,7 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openhcs.plates._xml import XmlEntityError, XmlError, elements, local_name, read_prolog
+from openhcs.plates._xml import (
+    XmlEntityError,
+    XmlError,
+    check_size,
+    elements,
+    local_name,
+    read_prolog,
+    report_unread,
+)
+from openhcs.plates.formats.yokogawa._settings import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,6 +51,13 @@ class _Affine:
         return math.hypot(along, down)
 
 
+def _affine(said: Mapping[str, str]) -> _Affine:
+    numbers = [float(said[name]) for name in "ABCDEF"]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"its parameters {numbers} are no displacement")
+    return _Affine(*numbers)
+
+
 def read_geometry(
     root: Path, path: str, findings: FindingLog
 ) -> Mapping[tuple[str, str, str], _Affine]:
@@ -64,6 +80,7 @@ def read_geometry(
     """
     found: dict[tuple[str, str, str], _Affine] = {}
     try:
+        check_size(root / path, MOST_BYTES)
         read_prolog(root / path)
         for element in elements(root / path):
             if local_name(element.tag) != "AffineParameter":
@@ -72,11 +89,9 @@ def read_geometry(
             if said.get("Use", "").lower() != "true":
                 continue
             key = (said["MethodID"], said["ObjectiveID"], said["FilterID"])
-            found[key] = _Affine(*(float(said[name]) for name in "ABCDEF"))
-    except XmlEntityError as error:
-        findings.add("XML_ENTITY", f"{path} was not read: {error}.", path=path)
-    except (XmlError, OSError, ValueError) as error:
-        findings.add("METADATA_UNREADABLE", f"{path} cannot be read: {error}.", path=path)
+            found[key] = _affine(said)
+    except (XmlEntityError, XmlError, OSError, ValueError) as error:
+        report_unread(findings, path, error)
     except KeyError as error:
         findings.add("METADATA_UNREADABLE", f"{path} lacks {error} of a parameter.", path=path)
     return found

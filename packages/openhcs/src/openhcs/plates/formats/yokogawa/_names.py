@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 
-from openhcs.plates._wells import parse_well
+from openhcs.plates._wells import MOST_COLUMNS, MOST_ROWS, parse_well
 from openhcs.plates.formats.yokogawa._records import Record
 
 __all__ = ["IMAGE_NAME", "disagreement", "record_of_name"]
 
 IMAGE_NAME = re.compile(
-    r"(?:(?:.+_)?(?P<well>[A-Z]{1,2}\d{2})_T(?P<t>\d+)F(?P<f>\d+)L(?P<l>\d+)A(?P<a>\d+)"
-    r"Z(?P<z>\d+)C(?P<c>\d+)"
-    r"|W(?P<w>\d+)F(?P<wf>\d+)T(?P<wt>\d+)Z(?P<wz>\d+)C(?P<wc>\d+))(?i:\.(?:tiff?|png))"
+    r"(?:(?:.+_)?(?P<well>[A-Z]{1,2}\d{2})_T(?P<t>\d{1,9})F(?P<f>\d{1,9})L(?P<l>\d{1,9})"
+    r"A(?P<a>\d{1,9})Z(?P<z>\d{1,9})C(?P<c>\d{1,9})"
+    r"|W(?P<w>\d{1,9})F(?P<wf>\d{1,9})T(?P<wt>\d{1,9})Z(?P<wz>\d{1,9})C(?P<wc>\d{1,9}))"
+    r"(?i:\.(?:tiff?|png))"
 )
 """Of CellVoyager, and of CQ1 with the number of the well, counted row by row."""
 
@@ -47,6 +48,8 @@ def record_of_name(path: str, columns: int) -> Record | None:
         if columns < 1 or number < 0:
             return None
         row, col = divmod(number, columns)
+        if row >= MOST_ROWS or col >= MOST_COLUMNS:
+            return None
         timeline, action = 1, 1
         names = "wf", "wt", "wz", "wc"
     numbers = [int(match[name]) for name in names]

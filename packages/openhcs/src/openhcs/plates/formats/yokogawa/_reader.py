@@ -10,7 +10,7 @@ from openhcs.plates._findings import some
 from openhcs.plates._index import FileCounts
 from openhcs.plates._listed import ListedImages
 from openhcs.plates._profile import ImageProfile
-from openhcs.plates._wells import plate_size_for, well_name
+from openhcs.plates._wells import holds_wells, plate_size_for, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
 from openhcs.plates.formats.yokogawa._geometry import GEOMETRY, read_geometry, report_geometry
@@ -213,7 +213,7 @@ def _compare(settings: Settings, rows: list[Row], findings: FindingLog) -> None:
 def _plate_size(settings: Settings, rows: list[Row], findings: FindingLog) -> tuple[int, int]:
     wells = [(row.row, row.col) for row in rows]
     size = settings.rows, settings.columns
-    if min(size) > 0 and all(row < size[0] and col < size[1] for row, col in wells):
+    if holds_wells(*size, wells):
         return size
     size = plate_size_for(wells)
     findings.add(

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from openhcs.plates._numbers import whole
+from openhcs.plates._wells import MOST_COLUMNS, MOST_ROWS
 from openhcs.plates._xml import XmlError, local_name, members, read_prolog
 
 if TYPE_CHECKING:
@@ -120,20 +122,17 @@ def read_records(path: Path) -> Records:
 
 
 def _record(attributes: dict[str, str], name: str) -> Record | None:
-    row, col = attributes.get("Row", ""), attributes.get("Column", "")
-    if not (row.isdecimal() and col.isdecimal() and int(row) and int(col)):
+    row, col = whole(attributes.get("Row")), whole(attributes.get("Column"))
+    if not row or not col or row > MOST_ROWS or col > MOST_COLUMNS:
         return None
     failed = attributes.get("Type", "IMG").upper() == "ERR"
     if not failed and not name:
         return None
-    numbers = {
-        ours: int(text) if (text := attributes.get(theirs, "")).isdecimal() else None
-        for theirs, ours in _NUMBERS.items()
-    }
+    numbers = {ours: whole(attributes.get(theirs)) for theirs, ours in _NUMBERS.items()}
     return Record(
         failed=failed,
-        row=int(row) - 1,
-        col=int(col) - 1,
+        row=row - 1,
+        col=col - 1,
         x_um=_float(attributes.get("X")),
         y_um=_float(attributes.get("Y")),
         z_um=_float(attributes.get("Z")),

@@ -7,7 +7,17 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from openhcs.plates._xml import XmlEntityError, XmlError, elements, local_name, read_prolog
+from openhcs.plates._numbers import whole
+from openhcs.plates._wells import MOST_COLUMNS, MOST_ROWS, holds_wells
+from openhcs.plates._xml import (
+    XmlEntityError,
+    XmlError,
+    check_size,
+    elements,
+    local_name,
+    read_prolog,
+    report_unread,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +25,10 @@ if TYPE_CHECKING:
 
     from openhcs.plates._findings import FindingLog
 
-__all__ = ["ChannelSetting", "Settings", "read_settings"]
+__all__ = ["MOST_BYTES", "ChannelSetting", "Settings", "read_settings"]
+
+MOST_BYTES = 32 << 20
+"""Of a file of settings; they have some 100 kB."""
 
 _EMISSION = re.compile(r"(\d{3})")
 
@@ -107,13 +120,12 @@ def read_settings(root: Path, paths: list[str], findings: FindingLog) -> Setting
     lights: dict[str, float] = {}
     for path in paths:
         try:
+            check_size(root / path, MOST_BYTES)
             read_prolog(root / path)
             for element in elements(root / path):
                 _take(settings, lights, local_name(element.tag), element)
-        except XmlEntityError as error:
-            findings.add("XML_ENTITY", f"{path} was not read: {error}.", path=path)
-        except (XmlError, OSError, ValueError) as error:
-            findings.add("METADATA_UNREADABLE", f"{path} cannot be read: {error}.", path=path)
+        except (XmlEntityError, XmlError, OSError, ValueError) as error:
+            report_unread(findings, path, error)
     return settings
 
 
@@ -152,13 +164,15 @@ def _take(settings: Settings, lights: dict[str, float], name: str, element: Elem
         case "LightSource":
             lights[said.get("Name", "")] = _positive(said.get("WaveLength"))
         case "TargetWell" if (element.text or "").strip().lower() == "true":
-            settings.wells.add((_whole(said.get("Row")) - 1, _whole(said.get("Column")) - 1))
+            place = _whole(said.get("Row")) - 1, _whole(said.get("Column")) - 1
+            if holds_wells(MOST_ROWS, MOST_COLUMNS, [place]):
+                settings.wells.add(place)
         case _:
             pass
 
 
 def _whole(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
+    return whole(text) or 0
 
 
 def _positive(text: str | None) -> float:
