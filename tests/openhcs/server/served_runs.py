@@ -67,6 +67,16 @@ def order(results: str = "mine", *, text: str | None = PIPELINE, **further: Any)
     return Submission(**submission)
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what happens in other processes, of which nothing tells."""
+    waiting = threading.Event()
+    for _ in range(round(SOON / 0.05)):
+        if condition():
+            return
+        waiting.wait(0.05)
+    raise AssertionError
+
+
 def every_well_is_done_once(events: list[Event]) -> bool:
     """Say whether all wells are ok at the end, and none was done again that had been finished.
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -176,6 +177,44 @@ def test_a_link_that_is_cut_is_made_again_and_nothing_is_missed(
         assert begun(run.events) == 1
         fetch_results(client, "mine", tmp_path / "home")
         assert open_results(tmp_path / "home").completed
+
+
+@pytest.mark.parametrize("ending", ["rst", "fin"])
+def test_a_link_that_is_slow_and_cut_over_and_over_loses_nothing(
+    serve: Serve, tmp_path: Path, ending: str
+) -> None:
+    direct = serve()
+    with proxy_endpoint(direct.endpoint) as proxy, RunClient(proxy.endpoint) as client:
+        proxy.delay(0.05)
+        client.connect_or_raise(SOON)
+        over = threading.Event()
+
+        def cut() -> None:
+            while not over.wait(0.7):
+                proxy.cut(ending)
+                over.wait(0.2)
+                proxy.heal()
+                proxy.delay(0.05)
+
+        cutting = threading.Thread(target=cut)
+        cutting.start()
+        try:
+            run = Watched(client, client.submit_run(order()).job)
+            assert run.ended().state is ExecutionStatus.COMPLETED
+            assert sorted(done(run.events)) == list(WELLS)
+            assert begun(run.events) == 1
+            assert client.result(run.job)["outcome"] == "ok"
+            fetch_results(client, "mine", tmp_path / "home")
+        finally:
+            over.set()
+            cutting.join()
+            proxy.heal()
+        assert open_results(tmp_path / "home").completed
+        assert [record.id for record in client.jobs(timeout=SOON)] == [run.job]
+    there = tmp_path / "results" / "local" / "mine"
+    for path in (path for path in (tmp_path / "home").rglob("*.parquet") if path.is_file()):
+        name = path.relative_to(tmp_path / "home")
+        assert path.read_bytes() == (there / name).read_bytes()
 
 
 def test_a_worker_that_is_killed_costs_one_well_one_more_try(serve: Serve) -> None:

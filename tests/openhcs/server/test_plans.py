@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from tests.openhcs.server.served_runs import PIPELINE, SOON, Serve, order, settings_of
+from tests.openhcs.server.served_runs import (
+    PIPELINE,
+    SOON,
+    Serve,
+    order,
+    settings_of,
+    wait_until,
+)
 
 from openhcs.cli import main
 from openhcs.execution import ResultFolder
@@ -107,16 +114,6 @@ def makers() -> list[psutil.Process]:
         for each in psutil.Process(os.getpid()).children()
         if any("sys.stdin.read" in word for word in each.cmdline())
     ]
-
-
-def wait_until(condition: Any) -> None:
-    """Wait for what happens in other processes, of which nothing tells."""
-    waiting = threading.Event()
-    for _ in range(round(SOON / 0.05)):
-        if condition():
-            return
-        waiting.wait(0.05)
-    raise AssertionError
 
 
 def test_plans_that_do_not_end_keep_nobody_from_an_answer(

@@ -92,7 +92,10 @@ def fetch_results(
         except OSError as error:
             if isinstance(error, ResultFolderError | ZmqRuntimeError):
                 raise  # that the server is away is no matter of this disk
-            message = f"the results could not be brought to {folder.root}: {error}"
+            message = (
+                f"the results could not be brought to {folder.root}: {error}. What was brought is "
+                "kept: mend that, and the same command goes on"
+            )
             raise ResultFolderError(message) from error
 
 
