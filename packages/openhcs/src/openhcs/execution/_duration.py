@@ -36,6 +36,9 @@ __all__ = ["Duration", "duration", "few_planes"]
 _MOST_PX = 24_000_000
 """Pixels of all planes of a rehearsal together, where one plane of each channel is no more."""
 
+_TRIED = 3
+"""Wells that are tried, one after the other, until one can be done."""
+
 _LONGEST_S = 40.0
 """A rehearsal that takes longer is given up."""
 
@@ -43,7 +46,10 @@ _LOW, _HIGH = 0.7, 1.8
 """How far other work of the computer, and wells that are unlike the largest, move the time."""
 
 _SHARED = 1.4
-"""What a worker takes longer where others share processors, memory and disk with it."""
+"""What a worker takes longer than one alone where others share memory and disk with it."""
+
+_SHARED_BEGIN = 1.8
+"""The same while all of them load libraries at once."""
 
 _WELLS_AS_A_REPORT = 16
 """How many wells more make a report take as long again."""
@@ -161,8 +167,8 @@ def _told(plan: Plan, will: Forecast, costs: _Costs, workers: int, ready_s: floa
     # The last worker ends a well of its own after the others have run out of theirs.
     work = sum(wells) / workers + max(wells) * (1 - 1 / workers)
     begin = costs.begin
-    if workers > 1:
-        begin, work = _SHARED * begin, _SHARED * work
+    if workers > 1 and not costs.wells_seen:  # what was seen there was shared already
+        begin, work = _SHARED_BEGIN * begin, _SHARED * work
     learn = 0.0
     for learning in learning_of(plan):
         if not will.learned.get(learning.step.name, False):
@@ -215,9 +221,23 @@ def _seen(plan: Plan, out: str | Path, will: Forecast) -> _Costs | None:
 
 
 def _rehearsed(plan: Plan, will: Forecast, finish: Callable[[Path], object] | None) -> _Costs | str:
-    """Try a few planes; give what they took, or why that cannot be told."""
+    """Try a few planes of a well; give what they took, or why that cannot be told.
+
+    Where the largest well cannot be done, as when a file of it is damaged, others are tried.
+    """
     pixels = _pixels_by_well(plan.index)
-    well = max(will.to_do, key=lambda name: pixels[name])
+    largest = sorted(will.to_do, key=lambda name: -pixels[name])[:_TRIED]
+    lack = ""
+    for well in largest:
+        costs = _tried(plan, well, finish)
+        if not isinstance(costs, str):
+            plane_s, channel_s = _learning_costs(plan, will)
+            return replace(costs, learn_plane=plane_s, learn_channel=channel_s)
+        lack = lack or costs
+    return lack
+
+
+def _tried(plan: Plan, well: str, finish: Callable[[Path], object] | None) -> _Costs | str:
     few = few_planes(plan, well)
     some = replace(plan, index=few, plate=few, wells=(well,), refused={})
     cancel = threading.Event()
@@ -243,14 +263,10 @@ def _rehearsed(plan: Plan, will: Forecast, finish: Callable[[Path], object] | No
     finally:
         timer.cancel()
     (first, _), (_, of_well) = taken
-    of_pixels = _pixels_by_well(few)[well]
-    plane_s, channel_s = _learning_costs(plan, will)
     return _Costs(
         begin=max(0.5, first - of_well),
-        per_pixel=of_well / max(1, of_pixels),
+        per_pixel=of_well / max(1, _pixels_by_well(few)[well]),
         report=report,
-        learn_plane=plane_s,
-        learn_channel=channel_s,
     )
 
 
