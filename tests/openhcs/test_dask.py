@@ -248,6 +248,12 @@ def test_a_cluster_gives_what_local_processes_give_to_the_byte(
         assert steps == [step.name for step in plan.steps]
         assert isinstance(of_well[-1], WellFinished)
     assert not list((tmp_path / "dask").rglob("*.partial"))
+    # The scheduler hears of a task when it is begun, and then no oftener than once a second.
+    said = [message for _, message in cluster.scheduler.get_events("openhcs")]
+    ours = [message for message in said if message["run"] == result.run_id]
+    begun = [message["task"] for message in ours if message["kind"] == "begun"]
+    assert set(WELLS) <= set(begun)
+    assert len(ours) - len(begun) <= sum(well.seconds for well in result.wells)
 
 
 def test_the_command_lets_the_cluster_do_the_tasks(

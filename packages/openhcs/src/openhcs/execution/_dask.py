@@ -251,8 +251,8 @@ class DaskExecutor(Executor):
                     return
             told(TaskBegun(task=task, attempt=attempt, worker=number))
         else:
-            step, seconds = str(said["step"]), float(said["seconds"])
-            told(StepDone(task=task, attempt=attempt, step=step, seconds=seconds))
+            for step, seconds in said["steps"]:
+                told(StepDone(task=task, attempt=attempt, step=str(step), seconds=float(seconds)))
 
     def _hear_of_memory(self, event: tuple[float, Mapping[str, Any]]) -> None:
         self._memory[str(event[1].get("worker"))] = int(event[1].get("rss", 0))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ __all__ = ["TOPIC", "look", "perform_text"]
 
 TOPIC = "openhcs"
 """Topic of the scheduler's events that tell what tasks do."""
+
+_TELL_S = 1.0
+"""Between two of them from one task: the scheduler of many workers hears all of theirs. What is not
+told so stands in the record of the task."""
 
 
 def look(root: str, run_id: str) -> str:
@@ -74,12 +79,18 @@ def perform_text(text: str) -> str:
     except FileExistsError:
         return json.dumps(_begun_before(folder, task, claim))
     tell(kind="begun")
-    record = run_task(
-        task,
-        proceed=_go_on,
-        finished=lambda step, seconds: tell(kind="step", step=step, seconds=seconds),
-    )
-    return json.dumps(record)
+    steps: list[tuple[str, float]] = []
+    told = time.monotonic()
+
+    def finished(step: str, seconds: float) -> None:
+        nonlocal told
+        steps.append((step, seconds))
+        if time.monotonic() - told >= _TELL_S:
+            tell(kind="steps", steps=steps.copy())
+            steps.clear()
+            told = time.monotonic()
+
+    return json.dumps(run_task(task, proceed=_go_on, finished=finished))
 
 
 def _begun_before(folder: ResultFolder, task: Task, claim: Path) -> dict[str, Any]:

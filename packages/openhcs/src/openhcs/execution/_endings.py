@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ class Endings:
         self.results: dict[str, WellResult] = {}
         """By well, once it has ended."""
         self.records: dict[str, Mapping[str, Any]] = {}
-        """Of the wells that are ok."""
+        """Of the wells that are ok: what their rows in the table of wells are made of."""
 
     @property
     def any_begun(self) -> bool:
@@ -123,7 +124,7 @@ class Endings:
     def _succeed(
         self, well: str, record: Mapping[str, Any], *, seconds: float, reused: bool
     ) -> None:
-        self.records[well] = record
+        self.records[well] = _kept(record)
         result = well_result(well, record, seconds=seconds, reused=reused)
         self.results[well] = result
         self._tell(
@@ -143,3 +144,17 @@ class Endings:
         record = self._folder.read_record(well) or {}
         ours = record.get("run_id") == self._run_id and record.get("outcome") == str(Outcome.OK)
         return record if ours else None
+
+
+def _kept(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the part of a record that is needed to the end of the run, as small as may be.
+
+    Names are those of every other well: each is held once, not once for each well.
+    """
+    return {
+        "seconds": {sys.intern(step): seconds for step, seconds in record["seconds"].items()},
+        "measures": {
+            output: dict(zip(map(sys.intern, row), row.values(), strict=True))
+            for output, row in record.get("measures", {}).items()
+        },
+    }
