@@ -179,6 +179,35 @@ def test_a_link_that_is_cut_is_made_again_and_nothing_is_missed(
         assert open_results(tmp_path / "home").completed
 
 
+@pytest.mark.parametrize("leaves", [False, True], ids=["waits", "leaves"])
+def test_ctrl_c_while_the_server_is_away_is_heard_when_it_is_back(
+    program: Program, tmp_path: Path, leaves: bool
+) -> None:
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    words = [sys.executable, "-m", "openhcs", "run", "screens/p1", str(tmp_path / "pipeline.py")]
+    words += ["--server", f"localhost:{program.endpoint.port}", "--leave", "mine"]
+    with connected(program) as client:  # the server is there
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            next(line for line in follower.stdout if " of 4" in line)
+            program.end(signal.SIGKILL)
+            next(line for line in follower.stdout if "waiting for it" in line)
+            follower.send_signal(signal.SIGINT)
+            next(line for line in follower.stdout if "cancelled when it is back" in line)
+            if leaves:
+                next(line for line in follower.stdout if "leaves the run" in line)
+                follower.send_signal(signal.SIGINT)
+                assert "stays on the server" in follower.stdout.read()
+                assert follower.wait(SOON) == 130
+            program.start()
+            if not leaves:
+                assert "Stopped." in follower.stdout.read()
+                assert follower.wait(SOON) == 130
+        (record,) = client.jobs(timeout=SOON)
+        wanted = ExecutionStatus.COMPLETED if leaves else ExecutionStatus.CANCELLED
+        assert client.wait(record.id, SOON).state is wanted
+
+
 @pytest.mark.parametrize("ending", ["rst", "fin"])
 def test_a_link_that_is_slow_and_cut_over_and_over_loses_nothing(
     serve: Serve, tmp_path: Path, ending: str

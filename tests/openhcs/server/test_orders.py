@@ -46,6 +46,9 @@ if TYPE_CHECKING:
         ("screens/away", InvalidRequestError, "leads out of"),
         ("screens/p1x", NotFoundError, "did you mean screens/p1"),
         ("screens/p1\0", InvalidRequestError, "zero byte"),
+        ("screens/" + "a" * 300, InvalidRequestError, "cannot be looked for"),
+        ("screens/" + "a" * 300 + "/p1", InvalidRequestError, "cannot be looked for"),
+        ("screens/p1/" + "b/" * 1000, NotFoundError, "there is no"),
     ],
 )
 def test_a_plate_outside_of_the_roots_is_refused(

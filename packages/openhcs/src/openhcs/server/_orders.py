@@ -13,7 +13,7 @@ from openhcs._typed import from_plain
 from openhcs.pipeline import RunRequest, Settings, from_source
 from openhcs.server._messages import Order, Submission
 from openhcs.server._settings import known_keys
-from zmqruntime import ForbiddenError, InvalidRequestError, NotFoundError
+from zmqruntime import ForbiddenError, InvalidRequestError, NotFoundError, RequestError
 from zmqruntime.security import Roots
 
 if TYPE_CHECKING:
@@ -119,6 +119,12 @@ class OrderDesk:
             near = _close_entry(self._settings.roots[root], path)
             advice = f"; did you mean {root}/{near}?" if near else ""
             raise NotFoundError(f"there is no {path!r} in the root {root!r}{advice}") from None
+        except RequestError:  # some of which are errors of the system too
+            raise
+        except OSError as error:
+            raise InvalidRequestError(
+                f"{_short(path)} cannot be looked for in the root {root!r}: {error.strerror}"
+            ) from error
 
     def _check_viewer(self, viewer: ViewerAddress, peer: Peer) -> None:
         """Refuse a viewer that may be anybody's: images of a plate are not for all."""
@@ -186,12 +192,19 @@ def owner_of(peer: Peer) -> str:
     return peer.name or _OWN
 
 
+def _short(path: str) -> str:
+    return repr(path if len(path) <= _LONGEST_NAME else f"{path[:_LONGEST_NAME]}...")
+
+
 def _close_entry(root: Path, path: str) -> str:
     """Give the path that a mistyped one most likely means; empty where none is like it."""
     parent, _, name = path.rpartition("/")
-    folder = (root / parent).resolve()
-    if not (folder.is_relative_to(root.resolve()) and folder.is_dir()):
+    try:
+        folder = (root / parent).resolve()
+        if not (folder.is_relative_to(root.resolve()) and folder.is_dir()):
+            return ""
+        names = sorted(entry.name for entry in islice(folder.iterdir(), _NEAR))
+    except OSError:  # such as a folder that the server may not list: there is no advice then
         return ""
-    names = sorted(entry.name for entry in islice(folder.iterdir(), _NEAR))
     close = difflib.get_close_matches(name, names, n=1)
     return f"{parent}/{close[0]}" if parent and close else "".join(close)
