@@ -72,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run --again notes", "no record of a run"),
         ("pipeline show nowhere", "no folder"),
         ("pipeline check typo.py plate", "did you mean 'stitch'?"),
-        ("report notes", "no finished run"),
+        ("report notes", "holds no run"),
         ("stop", "--all"),
         ("run plate --out out --viewer-port 65000", "'65000' is not a port from 1 to 64535"),
         ("viewer napari --port many", "'many' is not a port"),

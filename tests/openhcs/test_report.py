@@ -355,5 +355,5 @@ def test_a_page_without_images_and_with_all_wells_failed(tmp_path: Path) -> None
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResultFolderError, match="no finished run"):
+    with pytest.raises(ResultFolderError, match="holds no run"):
         write_report(tmp_path)
