@@ -104,6 +104,25 @@ def test_two_runs_stitch_as_one_does(plate: Path, first: Path, tmp_path: Path) -
     assert records[0]["origin_x_um"] == pytest.approx(records[1]["origin_x_um"], abs=1e-6)
 
 
+def test_a_stitched_image_lies_where_its_fields_do(plate: Path, tmp_path: Path) -> None:
+    smooth = "    Step(subtract_background, radius_um=15.0),\n"
+    out = openhcs(tmp_path, plate, STITCH + smooth, "stitched")
+    index = open_plate(out, cache=False)
+    for well in WELLS:
+        (record,) = pq.read_table(out / "stitch" / f"{well}.parquet").to_pylist()
+        for plane in index.select(wells=[well]):
+            image = open_image(out / "plate.zarr", well, str(plane.path).rpartition("/")[2])
+            for axis, place, side in (("y", plane.y_um, 0), ("x", plane.x_um, 1)):
+                origin = image.origin_um(axis)
+                assert origin is not None
+                assert origin == pytest.approx(record[f"origin_{axis}_um"], abs=1e-6)
+                pixel = plane.pixel_um_y if axis == "y" else plane.pixel_um_x
+                assert plane.shape is not None
+                assert pixel is not None
+                half = (plane.shape[side] - 1) / 2 * pixel
+                assert place == pytest.approx(origin + half, abs=1e-6)
+
+
 def test_planes_of_results_are_where_those_of_the_plate_were(plate: Path, first: Path) -> None:
     before, after = open_plate(plate, cache=False), open_plate(first, cache=False)
     assert not [f for f in after.findings if f.code == "POSITION_MISSING"]

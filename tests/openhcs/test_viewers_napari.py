@@ -139,6 +139,32 @@ def test_wells_and_fields_can_share_a_slider(viewer: Any) -> None:
     assert [int(plane.max()) for plane in viewer.layers[0].data.reshape(4, 4, 4)] == [1, 2, 0, 2]
 
 
+def test_fields_lie_beside_each_other_where_the_stage_took_them(viewer: Any) -> None:
+    modes = ComponentModes().changed({"field": "place"})
+    book, source = LayerBook(viewer, placed=True), Projector(modes, time.monotonic)
+
+    def tile(field: int | None, y: float, x: float) -> Payload:
+        return Payload(
+            data=np.full((32, 32), 7, np.uint16),
+            components=Components(well="A01", field=field, channel=0),
+            name="stitched" if field is None else "fields",
+            pixel_um=(0.5, 0.5),
+            origin_um=(y, x),
+        )
+
+    show(book, source, tile(0, -16.0, -16.0), tile(1, -16.0, 0.0), tile(None, -16.0, -16.0))
+    corners = {
+        layer.name: tuple(layer.data_to_world((0,) * (layer.ndim - 2) + (-0.5, -0.5))[-2:])
+        for layer in viewer.layers
+    }
+    assert sorted(corners.values()) == [(-16.0, -16.0), (-16.0, -16.0), (-16.0, 0.0)]
+    assert viewer.layers.extent.world[1][-1] == pytest.approx(15.75)
+    moved = viewer.layers[0]
+    moved.translate = (0,) * (moved.ndim - 2) + (3.0, 4.0)
+    show(book, source, tile(0, -16.0, -16.0), tile(1, -16.0, 0.0))
+    assert tuple(moved.translate[-2:]) == (3.0, 4.0)  # what the user moved stays
+
+
 def test_layer_that_the_user_removed_comes_back_with_the_next_image(viewer: Any) -> None:
     book, source = LayerBook(viewer), projector()
     show(book, source, image("A01", 1))

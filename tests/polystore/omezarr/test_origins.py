@@ -181,3 +181,17 @@ def test_an_image_of_others_is_a_payload_at_its_place(tmp_path: Path, version: O
     assert ZarrReader(path).load("A/1/0").origin_um == (-10.0, 3.5)
     write(path, ImageMeta(pixel_um=(0.5, 0.25)))
     assert ZarrReader(path).load("A/1/0").origin_um is None
+
+
+@BOTH
+def test_an_image_is_placed_when_its_planes_are_written(
+    tmp_path: Path, version: OmeVersion
+) -> None:
+    path = plate(tmp_path, version)
+    with ImageWriter(path, "A01", "0", (1, 9, 7), "u2", ImageMeta(pixel_um=(0.5, 0.25))) as image:
+        image.write_plane(np.zeros((9, 7), "u2"))
+        image.place((-12.5, 3.0), {"mine": {"canvas": 1}})
+        image.commit()
+    found = open_image(path, "A01", "0")
+    assert origins(found) == [None, -12.5, 3.0]
+    assert found.attributes["mine"] == {"canvas": 1}

@@ -41,6 +41,13 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="listen beyond this computer without keys: on a trusted network only",
     )
+    napari.add_argument(
+        "--fields",
+        choices=["slider", "place"],
+        default="slider",
+        help="show one field at a time, or all of a well beside each other, each where the stage "
+        "took it (default: %(default)s)",
+    )
     add_keys_option(napari, "let in whoever has an authorised key, and nobody else")
     napari.set_defaults(carry_out=_napari)
 
@@ -56,4 +63,5 @@ def _napari(arguments: argparse.Namespace) -> int:
         bind=arguments.bind,
         keys=key_folder(arguments),
         insecure=arguments.insecure,
+        fields=arguments.fields,
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from openhcs.pipeline import GroupKey
 
-__all__ = ["NOWHERE", "Placed", "Placing", "placing"]
+__all__ = ["NOWHERE", "Placed", "Placing", "canvas_placing", "placing"]
 
 _UNEVEN = 0.02
 """Distances of planes, or of time points, that differ by less are those of one step."""
@@ -103,6 +103,31 @@ def placing(
         origin_z_um=origin_z_um,
         z_um=z_um,
         t_s=t_s,
+    )
+
+
+def canvas_placing(
+    origins: Mapping[tuple[int | None, int | None], tuple[float, float]],
+    keys: Mapping[tuple[int, int], GroupKey],
+) -> Placing:
+    """Say where an image lies that has the size of a canvas on which fields were put together.
+
+    Parameters
+    ----------
+    origins
+        Centre (y, x) of the first pixel of each canvas from the middle of the well in µm, by t and
+        z.
+    keys
+        What the image is made of, as for `placing`.
+    """
+    found = {place: origins.get((key.t, key.z)) for place, key in keys.items()}
+    corners = {place: at for place, at in found.items() if at is not None}
+    if not corners or len(corners) < len(found):
+        return NOWHERE
+    origin = corners[min(corners)]
+    return Placing(
+        origin_um=origin,
+        moved_um={place: at for place, at in corners.items() if at != origin},
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from openhcs.execution._plate import Condition
 
-__all__ = ["measures", "read_group", "write_outputs", "write_wells"]
+__all__ = ["measures", "read_group", "read_rows", "write_outputs", "write_wells"]
 
 _OBJECTS = "objects"
 _NUMBER = "ObjectNumber"
@@ -70,6 +70,18 @@ def read_group(path: Path, kind: Kind, key: GroupKey) -> Mapping[str, Any]:
     if kind is Kind.TABLE:
         return columns
     return {name: table[name][0].as_py() for name in columns}
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read back the rows of a record of a well; none where it is not there."""
+    import pyarrow.parquet as pq
+
+    try:
+        table: pa.Table = pq.ParquetFile(path).read()
+    except OSError:
+        return []
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def measures(stored: str, kind: Kind, groups: Groups) -> dict[str, Any]:

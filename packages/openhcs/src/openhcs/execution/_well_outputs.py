@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs.execution._placing import NOWHERE, placing
+from openhcs.execution._canvases import Canvases
+from openhcs.execution._placing import NOWHERE, canvas_placing, placing
 from openhcs.execution._tables import measures, read_group, write_outputs
 from openhcs.functions import Kind
 from openhcs.pipeline import GroupKey, WellImage
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from openhcs.execution._folder import ResultFolder
-    from openhcs.execution._placing import Placed
+    from openhcs.execution._placing import Placed, Placing
     from openhcs.pipeline import Evaluation, PlannedOutput, PlannedStep
 
 __all__ = ["WellOutputs", "clear_outputs", "group_of", "is_of"]
@@ -58,6 +59,7 @@ class _Arrangement:
     writer: ImageWriter | None = None
     dtype: str = ""
     shape: tuple[int, ...] = ()
+    own: dict[str, Any] = dataclass_field(default_factory=dict)
 
     def place(self, key: GroupKey) -> dict[str, int]:
         """Give the place of a plane, by the names of the format's axes."""
@@ -213,6 +215,8 @@ class WellOutputs:
         for (name, _), arrangement in self._images.items():
             if arrangement.waiting:
                 self._write_waiting(name, arrangement)
+        self._place_canvases()
+        for arrangement in self._images.values():
             if arrangement.writer is not None:
                 arrangement.writer.commit()
         for step in self._steps:
@@ -231,6 +235,19 @@ class WellOutputs:
                 write_outputs(path, self._well, output.kind, groups)
                 rows[output.stored] = measures(output.stored, output.kind, groups)
         return rows
+
+    def _place_canvases(self) -> None:
+        """Say where images of the whole well lie, by the steps that put fields together."""
+        canvases = Canvases(self._folder, self._well)
+        for step in self._steps:
+            image = self._images.get((step.image or "", None))
+            canvases.see(step, self._groups)
+            if image is None or image.writer is None:
+                continue
+            where = canvas_placing(canvases.of_size(image.shape[-2:]), image.planes)
+            if where.origin_um is not None:
+                image.own["origins_um"] = _origins(where)
+                image.writer.place(where.origin_um, {"openhcs": image.own})
 
     def abort(self) -> None:
         """Take away what was not committed. Harmless after `commit`, and twice."""
@@ -299,8 +316,9 @@ class WellOutputs:
             "t": list(image.t),
             "z": list(image.z),
             "sizes": smaller,
-            "origins_um": {f"{t}/{z}": list(at) for (t, z), at in where.moved_um.items()},
+            "origins_um": _origins(where),
         }
+        image.own = own
         meta = ImageMeta(
             channels=tuple(ChannelMeta(_channel_name(channel)) for channel in image.channel),
             pixel_um=self._pixel_um,
@@ -395,6 +413,10 @@ def _on_axes(key: GroupKey, arrangement: _Arrangement) -> GroupKey:
     from dataclasses import replace
 
     return replace(key, channel=arrangement.channel[0])
+
+
+def _origins(where: Placing) -> dict[str, list[float]]:
+    return {f"{t}/{z}": list(at) for (t, z), at in where.moved_um.items()}
 
 
 def _channel_name(channel: str | None) -> str:

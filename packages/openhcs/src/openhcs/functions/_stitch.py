@@ -46,9 +46,9 @@ class Stitched:
         ``dy_px`` and ``dx_px`` away from the stage; ``placed`` (``aligned`` or ``stage-only``).
     stitch
         ``verdict`` (``aligned``, ``partly``, ``stage-only`` or ``single``), ``reference``,
-        ``tiles``, ``pairs``, ``accepted_fraction``, ``residual_95_px``, ``covered_fraction``, and
-        ``origin_y_um`` and ``origin_x_um``: the mosaic's first pixel from the well's centre, NaN
-        where the stage says nothing.
+        ``tiles``, ``pairs``, ``accepted_fraction``, ``residual_95_px``, ``covered_fraction``,
+        ``height_px`` and ``width_px`` of the mosaic, and ``origin_y_um`` and ``origin_x_um``: the
+        centre of its first pixel from the well's centre, NaN where the stage says nothing.
     """
 
     image: Mapping[str, PlaneArray]
@@ -162,6 +162,8 @@ def stitch(
             "accepted_fraction": found.accepted_fraction,
             "residual_95_px": found.residual_95_px,
             "covered_fraction": covered,
+            "height_px": canvas[0],
+            "width_px": canvas[1],
             "origin_y_um": float(origin_um[0]),
             "origin_x_um": float(origin_um[1]),
         },

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -261,6 +262,18 @@ class ImageWriter(PyramidWriter):
         channels = self._meta.channels
         if not channels or channels[c].window is None:
             self._ranges.setdefault(c, []).extend(percentiles(coarsest))
+
+    def place(self, origin_um: tuple[float, float], attributes: Mapping[str, Any]) -> None:
+        """Say where the image lies, where that is known only once its planes are.
+
+        Parameters
+        ----------
+        origin_um
+            Centre (y, x) of its first pixel, as in `ImageMeta`.
+        attributes
+            In place of those of its `ImageMeta`.
+        """
+        self._meta = replace(self._meta, origin_um=origin_um, attributes=attributes)
 
     def commit(self, *, partial: bool = False, fsync: bool = False) -> Path:
         """Put the image in its place, with its labels gone if there was an older one.

@@ -39,10 +39,13 @@ class LayerBook:
     ----------
     viewer
         A `napari.components.ViewerModel` or `napari.Viewer`.
+    placed
+        Whether layers lie where their images do in the well; else all begin in one corner.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, *, placed: bool = False) -> None:
         self._viewer = viewer
+        self._placed = placed
         self._layers: dict[str, Any] = {}
         self._stacks: dict[str, PlaneStack] = {}
         self._axes: dict[str, tuple[Axis, ...]] = {}
@@ -99,6 +102,7 @@ class LayerBook:
             elif layer.data is not stack.array:
                 self._keep_view(lambda: setattr(layer, "data", stack.array), update.axes)
             self._axes[key] = update.axes
+            self._set_place(layer, update)
             self._set_contrast(layer, update)
         finally:
             self._applying = False
@@ -186,6 +190,20 @@ class LayerBook:
                 index = update.placements[0].index
                 self._viewer.dims.set_current_step(tuple(range(len(index))), index)
         return layer
+
+    def _set_place(self, layer: Any, update: LayerUpdate) -> None:
+        """Put a layer where its image lies, unless the user has moved it."""
+        if not self._placed or update.origin_um is None or update.pixel_um is None:
+            return
+        # napari means the middle of the first pixel, an update its corner
+        place = tuple(
+            corner + pixel / 2
+            for corner, pixel in zip(update.origin_um, update.pixel_um, strict=True)
+        )
+        before = layer.metadata[_TAG].get("place", (0.0, 0.0))
+        if place != before and np.allclose(layer.translate[-2:], before):
+            layer.translate = (0.0,) * len(update.axes) + place
+            layer.metadata[_TAG]["place"] = place
 
     def _mark_as_users(self, event: Any) -> None:
         """Remember that contrast is the user's from now on."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from openhcs._typed import from_plain
 from openhcs.viewers._receiver import Receiver
+from polystore.projection import ComponentModes, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,10 @@ _QUIET_MS: Final = 500
 _NET_MS: Final = 50
 
 logger = logging.getLogger(__name__)
+
+
+FIELDS = ("slider", "place")
+"""How fields of a well are shown; the first by default."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -45,8 +50,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=5555)
     parser.add_argument("--bind", default="127.0.0.1")
     parser.add_argument("--insecure", action="store_true")
+    parser.add_argument("--fields", choices=FIELDS, default=FIELDS[0])
     arguments = parser.parse_args(words)
-    return serve(arguments.port, bind=arguments.bind, insecure=arguments.insecure)
+    return serve(
+        arguments.port,
+        bind=arguments.bind,
+        insecure=arguments.insecure,
+        fields=arguments.fields,
+    )
 
 
 def serve(
@@ -55,6 +66,7 @@ def serve(
     bind: str = "127.0.0.1",
     keys: KeyFolder | None = None,
     insecure: bool = False,
+    fields: str = "slider",
 ) -> int:
     """Open the window and serve until it is closed or the service is asked to stop.
 
@@ -68,6 +80,8 @@ def serve(
         Serve only whoever has an authorised key, on both channels, which are encrypted then.
     insecure
         Listen beyond this computer without keys.
+    fields
+        ``slider`` shows one field at a time, ``place`` all of a well where the stage took them.
 
     Returns
     -------
@@ -88,13 +102,13 @@ def serve(
     with server:
         server.install_signal_handlers()
         with Subscriber(server) as subscriber:
-            return _Window(server, subscriber).show_until_closed()
+            return _Window(server, subscriber, fields == "place").show_until_closed()
 
 
 class _Window:
     """Everything that touches napari and Qt; lives in the main thread."""
 
-    def __init__(self, server: ZMQServer, subscriber: Subscriber) -> None:
+    def __init__(self, server: ZMQServer, subscriber: Subscriber, placed: bool) -> None:
         os.environ.setdefault("QT_API", "pyqt6")
         import napari
         from napari.qt import get_qapp
@@ -112,10 +126,13 @@ class _Window:
 
         self._application = get_qapp()
         self._server = server
-        self._receiver = Receiver(subscriber)
+        modes = ComponentModes()
+        if placed:
+            modes = modes.changed({"field": Mode.PLACE})
+        self._receiver = Receiver(subscriber, modes)
         self._viewer = napari.Viewer(title=f"napari, port {server.ports.control}", show=True)
         self._enlarge()
-        self._book = LayerBook(self._viewer)
+        self._book = LayerBook(self._viewer, placed=placed)
         self._names: tuple[str, ...] = ()  # for the I/O thread, which must not touch layers
         layers = self._viewer.layers.events
         for event in (layers.inserted, layers.removed, layers.reordered, layers.renamed):
