@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -182,6 +183,14 @@ def test_another_plate_gets_layers_of_its_own(viewer: Any) -> None:
     assert [int(layer.data.max()) for layer in viewer.layers] == [1, 2, 7]
     assert [layer.visible for layer in viewer.layers] == [False, False, True]
     assert viewer.layers[2].colormap.name == viewer.layers[0].colormap.name
+
+
+def test_images_of_a_channel_share_its_colour_whatever_was_done_to_them(viewer: Any) -> None:
+    book, source = LayerBook(viewer), projector()
+    flat = replace(image("A01", 3), name="flat")
+    show(book, source, image("A01", 1), image("A01", 2, channel=1), flat)
+    colours = {layer.name: layer.colormap.name for layer in viewer.layers}
+    assert colours["stitched DAPI"] == colours["flat DAPI"] != colours["stitched GFP"]
 
 
 def test_chosen_plate_is_shown_as_the_user_left_it(viewer: Any) -> None:

@@ -50,6 +50,7 @@ class LayerBook:
         self._stacks: dict[str, PlaneStack] = {}
         self._axes: dict[str, tuple[Axis, ...]] = {}
         self._plates: dict[str, str] = {}
+        self._channels: dict[str, list[str]] = {}  # by plate, in the order they came
         self._hidden: set[str] = set()  # by the book, not by the user
         self._applying = False
         self.plate = ""
@@ -164,17 +165,13 @@ class LayerBook:
         new_plate = plate not in self._plates.values()
         shown = new_plate or plate == self.plate
         shared["visible"] = shown
-        beside = sum(
-            self._plates[other] == plate and other.startswith(f"{Kind.IMAGE}/")
-            for other in self._layers
-        )
         if update.key.kind is Kind.LABELS:
             layer = self._viewer.add_labels(array, opacity=0.5, **shared)
         else:
             layer = self._viewer.add_image(
                 array,
                 contrast_limits=_rising(update.contrast_limits),
-                colormap=_colormap(update, beside),
+                colormap=self._colormap(plate, update.channel_name),
                 blending="additive",
                 **shared,
             )
@@ -190,6 +187,15 @@ class LayerBook:
                 index = update.placements[0].index
                 self._viewer.dims.set_current_step(tuple(range(len(index))), index)
         return layer
+
+    def _colormap(self, plate: str, channel: str | None) -> str:
+        """Give the colour of a channel, in which all its images are, whatever was done to them."""
+        if channel is None:
+            return _ONE_CHANNEL
+        channels = self._channels.setdefault(plate, [])
+        if channel not in channels:
+            channels.append(channel)
+        return _COLORMAPS[channels.index(channel) % len(_COLORMAPS)]
 
     def _set_place(self, layer: Any, update: LayerUpdate) -> None:
         """Put a layer where its image lies, unless the user has moved it."""
@@ -246,11 +252,6 @@ class LayerBook:
                 for axis, (at, index) in enumerate(zip(leading, placement.index, strict=False))
             )
         )
-
-
-def _colormap(update: LayerUpdate, beside: int) -> str:
-    """Give a colour that the images of the plate so far do not have."""
-    return _ONE_CHANNEL if update.channel_name is None else _COLORMAPS[beside % len(_COLORMAPS)]
 
 
 def _drawable(update: LayerUpdate) -> np.dtype[Any]:
