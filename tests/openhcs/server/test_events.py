@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from openhcs.pipeline import Event, Outcome, RunStarted, WellFinished
+from openhcs.pipeline import Event, Outcome, PreparationFinished, RunStarted, WellFinished
 from openhcs.server._events import EventLog, plain_event, read_events, typed_event
 
 if TYPE_CHECKING:
@@ -36,6 +36,15 @@ def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert [typed_event(each) for each in rest] == EVENTS[1:]
     assert typed_event({"event": "OfALaterVersion"}) is None
     assert plain_event(EVENTS[1])["outcome"] == "failed"
+
+
+def test_an_event_of_an_older_version_lacks_what_was_added_since() -> None:
+    older = {"event": "PreparationFinished", "step": "s", "seconds": 1.5, "reused": False}
+    assert typed_event(older) == PreparationFinished(step="s", seconds=1.5, reused=False)
+    newer = plain_event(
+        PreparationFinished(step="s", seconds=1.5, reused=False, planes=9, without={"DAPI": "few"})
+    )
+    assert typed_event({**newer, "of_a_later_version": 1}) == typed_event(newer)
 
 
 @contextmanager
