@@ -152,7 +152,7 @@ whole = st.builds(
     st.lists(nested | routes(nested), min_size=1, max_size=3),
     keep=st.none() | st.booleans(),
     otherwise=otherwises,
-    missing=st.sampled_from([None, "fail-well", "skip-group"]),
+    missing=st.sampled_from([None, "fail-well", "skip-group", "fill=0", "fill=-0.5"]),
     pixel_um=st.none() | st.just((0.5, 0.65)),
 )
 

@@ -112,7 +112,7 @@ def test_all_problems_are_listed_at_once(index: PlateIndex) -> None:
         ({"channels": ["gfp"]}, "no channel 'gfp'; there are"),
         ({"channels": [5]}, "no channel '5'"),
         ({"wells": []}, "no planes"),
-        ({"missing": "fill"}, "missing is 'fail-well' or 'skip-group'"),
+        ({"missing": "drop"}, "missing is 'fail-well', 'skip-group' or 'fill=VALUE'"),
     ],
 )
 def test_a_selection_that_is_not_there_is_a_problem(

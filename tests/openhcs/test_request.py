@@ -54,7 +54,7 @@ requests = st.builds(
         Settings,
         keep=maybe(st.booleans()),
         otherwise=st.sampled_from([None, "pass", "drop", "error"]),
-        missing=st.sampled_from([None, "fail-well", "skip-group"]),
+        missing=st.sampled_from([None, "fail-well", "skip-group", "fill=0", "fill=-0.5"]),
         pixel_um=maybe(st.tuples(lengths, lengths)),
     ),
 )

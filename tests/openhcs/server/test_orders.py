@@ -117,7 +117,7 @@ def test_names_of_files_are_changed_and_all_else_stays() -> None:
         Pipeline(step, name="inner", otherwise="pass"),
         Branch(Step(project_max, wells="A*")),
         Route({"DAPI": step}, otherwise=Step(project_max)),
-        missing="skip-group",
+        missing="fill=0.5",
     )
     request = RunRequest(plate="a/plate", pipeline=pipeline, wells="A*")
     moved = request.with_files(lambda name: f"/data/{name}")

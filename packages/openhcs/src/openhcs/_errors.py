@@ -42,6 +42,7 @@ __all__ = [
     "OpenHCSError",
     "ParameterError",
     "PipelineError",
+    "PlaneDamagedError",
     "PlaneUnreadableError",
     "PlateError",
     "ResultFolderError",
@@ -77,6 +78,10 @@ class DescriptionError(PlateError, ValueError):
 
 class PlaneUnreadableError(PlateError, OSError):
     """The pixels of one plane cannot be read; the message names the file."""
+
+
+class PlaneDamagedError(PlaneUnreadableError):
+    """The file of a plane can be opened, and does not hold the pixels of the plane whole."""
 
 
 class PipelineError(OpenHCSError):

@@ -18,13 +18,13 @@ from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
     from openhcs.cli._commands import Commands
     from openhcs.execution import Duration, Fit, Forecast
-    from openhcs.pipeline import Estimate, Plan, PlannedStep, StoredEstimate
+    from openhcs.pipeline import Estimate, FilledPlane, Plan, PlannedStep, StoredEstimate
 
 __all__ = ["add_to"]
 
@@ -34,6 +34,7 @@ _MISSING = {
     "fail-well": "a well that lacks planes fails",
     "skip-group": "fields and time points that lack planes are left out",
 }
+_FILLED = "planes that are missing or cannot be read are {value!r} all over"
 _START_S = 0.3
 """What the interpreter takes before a command begins, and a little."""
 
@@ -139,7 +140,12 @@ def _show(console: Console, plan: Plan, need: Estimate, will: Forecast) -> None:
     whole = next(iter(plan.settings.values()))
     origin = whole["missing"].origin
     entry(console, "Pixels", _pixels(plan))
-    entry(console, "Missing", f"{_MISSING[plan.missing]}; missing={plan.missing!r} ({origin})")
+    entry(console, "Missing", f"{_policy(plan)}; missing={plan.missing!r} ({origin})")
+    filled = plan.filled
+    for well, planes in list(filled.items())[:_FEW_WELLS]:
+        entry(console, "", f"{well} has {counted(len(planes), 'plane')} filled: {_first(planes)}")
+    if len(filled) > _FEW_WELLS:
+        entry(console, "", f"and {counted(len(filled) - _FEW_WELLS, 'more well')}")
     entry(console, "Wells", _wells(plan, will))
     everything = tuple(step.name for step in plan.steps)
     for steps, wells in will.steps.items():
@@ -151,6 +157,21 @@ def _show(console: Console, plan: Plan, need: Estimate, will: Forecast) -> None:
     for name, found in will.learned.items():
         state = "stands still" if found else "is to be learned first"
         entry(console, "", f"what {name} learns from the whole plate {state}")
+
+
+def _policy(plan: Plan) -> str:
+    if plan.fill is not None:
+        return _FILLED.format(value=plan.fill)
+    return _MISSING[plan.missing]
+
+
+def _first(planes: Sequence[FilledPlane]) -> str:
+    plane = planes[0]
+    more = f", and {len(planes) - 1} more" if len(planes) > 1 else ""
+    return (
+        f"field {plane.field}, channel {plane.channel}, z {plane.z}, t {plane.t} is "
+        f"{plane.status}{more}"
+    )
 
 
 def _show_needs(
@@ -300,6 +321,9 @@ def _values(plan: Plan, need: Estimate, will: Forecast, room: Fit) -> dict[str, 
         "plate": str(plan.index.root),
         "wells": list(plan.wells),
         "refused": dict(plan.refused),
+        "filled": {
+            well: [plane.to_json() for plane in planes] for well, planes in plan.filled.items()
+        },
         "finished": list(will.finished),
         "to_do": {well: list(steps) for well, steps in will.to_do.items()},
         "new": list(will.new),

@@ -49,8 +49,10 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", help="names, comma-separated")
     parser.add_argument(
         "--missing",
-        choices=["fail-well", "skip-group"],
-        help="what a missing or unreadable plane means for its well (default: fail-well)",
+        type=_policy,
+        metavar="POLICY",
+        help="what a missing or unreadable plane means for its well: it fails (fail-well, the "
+        "default), goes without the field (skip-group), or has a value all over (fill=0)",
     )
     parser.add_argument(
         "--acquisition",
@@ -162,6 +164,16 @@ def _acquisition(text: str) -> Acquisition:
         return int(text)
     message = f"{text!r} is no acquisition: give its number, from 0, or all"
     raise argparse.ArgumentTypeError(message)
+
+
+def _policy(text: str) -> str:
+    from openhcs._errors import ParameterError
+    from openhcs.pipeline import Settings
+
+    try:
+        return Settings(missing=text).missing or text
+    except ParameterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -278,7 +278,7 @@ def _lack(error: str | None, *, stopped: bool) -> str:
 
 def few_planes(plan: Plan, well: str, most_px: int = _MOST_PX) -> PlateIndex:
     """Choose planes of a well: whole fields while they are few enough, else fewer z and t."""
-    index = plan.index.select(wells=[well], kind=None)
+    index = plan.index.select(wells=[well], kind=None, status=None)
     skipped = plan.skipped.get(well, frozenset())
     fields = [
         field for field in index.fields if not any(field == other for other, _ in skipped)
@@ -290,7 +290,7 @@ def few_planes(plan: Plan, well: str, most_px: int = _MOST_PX) -> PlateIndex:
     }
     while True:
         chosen: dict[str, Any] = dict(axes)
-        few = index.select(**chosen, kind=None)
+        few = index.select(**chosen, kind=None, status=None)
         longest = next((name for name, values in axes.items() if len(values) > 1), None)
         if longest is None or _pixels_by_well(few)[well] <= most_px:
             return few

@@ -157,4 +157,5 @@ def _kept(record: Mapping[str, Any]) -> dict[str, Any]:
             output: dict(zip(map(sys.intern, row), row.values(), strict=True))
             for output, row in record.get("measures", {}).items()
         },
+        "filled": record.get("filled", ()),
     }

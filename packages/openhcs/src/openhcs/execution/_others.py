@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from openhcs.execution._resume import well_result
+from openhcs.execution._resume import filled_otherwise, well_result
 from openhcs.pipeline import Outcome, step_keys, steps_in
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def other_wells(
         if (
             well in raw_keys
             and record.get("outcome") == str(Outcome.OK)
+            and not filled_otherwise(record, plan)
             and record.get("keys")
             == step_keys(steps_in(plan.steps, well), raw_keys[well], prepared)
         ):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Condition", "check_plate", "conditions_of", "lay_out", "well_rows"]
 
-_OWN = frozenset({"well", "row", "column", "outcome", "error", "seconds"})
+_OWN = frozenset({"well", "row", "column", "outcome", "error", "seconds", "filled_planes"})
 """Columns of the table of wells that conditions may not replace."""
 
 
@@ -151,6 +151,7 @@ def well_rows(
         What was put into each well.
     """
     rows: list[dict[str, Any]] = []
+    fills = plan.fill is not None or any(record.get("filled") for record in records.values())
     for well in sorted(wells, key=lambda well: parse_well(well.well)):
         row, column = parse_well(well.well)
         record = records.get(well.well, {})
@@ -164,6 +165,8 @@ def well_rows(
             # What the well took when it was done, also where this run only took it over.
             "seconds": sum(record["seconds"].values()) if record else well.seconds,
         }
+        if fills:
+            values["filled_planes"] = len(record.get("filled", ())) if record else None
         measures = record.get("measures", {})
         for step in plan.steps:
             for output in step.outputs:

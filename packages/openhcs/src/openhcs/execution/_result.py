@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from openhcs.pipeline import WellImage
+    from openhcs.pipeline import FilledPlane, WellImage
 
 __all__ = ["RunResult", "WellResult"]
 
@@ -38,6 +38,8 @@ class WellResult:
         Where it went wrong; None when there is nothing to show.
     steps
         Seconds by step name.
+    filled
+        Planes that could not be used and had a constant value instead.
     """
 
     well: str
@@ -48,6 +50,7 @@ class WellResult:
     error: str | None
     traceback: str | None
     steps: Mapping[str, float]
+    filled: tuple[FilledPlane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from openhcs.execution._result import WellResult
 from openhcs.execution._well_outputs import group_of, is_of
 from openhcs.functions import Kind
-from openhcs.pipeline import Outcome, WellImage, step_keys, steps_in
+from openhcs.pipeline import FilledPlane, Outcome, WellImage, step_keys, steps_in
 from polystore.omezarr import ImageSlot
 
 if TYPE_CHECKING:
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Plan, PlannedStep
 
-__all__ = ["Resume", "WellState", "read_images", "slots", "well_result", "well_states"]
+__all__ = [
+    "Resume",
+    "WellState",
+    "filled_otherwise",
+    "read_filled",
+    "read_images",
+    "slots",
+    "well_result",
+    "well_states",
+]
 
 Resume: TypeAlias = "bool | Set[str]"
 """Whether what is finished is taken over; or the runs of which alone it is."""
@@ -76,7 +85,7 @@ def well_states(
         steps = steps_in(plan.steps, well)
         keys = step_keys(steps, raw_keys[well], prepared)
         record = folder.read_record(well) if resume else None
-        if record is not None and not _is_taken(record, resume):
+        if record is not None and (not _is_taken(record, resume) or filled_otherwise(record, plan)):
             record = None
         reused = () if record is None else _standing(steps, folder, well, keys, record)
         whole = (
@@ -99,6 +108,21 @@ def _is_taken(record: Mapping[str, Any], resume: Resume) -> bool:
     return isinstance(resume, bool) or (
         record.get("run_id") in resume and record.get("outcome") == str(Outcome.OK)
     )
+
+
+def filled_otherwise(record: Mapping[str, Any], plan: Plan) -> bool:
+    """Say whether a well has planes that were found damaged, and that the plan would not fill so.
+
+    That the others are filled, and with what, is in the keys.
+    """
+    return any(
+        plane.error is not None and plane.value != plan.fill for plane in read_filled(record)
+    )
+
+
+def read_filled(record: Mapping[str, Any]) -> tuple[FilledPlane, ...]:
+    """Give the filled planes that a well's record lists."""
+    return tuple(FilledPlane(**plane) for plane in record.get("filled", ()))
 
 
 def slots(plan: Plan) -> Mapping[str, tuple[ImageSlot, ...]]:
@@ -160,6 +184,7 @@ def well_result(
         error=None,
         traceback=None,
         steps={} if reused else dict(record["seconds"]),
+        filled=read_filled(record),
     )
 
 

@@ -41,6 +41,7 @@ from openhcs.pipeline import (
     RunStarted,
     StepFinished,
     WellRetried,
+    in_words,
     steps_in,
     well_keys,
 )
@@ -50,11 +51,12 @@ from polystore.omezarr import settle_plate
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent import futures
     from pathlib import Path
 
     from openhcs.execution._dispatch import Happening
+    from openhcs.execution._result import WellResult
     from openhcs.execution._resume import Resume
     from openhcs.pipeline import Plan
 
@@ -403,7 +405,7 @@ class _Run:
             seconds=time.perf_counter() - self._clock,
             step_seconds=steps,
             reason=self._reason,
-            notes=(*self._notes, *self._others.notes()),
+            notes=(*self._notes, *_filled(wells, self._plan.fill), *self._others.notes()),
             warnings=self._plan.warnings,
         )
         for note in (*result.warnings, *result.notes):
@@ -460,3 +462,10 @@ class _Run:
         self._log.event(event)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _filled(wells: Sequence[WellResult], value: float | None) -> Iterator[str]:
+    """Say how many planes were filled, those among them that were damaged unawares."""
+    counts = {well.well: len(well.filled) for well in wells if well.filled}
+    if counts and value is not None:
+        yield in_words(counts, value)

@@ -123,7 +123,7 @@ class RunRecord:
             fields=self.fields,
             channels=self.channels,
             acquisition=self.acquisition,
-            missing="skip-group" if self.missing == "skip-group" else "fail-well",
+            missing=self.missing,
             pixel_um=self.pixel_um,
             keep=self.keep,
             otherwise=self.otherwise,
@@ -256,7 +256,7 @@ def run_document(
             "resume": resume,
         },
         "warnings": list(plan.warnings),
-        "notes": [*plan.notes, *(() if result is None else result.notes)],
+        "notes": list(dict.fromkeys((*plan.notes, *(() if result is None else result.notes)))),
         "steps": [
             {
                 "name": step.name,
@@ -286,6 +286,7 @@ def run_document(
                 "seconds": round(well.seconds, 3),
                 "reused": well.reused,
                 "error": well.error,
+                "filled": [plane.to_json() for plane in well.filled],
             }
             for well in result.wells
         },

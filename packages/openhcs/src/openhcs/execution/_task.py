@@ -15,14 +15,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from openhcs._errors import PlaneUnreadableError
+from openhcs._errors import PlaneDamagedError, PlaneUnreadableError
 from openhcs._words import reason_of
 from openhcs.execution._fitness import installed, unfit
 from openhcs.execution._folder import ResultFolder
+from openhcs.execution._resume import read_filled
 from openhcs.execution._turn import Stopped, Turn
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
 from openhcs.functions import gpu_is_lost
-from openhcs.pipeline import Evaluation, GroupKey, Outcome, PlannedStep, steps_in, well_planes
+from openhcs.pipeline import (
+    Evaluation,
+    FilledPlane,
+    GroupKey,
+    Outcome,
+    PlannedStep,
+    filled_of,
+    steps_in,
+    well_planes,
+)
 from openhcs.plates import IndexShards, write_shards
 from polystore.files import atomic_folder, write_json
 
@@ -195,6 +205,7 @@ def write_work(folder: ResultFolder, plan: Plan) -> None:
             "steps": [step.to_json() for step in plan.steps],
             "channels": list(plan.channels),
             "pixel_um": plan.pixel_um,
+            "fill": plan.fill,
             "skipped": {well: sorted(groups) for well, groups in plan.skipped.items()},
             "installed": installed(),
             "plate": _plate_facts(plan.index),
@@ -300,6 +311,7 @@ class _Work:
     channels: tuple[str, ...]
     pixel_um: tuple[float, float] | None
     skipped: Mapping[str, frozenset[tuple[int, int]]]
+    fill: int | float | None
 
 
 @lru_cache(maxsize=1)
@@ -317,6 +329,7 @@ def _work(path: str, changed: int) -> _Work:  # noqa: ARG001  # a changed plan i
             well: frozenset((field, t) for field, t in groups)
             for well, groups in plan["skipped"].items()
         },
+        fill=plan["fill"],
     )
 
 
@@ -344,12 +357,37 @@ class _WellPlanes:
         self._index = work.index.well(task.well)
         self._planes = well_planes(self._index, task.well, work.channels, skipped)
         self.pixel_um = work.pixel_um
+        self._filled = {
+            plane.place: plane
+            for plane in filled_of(self._index, work.channels, work.fill).get(task.well, ())
+        }
 
     def keys(self) -> Sequence[GroupKey]:
         return tuple(self._planes)
 
     def read(self, key: GroupKey) -> NDArray[Any]:
-        return self._index.read(self._planes[key])
+        plane = self._planes[key]
+        if plane.status != "ok":
+            return self._constant(plane)
+        try:
+            return self._index.read(plane)
+        except PlaneDamagedError as error:
+            # What cannot be reached, or has changed, may be there the next time: it is no damage.
+            if self._work.fill is None or plane.shape is None or plane.dtype is None:
+                raise
+            filled = FilledPlane.of(plane, self._work.channels, self._work.fill, str(error))
+            self._filled[filled.place] = filled
+            return self._constant(plane)
+
+    def _constant(self, plane: Plane) -> NDArray[Any]:
+        assert self._work.fill is not None  # else the plan has no such plane
+        assert plane.shape is not None  # of its channel
+        return np.full(plane.shape, self._work.fill, plane.dtype)
+
+    def filled(self, earlier: Sequence[FilledPlane]) -> list[dict[str, Any]]:
+        """List the planes that were filled; also those that only reused steps have read."""
+        found = {plane.place: plane for plane in earlier if plane.error is not None}
+        return [plane.to_json() for _, plane in sorted((found | self._filled).items())]
 
     def place(self, key: GroupKey, axis: str) -> float:
         plane = self._plane(key)
@@ -399,7 +437,7 @@ def _run_well(
         proceed=proceed,
         finished=done,
     )
-    earlier = _begin(work.folder, steps, task)
+    earlier, filled = _begin(work.folder, steps, task)
     clear_outputs(work.folder, steps, task.well, task.reused)
     try:
         evaluation = Evaluation(steps, planes, outputs)
@@ -422,6 +460,7 @@ def _run_well(
         "seconds": seconds,
         "measures": earlier | {name: _plain(row) for name, row in rows.items()},
         "images": [asdict(image) for image in outputs.images()],
+        "filled": planes.filled(filled),
     }
     work.folder.write_record(task.well, record)
     return {"record": record}
@@ -439,12 +478,18 @@ def _check_still_ours(folder: ResultFolder, task: WellTask) -> None:
         raise Stopped
 
 
-def _begin(folder: ResultFolder, steps: Sequence[PlannedStep], task: WellTask) -> dict[str, Any]:
-    """Say on disk that only reused steps count from now on; give what they are summed up to."""
+def _begin(
+    folder: ResultFolder, steps: Sequence[PlannedStep], task: WellTask
+) -> tuple[dict[str, Any], tuple[FilledPlane, ...]]:
+    """Say on disk that only reused steps count from now on.
+
+    Gives what these are summed up to, and the planes that were filled for them.
+    """
     there = folder.read_record(task.well) or {}
     reused = {
         output.stored for step in steps if step.name in task.reused for output in step.outputs
     }
+    filled = read_filled(there) if task.reused else ()
     kept = {output: row for output, row in there.get("measures", {}).items() if output in reused}
     record = {
         "schema": _SCHEMA,
@@ -455,9 +500,10 @@ def _begin(folder: ResultFolder, steps: Sequence[PlannedStep], task: WellTask) -
         "keys": {name: key for name, key in task.keys.items() if name in task.reused},
         "measures": kept,
         "images": there.get("images", []),
+        "filled": [plane.to_json() for plane in filled],
     }
     folder.write_record(task.well, record)
-    return kept
+    return kept, filled
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from openhcs.pipeline._events import (
     WellRetried,
     WellStarted,
 )
+from openhcs.pipeline._filling import FilledPlane, filled_of, in_words
 from openhcs.pipeline._groups import GroupKey
 from openhcs.pipeline._outcome import Outcome
 from openhcs.pipeline._pipeline import Branch, Part, Pipeline, Route
@@ -57,6 +58,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Event",
+    "FilledPlane",
     "GroupKey",
     "Kept",
     "MissingPlanes",
@@ -89,7 +91,9 @@ __all__ = [
     "default_pipeline",
     "estimate",
     "file_key",
+    "filled_of",
     "from_source",
+    "in_words",
     "load",
     "load_request",
     "made_by",

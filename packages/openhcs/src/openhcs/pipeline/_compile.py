@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from openhcs._errors import CompileError, ParameterError
+from openhcs.pipeline._filling import filled_of, in_words, unfit_values, with_filled
 from openhcs.pipeline._plan import Plan
 from openhcs.pipeline._planes import UNUSABLE, unique_channels
 from openhcs.pipeline._resolver import Resolver, listed
-from openhcs.pipeline._settings import Settings, resolve
+from openhcs.pipeline._settings import Settings, fill_value, resolve
 from openhcs.pipeline._source import to_source
 from openhcs.pipeline._trial import trial
 
@@ -97,6 +98,18 @@ def compile_pipeline(
     whole = resolve([("run", run), ("pipeline", pipeline.settings)])
     policy = whole["missing"].value
     usable, refused, skipped = _complete(selected, names, policy)
+    whole_plate = plate.select(acquisitions=selected.acquisitions, kind=None, status=None)
+    fill = fill_value(policy)
+    if fill is not None:
+        problems.extend(unfit_values(whole_plate, names, fill))
+        whole_plate, unknown = with_filled(whole_plate, names)
+        refused |= {well: reason for well, reason in unknown.items() if well in usable.wells}
+        usable = whole_plate.select(
+            wells=[well for well in usable.wells if well not in refused],
+            fields=selected.fields,
+            kind=None,
+            status=None,
+        )
     if not len(usable):
         problems.extend(f"well {well}: {reason}" for well, reason in refused.items())
         problems = problems or ["the selection holds no planes"]
@@ -105,11 +118,17 @@ def compile_pipeline(
     resolver = Resolver(pipeline, run, usable, plate.wells, names, size, problems)
     steps = resolver.steps()
     notes.extend(_placed(steps, resolver.settings))
+    filled = filled_of(usable, names, fill)
+    if filled and fill is not None:
+        notes.append(in_words({well: len(planes) for well, planes in filled.items()}, fill))
     plan = Plan(
         pipeline=pipeline,
         source=to_source(pipeline),
         index=usable,
-        plate=plate.select(acquisitions=selected.acquisitions, kind=None, status="ok"),
+        plate=whole_plate.select(kind=None, status="ok"),
+        fillable=whole_plate.where(
+            (whole_plate.column("status") != "ok") & np.bool_(fill is not None)
+        ),
         fields=fields,
         acquisition="all" if acquisition == "all" else selected.acquisitions[0],
         steps=steps,
@@ -250,6 +269,8 @@ def _complete(
         groups.setdefault(well, set()).add((field, t))
     for well, planes in lacking.items():
         bad = frozenset((field, t) for field, t, *_ in planes)
+        if fill_value(missing) is not None and well in groups:
+            continue
         if missing == "skip-group" and groups.get(well, set()) - bad:
             skipped[well] = bad
             continue

@@ -100,7 +100,23 @@ def well_keys(plan: Plan) -> Mapping[str, str]:
         if (facts[1], facts[0]) not in plan.skipped.get(well, ()):
             rows.setdefault(well, []).append(facts)
     common = [plan.format_facts, list(plan.channels), plan.pixel_um]
-    return {well: content_key([common, sorted(facts)]) for well, facts in rows.items()}
+    # Wells without filled planes keep the keys that they have under every policy.
+    filled = _filled(plan)
+    return {
+        well: content_key([common, sorted(facts), *filled.get(well, ())])
+        for well, facts in rows.items()
+    }
+
+
+def _filled(plan: Plan) -> Mapping[str, list[Any]]:
+    """Give what decides the pixels and places of each well's filled planes."""
+    names = ("well", "t", "field", "channel", "z", "height", "width", "dtype")
+    index = plan.fillable.select(fields=plan.fields, kind=None, status=None)
+    columns = [index.column(name).tolist() for name in (*names, "x_um", "y_um", "z_um")]
+    rows: dict[str, list[Any]] = {}
+    for well, *facts in zip(*columns, strict=True):
+        rows.setdefault(well, []).append(facts)
+    return {well: [plan.fill, sorted(facts)] for well, facts in rows.items()}
 
 
 def step_keys(

@@ -133,6 +133,7 @@ def estimate(plan: Plan) -> Estimate:
     index = plan.index
     wells = [well for well in plan.wells if well not in plan.refused]
     columns = index.column("well").tolist()
+    there = index.select(kind=None)
     counts = dict.fromkeys(wells, 0)
     for well in columns:
         counts[well] += 1
@@ -151,8 +152,8 @@ def estimate(plan: Plan) -> Estimate:
     share = len(columns) / counts[largest]
     return Estimate(
         wells=len(wells),
-        planes=len(columns),
-        read_bytes=int(index.column("file_size").clip(min=0).sum()),
+        planes=len(there),
+        read_bytes=int(there.column("file_size").clip(min=0).sum()),
         largest=largest,
         peak_bytes=math.ceil(process_bytes(plan) + _SPARE * peak),
         stored=stored,

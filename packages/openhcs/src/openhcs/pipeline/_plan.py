@@ -22,11 +22,14 @@ from openhcs.functions import (
     adapt,
     spec_of,
 )
+from openhcs.pipeline._filling import filled_of
+from openhcs.pipeline._settings import fill_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from openhcs.functions import ParameterValue
+    from openhcs.pipeline._filling import FilledPlane
     from openhcs.pipeline._pipeline import Pipeline
     from openhcs.pipeline._settings import Setting, Settings
     from openhcs.plates import PlateIndex
@@ -289,10 +292,12 @@ class Plan:
     source
         The same as Python source.
     index
-        The plate, limited to the planes that are used.
+        The plate, limited to the planes that are used. Those whose status is not ``ok`` are filled.
     plate
         What steps learn from: the usable planes of the same channels in all fields and wells, so
         that a well's results do not depend on which other wells are run with it.
+    fillable
+        The planes in all fields and wells that would be filled; none unless `missing` says so.
     fields
         The fields that were asked for; None for all.
     acquisition
@@ -308,7 +313,7 @@ class Plan:
     pixel_um
         Pixel size (y, x) in µm; None when unknown.
     missing
-        What is done about missing planes: ``fail-well`` or ``skip-group``.
+        What is done about missing planes: ``fail-well``, ``skip-group`` or ``fill=VALUE``.
     skipped
         Fields and time points of a well that are left out because planes of theirs are missing.
     run
@@ -325,6 +330,7 @@ class Plan:
     source: str
     index: PlateIndex
     plate: PlateIndex
+    fillable: PlateIndex
     fields: tuple[int, ...] | None
     acquisition: Acquisition
     steps: tuple[PlannedStep, ...]
@@ -338,6 +344,16 @@ class Plan:
     settings: Mapping[str, Mapping[str, Setting]]
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def fill(self) -> int | float | None:
+        """What planes that cannot be used are filled with; None when they are not."""
+        return fill_value(self.missing)
+
+    @property
+    def filled(self) -> Mapping[str, tuple[FilledPlane, ...]]:
+        """The planes that are filled, by well, as far as that is known before they are read."""
+        return filled_of(self.index, self.channels, self.fill)
 
     @property
     def format_facts(self) -> tuple[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -12,11 +14,23 @@ from openhcs.functions import Device
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["DEFAULTS", "MissingPlanes", "Otherwise", "Setting", "Settings", "resolve"]
+__all__ = [
+    "DEFAULTS",
+    "MissingPlanes",
+    "Otherwise",
+    "Setting",
+    "Settings",
+    "fill_value",
+    "resolve",
+]
 
-MissingPlanes: TypeAlias = Literal["fail-well", "skip-group"]
-"""What is done about a well whose planes are not all there: it fails, or goes on without the field
-and time point that they belong to."""
+MissingPlanes: TypeAlias = str
+"""What is done about a well whose planes are not all there: ``fail-well``, or ``skip-group``, which
+goes on without the field and time point that they belong to, or ``fill=VALUE``, such as ``fill=0``,
+which has every pixel of these planes be that value."""
+
+_POLICIES = ("fail-well", "skip-group", "fill=VALUE")
+_FILL = re.compile(r"fill=([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)", re.ASCII | re.IGNORECASE)
 
 Otherwise: TypeAlias = Literal["pass", "drop", "error"]
 """What becomes of channels that a step which changes images does not work on."""
@@ -36,8 +50,8 @@ class Settings:
         ``"pass"`` hands them on as they are, ``"drop"`` leaves them out from here on, ``"error"``
         says that there must be none.
     missing
-        What is done about missing planes: ``"fail-well"`` or ``"skip-group"``. Of a run and a
-        whole pipeline alone.
+        What is done about missing planes: ``"fail-well"``, ``"skip-group"``, or ``"fill=0"`` with
+        any other number in place of 0. Of a run and a whole pipeline alone.
     pixel_um
         Pixel size (y, x) in µm, in place of what the plate says. Of a run and a whole pipeline
         alone.
@@ -62,7 +76,7 @@ class Settings:
             message = f"keep is True or False, not {self.keep!r}"
             raise ParameterError(message, "keep")
         _check_choice("otherwise", self.otherwise, get_args(Otherwise))
-        _check_choice("missing", self.missing, get_args(MissingPlanes))
+        object.__setattr__(self, "missing", _policy(self.missing))
         if self.pixel_um is not None:
             object.__setattr__(self, "pixel_um", _pair(self.pixel_um))
         _check_choice("device", self.device, get_args(Device))
@@ -101,6 +115,32 @@ def resolve(layers: Sequence[tuple[str, Settings]]) -> Mapping[str, Setting]:
     for origin, settings in layers:
         found |= {name: Setting(value, origin) for name, value in settings.made.items()}
     return found
+
+
+def fill_value(missing: str) -> int | float | None:
+    """Give the value that planes are filled with; None where they are not filled."""
+    found = _FILL.fullmatch(missing)
+    if found is None:
+        return None
+    text = found.group(1)
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        return int(value) if abs(value) < 2**53 and value.is_integer() else value
+
+
+def _policy(missing: object) -> str | None:
+    """Give the policy as it is written, so that ``fill=0.0`` is no other than ``fill=0``."""
+    if isinstance(missing, str) and len(missing) < 64:
+        value = fill_value(missing)
+        if value is not None and math.isfinite(value):
+            return f"fill={value!r}"
+    if missing is None or missing in _POLICIES[:2]:
+        return str(missing) if missing is not None else None
+    _check_choice("missing", None if missing == _POLICIES[2] else missing, _POLICIES)
+    message = "missing='fill=VALUE': give the number in place of VALUE, such as 'fill=0'"
+    raise ParameterError(message, "missing")
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -481,6 +481,24 @@ class PlateIndex:
                 f"{self.root} cannot be used: {error}"
             ) from error
 
+    def with_values(self, columns: Mapping[str, NDArray[Any]]) -> PlateIndex:
+        """Give the same planes with other values in some columns.
+
+        Parameters
+        ----------
+        columns
+            By name, each of shape (planes,).
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or it has another length.
+        """
+        new = {**self._columns, **columns}
+        for values in columns.values():
+            values.setflags(write=False)
+        return self._like(PlateIndex(self._facts, new))
+
     def with_findings(self, findings: Sequence[Finding]) -> PlateIndex:
         """Give the same index with further findings.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs._errors import PlaneUnreadableError
+from openhcs._errors import PlaneDamagedError, PlaneUnreadableError
 from openhcs.plates._tiff import read_tiff_pages
 from openhcs.plates._zarr_planes import member_of_page, own_attributes
 
@@ -56,8 +56,10 @@ def read_plane(
 
     Raises
     ------
+    PlaneDamagedError
+        If the file was read and cannot be decoded.
     PlaneUnreadableError
-        If there is no file, it cannot be decoded, it is not of the shape and type that the index
+        If there is no file, it cannot be opened, it is not of the shape and type that the index
         states, or a pixel is below the counts that were added to all of them.
     """
     where = f"well {plane.well} field {plane.field} channel {plane.channel} z {plane.z} t {plane.t}"
@@ -96,9 +98,11 @@ def _read_file(path: Path, plane: Plane, where: str, opened: OpenedFiles) -> NDA
             f"{path} ({where}) cannot be opened: {error.strerror}"
         ) from error
     except IndexError as error:
-        raise PlaneUnreadableError(f"{path} ({where}) has no image {plane.page}") from error
+        raise PlaneDamagedError(f"{path} ({where}) has no image {plane.page}") from error
     except _DAMAGE as error:
-        raise PlaneUnreadableError(
+        # What the system could not read, such as a share that went away, may be whole.
+        kind = PlaneUnreadableError if isinstance(error, OSError) else PlaneDamagedError
+        raise kind(
             f"{path} ({where}) cannot be decoded: {error}; copy the file again from the microscope"
         ) from error
     if pixels.ndim != 2:
@@ -126,7 +130,7 @@ def _read_zarr(
     opened: OpenedFiles,
     region: tuple[slice, slice] | None,
 ) -> NDArray[Any]:
-    from polystore import StorageError
+    from polystore import StorageError, UnreadableError
 
     try:
         reader = opened.image(path)
@@ -143,11 +147,13 @@ def _read_zarr(
         )
         pixels = reader.read(0, t=place.t, c=place.c, z=place.z, region=(rows, columns))
     except IndexError as error:
-        raise PlaneUnreadableError(f"{path} ({where}) has no image {plane.page}") from error
+        raise PlaneDamagedError(f"{path} ({where}) has no image {plane.page}") from error
     except PlaneUnreadableError:
         raise
     except (StorageError, ValueError, OSError) as error:
-        raise PlaneUnreadableError(f"{path} ({where}) cannot be read: {error}") from error
+        damaged = isinstance(error, UnreadableError) or not isinstance(error, OSError)
+        kind = PlaneDamagedError if damaged else PlaneUnreadableError
+        raise kind(f"{path} ({where}) cannot be read: {error}") from error
     return np.ascontiguousarray(pixels)
 
 
