@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from openhcs.execution import load_run
 from openhcs.results import open_results
 from openhcs.testing import synthetic_plate
 from zmqruntime.testing import free_endpoint
@@ -103,7 +104,8 @@ def test_a_plan_is_made_on_the_server_and_nothing_is_submitted(folder: Path, ser
 
 
 def test_a_run_is_submitted_shown_and_brought(folder: Path, server: str) -> None:
-    words = ("run", "--server", server, "screens/p1", "pipeline.py", "--out", "home")
+    there = ("run", "--server", server, "screens/p1", "pipeline.py", "--out", "home")
+    words = (*there, "--duplicates", "newest", "--include-unlisted")
     done = openhcs(folder, *words, "--platemap", "map.csv", "--wells", "A*")
     assert done.returncode == 0, done.stderr
     assert re.search(r"Accepted as job [0-9a-f]{16}\.", done.stdout)
@@ -113,6 +115,8 @@ def test_a_run_is_submitted_shown_and_brought(folder: Path, server: str) -> None
     assert "home/report.html" in done.stdout
     results = open_results(folder / "home")
     assert set(results.wells["outcome"].to_pylist()) == {"ok"}
+    record = load_run(folder / "home")
+    assert (record.duplicates, record.include_unlisted) == ("newest", True)
     again = openhcs(folder, *words, "--platemap", "map.csv", "--wells", "A*")
     assert "2 of 2 wells are finished and unchanged" in again.stdout
     assert "2 of them from before" in again.stdout

@@ -46,6 +46,8 @@ requests = st.builds(
     files=maybe(texts),
     plate_size=maybe(st.tuples(st.integers(1, 32), st.integers(1, 48))),
     platemap=maybe(texts),
+    duplicates=st.sampled_from([None, "error", "newest", "first"]),
+    include_unlisted=maybe(st.booleans()),
     wells=maybe(texts),
     fields=maybe(st.lists(st.integers(0, 99), min_size=1, max_size=4).map(tuple)),
     channels=maybe(st.lists(texts, min_size=1, max_size=3).map(tuple)),

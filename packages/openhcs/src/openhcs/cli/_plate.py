@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["PLATE_OPTIONS", "add_plate_options", "open_told"]
 
-PLATE_OPTIONS = ("format", "pattern", "files", "plate_size", "platemap")
+PLATE_OPTIONS = (
+    "format",
+    "pattern",
+    "files",
+    "plate_size",
+    "platemap",
+    "duplicates",
+    "include_unlisted",
+)
 """Names of what `add_plate_options` adds."""
 
 
@@ -52,6 +60,19 @@ def add_plate_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what is in each well: CSV, TSV or XLSX with the column well, or row and column",
     )
+    parser.add_argument(
+        "--duplicates",
+        choices=["newest", "first"],
+        help="which of several files for one plane is used: the one changed last, or the first by "
+        "name (default: none of them)",
+    )
+    parser.add_argument(
+        "--include-unlisted",
+        action="store_true",
+        default=None,
+        help="use images that the plate's index does not list as well, where their names tell "
+        "what they are",
+    )
 
 
 def open_told(arguments: argparse.Namespace, *, deep: bool = False) -> PlateIndex:
@@ -86,6 +107,8 @@ def open_told(arguments: argparse.Namespace, *, deep: bool = False) -> PlateInde
         deep=deep,
         described=described,
         platemap=platemap,
+        duplicates=arguments.duplicates or "error",
+        include_unlisted=bool(arguments.include_unlisted),
     )
 
 

@@ -145,6 +145,8 @@ def requested(arguments: argparse.Namespace, pipeline: Pipeline | None) -> RunRe
         files=None if arguments.files is None else str(arguments.files),
         plate_size=arguments.plate_size,
         platemap=None if arguments.platemap is None else str(arguments.platemap),
+        duplicates=arguments.duplicates,
+        include_unlisted=arguments.include_unlisted,
         wells=arguments.wells,
         fields=_numbers(arguments.fields) if arguments.fields is not None else None,
         channels=_names(arguments.channels) if arguments.channels is not None else None,

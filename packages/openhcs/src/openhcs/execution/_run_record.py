@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from openhcs.execution._result import RunResult
     from openhcs.functions import Device
     from openhcs.pipeline import Acquisition, Otherwise, Pipeline, Plan
+    from openhcs.plates import DuplicatePolicy
 
 __all__ = ["RunRecord", "load_run", "run_document"]
 
@@ -56,6 +57,8 @@ class RunRecord:
         What a person said about it, where it was opened so.
     platemap
         Conditions per well, where there are any.
+    duplicates, include_unlisted
+        What was decided about doubled and unlisted files, as in `openhcs.plates.open_plate`.
     identity
         Hash over its files as they were.
     wells, fields, channels
@@ -79,6 +82,8 @@ class RunRecord:
     plate_format: str
     described: Description | None
     platemap: Platemap | None
+    duplicates: DuplicatePolicy
+    include_unlisted: bool
     identity: str
     wells: tuple[str, ...]
     fields: tuple[int, ...]
@@ -115,6 +120,8 @@ class RunRecord:
             format=self.plate_format,
             described=self.described,
             platemap=self.platemap,
+            duplicates=self.duplicates,
+            include_unlisted=self.include_unlisted,
         )
         plan = compile_pipeline(
             self.pipeline,
@@ -177,9 +184,11 @@ def _record(
         source=document["pipeline"],
         plate=Path(plate["path"]),
         plate_format=plate["format"],
-        # Runs of before there were descriptions have neither.
+        # Runs of before there were descriptions have neither, nor anything decided about files.
         described=Description.from_json(plate["described"]) if plate.get("described") else None,
         platemap=Platemap.from_json(plate["platemap"]) if plate.get("platemap") else None,
+        duplicates=plate.get("duplicates", "error"),
+        include_unlisted=plate.get("include_unlisted", False),
         identity=plate["identity"],
         wells=tuple(options["wells"]),
         fields=tuple(options["fields"]),
@@ -239,6 +248,8 @@ def run_document(
             "identity": index.identity,
             "described": None if index.described is None else index.described.to_json(),
             "platemap": None if index.platemap is None else index.platemap.to_json(),
+            "duplicates": index.facts.duplicates,
+            "include_unlisted": index.facts.include_unlisted,
             "rows": index.rows,
             "columns": index.columns,
         },

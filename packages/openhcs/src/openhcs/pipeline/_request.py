@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from openhcs._errors import CompileError, ParameterError, SourceError
 from openhcs.codegen import Call, Constructor, Name, render
@@ -15,7 +15,14 @@ from openhcs.pipeline._files import with_files
 from openhcs.pipeline._pipeline import Pipeline
 from openhcs.pipeline._settings import Settings
 from openhcs.pipeline._source import evaluated, read_text, written
-from openhcs.plates import Description, open_plate, parse_wells, read_file_table, read_platemap
+from openhcs.plates import (
+    Description,
+    DuplicatePolicy,
+    open_plate,
+    parse_wells,
+    read_file_table,
+    read_platemap,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,6 +49,10 @@ class RunRequest:
     format, pattern, files, plate_size, platemap
         How the plate is read, where it does not say so itself: name of its format, a pattern of
         its files' names, a table of its files, rows and columns, a table of conditions.
+    duplicates, include_unlisted
+        Which of several files for one plane is used, ``newest`` or ``first``, and whether images
+        that the plate's index does not list are: as in `openhcs.plates.open_plate`; neither by
+        default.
     wells
         Such as ``"A01,B02-B05,C*"``; all by default.
     fields
@@ -81,6 +92,8 @@ class RunRequest:
     files: str | None = None
     plate_size: tuple[int, int] | None = None
     platemap: str | None = None
+    duplicates: DuplicatePolicy | None = None
+    include_unlisted: bool | None = None
     wells: str | None = None
     fields: tuple[int, ...] | None = None
     channels: tuple[str, ...] | None = None
@@ -108,6 +121,11 @@ class RunRequest:
             object.__setattr__(self, name, tuple(value))
         if self.plate_size is not None and len(self.plate_size) != 2:
             _refuse("plate_size", "rows and columns", self.plate_size)
+        policies = (None, *get_args(DuplicatePolicy))
+        if self.duplicates not in policies:
+            _refuse("duplicates", "one of 'error', 'newest' and 'first'", self.duplicates)
+        if self.include_unlisted is not None and type(self.include_unlisted) is not bool:
+            _refuse("include_unlisted", "True or False", self.include_unlisted)
         if self.acquisition not in (None, "all") and type(self.acquisition) is not int:
             _refuse("acquisition", "a number from 0, or 'all'", self.acquisition)
 
@@ -129,7 +147,14 @@ class RunRequest:
                 plate_size=self.plate_size,
             )
         platemap = None if self.platemap is None else read_platemap(self.platemap)
-        return open_plate(self.plate, format=self.format, described=described, platemap=platemap)
+        return open_plate(
+            self.plate,
+            format=self.format,
+            described=described,
+            platemap=platemap,
+            duplicates=self.duplicates or "error",
+            include_unlisted=bool(self.include_unlisted),
+        )
 
     def plan(self, index: PlateIndex | None = None) -> Plan:
         """Compile the pipeline against the plate.

@@ -7,7 +7,7 @@ from openhcs.plates._describe import describe
 from openhcs.plates._description import Description
 from openhcs.plates._detect import format_names
 from openhcs.plates._file_table import FileTable, ListedFile, read_file_table
-from openhcs.plates._findings import CODES, Finding
+from openhcs.plates._findings import CODES, DuplicatePolicy, Finding
 from openhcs.plates._index import FileCounts, PlateFacts, PlateIndex
 from openhcs.plates._open import open_plate
 from openhcs.plates._plane import Plane, PlaneKind, PlaneStatus
@@ -22,6 +22,7 @@ from openhcs.plates._wells import parse_well, parse_wells, sort_wells, well_name
 __all__ = [
     "CODES",
     "Description",
+    "DuplicatePolicy",
     "FileCounts",
     "FileTable",
     "Finding",

@@ -12,6 +12,7 @@ from openhcs._errors import PlateError
 from openhcs.plates._storage import VERSION, read_index, write_index
 
 if TYPE_CHECKING:
+    from openhcs.plates._findings import DuplicatePolicy
     from openhcs.plates._index import PlateIndex
 
 __all__ = ["cache_file", "load", "store"]
@@ -22,7 +23,14 @@ _MOST = 64
 
 
 def cache_file(
-    root: Path, identity: str, choice: str | None, *, deep: bool, described: str = ""
+    root: Path,
+    identity: str,
+    choice: str | None,
+    *,
+    deep: bool,
+    described: str = "",
+    duplicates: DuplicatePolicy = "error",
+    include_unlisted: bool = False,
 ) -> Path:
     """Say where the index of a plate is kept.
 
@@ -38,6 +46,8 @@ def cache_file(
         Whether all headers were opened.
     described
         Fingerprint of what a person said about the plate, empty without.
+    duplicates, include_unlisted
+        What was decided about doubled and unlisted files.
 
     Returns
     -------
@@ -47,7 +57,8 @@ def cache_file(
     """
     home = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(home) if home and Path(home).is_absolute() else Path.home() / ".cache"
-    key = "\0".join((str(VERSION), str(root), identity, choice or "", str(deep), described))
+    said = (str(deep), described, duplicates, str(include_unlisted))
+    key = "\0".join((str(VERSION), str(root), identity, choice or "", *said))
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return base / "openhcs" / "plates" / f"{digest}.npz"
 

@@ -28,9 +28,10 @@ __all__ = [
     "check_metadata",
     "check_mixes",
     "dense",
-    "mark_conflicts",
+    "key_of",
     "report_missing",
     "report_pages",
+    "words_of",
 ]
 
 _PIECE = 4096
@@ -57,37 +58,6 @@ def dense(ids: Iterable[int]) -> dict[int, int]:
         Vendor's number to rank.
     """
     return {number: rank for rank, number in enumerate(sorted(set(ids)))}
-
-
-def mark_conflicts(rows: Sequence[Row], findings: FindingLog) -> None:
-    """Give rows that claim to be the same plane the status ``conflict``, with a finding each key.
-
-    Parameters
-    ----------
-    rows
-        All rows; copies made by an export do not count.
-    findings
-        Takes one ``DUPLICATE_KEY`` for each key.
-    """
-    by_key: dict[Key, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.status != PlaneStatus.DUPLICATE_CONTENT:
-            by_key[_key(row)].append(row)
-    for same in by_key.values():
-        if len(same) > 1:
-            for row in same:
-                row.status = PlaneStatus.CONFLICT.value
-            first = same[0]
-            findings.add(
-                "DUPLICATE_KEY",
-                f"{len(same)} files are {_words(first)}: {', '.join(r.path for r in same)}.",
-                well=first.well,
-                field=first.field,
-                channel=first.channel,
-                z=first.z,
-                t=first.t,
-                path=first.path,
-            )
 
 
 def add_missing(
@@ -172,7 +142,7 @@ def absent_rows(
         fields[group].add(row.field)
         members[group].add((row.kind, row.z, row.t))
         examples.setdefault(group, row)
-        present.add(_key(row))
+        present.add(key_of(row))
     absent: list[Row] = []
     for (acquisition, channel), example in examples.items():
         for well, (place_row, place_col) in wells.get(acquisition, {}).items():
@@ -228,7 +198,7 @@ def report_missing(missing: Iterable[Row], findings: FindingLog) -> None:
             named = f" ({row.path})" if row.path else ""
             findings.add(
                 "MISSING_PLANE",
-                f"There is no file for {_words(row)}{named}.",
+                f"There is no file for {words_of(row)}{named}.",
                 well=well,
                 field=row.field,
                 channel=row.channel,
@@ -470,7 +440,8 @@ def _is_constant(path: Path) -> bool:
     return bool(pixels.size == 0 or (pixels == pixels.flat[0]).all())
 
 
-def _key(row: Row) -> Key:
+def key_of(row: Row) -> Key:
+    """Give what makes a row the plane that it is."""
     return (row.acquisition, row.well, row.field, row.channel, row.kind, row.z, row.t)
 
 
@@ -479,5 +450,6 @@ def _place(row: Row) -> str:
     return f"field {row.field} channel {row.channel} z {row.z} t {row.t}{kind}"
 
 
-def _words(row: Row) -> str:
+def words_of(row: Row) -> str:
+    """Name the plane of a row."""
     return f"well {row.well} {_place(row)}"

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CODES", "Finding", "FindingLog", "Severity", "some"]
+__all__ = ["CODES", "DuplicatePolicy", "Finding", "FindingLog", "Severity", "some"]
 
 Severity: TypeAlias = Literal["info", "warning", "error"]
+
+DuplicatePolicy: TypeAlias = Literal["error", "newest", "first"]
+"""What is done where several files claim to be one plane: see `openhcs.plates.open_plate`."""
 
 CODES: dict[str, tuple[Severity, str]] = {
     "CHUNK_ABSENT": (
@@ -122,10 +125,24 @@ class Finding:
 
 
 class FindingLog:
-    """Collects findings while a plate is being read."""
+    """Collects findings while a plate is being read, and knows what a person decided about them.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    duplicates
+        What is done where several files claim to be one plane.
+    include_unlisted
+        Whether images that the vendor's index does not name are taken by their names.
+    """
+
+    def __init__(
+        self, *, duplicates: DuplicatePolicy = "error", include_unlisted: bool = False
+    ) -> None:
         self._findings: list[Finding] = []
+        self.duplicates: DuplicatePolicy = duplicates
+        self.include_unlisted = include_unlisted
+        self.replaced: set[str] = set()
+        """Paths of files in whose place another one is used, though other planes may be in them."""
 
     def add(
         self,
@@ -138,6 +155,7 @@ class FindingLog:
         z: int | None = None,
         t: int | None = None,
         path: str | None = None,
+        decided: str = "",
     ) -> None:
         """Note a finding; severity and remedy follow from the code.
 
@@ -149,6 +167,9 @@ class FindingLog:
             One plain sentence.
         well, field, channel, z, t, path
             What it concerns.
+        decided
+            The remedy in place of the code's, where an option says what is done about an error:
+            then the finding is a warning.
 
         Raises
         ------
@@ -156,6 +177,8 @@ class FindingLog:
             If the code is none of `CODES`.
         """
         severity, remedy = CODES[code]
+        if decided:
+            severity, remedy = "warning", decided
         self._findings.append(
             Finding(
                 code=code,

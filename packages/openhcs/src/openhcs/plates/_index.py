@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from openhcs.plates._array import PlateArray
     from openhcs.plates._description import Description
-    from openhcs.plates._findings import Finding
+    from openhcs.plates._findings import DuplicatePolicy, Finding
     from openhcs.plates._platemap import Platemap
     from openhcs.plates._profile import Profile
 
@@ -79,6 +79,8 @@ class PlateFacts:
     files: FileCounts
     identity: str
     deep: bool = False
+    duplicates: DuplicatePolicy = "error"
+    include_unlisted: bool = False
 
 
 class PlateIndex:

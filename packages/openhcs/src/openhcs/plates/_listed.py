@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from collections import Counter, defaultdict
@@ -13,17 +14,17 @@ from openhcs.plates._checks import (
     check_dimensions,
     check_metadata,
     check_mixes,
-    mark_conflicts,
     report_missing,
     report_pages,
 )
+from openhcs.plates._duplicates import mark_conflicts
 from openhcs.plates._findings import some
 from openhcs.plates._headers import read_headers, read_page_headers
 from openhcs.plates._plane import PlaneStatus
 from openhcs.plates._texts import can_be_a_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from openhcs.plates._findings import FindingLog
@@ -79,6 +80,8 @@ class ListedImages:
         self._nameless: list[tuple[Row, str]] = []
         self.used: set[str] = set()
         """Paths of the files that have a row."""
+        self.included: set[str] = set()
+        """Paths of those that the index does not list, and that are used as their names say."""
         self.headers: dict[str, TiffHeader] = {}
         """Headers that were opened, of files of one image, by path."""
 
@@ -91,6 +94,26 @@ class ListedImages:
     def unused(self) -> list[ScannedFile]:
         """Files without a row."""
         return [file for path, file in self._files.items() if path not in self.used]
+
+    def unlisted(self, folder: str, names: Iterable[str]) -> list[ScannedFile]:
+        """Give the files that no name in an index means, as `join` would take the names.
+
+        Parameters
+        ----------
+        folder
+            Of the metadata, relative to the plate.
+        names
+            All that the index names.
+        """
+        meant: set[str] = set()
+        for name in names:
+            path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
+            stem = path.rpartition(".")[0]
+            # An image and what was converted of it are one.
+            for other in (path, *(f"{stem}{ending}" for ending in self._converted)):
+                if (found := self._look(other)) is not None:
+                    meant.add(found[0].path)
+        return [file for path, file in self._files.items() if path not in meant]
 
     def join(self, row: Row, folder: str, name: str, *, failed: bool = False) -> None:
         """Give a row its file, and its status by it.
@@ -171,6 +194,7 @@ class ListedImages:
             self._findings,
         )
         mark_conflicts(rows, self._findings)
+        self._place_included(rows)
         if complete:
             _add_expected(rows, self._findings)
         report_missing((row for row in rows if row.status == PlaneStatus.MISSING), self._findings)
@@ -201,11 +225,26 @@ class ListedImages:
             Paths of files that are named already.
         """
         unused = [file for file in self.unused if file.path not in told]
-        unlisted = [file.path for file in unused if pattern.fullmatch(file.name)]
-        if unlisted:
+        if self.included:
+            included = sorted(self.included)
             self._findings.add(
                 "UNLISTED_FILE",
-                f"{len(unlisted)} images are not in the index and were left out: {some(unlisted)}.",
+                f"{len(included)} images are not in the index and are used as what their names "
+                f"say: {some(included)}.",
+                path=included[0],
+                decided="Compare them with the others: no metadata say how they were taken.",
+            )
+        unlisted = [file.path for file in unused if pattern.fullmatch(file.name)]
+        if unlisted:
+            why = (
+                ", as this format does not tell by name and folder alone what they are"
+                if self._findings.include_unlisted
+                else ""
+            )
+            self._findings.add(
+                "UNLISTED_FILE",
+                f"{len(unlisted)} images are not in the index and were left out{why}: "
+                f"{some(unlisted)}.",
                 path=unlisted[0],
             )
         foreign = [file.path for file in unused if not pattern.fullmatch(file.name)]
@@ -217,14 +256,37 @@ class ListedImages:
             )
 
     def _find(self, path: str) -> ScannedFile | None:
+        found = self._look(path)
+        if found is None:
+            return None
+        file, renamed = found
+        if renamed:
+            self._renamed.append(file.path)
+        return file
+
+    def _look(self, path: str) -> tuple[ScannedFile, bool] | None:
+        """Give the file that a path means, and whether it is written in another case."""
         stem = path.rpartition(".")[0]
         for name in (path, *(f"{stem}{ending}" for ending in self._converted)):
             if (file := self._files.get(name)) is not None:
-                return file
+                return file, False
             if (file := self._by_case.get(name.lower())) is not None:
-                self._renamed.append(file.path)
-                return file
+                return file, True
         return None
+
+    def _place_included(self, rows: Sequence[Row]) -> None:
+        """Give images that the index does not list the place of their field, where it has one."""
+        if not self.included:
+            return
+        placed = {
+            (row.acquisition, row.well, row.field): row
+            for row in rows
+            if row.path not in self.included and not math.isnan(row.x_um + row.y_um)
+        }
+        for row in rows:
+            near = placed.get((row.acquisition, row.well, row.field))
+            if near is not None and row.path in self.included and math.isnan(row.x_um + row.y_um):
+                row.x_um, row.y_um = near.x_um, near.y_um
 
     def _open(self, rows: Sequence[Row]) -> None:
         """Open three headers per channel, or all; the others are taken to be like them.

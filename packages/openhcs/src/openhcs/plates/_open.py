@@ -6,12 +6,12 @@ import gc
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from openhcs._errors import FormatNotRecognisedError, PlateError
 from openhcs.plates import _cache
 from openhcs.plates._detect import detect
-from openhcs.plates._findings import FindingLog, some
+from openhcs.plates._findings import DuplicatePolicy, FindingLog, some
 from openhcs.plates._index import PlateFacts, PlateIndex
 from openhcs.plates._rows import columns_of
 from openhcs.plates._scan import Listing, scan
@@ -34,6 +34,8 @@ def open_plate(
     deep: bool = False,
     described: Description | None = None,
     platemap: Platemap | None = None,
+    duplicates: DuplicatePolicy = "error",
+    include_unlisted: bool = False,
 ) -> PlateIndex:
     """Index a plate by what its folder holds. Reads no pixels, and never writes to the folder.
 
@@ -56,6 +58,16 @@ def open_plate(
         With a pattern or a table no vendor's reader is asked.
     platemap
         Conditions per well, in place of those that the plate may bring.
+    duplicates
+        What is done where several files claim to be one plane: ``error`` uses none of them,
+        ``newest`` the one that was changed last, ``first`` the one whose path comes first by its
+        characters. Each choice is a finding that names the files; where the policy cannot tell,
+        such as two files of the same time, none is used.
+    include_unlisted
+        Whether images that the vendor's index does not list are used, as what their names say:
+        the finding names them. Formats whose names tell well, field and channel beside an index
+        can (``harmony``, ``yokogawa``, ``incell``, ``imagexpress-hcs-ai``, ``scanr``); for others
+        it changes nothing, and the finding says so.
 
     Returns
     -------
@@ -73,12 +85,17 @@ def open_plate(
         pattern that takes too long; with examples.
     PlateError
         If no plane can be indexed.
+    ValueError
+        If `duplicates` is none of these words.
 
     Notes
     -----
     On one core and a local disk, 20,736 files of ImageXpress take 0.7 s, or 2 s with `deep`; as
     many of Harmony, whose index has 34 MB, take 1.7 s. A stored index takes 0.1 s.
     """
+    if duplicates not in get_args(DuplicatePolicy):
+        words = ", ".join(get_args(DuplicatePolicy))
+        raise ValueError(f"duplicates is one of {words}, not {duplicates!r}")
     if "://" in str(path):
         raise FormatNotRecognisedError(
             f"{str(path).split('@')[-1]} is a URL: plates are read from folders. Copy or mount it; "
@@ -102,12 +119,15 @@ def open_plate(
         choice,
         deep=deep,
         described=described.fingerprint if described is not None else "",
+        duplicates=duplicates,
+        include_unlisted=include_unlisted,
     )
     index = _cache.load(stored) if cache else None
     if index is None:
         with _without_garbage():
             reader, why = _reader(listing, format, described)
-            index = _build(listing, reader, why, described, deep=deep)
+            findings = FindingLog(duplicates=duplicates, include_unlisted=include_unlisted)
+            index = _build(listing, reader, why, described, findings, deep=deep)
         if cache:
             _cache.store(stored, index)
     return index if platemap is None else index.with_platemap(platemap)
@@ -153,9 +173,14 @@ def _reader(
 
 
 def _build(
-    listing: Listing, reader: Format, why: str, described: Description | None, *, deep: bool
+    listing: Listing,
+    reader: Format,
+    why: str,
+    described: Description | None,
+    findings: FindingLog,
+    *,
+    deep: bool,
 ) -> PlateIndex:
-    findings = FindingLog()
     reading = reader.read(listing, findings, deep=deep)
     if listing.links:
         findings.add(
@@ -172,7 +197,13 @@ def _build(
         )
     for path, why in listing.closed:
         findings.add("FOLDER_UNREADABLE", f"{path} cannot be listed: {why}.", path=path)
-    files = replace(reading.files, ignored=reading.files.ignored + len(listing.ignored))
+    unused = findings.replaced - {row.path for row in reading.rows}
+    files = replace(
+        reading.files,
+        planes=reading.files.planes - len(unused),
+        named=reading.files.named + len(unused),
+        ignored=reading.files.ignored + len(listing.ignored),
+    )
     assert files.total == len(listing.files) + len(listing.ignored), "a file is in no class"
     stated = described.plate_size if described is not None else None
     size = stated or (reading.plate_rows, reading.plate_columns)
@@ -202,5 +233,7 @@ def _build(
         files=files,
         identity=listing.identity,
         deep=deep,
+        duplicates=findings.duplicates,
+        include_unlisted=findings.include_unlisted,
     )
     return PlateIndex(facts, columns_of(reading.rows))

@@ -45,7 +45,13 @@ class DescribedImages:
     disagreeing: Mapping[str, str]
 
 
-def gather(description: Description, root: Path, files: Sequence[ScannedFile]) -> DescribedImages:
+def gather(
+    description: Description,
+    root: Path,
+    files: Sequence[ScannedFile],
+    *,
+    doubles: bool = False,
+) -> DescribedImages:
     """Apply a description to the files of a folder.
 
     Parameters
@@ -56,6 +62,8 @@ def gather(description: Description, root: Path, files: Sequence[ScannedFile]) -
         The plate's folder.
     files
         All of them.
+    doubles
+        Whether one image may be in several files, of which a person has decided which is used.
 
     Returns
     -------
@@ -104,7 +112,8 @@ def gather(description: Description, root: Path, files: Sequence[ScannedFile]) -
             f"table, and {len(unplaced) - 1} more): the pattern does not fit, or the line has no "
             "well"
         )
-    _refuse_doubles(images)
+    if not doubles:
+        _refuse_doubles(images)
     return DescribedImages(
         images=tuple(images),
         odd={path: reason for path, reason in odd.items() if path not in listed},
@@ -200,8 +209,8 @@ def _refuse_doubles(images: Sequence[ListedFile]) -> None:
         lines.append(f"\n  well {well_name(*place)}{what}: {', '.join(map(_named, same[:3]))}")
     raise DescriptionError(
         f"{len(doubled)} images are said to be in several files each; add what tells them apart "
-        f"as a group or column ({', '.join(('field', 'channel', 'z', 't'))}), or leave files out:"
-        + "".join(lines)
+        f"as a group or column ({', '.join(('field', 'channel', 'z', 't'))}), leave files out, or "
+        "say which one is used (duplicates, --duplicates):" + "".join(lines)
     )
 
 

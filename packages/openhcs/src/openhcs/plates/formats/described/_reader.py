@@ -62,7 +62,8 @@ class Described:
             if table is not None and listing.root / file.path == Path(table.source)
         ]
         rest = [file for file in listing.files if file not in own]
-        found = gather(self.description, listing.root, rest)
+        doubles = findings.duplicates != "error"
+        found = gather(self.description, listing.root, rest, doubles=doubles)
         assembly = Assembly(listing.root, rest, findings, deep=deep)
         channels = _channels(found.images)
         for image in found.images:

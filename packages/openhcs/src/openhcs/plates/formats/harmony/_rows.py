@@ -65,7 +65,6 @@ class HarmonyRows:
         self._findings = findings
         self._names: list[str] = []  # of the images of the rows, as the index has them
         self._turned = False
-        self._on_disk = files
         self.files = ListedImages(root, files, findings, deep=deep)
         """Which files have a row."""
         self.channel_numbers: dict[str, int] = {}
@@ -79,25 +78,30 @@ class HarmonyRows:
         Returns
         -------
         list
-            One for each image of the index; where the index is broken, one for each file that it
-            does not name as well.
+            One for each image of the index; where the index is broken, or unlisted images are
+            wanted, one for each file that it does not name as well.
         """
         images = list(self._index.images)
-        if self._index.broken:
-            images += self._from_names(images)
+        if self._index.broken or self._findings.include_unlisted:
+            unlisted = self._from_names(images)
+            images += unlisted
+            if not self._index.broken:
+                names = (image.texts["URL"] for image in unlisted)
+                self.files.included |= {posixpath.join(self._folder, name) for name in names}
         rows = [row for image in images if (row := self._row(image)) is not None]
         self._number(rows)
         self.files.check(rows, self.channel_names)
         return rows
 
     def _from_names(self, images: Sequence[HarmonyImage]) -> list[HarmonyImage]:
-        """Make images of files that a broken index no longer names; its channels still hold."""
+        """Make images of files that the index does not name; its channels still hold."""
         like = {image.texts.get("ChannelID"): image for image in reversed(images)}
-        listed = {posixpath.join(self._folder, image.texts.get("URL", "")) for image in images}
         found = []
-        for file in self._on_disk:
+        for file in self.files.unlisted(
+            self._folder, (image.texts.get("URL", "") for image in images)
+        ):
             match = IMAGE_NAME.fullmatch(file.name)
-            if match is not None and file.path not in listed and file.folder == self._folder:
+            if match is not None and file.folder == self._folder:
                 names = ("Row", "Col", "FieldID", "PlaneID", "ChannelID", "TimepointID")
                 texts = dict(zip(names, match.groups()[:6], strict=True))
                 texts = {name: str(int(text)) for name, text in texts.items()}

@@ -73,6 +73,9 @@ class HcsAi:
         _check_one_of_each(listing, experiments)
         rest = [f for f in listing.files if f.path not in metadata and f.path not in left_out]
         files = ListedImages(listing.root, rest, findings, deep=deep)
+        if findings.include_unlisted:
+            for experiment in experiments:
+                _include_unlisted(experiment, files)
         rows, names = make_rows(experiments, files, findings)
         if all(row.status == "missing" for row in rows):
             raise PlateError(
@@ -118,6 +121,14 @@ def _from_names(
             if row is not None and row.name not in named:
                 found.append(row)
     return found
+
+
+def _include_unlisted(experiment: Experiment, files: ListedImages) -> None:
+    """Take the images that no table names as what their names say."""
+    unlisted = files.unlisted(experiment.folder, (row.name for row in experiment.listed))
+    found = _from_names(experiment.listed, unlisted, experiment.folder)
+    experiment.listed.extend(found)
+    files.included |= {posixpath.join(experiment.folder, row.name) for row in found}
 
 
 def _protocols(listing: Listing) -> list[ScannedFile]:

@@ -14,10 +14,10 @@ from openhcs.plates._checks import (
     check_metadata,
     check_mixes,
     dense,
-    mark_conflicts,
     report_missing,
     report_pages,
 )
+from openhcs.plates._duplicates import mark_conflicts
 from openhcs.plates._headers import read_headers
 from openhcs.plates._plane import PlaneKind, PlaneStatus
 from openhcs.plates._rows import Row

@@ -71,6 +71,10 @@ class InCell:
         plate.take_listed()
         if top is None or index.broken:
             plate.take_named()
+        elif findings.include_unlisted:
+            listed_files = set(plate.assembly.used)
+            plate.take_named()
+            plate.assembly.included |= plate.assembly.used - listed_files
         if all(row.status == "missing" for row in plate.assembly.rows):
             raise PlateError(
                 f"{listing.root} has no image of an IN Cell plate that can be indexed; copy the "
@@ -145,7 +149,7 @@ class _Rows:
             self._check_name(row, image)
 
     def take_named(self) -> None:
-        """Make rows of images that the list lacks because it breaks off, or is not there."""
+        """Make rows of images that the list lacks."""
         found = [
             (file, name)
             for file in self.assembly.unused

@@ -127,9 +127,10 @@ class _Classes:
                 foreign.append(file.path)
             counts[what] += 1
         if unlisted:
+            why = ", as nothing else tells what they are" if self._findings.include_unlisted else ""
             self._findings.add(
                 "UNLISTED_FILE",
-                f"{len(unlisted)} images are in no well's list and were left out: "
+                f"{len(unlisted)} images are in no well's list and were left out{why}: "
                 f"{some(unlisted)}.",
                 path=next(iter(unlisted)),
             )

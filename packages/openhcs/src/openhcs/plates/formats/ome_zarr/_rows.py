@@ -11,9 +11,9 @@ from openhcs.plates._checks import (
     check_dimensions,
     check_metadata,
     check_mixes,
-    mark_conflicts,
     report_missing,
 )
+from openhcs.plates._duplicates import mark_conflicts
 from openhcs.plates._plane import PlaneStatus
 from openhcs.plates._positions import forget_common_places
 from openhcs.plates._rows import Row, usual_members
@@ -167,7 +167,7 @@ class ZarrRows:
                     field_id=image.name,
                 )
 
-    def _check(self, rows: Sequence[Row]) -> None:
+    def _check(self, rows: list[Row]) -> None:
         mark_conflicts(rows, self._findings)
         report_missing((row for row in rows if row.status == PlaneStatus.MISSING), self._findings)
         # what is stitched differs in size from well to well

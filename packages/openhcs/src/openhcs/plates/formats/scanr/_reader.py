@@ -179,6 +179,7 @@ class _Rows:
         self._descriptor = descriptor
         self._findings = findings
         self._channels: list[str] = []
+        self._by_spelling: dict[str, str] = {}  # channel by what names of files call it
         self._placed = False
         self._disagree: dict[str, list[tuple[str, str]]] = defaultdict(list)
 
@@ -201,6 +202,7 @@ class _Rows:
                 for c in sorted({plane.c for image in images for plane in image.planes})
             )
         )
+        self._by_spelling = {text: named.get(c) or text for c, text in spelled.items() if text}
         for image in images:
             if not self._wells.has(image.well):
                 self._findings.add(
@@ -234,14 +236,21 @@ class _Rows:
         return {c: counts.most_common(1)[0][0] for c, counts in votes.items()}
 
     def take_named(self, named: list[tuple[ScannedFile, ScanRName]]) -> None:
-        """Make the rows of files that no list names."""
+        """Make the rows of files where no list names any, or of those that the list does not."""
         listed = bool(self.assembly.rows)
         if not listed:
             self._channels = sorted({name.channel for _, name in named})
+        elif not self._findings.include_unlisted:
+            return
         for file, name in named:
-            if listed or not self._wells.has(name.well):
+            if file.path in self.assembly.used or not self._wells.has(name.well):
                 continue
-            row = self._row(name.well, name.position, name.channel, name.z, name.t)
+            channel = self._by_spelling.get(name.channel, name.channel)
+            if listed:
+                self.assembly.included.add(file.path)
+                if channel not in self._channels:
+                    self._channels.append(channel)
+            row = self._row(name.well, name.position, channel, name.z, name.t)
             self.assembly.add(row, file.path)
             self._check(row, name, (name.well, name.position, name.z, name.t, name.channel))
 

@@ -60,15 +60,19 @@ class Yokogawa:
         settings = read_settings(listing.root, _setting_files(metadata), findings)
         records = _read_list(listing, top, findings)
         listed = list(records.found)
-        if records.broken:
-            listed += _from_names(listed, rest, top.folder, settings.columns)
+        files = ListedImages(
+            listing.root, rest, findings, deep=deep, converted=(".png", ".tif", ".tiff")
+        )
+        if records.broken or findings.include_unlisted:
+            unlisted = _from_names(listed, files, top.folder, settings.columns)
+            listed += unlisted
+            if not records.broken:
+                names = (posixpath.join(top.folder, record.name) for record in unlisted)
+                files.included |= set(map(posixpath.normpath, names))
         if not any(not record.failed for record in listed):
             raise PlateError(
                 f"{top.path} in {listing.root} lists no image that can be placed in a well"
             )
-        files = ListedImages(
-            listing.root, rest, findings, deep=deep, converted=(".png", ".tif", ".tiff")
-        )
         maker = YokogawaRows(listed, settings, top.folder, files, findings)
         rows = maker.rows()
         if all(row.status == "missing" for row in rows):
@@ -172,15 +176,12 @@ def _read_list(listing: Listing, file: ScannedFile, findings: FindingLog) -> Rec
 
 
 def _from_names(
-    listed: list[Record], files: list[ScannedFile], folder: str, columns: int
+    listed: list[Record], files: ListedImages, folder: str, columns: int
 ) -> list[Record]:
-    """Make records of images that a broken list no longer names."""
-    named = {posixpath.join(folder, record.name).rpartition(".")[0] for record in listed}
+    """Make records of images that the list does not name."""
     made_by = {record.channel: record.processing for record in listed}
     found = []
-    for file in files:
-        if file.path.rpartition(".")[0] in named:
-            continue
+    for file in files.unlisted(folder, (record.name for record in listed)):
         record = record_of_name(posixpath.relpath(file.path, folder or "."), columns)
         if record is not None:
             record.processing = made_by.get(record.channel, "") or ("" if record.z else "unknown")

@@ -1,0 +1,100 @@
+"""Several files that claim to be one plane: which of them is used, or that none is."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from openhcs.plates._checks import Key, key_of, words_of
+from openhcs.plates._plane import PlaneStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from openhcs.plates._findings import DuplicatePolicy, FindingLog
+    from openhcs.plates._rows import Row
+
+__all__ = ["mark_conflicts"]
+
+_DECIDED = "Look at the files that are not used, and move them out of the plate folder."
+_UNDECIDED = "; they are not in several files of which one could be chosen"
+
+
+def mark_conflicts(rows: list[Row], findings: FindingLog) -> None:
+    """Settle which of the rows that claim to be the same plane is used, with a finding each key.
+
+    Parameters
+    ----------
+    rows
+        All rows; copies made by an export do not count. Those that are not used are taken out,
+        where `findings` has a policy that chooses one; all have the status ``conflict`` without,
+        or where the policy cannot tell.
+    findings
+        Takes one ``DUPLICATE_KEY`` for each key, and the paths of the files that are not used.
+
+    Notes
+    -----
+    What a file holds does not count, not even whether it is empty: which one is used must not
+    depend on how many headers were opened, and a newest file that is damaged is an error of its
+    own, not a reason to go back to an older one in silence.
+    """
+    by_key: dict[Key, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.status != PlaneStatus.DUPLICATE_CONTENT:
+            by_key[key_of(row)].append(row)
+    left_out: set[int] = set()
+    for same in by_key.values():
+        if len(same) > 1:
+            used, why = _chosen(same, findings.duplicates)
+            named = f"{len(same)} files are {words_of(same[0])}"
+            if used is None:
+                for row in same:
+                    row.status = PlaneStatus.CONFLICT.value
+                what = f"{named}: {', '.join(row.path for row in same)}{why}."
+            else:
+                others = [row for row in same if row is not used]
+                _keep_place(used, others)
+                left_out |= {id(row) for row in others}
+                findings.replaced |= {row.path for row in others}
+                what = f"{named}: {used.path} is used, {why}, in place of "
+                what += f"{', '.join(row.path for row in others)}."
+            first = same[0] if used is None else used
+            findings.add(
+                "DUPLICATE_KEY",
+                what,
+                well=first.well,
+                field=first.field,
+                channel=first.channel,
+                z=first.z,
+                t=first.t,
+                path=first.path,
+                decided="" if used is None else _DECIDED,
+            )
+    if left_out:
+        rows[:] = [row for row in rows if id(row) not in left_out]
+
+
+def _keep_place(used: Row, others: Sequence[Row]) -> None:
+    """Give a row that nothing places the place of one that it stands for: they are of one field."""
+    for row in others:
+        if math.isnan(used.x_um + used.y_um):
+            used.x_um, used.y_um = row.x_um, row.y_um
+
+
+def _chosen(same: Sequence[Row], policy: DuplicatePolicy) -> tuple[Row | None, str]:
+    """Give the row that a policy chooses, and what for; without one, why it chooses none."""
+    if policy == "error":
+        return None, ""
+    if any(row.status == PlaneStatus.CONFLICT for row in same):
+        return None, "; one of them is said to be other planes as well, so none can be chosen"
+    there = [row for row in same if row.path and row.status != PlaneStatus.MISSING]
+    if policy == "first":
+        best = min((row.path for row in there), default="")
+        ahead = [row for row in there if row.path == best]
+        return (ahead[0], "the first by name") if len(ahead) == 1 else (None, _UNDECIDED)
+    latest = max((row.mtime_ns for row in there), default=-1)
+    ahead = [row for row in there if row.mtime_ns == latest]
+    if len(ahead) > 1 and len({row.path for row in ahead}) > 1:
+        return None, "; they were changed at the same time, so none is the newest"
+    return (ahead[0], "the newest") if len(ahead) == 1 else (None, _UNDECIDED)
