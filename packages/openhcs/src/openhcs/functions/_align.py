@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs.functions._finite import finite
 from openhcs.functions._match import LEAST_STRIP_PX, Strip, match
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _measure(
     pixels = one[cuts[0][0], cuts[1][0]], two[cuts[0][1], cuts[1][1]]
     if min(pixels[0].shape) < LEAST_STRIP_PX:
         return _unmeasured(first, second)
-    strips = [Strip(cut.astype(np.float32)) for cut in pixels]
+    strips = [Strip(finite(cut).astype(np.float32)) for cut in pixels]
     if min(strip.texture for strip in strips) < _TEXTURE:
         return _unmeasured(first, second)
     found = match(

@@ -82,7 +82,8 @@ def composite(channels: ChannelPlanes, *, weights: ByChannel = None) -> Composit
         types.add(plane.dtype)
         if total is None:
             total = np.zeros(plane.shape, np.float32)
-        total += np.float32(weight) * plane
+        with np.errstate(invalid="ignore"):  # of infinite pixels
+            total += np.float32(weight) * plane
     assert total is not None  # one of the weights is not 0
     converted = to_dtype(total, types.pop() if len(types) == 1 else np.dtype(np.float32))
     return Composite(image=converted.pixels, composite_pixels={"clipped_px": converted.clipped_px})
@@ -98,7 +99,8 @@ class Ratio:
         Shape (y, x), float32.
     ratio_pixels
         ``numerator`` and ``denominator``, names of the channels; ``guarded_fraction``, the share of
-        pixels whose denominator is too small; ``median`` of the other pixels, NaN without any.
+        pixels whose denominator is too small or not finite; ``median`` of the other pixels, NaN
+        without any.
     """
 
     image: NDArray[np.float32]
@@ -160,7 +162,7 @@ def ratio(
     above = _plane(channels, upper, None).astype(np.float32) - np.float32(numerator_offset)
     below = _plane(channels, lower, above.shape).astype(np.float32)
     below -= np.float32(denominator_offset)
-    enough = below >= least_denominator
+    enough = (below >= least_denominator) & np.isfinite(below)
     image = np.full(above.shape, guarded, np.float32)
     np.divide(above, below, out=image, where=enough)
     count = int(np.count_nonzero(enough))
@@ -250,7 +252,8 @@ def unmix(
         total = np.full(planes[row].shape, levels[row] - inverse[row] @ levels, np.float32)
         for weight, plane in zip(inverse[row], planes, strict=True):
             if weight:
-                total += np.float32(weight) * plane
+                with np.errstate(invalid="ignore"):  # of infinite pixels
+                    total += np.float32(weight) * plane
         converted = to_dtype(total, planes[row].dtype)
         images[name] = converted.pixels
         record[f"clipped_px_{name}"] = converted.clipped_px

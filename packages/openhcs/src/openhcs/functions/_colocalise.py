@@ -42,10 +42,12 @@ class Colocalisation:
         ``Correlation_Correlation_A_B`` (Pearson), ``Correlation_Overlap_A_B``,
         ``Correlation_Manders_A_B`` (the part of A's signal that lies where B is above its
         threshold) and ``Correlation_Manders_B_A``; where asked for, ``Correlation_RWC_A_B`` and
-        ``Correlation_RWC_B_A``. NaN where there is nothing to compare. No columns without labels.
+        ``Correlation_RWC_B_A``. NaN where there is nothing to compare, or a pixel
+        is not finite. No columns without labels.
     colocalisation_by_plane
         The same for all pixels of the plane: ``pearson``, ``overlap``, ``manders``, ``rwc``; and
-        ``threshold_A_B``, the threshold on A that was used in the pair with B.
+        ``threshold_A_B``, the threshold on A that was used in the pair with B; infinite where
+        nothing is above it.
     """
 
     colocalisation: Columns
@@ -136,12 +138,13 @@ def measure_colocalisation(
         levels = _levels(covered, a, b, threshold)
         record[f"threshold_{a}_{b}"], record[f"threshold_{b}_{a}"] = levels
         for compare in kinds:
-            for (kind, *of), value in compare(whole, covered[a], covered[b], (a, b), levels):
-                record[_PLANE_NAMES[kind].format(*of)] = float(value[0])
-            if objects is None:
-                continue
-            for feature, value in compare(objects, inside[a], inside[b], (a, b), levels):
-                table["Correlation_{}_{}_{}".format(*feature)] = value
+            with np.errstate(invalid="ignore"):  # of infinite pixels
+                for (kind, *of), value in compare(whole, covered[a], covered[b], (a, b), levels):
+                    record[_PLANE_NAMES[kind].format(*of)] = float(value[0])
+                if objects is None:
+                    continue
+                for feature, value in compare(objects, inside[a], inside[b], (a, b), levels):
+                    table["Correlation_{}_{}_{}".format(*feature)] = value
     return Colocalisation(colocalisation=table, colocalisation_by_plane=record)
 
 
@@ -202,7 +205,8 @@ def _levels(
 
 def _otsu(plane: PlaneArray) -> float:
     whole = not np.issubdtype(plane.dtype, np.floating)
-    histogram = Histogram.of(plane.astype(np.float32), integer=whole)
+    values = plane if whole else plane[np.isfinite(plane)]
+    histogram = Histogram.of(values.astype(np.float32), integer=whole)
     return math.inf if histogram is None else otsu(histogram).value
 
 

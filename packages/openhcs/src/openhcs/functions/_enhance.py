@@ -10,6 +10,7 @@ import numpy as np
 from openhcs.functions._checks import checked_plane, positive
 from openhcs.functions._convert import to_dtype
 from openhcs.functions._device import ARRAYS, tools_of
+from openhcs.functions._finite import finite, with_unknown
 from openhcs.functions._morphology import opened
 from openhcs.functions._quantities import PositiveUm  # noqa: TC001  # read when compiling
 from openhcs.functions._registry import Axes, function
@@ -57,7 +58,8 @@ def difference_of_gaussians(
     Notes
     -----
     Marr & Hildreth, Proc. R. Soc. Lond. B 207 (1980) 187-217: with a ratio of 1.6 the difference is
-    close to a Laplacian of a Gaussian.
+    close to a Laplacian of a Gaussian. Pixels that are not finite have no say in others, and are
+    NaN in the result.
     """
     positive(small_sigma_um=small_sigma_um, large_sigma_um=large_sigma_um)
     if small_sigma_um >= large_sigma_um:
@@ -67,10 +69,11 @@ def difference_of_gaussians(
         )
     tools = tools_of(plane)
     gaussian_filter = tools.ndimage.gaussian_filter
-    pixels = checked_plane(plane).astype(np.float32)
+    pixels = finite(checked_plane(plane)).astype(np.float32)
     wide = gaussian_filter(pixels, [large_sigma_um / size for size in pixel_um], mode="nearest")
     narrow = gaussian_filter(pixels, [small_sigma_um / size for size in pixel_um], mode="nearest")
-    return to_dtype(tools.xp.subtract(narrow, wide, out=narrow), plane.dtype).pixels
+    band = tools.xp.subtract(narrow, wide, out=narrow)
+    return with_unknown(to_dtype(band, plane.dtype).pixels, plane)
 
 
 @function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}), gpu=ARRAYS)
@@ -102,10 +105,16 @@ def white_top_hat(
     -----
     Meyer, Contrast features extraction, in Quantitative analysis of microstructures (1979). The
     disk is an octagon. Beyond a radius of 12 px the opening is made of block means and enlarged;
-    `subtract_background` does so always, and smooths it, which is for backgrounds.
+    `subtract_background` does so always, and smooths it, which is for backgrounds. Pixels that are
+    not finite have no say in others, and are NaN in the result.
     """
     positive(radius_um=radius_um)
-    xp = tools_of(checked_plane(plane)).xp
+    known = finite(checked_plane(plane))
+    return with_unknown(_top_hat(known, radius_um, pixel_um), plane)
+
+
+def _top_hat(plane: PlaneArray, radius_um: float, pixel_um: tuple[float, float]) -> PlaneArray:
+    xp = tools_of(plane).xp
     radius = _radius_px(radius_um, pixel_um)
     factor = max(1, math.ceil(max(radius) / _LARGEST_PX))
     if factor == 1:

@@ -11,6 +11,7 @@ from annotated_types import Interval, Unit
 from openhcs.functions._checks import positive
 from openhcs.functions._convert import to_dtype
 from openhcs.functions._device import ARRAYS, tools_of
+from openhcs.functions._finite import finite, with_unknown
 from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
     PositivePx,
     PositiveUm,
@@ -62,7 +63,8 @@ def gaussian(
     Notes
     -----
     One of 10 px or more is applied to block means, at a scale at which it is 5 px wide: within
-    0.5 % of the plane's range, and for 50 px in a twentieth of the time.
+    0.5 % of the plane's range, and for 50 px in a twentieth of the time. Pixels that are not finite
+    have no say in others, and are NaN in the result.
     """
     positive(sigma_um=sigma_um)
     return _smooth(plane, (sigma_um / pixel_um[0], sigma_um / pixel_um[1]))
@@ -92,7 +94,8 @@ def gaussian_px(plane: PlaneArray, *, sigma_px: PositivePx = 1.0) -> PlaneArray:
     Notes
     -----
     One of 10 px or more is applied to block means, at a scale at which it is 5 px wide: within
-    0.5 % of the plane's range, and for 50 px in a twentieth of the time.
+    0.5 % of the plane's range, and for 50 px in a twentieth of the time. Pixels that are not finite
+    have no say in others, and are NaN in the result.
     """
     positive(sigma_px=sigma_px)
     return _smooth(plane, (sigma_px, sigma_px))
@@ -118,12 +121,16 @@ def median(plane: PlaneArray, *, size_px: OddPx = 3) -> PlaneArray:
     ------
     ValueError
         If `size_px` is not odd or out of range.
+
+    Notes
+    -----
+    Pixels that are not finite have no say in others, and are NaN in the result.
     """
     if size_px % 2 == 0 or not 3 <= size_px <= 31:
         message = f"size_px is {size_px}, expected an odd number from 3 to 31"
         raise ValueError(message)
-    smooth: PlaneArray = tools_of(plane).ndimage.median_filter(plane, size=size_px, mode="nearest")
-    return smooth
+    median_filter = tools_of(plane).ndimage.median_filter
+    return with_unknown(median_filter(finite(plane), size=size_px, mode="nearest"), plane)
 
 
 @function(axes=Axes.PLANE, needs=frozenset({"pixel_um"}))
@@ -154,7 +161,8 @@ def subtract_background(
     Notes
     -----
     A white top-hat. The background is opened at a scale at which the radius is 6 px, where block
-    means have averaged the noise, then smoothed and enlarged.
+    means have averaged the noise, then smoothed and enlarged. Pixels that are not finite have no
+    say in others, and are NaN in the result.
     """
     from scipy.ndimage import gaussian_filter, grey_opening
 
@@ -163,7 +171,8 @@ def subtract_background(
         max(1, min(size, math.ceil(size * step * _BALL_PX / radius_um)))
         for size, step in zip(plane.shape, pixel_um, strict=True)
     )
-    reduced = reduce_mean(plane, (reduced_shape[0], reduced_shape[1]))
+    known = finite(plane)
+    reduced = reduce_mean(known, (reduced_shape[0], reduced_shape[1]))
     radii = [
         radius_um * small / (size * step)
         for small, size, step in zip(reduced.shape, plane.shape, pixel_um, strict=True)
@@ -171,12 +180,15 @@ def subtract_background(
     opened = grey_opening(reduced, footprint=_disk(radii[0], radii[1]), mode="nearest")
     smooth = gaussian_filter(opened, [radius / 3 for radius in radii], mode="nearest")
     background = enlarge(smooth, (plane.shape[0], plane.shape[1]), degree=1)
-    return to_dtype(
-        np.subtract(plane, background, out=background, dtype=np.float32), plane.dtype
-    ).pixels
+    np.subtract(known, background, out=background, dtype=np.float32)
+    return with_unknown(to_dtype(background, plane.dtype).pixels, plane)
 
 
 def _smooth(plane: PlaneArray, sigma_px: tuple[float, float]) -> PlaneArray:
+    return with_unknown(_smooth_finite(finite(plane), sigma_px), plane)
+
+
+def _smooth_finite(plane: PlaneArray, sigma_px: tuple[float, float]) -> PlaneArray:
     gaussian_filter = tools_of(plane).ndimage.gaussian_filter
     factors = [max(1, int(sigma / _REDUCED_SIGMA_PX)) for sigma in sigma_px]
     if max(factors) == 1:

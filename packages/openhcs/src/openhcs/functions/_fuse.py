@@ -103,7 +103,8 @@ def fuse(
                 loaded[n] = _checked(loaders[n](), shape, None if pixels is None else pixels.dtype)
                 if pixels is None:
                     pixels = np.zeros(canvas, dtype=loaded[n].dtype)
-            _lay(loaded[n], y, x, positions_px[n], total, weight, top, bottom)
+            with np.errstate(invalid="ignore"):  # of infinite pixels
+                _lay(loaded[n], y, x, positions_px[n], total, weight, top, bottom)
         loaded = {n: tile for n, tile in loaded.items() if spans[n][0].stop > bottom}
         np.greater(weight, 0, out=covered[top:bottom])
         np.divide(total, weight, out=total, where=covered[top:bottom])

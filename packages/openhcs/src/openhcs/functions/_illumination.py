@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from openhcs.functions._convert import to_dtype
+from openhcs.functions._finite import finite
 from openhcs.functions._profile_file import read_profile
 from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
     Counts,
@@ -113,8 +114,13 @@ class Illumination:
         -------
         Mapping
             ``means``, at most 128 by 128, float32; ``darkest``, ascending, float32; ``sampled``,
-            how many pixels those are the darkest of.
+            how many pixels those are the darkest of. Pixels that are not finite count as the
+            median of the others; where there are none, nothing is there and ``sampled`` is 0.
         """
+        if plane.dtype.kind == "f" and not np.isfinite(plane).any():
+            nothing = np.zeros(0, np.float32)
+            return {"means": nothing, "darkest": nothing, "sampled": np.asarray(0)}
+        plane = finite(plane)
         sample = plane[::2, ::2].ravel()
         tail = max(1, int(_TAIL * sample.size))
         darkest = np.sort(np.partition(sample, tail - 1)[:tail]).astype(np.float32)
@@ -150,6 +156,8 @@ class Illumination:
         ValueError
             If the source that is asked for cannot be had.
         """
+        # Fields without a single finite pixel are none to learn from.
+        summaries = [summary for summary in summaries if int(summary["sampled"])]
         source: Source = parameters["source"]
         dark: float | None = parameters["dark"]
         if source == "file":

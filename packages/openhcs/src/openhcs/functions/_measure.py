@@ -67,7 +67,8 @@ def measure_objects(
         Lengths and areas are in pixels where the name does not end in ``_um`` or ``_um2``; angles
         are in degrees, -90 to 90, from the y axis counter-clockwise; intensities are in the
         plane's units. ``AreaShape_TouchesBorder`` is true where the object may go on outside.
-        ``Intensity_LocalBackground_*`` is NaN for objects with no free pixel around them.
+        ``Intensity_LocalBackground_*`` is NaN for objects with no free pixel around them, and
+        what was computed from pixels that are not finite is not finite.
 
     Raises
     ------
@@ -264,7 +265,8 @@ def _intensity_columns(
     area = pixels.areas.astype(np.float64)
     total = pixels.total(values)
     mean = total / area
-    deviation = np.sqrt(pixels.total((values - mean[pixels.objects]) ** 2) / area)
+    with np.errstate(invalid="ignore"):  # of infinite pixels
+        deviation = np.sqrt(pixels.total((values - mean[pixels.objects]) ** 2) / area)
     ordered, starts = in_order(values, pixels)
     background = quantile(*in_order(plane.ravel()[ring.flat], ring), ring.areas, 0.5)
     yield "IntegratedIntensity", total

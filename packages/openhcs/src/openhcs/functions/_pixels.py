@@ -80,7 +80,10 @@ def in_order(values: NDArray[Any], pixels: ObjectPixels) -> tuple[NDArray[Any], 
 def quantile(
     ordered: NDArray[Any], starts: NDArray[np.int64], counts: NDArray[np.int64], q: float
 ) -> NDArray[np.float64]:
-    """Interpolate between the two values nearest to a quantile; NaN for objects without any."""
+    """Interpolate between the two values nearest to a quantile.
+
+    NaN for objects without any value, and for those with a NaN.
+    """
     result = np.full(counts.size, np.nan)
     some = counts > 0
     place = q * (counts[some] - 1)
@@ -88,5 +91,10 @@ def quantile(
     above = np.minimum(below + 1, counts[some] - 1)
     low = ordered[starts[some] + below].astype(np.float64)
     high = ordered[starts[some] + above].astype(np.float64)
-    result[some] = low + (place - below) * (high - low)
+    with np.errstate(invalid="ignore"):  # between infinite values there is nothing
+        result[some] = low + (place - below) * (high - low)
+    if ordered.dtype.kind == "f":
+        # A NaN comes last: what lies before it is no quantile of all.
+        last = ordered[starts[some] + counts[some] - 1]
+        result[some] = np.where(np.isnan(last), np.nan, result[some])
     return result

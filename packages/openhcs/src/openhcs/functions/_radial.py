@@ -57,7 +57,8 @@ def measure_radial_distribution(
         ``RadialDistribution_FracAtD``, the part of the object's brightness that is in the ring;
         ``RadialDistribution_MeanFrac``, that over the part of its pixels, 1 where brightness is
         even; ``RadialDistribution_RadialCV``, standard deviation over mean of the means of up to
-        eight wedges of the ring. NaN where a ring has no pixel or an object no brightness.
+        eight wedges of the ring. NaN where a ring has no pixel or an object no brightness, or
+        one that is not finite.
 
     Raises
     ------
@@ -138,11 +139,13 @@ def _variation(sums: NDArray[np.float64], areas: NDArray[np.intp]) -> NDArray[np
     means = np.divide(sums, areas, out=np.zeros_like(sums), where=there)
     count = there.sum(axis=2)
     mean = _over(means.sum(axis=2), count)
-    squared = np.where(there, np.square(means - mean[..., None]), 0.0)
+    with np.errstate(invalid="ignore"):  # of infinite pixels
+        squared = np.where(there, np.square(means - mean[..., None]), 0.0)
     return _over(np.sqrt(_over(squared.sum(axis=2), count)), mean)
 
 
 def _over(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
     result = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
-    np.divide(above, below, out=result, where=np.broadcast_to(below > 0, result.shape))
+    there = np.broadcast_to((below > 0) & (below < np.inf), result.shape)
+    np.divide(above, below, out=result, where=there)
     return result

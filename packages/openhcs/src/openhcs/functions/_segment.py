@@ -385,9 +385,11 @@ def _fill_holes(
     xp = tools_of(mask).xp
     holes, count = tools_of(mask).ndimage.label(~mask)
     sizes = xp.bincount(holes.ravel(), minlength=int(count) + 1)
+    # What reaches the border is no hole, also where the whole plane is smaller than one.
+    beyond = max(mask.size, math.ceil(large)) + 1
     for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
-        sizes[edge] = mask.size + 1
-    sizes[0] = mask.size + 1
+        sizes[edge] = beyond
+    sizes[0] = beyond
     fill = sizes <= small
     if fill.any():
         mask |= fill[holes]

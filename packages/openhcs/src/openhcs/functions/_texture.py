@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Interval
 
 from openhcs.functions._checks import checked_labels, plane_like, positive
+from openhcs.functions._finite import finite
 from openhcs.functions._pixels import ObjectPixels
 from openhcs.functions._quantities import PositiveUm  # noqa: TC001  # read when compiling
 from openhcs.functions._registry import Axes, Kind, Output, function
@@ -70,7 +71,8 @@ def measure_texture(
         ``AngularSecondMoment``, ``Contrast``, ``Correlation``, ``Variance``,
         ``InverseDifferenceMoment``, ``SumAverage``, ``SumVariance``, ``SumEntropy``, ``Entropy``,
         ``DifferenceVariance``, ``DifferenceEntropy``, ``InfoMeas1``, ``InfoMeas2``: the mean over
-        four directions; entropies in bits. NaN for objects that hold no two such pixels.
+        four directions; entropies in bits. NaN for objects that hold no two such pixels,
+        or one that is not finite.
 
     Raises
     ------
@@ -95,16 +97,14 @@ def measure_texture(
             raise ValueError(f"ranges: {name} goes from {low} to {high}, which is no range")
     pixels = ObjectPixels.of(checked_labels(labels, pixel_um))
     table: dict[str, NDArray[Any]] = {"ObjectNumber": pixels.numbers}
-    grey = {
-        name: _grey(
-            plane_like(channels, name, labels.shape, "the labels"),
-            pixels,
-            levels,
-            (ranges or {}).get(name),
-        )
-        for name in channels
-    }
     count = pixels.numbers.size
+    grey: dict[str, NDArray[np.uint8]] = {}
+    known: dict[str, NDArray[np.bool_]] = {}
+    for name in channels:
+        plane = plane_like(channels, name, labels.shape, "the labels")
+        grey[name] = _grey(finite(plane), pixels, levels, (ranges or {}).get(name))
+        known[name] = np.ones(count, bool)
+        known[name][pixels.objects[~np.isfinite(plane.ravel()[pixels.flat])]] = False
     sums = {name: {feature: np.zeros(count) for feature in _NAMES} for name in grey}
     directions = np.zeros(count)
     for step in _steps(distance_um, pixel_um):
@@ -113,10 +113,11 @@ def measure_texture(
         for name, own in grey.items():
             _add_features(sums[name], own, (first, second), pixels.objects[first], levels)
     for name, features in sums.items():
+        whole = directions * known[name]
         for feature, total in features.items():
             # An object without pairs in one direction has the mean of the others.
             mean = np.full(count, np.nan)
-            np.divide(total, directions, out=mean, where=directions > 0)
+            np.divide(total, directions, out=mean, where=whole > 0)
             table[f"Texture_{feature}_{name}"] = mean
     return table
 
@@ -165,7 +166,6 @@ def _grey(
         scaled = (values - low[pixels.objects]) / width[pixels.objects]
     else:
         scaled = (values - limits[0]) / (limits[1] - limits[0])
-    scaled = np.nan_to_num(scaled, posinf=1.0, neginf=0.0)
     return np.asarray(np.clip(scaled * levels, 0, levels - 1), np.uint8)
 
 
