@@ -551,8 +551,8 @@ def test_cancelled_before_it_began_every_well_has_a_result(plate: Path, tmp_path
 
 def test_a_task_that_does_not_stop_is_ended(plate: Path, tmp_path: Path, functions: Any) -> None:
     from openhcs.execution._folder import ResultFolder
-    from openhcs.execution._task import write_work
     from openhcs.execution._turn import begin_turn
+    from openhcs.execution._work import write_work
 
     plan = planned(plate, short(Step(functions.stubborn, folder=str(tmp_path))))
     folder = ResultFolder(tmp_path / "out")

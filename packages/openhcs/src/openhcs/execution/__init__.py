@@ -11,11 +11,12 @@ from openhcs.execution._forecast import Forecast, forecast
 from openhcs.execution._gpus import check_devices, gpu_workers
 from openhcs.execution._illumination import save_illumination
 from openhcs.execution._local import LocalExecutor
+from openhcs.execution._perform import perform
 from openhcs.execution._result import RunResult, WellResult
 from openhcs.execution._run import run
 from openhcs.execution._run_record import RunRecord, load_run
 from openhcs.execution._slurm import SlurmJobs, slurm_executor
-from openhcs.execution._task import CombineTask, SummaryTask, Task, WellTask, perform
+from openhcs.execution._task import CombineTask, SummaryTask, Task, WellTask
 
 __all__ = [
     "CombineTask",

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs.execution._fitness import unfit
 from openhcs.execution._folder import ResultFolder
-from openhcs.execution._task import WellTask, run_task
+from openhcs.execution._perform import run_task
+from openhcs.execution._task import WellTask
 from openhcs.execution._worker import decode_task
 from openhcs.pipeline import Outcome
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from openhcs._errors import WorkerLostError
 from openhcs.execution._executor import Executor, Notice, StepDone, TaskBegun
-from openhcs.execution._task import perform
+from openhcs.execution._perform import perform
 from openhcs.execution._turn import end_turn
 from openhcs.pipeline import Outcome
 

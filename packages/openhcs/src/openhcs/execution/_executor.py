@@ -13,7 +13,8 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from openhcs.execution._task import CombineTask, SummaryTask, WellTask, perform
+from openhcs.execution._perform import perform
+from openhcs.execution._task import CombineTask, SummaryTask, WellTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

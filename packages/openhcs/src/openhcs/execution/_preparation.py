@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs._errors import RunError
-from openhcs.execution._task import CombineTask, SummaryTask, summary_files
+from openhcs.execution._lesson import summary_files
+from openhcs.execution._task import CombineTask, SummaryTask
 from openhcs.pipeline import content_key
 from polystore.files import atomic_folder, write_json
 

@@ -29,10 +29,11 @@ from openhcs.execution._resume import WellState, well_states
 from openhcs.execution._run_record import run_document
 from openhcs.execution._summaries import StoppedError, learn_by_tasks
 from openhcs.execution._tables import write_wells
-from openhcs.execution._task import WellTask, errno_of, write_work
+from openhcs.execution._task import WellTask, errno_of
 from openhcs.execution._tidy import tidy
 from openhcs.execution._turn import begin_turn
 from openhcs.execution._well_outputs import clear_outputs
+from openhcs.execution._work import write_work
 from openhcs.pipeline import (
     Event,
     Outcome,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import RunError
 from openhcs.execution._dispatch import Ended, Retried
+from openhcs.execution._lesson import combine, keep
 from openhcs.execution._preparation import Learned
-from openhcs.execution._task import CombineTask, combine, keep
+from openhcs.execution._task import CombineTask
 from openhcs.pipeline import Outcome, PreparationAdvanced
 
 if TYPE_CHECKING:

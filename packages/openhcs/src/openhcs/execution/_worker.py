@@ -16,7 +16,8 @@ import sys
 import threading
 from typing import IO, Any
 
-from openhcs.execution._task import CombineTask, SummaryTask, Task, WellTask, run_task
+from openhcs.execution._perform import run_task
+from openhcs.execution._task import CombineTask, SummaryTask, Task, WellTask
 from openhcs.execution._turn import Stopped
 
 __all__ = ["decode_task", "encode_task", "main"]
