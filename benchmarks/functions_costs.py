@@ -29,7 +29,7 @@ from openhcs.functions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,6 +39,13 @@ SIDE, DEPTH = 1080, 5
 DARK = 100.0
 PIXEL_UM = (0.65, 0.65)
 WIDE_PX = 25.0 / PIXEL_UM[0]
+PROJECTIONS: Sequence[tuple[str, Callable[[Stack], Any], Callable[..., NDArray[Any]]]] = (
+    ("project_max", project_max, lambda stack: stack.max(axis=0)),
+    ("project_mean", project_mean, lambda stack: np.rint(stack.mean(axis=0)).astype(np.uint16)),
+    ("project_min", project_min, lambda stack: stack.min(axis=0)),
+    ("project_sum", project_sum, lambda stack: stack.sum(axis=0)),
+    ("project_std", project_std, lambda stack: stack.std(axis=0).astype(np.float32)),
+)
 
 
 @dataclass(frozen=True)
@@ -102,42 +109,24 @@ def _costs() -> list[Cost]:
             lambda: ndimage.grey_opening(plane, size=(round(2 * WIDE_PX) + 1,) * 2),
             1.0,
         ),
-        Cost(
-            f"project_max of {DEPTH} planes; limit a stack in numpy",
-            lambda: project_max(Stack(loaders)),
-            lambda: np.stack([load() for load in loaders]).max(axis=0),
-            1.0,
-            DEPTH * SIDE * SIDE / 1e6,
-        ),
-        Cost(
-            f"project_mean of {DEPTH} planes; limit a stack in numpy",
-            lambda: project_mean(Stack(loaders)),
-            lambda: np.rint(np.stack([load() for load in loaders]).mean(axis=0)).astype(np.uint16),
-            1.0,
-            DEPTH * SIDE * SIDE / 1e6,
-        ),
-        Cost(
-            f"project_min of {DEPTH} planes; limit a stack in numpy",
-            lambda: project_min(Stack(loaders)),
-            lambda: np.stack([load() for load in loaders]).min(axis=0),
-            1.0,
-            DEPTH * SIDE * SIDE / 1e6,
-        ),
-        Cost(
-            f"project_sum of {DEPTH} planes; limit a stack in numpy",
-            lambda: project_sum(Stack(loaders)),
-            lambda: np.stack([load() for load in loaders]).sum(axis=0),
-            1.0,
-            DEPTH * SIDE * SIDE / 1e6,
-        ),
-        Cost(
-            f"project_std of {DEPTH} planes; limit a stack in numpy",
-            lambda: project_std(Stack(loaders)),
-            lambda: np.stack([load() for load in loaders]).std(axis=0).astype(np.float32),
-            1.0,
-            DEPTH * SIDE * SIDE / 1e6,
+        *(
+            Cost(
+                f"{name} of {DEPTH} planes; limit a stack in numpy",
+                partial(project, Stack(loaders)),
+                partial(_stacked, loaders, reduced),
+                1.0,
+                DEPTH * SIDE * SIDE / 1e6,
+            )
+            for name, project, reduced in PROJECTIONS
         ),
     ]
+
+
+def _stacked(
+    loaders: Sequence[Callable[[], NDArray[np.uint16]]],
+    reduced: Callable[[NDArray[np.uint16]], NDArray[Any]],
+) -> NDArray[Any]:
+    return reduced(np.stack([load() for load in loaders]))
 
 
 def _flat_field(plane: NDArray[np.uint16], flat: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -237,10 +237,11 @@ class RunServer:
         folder = self._settings.results / owner_of(peer) / name
         if not folder.is_dir():
             known = result_names(folder.parent)
-            near = difflib.get_close_matches(name, known, _SHOWN) or known[:_SHOWN]
-            more = f" and {len(known) - len(near)} more" if len(known) > len(near) else ""
+            meant = difflib.get_close_matches(name, known, _SHOWN)
+            shown = list(dict.fromkeys((*meant, *known)))[:_SHOWN]
+            more = f", and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
             raise NotFoundError(
                 f"there are no results {name!r} of yours here; there are "
-                f"{', '.join(near) or 'none'}{more}"
+                f"{', '.join(shown) or 'none'}{more}"
             )
         return folder
