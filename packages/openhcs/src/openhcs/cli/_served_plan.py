@@ -12,6 +12,8 @@ __all__ = ["main"]
 
 _NICE = 5
 """Runs go on meanwhile, and are what the server is for."""
+_LEAST_BYTES = 4 << 30
+"""What reading a large plate takes, however little its runs may hold."""
 
 
 def main() -> int:
@@ -67,8 +69,6 @@ def _bound_memory(memory_bytes: int | None) -> None:
     most = max(_LEAST_BYTES, memory_bytes or available_bytes())
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
-
-_LEAST_BYTES = 4 << 30
 
 if __name__ == "__main__":
     sys.exit(main())
