@@ -32,7 +32,7 @@ class Measured:
 def plate_rows(folder: Path, *, wells: int, repeats: int) -> list[Row]:
     """Measure runs of the command on a synthetic plate, and its parts in between."""
     plate = folder / "plate"
-    _write_plate(plate, wells)
+    write_plate(plate, wells)
     walls, floors, overheads, peaks, resumes = [], [], [], [], []
     for repeat in range(repeats):
         floors.append(_parts_s(plate, wells))
@@ -80,7 +80,8 @@ def plate_rows(folder: Path, *, wells: int, repeats: int) -> list[Row]:
     ]
 
 
-def _write_plate(plate: Path, wells: int) -> None:
+def write_plate(plate: Path, wells: int) -> None:
+    """Write the plate unless it is there: images of the usual size, in wells from A01 on."""
     from openhcs.testing import synthetic_plate
 
     if plate.exists():

@@ -43,7 +43,7 @@ def main() -> int:
         "streaming": lambda: streaming_rows(repeats=arguments.repeats),
         "stitching": stitching_rows,
         "index": lambda: index_rows(min(3, arguments.repeats)),
-        "scale": lambda: scale_rows(folder, arguments.repeats),
+        "scale": lambda: scale_rows(folder, wells=arguments.wells, repeats=arguments.repeats),
         "scheduling": lambda: scheduling_rows(folder, repeats=arguments.repeats),
         "plate": lambda: plate_rows(folder, wells=arguments.wells, repeats=arguments.repeats),
     }

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from _plate_run import measure_run
+from _plate_run import measure_run, write_plate
 from _rows import Row
 
 from openhcs import Pipeline, Step, compile_pipeline, open_plate
@@ -53,12 +53,16 @@ print(count)
 BUSY_S = 3.0
 
 
-def rows(folder: Path, repeats: int) -> list[Row]:
-    """Measure on plates of small images."""
-    return [*_compile(folder, repeats), *_memory(folder, repeats), *_workers(folder, repeats)]
+def rows(folder: Path, *, wells: int, repeats: int) -> list[Row]:
+    """Measure on plates of small images, and the gain by workers on one of `wells` wells."""
+    return [
+        *_compile(folder, repeats),
+        *_memory(folder, repeats),
+        *_workers(folder, repeats, wells),
+    ]
 
 
-def _wells(count: int) -> tuple[str, ...]:
+def _well_names(count: int) -> tuple[str, ...]:
     every = [f"{chr(65 + row)}{col + 1:02d}" for row in range(ROWS) for col in range(COLUMNS)]
     return tuple(every[:: len(every) // count][:count])
 
@@ -68,7 +72,7 @@ def _plate(folder: Path, name: str, wells: int, size_px: int, cells: float) -> P
     if not path.exists():
         synthetic_plate(
             path,
-            wells=_wells(wells),
+            wells=_well_names(wells),
             grid=(2, 2),
             z=1,
             size_px=size_px,
@@ -106,18 +110,23 @@ def _memory(folder: Path, repeats: int) -> list[Row]:
     return [Row(row, many, "MB", few, many / few, "at most 1.1 x", many / few <= 1.1)]
 
 
-def _workers(folder: Path, repeats: int) -> list[Row]:
-    plate = _plate(folder, "scale-24", 24, 640, 60)
+def _workers(folder: Path, repeats: int, wells: int) -> list[Row]:
+    """Time whole commands, start and report and all, on a plate of images of the usual size."""
+    plate = folder / "plate"
+    write_plate(plate, wells)
     walls: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(min(3, repeats)):
+    free = []
+    for repeat in range(min(3, repeats)):
+        free.append(_free())
         for workers, found in walls.items():
-            words = [str(plate), "--out", str(folder / "out-24"), "--force"]
+            words = [str(plate), "--out", str(folder / "results"), "--force"]
             found.append(measure_run(words, workers).wall_s)
-    one, two = (statistics.median(found) for found in walls.values())
-    free = _free()
-    row = "24 wells by two workers beside one; limit: two busy loops beside one"
-    ratio = one / two / free
-    return [Row(row, one / two, "x", free, ratio, "at least 0.9 x", ratio >= 0.9)]
+        took = ", ".join(f"{found[-1]:.1f} s by {workers}" for workers, found in walls.items())
+        print(f"run {repeat + 1}: {took}; busy loops {free[-1]:.2f}", file=sys.stderr)
+    gain = statistics.median(one / two for one, two in zip(*walls.values(), strict=True))
+    limit = statistics.median(free)
+    row = f"{wells} wells by two workers beside one; limit: two busy loops beside one"
+    return [Row(row, gain, "x", limit, gain / limit, "at least 0.9 x", gain / limit >= 0.9)]
 
 
 def _free() -> float:
