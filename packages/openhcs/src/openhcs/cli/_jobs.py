@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs.cli._console import make_console, say
-from openhcs.cli._remote import (
-    add_server,
-    connected,
-    fetch_and_tell,
-    follow_and_tell,
-    printable,
-)
+from openhcs.cli._remote import connected, fetch_and_tell, follow_and_tell, printable
+from openhcs.cli._server_options import add_server
 
 if TYPE_CHECKING:
     import argparse

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from openhcs._words import counted
 from openhcs.cli._arguments import at_least_one, size
 from openhcs.cli._console import entry, listed_few, make_console, say
-from openhcs.cli._remote import add_server_options, check_server_options, plan_on_server
+from openhcs.cli._remote import plan_on_server
 from openhcs.cli._run import default_workers
 from openhcs.cli._selection import add_selection, planned
+from openhcs.cli._server_options import add_server_options, check_plan_options
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="print plate, pipeline and options as a file for --request",
     )
-    add_server_options(parser, runs=False)
+    add_server_options(parser)
     parser.set_defaults(carry_out=_carry_out)
 
 
@@ -84,7 +85,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs.report import write_report
 
     began = time.perf_counter()
-    check_server_options(arguments, runs=False)
+    check_plan_options(arguments)
     console = make_console(quiet=arguments.json or arguments.source)
     if arguments.server is not None:
         return plan_on_server(arguments, console)
@@ -323,6 +324,10 @@ def _values(plan: Plan, need: Estimate, will: Forecast, room: Fit) -> dict[str, 
         "refused": dict(plan.refused),
         "filled": {
             well: [plane.to_json() for plane in planes] for well, planes in plan.filled.items()
+        },
+        "left_out": {
+            well: [{"field": field, "t": t} for field, t in sorted(groups)]
+            for well, groups in plan.skipped.items()
         },
         "finished": list(will.finished),
         "to_do": {well: list(steps) for well, steps in will.to_do.items()},

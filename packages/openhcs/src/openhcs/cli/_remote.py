@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._words import counted
 from openhcs.cli._console import say
-from openhcs.cli._keys import OWN_KEYS, add_keys_option, key_folder
+from openhcs.cli._keys import key_folder
+from openhcs.cli._server_options import PORT
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from zmqruntime.execution import JobRecord
 
 __all__ = [
-    "add_server",
-    "add_server_options",
-    "check_server_options",
     "connected",
     "fetch_and_tell",
     "follow_and_tell",
@@ -38,87 +36,9 @@ __all__ = [
     "run_on_server",
 ]
 
-PORT = 7777
-"""Where servers listen, where nothing else is said."""
-
 _CONNECT_S = 15.0
-_HEARD_S = 3.0
-"""Wait until a request to cancel that had no answer is made again."""
-_HERE_ALONE = (
-    "again", "workers", "memory", "dask", "slurm", "cores", "job_memory", "walltime",
-    "slurm_options", "source",
-)  # fmt: skip
-
-
-def add_server(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add ``--server`` and ``--keys``."""
-    parser.add_argument(
-        "--server",
-        metavar="HOST[:PORT]",
-        required=required,
-        help=f"the server, as `openhcs serve` runs it (port {PORT} where none is given)",
-    )
-    add_keys_option(parser, "show a key to the server")
-
-
-def add_server_options(parser: argparse.ArgumentParser, *, runs: bool = True) -> None:
-    """Add the options of a run on a server, or of a plan of one."""
-    group = parser.add_argument_group(
-        "on a server",
-        "The plate is named by a root of the server and the path below it, such as "
-        "screens/2026/plate7; pipeline, --platemap and --files are files of yours and sent along.",
-    )
-    add_server(group, required=False)  # type: ignore[arg-type]  # a group adds as a parser does
-    group.add_argument(
-        "--leave",
-        metavar="NAME",
-        help="leave the results on the server under this name, in place of --out",
-    )
-    if not runs:
-        return
-    group.add_argument(
-        "--detach", action="store_true", help="submit the run, say its name, and do not wait"
-    )
-
-
-def check_server_options(arguments: argparse.Namespace, *, runs: bool = True) -> None:
-    """Refuse options that do not go together.
-
-    Parameters
-    ----------
-    arguments
-        Of the command.
-    runs
-        Whether it runs; a plan needs no place for results.
-
-    Raises
-    ------
-    MisuseError
-        If some do not.
-    """
-    from openhcs._errors import MisuseError
-
-    if arguments.server is None:
-        for name in ("leave", "detach", "keys"):
-            if getattr(arguments, name, None):
-                message = f"--{name} is for runs on a server: give --server too"
-                raise MisuseError(message)
-        return
-    for name in _HERE_ALONE:
-        if getattr(arguments, name, None) not in (None, False):
-            message = f"--{name.replace('_', '-')} is the server's matter: leave it out"
-            raise MisuseError(message)
-    if not runs and arguments.out is not None and arguments.leave is not None:
-        message = "results are brought to --out DIR, or stay under --leave NAME: leave one out"
-        raise MisuseError(message)
-    if runs and (arguments.out is None) == (arguments.leave is None):
-        message = "say where results go: --out DIR to bring them here, or --leave NAME"
-        raise MisuseError(message)
-    if arguments.plate is None and arguments.request is None:
-        message = "name a plate, or --request FILE; --help tells more"
-        if arguments.keys is not None and arguments.keys != OWN_KEYS:
-            message += f" ({arguments.keys} was taken for the folder of --keys: name plates before)"
-        raise MisuseError(message)
+_HEARD_S, _AGAIN_S = 3.0, 0.2
+"""How long a request to cancel waits for the server and its answer, and then until the next."""
 
 
 def run_on_server(arguments: argparse.Namespace, console: Console) -> int:
@@ -371,7 +291,7 @@ def _cancelling(
             else:
                 unheard.clear()
                 return
-            over.wait(_HEARD_S)
+            over.wait(_AGAIN_S)
 
     thread = threading.Thread(target=work, name="cancel", daemon=True)
     thread.start()

@@ -11,8 +11,9 @@ from openhcs._words import reason_of
 from openhcs.cli._arguments import at_least_one, base_port, size
 from openhcs.cli._cluster import add_cluster_options, check_cluster_options, opened_executor
 from openhcs.cli._console import make_console, say
-from openhcs.cli._remote import add_server_options, check_server_options, run_on_server
+from openhcs.cli._remote import run_on_server
 from openhcs.cli._selection import add_selection, planned, refuse_selection
+from openhcs.cli._server_options import add_submit_options, check_submit_options
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def add_to(commands: Commands) -> None:
     add_selection(parser)
     add_run_options(parser, viewer="none")
     add_cluster_options(parser)
-    add_server_options(parser)
+    add_submit_options(parser)
     parser.set_defaults(carry_out=_carry_out)
 
 
@@ -105,7 +106,7 @@ def default_workers() -> int:
 def _carry_out(arguments: argparse.Namespace) -> int:
     console = make_console()
     check_cluster_options(arguments)
-    check_server_options(arguments)
+    check_submit_options(arguments)
     if arguments.server is not None:
         return run_on_server(arguments, console)
     if arguments.again:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from openhcs.cli._arguments import at_least_one, base_port, size
 from openhcs.cli._console import make_console, say
 from openhcs.cli._keys import add_keys_option, key_folder
-from openhcs.cli._remote import PORT
 from openhcs.cli._run import default_workers
+from openhcs.cli._server_options import PORT
 
 if TYPE_CHECKING:
     from openhcs.cli._commands import Commands

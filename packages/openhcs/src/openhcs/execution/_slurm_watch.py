@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -112,7 +112,7 @@ class JobWatch:
                 queue = _queue()
                 asked = time.monotonic()
                 if queue is not None:
-                    self._say_what_waits(queue)
+                    self._say_what_waits(known, queue)
                     self._cluster.sync(self._submit_anew, known - queue.keys())
             problem = self._cluster.sync(self._problem)
             if problem is not None:
@@ -165,8 +165,7 @@ class JobWatch:
                 return f"{path} ends with: {' / '.join(words)}"
         return f"{self._logs} has what they printed, if anything"
 
-    def _say_what_waits(self, queue: Mapping[str, str]) -> None:
-        ours = self._cluster.sync(self._known)
+    def _say_what_waits(self, ours: Collection[str], queue: Mapping[str, str]) -> None:
         waiting = Counter(reason for job, reason in queue.items() if job in ours and reason)
         said = "; ".join(f"{count} ({reason})" for reason, count in sorted(waiting.items()))
         if said and said != self._said:

@@ -19,7 +19,7 @@ from openhcs.pipeline._estimate import (
     estimate,
     process_bytes,
 )
-from openhcs.pipeline._evaluation import Evaluation, Kept, Source
+from openhcs.pipeline._evaluation import Evaluation
 from openhcs.pipeline._events import (
     Event,
     PreparationAdvanced,
@@ -49,6 +49,7 @@ from openhcs.pipeline._request import RunRequest, load_request
 from openhcs.pipeline._settings import MissingPlanes, Otherwise, Setting, Settings
 from openhcs.pipeline._source import from_source, load, read_text, to_source
 from openhcs.pipeline._step import Step
+from openhcs.pipeline._surroundings import Kept, Source
 
 __all__ = [
     "PLATE",

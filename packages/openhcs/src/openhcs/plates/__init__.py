@@ -6,9 +6,10 @@ from openhcs.plates._array import PlateArray
 from openhcs.plates._describe import describe
 from openhcs.plates._description import Description
 from openhcs.plates._detect import format_names
+from openhcs.plates._facts import FileCounts, PlateFacts
 from openhcs.plates._file_table import FileTable, ListedFile, read_file_table
 from openhcs.plates._findings import CODES, DuplicatePolicy, Finding
-from openhcs.plates._index import FileCounts, PlateFacts, PlateIndex
+from openhcs.plates._index import PlateIndex
 from openhcs.plates._open import open_plate
 from openhcs.plates._plane import Plane, PlaneKind, PlaneStatus
 from openhcs.plates._platemap import Platemap, read_platemap

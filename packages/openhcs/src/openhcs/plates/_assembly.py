@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from openhcs.plates._checks import dense
 from openhcs.plates._findings import some
 from openhcs.plates._listed import ListedImages
 from openhcs.plates._plane import PlaneStatus
+from openhcs.plates._rows import dense
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

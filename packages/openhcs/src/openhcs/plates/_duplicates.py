@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from openhcs.plates._checks import Key, key_of, words_of
 from openhcs.plates._plane import PlaneStatus
+from openhcs.plates._rows import Key, key_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

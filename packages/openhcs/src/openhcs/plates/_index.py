@@ -1,8 +1,8 @@
-"""The plate index: an immutable table with one row per plane, and what is true of the plate."""
+"""The plate index: an immutable table with one row per plane."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from openhcs._errors import PlaneUnreadableError, PlateError
 from openhcs.plates._findings import FindingLog
 from openhcs.plates._opened import OpenedFiles
-from openhcs.plates._plane import Plane
+from openhcs.plates._plane import plane_of
 from openhcs.plates._platemap_check import check_platemap
 from openhcs.plates._rows import COLUMNS
 
@@ -22,65 +22,12 @@ if TYPE_CHECKING:
 
     from openhcs.plates._array import PlateArray
     from openhcs.plates._description import Description
-    from openhcs.plates._findings import DuplicatePolicy, Finding
+    from openhcs.plates._facts import FileCounts, PlateFacts
+    from openhcs.plates._findings import Finding
+    from openhcs.plates._plane import Plane
     from openhcs.plates._platemap import Platemap
-    from openhcs.plates._profile import Profile
 
-__all__ = ["FileCounts", "PlateFacts", "PlateIndex"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileCounts:
-    """How many files of the plate folder ended in which class.
-
-    Parameters
-    ----------
-    planes
-        Indexed, whatever their status.
-    metadata
-        Index files, plans, platemaps.
-    thumbnails
-        Small pictures that the vendor keeps beside the images.
-    ignored
-        Left out by a rule: hidden files, leavings of an operating system, unused copies of an
-        index.
-    named
-        In a finding and nowhere else.
-    """
-
-    planes: int = 0
-    metadata: int = 0
-    thumbnails: int = 0
-    ignored: int = 0
-    named: int = 0
-
-    @property
-    def total(self) -> int:
-        """All files."""
-        return self.planes + self.metadata + self.thumbnails + self.ignored + self.named
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlateFacts:
-    """What is true of a plate as a whole; the attributes of `PlateIndex` say what they mean."""
-
-    root: Path
-    format: str
-    format_version: str
-    why: str
-    name: str
-    rows: int
-    columns: int
-    channel_names: tuple[str, ...]
-    findings: tuple[Finding, ...] = ()
-    profiles: Mapping[int, Profile]
-    platemap: Platemap | None = None
-    described: Description | None = None
-    files: FileCounts
-    identity: str
-    deep: bool = False
-    duplicates: DuplicatePolicy = "error"
-    include_unlisted: bool = False
+__all__ = ["PlateIndex"]
 
 
 class PlateIndex:
@@ -248,7 +195,7 @@ class PlateIndex:
     def __iter__(self) -> Iterator[Plane]:
         columns = (values.tolist() for values in self._columns.values())
         for values in zip(*columns, strict=True):
-            yield _plane(dict(zip(COLUMNS, values, strict=True)))
+            yield plane_of(dict(zip(COLUMNS, values, strict=True)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PlateIndex):
@@ -445,7 +392,7 @@ class PlateIndex:
             If there are fewer rows.
         """
         columns = self._columns.items()
-        return _plane({name: values[row : row + 1].tolist()[0] for name, values in columns})
+        return plane_of({name: values[row : row + 1].tolist()[0] for name, values in columns})
 
     def vendor_profile(self, channel: int) -> NDArray[np.float32] | None:
         """Give the illumination profile that the vendor ships for a channel.
@@ -546,35 +493,9 @@ class PlateIndex:
             second are named ``DAPI (2)``, and so on. The index itself where there is one
             acquisition only.
         """
-        cycles = self.acquisitions
-        if len(cycles) < 2:
-            return self
-        cycle = np.searchsorted(np.array(cycles), self._columns["acquisition"])
-        count = len(self.channel_names)
-        channel = self._columns["channel"].astype(np.int64) + cycle * count
-        names = [
-            f"{name} ({number + 1})" if number else name
-            for number in range(len(cycles))
-            for name in self.channel_names
-        ]
-        columns = dict(self._columns)
-        columns["channel"] = channel.astype(self._columns["channel"].dtype)
-        columns["acquisition"] = np.zeros_like(self._columns["acquisition"])
-        columns["channel_name"] = np.array([names[n] for n in channel.tolist()], np.str_).astype(
-            self._columns["channel_name"].dtype
-        )
-        by = ("z", "t", "kind", "channel", "field", "col", "row")
-        order = np.lexsort([columns[name] for name in by])
-        columns = {name: values[order] for name, values in columns.items()}
-        for values in columns.values():
-            values.setflags(write=False)
-        profiles = {
-            channel + number * count: profile
-            for number in range(len(cycles))
-            for channel, profile in self._facts.profiles.items()
-        }
-        facts = replace(self._facts, channel_names=tuple(names), profiles=profiles)
-        return self._like(PlateIndex(facts, columns))
+        from openhcs.plates._cycles import merged_cycles
+
+        return self._like(merged_cycles(self)) if len(self.acquisitions) > 1 else self
 
     def _rows(self, chosen: NDArray[np.bool_]) -> PlateIndex:
         columns = {}
@@ -607,19 +528,3 @@ class PlateIndex:
                 return ()
             size.append(float(known[0]))
         return tuple(size)
-
-
-def _plane(values: dict[str, Any]) -> Plane:
-    height, width = values.pop("height"), values.pop("width")
-    dtype = values.pop("dtype")
-    for name in _MAYBE:
-        if values[name] != values[name]:  # only NaN differs from itself
-            values[name] = None
-    return Plane(
-        **(values | {"path": values["path"] or None}),
-        shape=(height, width) if height > 0 else None,
-        dtype=np.dtype(dtype) if dtype else None,
-    )
-
-
-_MAYBE = ("pixel_um_y", "pixel_um_x", "excitation_nm", "emission_nm", "exposure_s", "time_s")

@@ -8,18 +8,11 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from openhcs.plates._checks import (
-    add_missing,
-    check_contents,
-    check_dimensions,
-    check_metadata,
-    check_mixes,
-    report_missing,
-    report_pages,
-)
+from openhcs.plates._checks import check_contents, check_dimensions, check_metadata, check_mixes
 from openhcs.plates._duplicates import mark_conflicts
 from openhcs.plates._findings import some
 from openhcs.plates._headers import read_headers, read_page_headers
+from openhcs.plates._missing import add_missing, report_missing, report_pages
 from openhcs.plates._plane import PlaneStatus
 from openhcs.plates._texts import can_be_a_name
 

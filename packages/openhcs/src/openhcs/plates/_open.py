@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, get_args
 from openhcs._errors import FormatNotRecognisedError, PlateError
 from openhcs.plates import _cache
 from openhcs.plates._detect import detect
+from openhcs.plates._facts import PlateFacts
 from openhcs.plates._findings import DuplicatePolicy, FindingLog, some
-from openhcs.plates._index import PlateFacts, PlateIndex
+from openhcs.plates._index import PlateIndex
 from openhcs.plates._rows import columns_of
 from openhcs.plates._scan import Listing, scan
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Mapping
 
-__all__ = ["Plane", "PlaneKind", "PlaneStatus", "flim_kind"]
+__all__ = ["Plane", "PlaneKind", "PlaneStatus", "flim_kind", "plane_of"]
+
+_MAYBE = ("pixel_um_y", "pixel_um_x", "excitation_nm", "emission_nm", "exposure_s", "time_s")
 
 
 class PlaneKind(StrEnum):
@@ -135,3 +139,23 @@ class Plane:
             self.z,
             self.t,
         )
+
+
+def plane_of(row: Mapping[str, Any]) -> Plane:
+    """Make the plane of a row of the index.
+
+    Parameters
+    ----------
+    row
+        Values by column: ``height`` and ``width`` in place of a shape; NaN, 0 or an empty text
+        where something is unknown.
+    """
+    known = dict(row)
+    height, width, dtype = known.pop("height"), known.pop("width"), known.pop("dtype")
+    for name in _MAYBE:
+        if known[name] != known[name]:  # only NaN differs from itself
+            known[name] = None
+    known["path"] = known["path"] or None
+    known["shape"] = (height, width) if height > 0 else None
+    known["dtype"] = np.dtype(dtype) if dtype else None
+    return Plane(**known)

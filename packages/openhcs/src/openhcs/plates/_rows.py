@@ -6,16 +6,32 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from openhcs.plates._plane import PlaneKind
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "Row", "columns_of", "usual_members"]
+__all__ = [
+    "COLUMNS",
+    "Key",
+    "Row",
+    "columns_of",
+    "dense",
+    "key_of",
+    "place_of",
+    "usual_members",
+    "words_of",
+]
+
+Key: TypeAlias = tuple[int, str, int, int, str, int, int]
+"""Acquisition, well, field, channel, kind, z and t."""
+
 
 TEXT = np.dtype(object)
 _INT, _FLOAT = np.dtype(np.int32), np.dtype(np.float64)
@@ -144,3 +160,35 @@ def usual_members(rows: Sequence[Row]) -> dict[int, tuple[tuple[int, int, int], 
     for (acquisition, _, _), members in fields.items():
         shapes[acquisition][tuple(members)] += 1
     return {acquisition: counter.most_common(1)[0][0] for acquisition, counter in shapes.items()}
+
+
+def dense(ids: Iterable[int]) -> dict[int, int]:
+    """Rank a vendor's numbers from 0.
+
+    Parameters
+    ----------
+    ids
+        Numbers, repeated or not.
+
+    Returns
+    -------
+    dict
+        Vendor's number to rank.
+    """
+    return {number: rank for rank, number in enumerate(sorted(set(ids)))}
+
+
+def key_of(row: Row) -> Key:
+    """Give what makes a row the plane that it is."""
+    return (row.acquisition, row.well, row.field, row.channel, row.kind, row.z, row.t)
+
+
+def place_of(row: Row) -> str:
+    """Name the plane of a row within its well."""
+    kind = "" if row.kind == PlaneKind.PLANE else f" {row.kind}"
+    return f"field {row.field} channel {row.channel} z {row.z} t {row.t}{kind}"
+
+
+def words_of(row: Row) -> str:
+    """Name the plane of a row."""
+    return f"well {row.well} {place_of(row)}"

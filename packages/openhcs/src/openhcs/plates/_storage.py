@@ -14,8 +14,9 @@ import numpy as np
 
 from openhcs._errors import PlateError
 from openhcs.plates._description import Description
+from openhcs.plates._facts import FileCounts, PlateFacts
 from openhcs.plates._findings import Finding
-from openhcs.plates._index import FileCounts, PlateFacts, PlateIndex
+from openhcs.plates._index import PlateIndex
 from openhcs.plates._platemap import Platemap
 from openhcs.plates._profile import ImageProfile, PolynomialProfile, Profile
 from openhcs.plates._rows import COLUMNS, TEXT

@@ -16,11 +16,12 @@ from polystore._errors import NotStoredError
 from polystore.files._atomic import commit_folder, partial_path, write_json
 from polystore.omezarr._arrays import array_file, read_array
 from polystore.omezarr._groups import OmeVersion, read_group, write_group
-from polystore.omezarr._image_read import ImageReader, read_valid
+from polystore.omezarr._image_read import ImageReader
 from polystore.omezarr._image_write import new_array
 from polystore.omezarr._multiscales import dataset
 from polystore.omezarr._plate_read import PlateReader
 from polystore.omezarr._pyramid import halve_labels, halve_mean, halved
+from polystore.omezarr._valid import read_valid
 
 if TYPE_CHECKING:
     from pathlib import Path

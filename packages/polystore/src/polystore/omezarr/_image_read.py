@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
-from polystore._errors import (
-    ChecksumError,
-    LayoutError,
-    NotStoredError,
-    StorageError,
-    UnreadableError,
-)
+from polystore._errors import NotStoredError, UnreadableError
 from polystore._typed import from_plain
-from polystore.omezarr._arrays import read_array
-from polystore.omezarr._attributes import Channel, Multiscale, Omero, metadata_problems
+from polystore.omezarr._attributes import Channel, Multiscale, Omero
 from polystore.omezarr._groups import OmeVersion, read_group
+from polystore.omezarr._levels import Levels
 from polystore.omezarr._multiscales import (
     ChannelMeta,
     length_um,
@@ -28,25 +20,20 @@ from polystore.omezarr._multiscales import (
     seconds,
     unplaced_axes,
 )
-from polystore.omezarr._places import AbsentError, as_place, local_path
-from polystore.omezarr._pyramid import halved
+from polystore.omezarr._places import as_place, local_path
+from polystore.omezarr._valid import read_valid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from polystore.omezarr._arrays import ArrayMeta
     from polystore.omezarr._groups import Group
-    from polystore.omezarr._places import Pixels, Place, Where
+    from polystore.omezarr._places import Place, Where
 
-__all__ = ["PLANE_MOST_BYTES", "ImageReader", "read_valid"]
-
-PLANE_MOST_BYTES = 8 * 1024**3
-"""A plane, or the part of one that is asked for, that is larger is not read."""
-
-_CHUNKS_MOST = 1_000_000
+__all__ = ["ImageReader"]
 
 
 class ImageReader:
@@ -84,22 +71,10 @@ class ImageReader:
         self._translation = multiscale.translation
         self._unplaced = unplaced_axes(group.ome["multiscales"][0])
         self._name = multiscale.name
-        self._paths = [dataset.path for dataset in multiscale.datasets]
         self._channels = _described(group)
-        self._valid = group.valid_px
-        own = group.own or {}
-        try:
-            self._missing = frozenset(
-                tuple(map(int, each))
-                for key in ("missing_planes", "missing_parts")
-                for each in own.get(key, ())
-            )
-            part = own.get("part_px")
-            self._part_px = None if part is None else (max(1, int(part[0])), max(1, int(part[1])))
-        except (TypeError, ValueError, LookupError) as error:
-            raise UnreadableError(f"{group.file}: the attribute polystore is damaged") from error
-        self._metas: dict[int, ArrayMeta] = {}
-        self._opened: dict[int, Pixels] = {}
+        self._levels = Levels(
+            self._place, group, self._axes, [dataset.path for dataset in multiscale.datasets]
+        )
 
     @property
     def place(self) -> Place:
@@ -135,22 +110,22 @@ class ImageReader:
     @property
     def level_count(self) -> int:
         """Number of levels; 0 is the finest."""
-        return len(self._paths)
+        return len(self._levels)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the finest level; of the coarser ones nothing is read."""
-        return self._shape(0)
+        return self._levels.shape(0)
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of each level, without what only fills it up to the size of other wells."""
-        return tuple(self._shape(level) for level in range(self.level_count))
+        return tuple(self._levels.shape(level) for level in range(self.level_count))
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels, in the byte order of this computer."""
-        return self._meta(0).dtype.newbyteorder("=")
+        return self._levels.meta(0).dtype.newbyteorder("=")
 
     @property
     def channels(self) -> tuple[ChannelMeta, ...]:
@@ -220,8 +195,7 @@ class ImageReader:
         By their numbers along the axes but y and x. They read as 0. Known of images that polystore
         wrote.
         """
-        planes = len(self._axes) - 2
-        return tuple(sorted(each for each in self._missing if len(each) == planes))
+        return self._levels.missing_planes
 
     @property
     def codecs(self) -> tuple[str, ...]:
@@ -232,7 +206,7 @@ class ImageReader:
         UnreadableError
             If the level is none that may be read.
         """
-        return self._meta(0).codec_names
+        return self._levels.meta(0).codec_names
 
     @property
     def units(self) -> str | None:
@@ -248,7 +222,7 @@ class ImageReader:
     @property
     def part_px(self) -> tuple[int, int] | None:
         """Height and width of a part, where the image is written in parts; see `PartWriter`."""
-        return self._part_px
+        return self._levels.part_px
 
     def level_path(self, level: int) -> Path:
         """Folder of the array of a level, to be opened by zarr or dask.
@@ -260,8 +234,8 @@ class ImageReader:
         LayoutError
             If it is in an object store; `level_array` opens it wherever it is.
         """
-        self._meta(level)
-        return self.path / self._paths[level]
+        self._levels.meta(level)
+        return self.path / self._levels.paths[level]
 
     def plane_files(self, *, c: int = 0, z: int = 0, t: int = 0) -> tuple[str, ...]:
         """Name the files that a plane of the finest level is in, whether they are there or not.
@@ -282,7 +256,7 @@ class ImageReader:
         UnreadableError
             If the level is none that may be read.
         """
-        meta = self._meta(0)
+        meta = self._levels.meta(0)
         place = {"t": t, "c": c, "z": z}
         unit = meta.shards or meta.chunks
         leading = [place.get(axis, 0) // n for axis, n in zip(self._axes, unit, strict=True)][:-2]
@@ -297,7 +271,7 @@ class ImageReader:
     @property
     def plain_chunk_bytes(self) -> int | None:
         """Bytes of each file of the finest level, where chunks are neither packed nor joined."""
-        meta = self._meta(0)
+        meta = self._levels.meta(0)
         if meta.shards is not None or set(meta.codec_names) - {"bytes", "transpose"}:
             return None
         return math.prod(meta.chunks) * meta.dtype.itemsize
@@ -319,7 +293,7 @@ class ImageReader:
         MissingExtraError
             If zarr is not installed.
         """
-        return self._pixels(level).array
+        return self._levels.pixels(level).array
 
     def chunk_px(self, level: int) -> tuple[int, int]:
         """Height and width of a chunk of a level: what is read at once.
@@ -329,7 +303,7 @@ class ImageReader:
         UnreadableError
             If it is none that may be read.
         """
-        height, width = self._meta(level).chunks[-2:]
+        height, width = self._levels.meta(level).chunks[-2:]
         return height, width
 
     @property
@@ -404,103 +378,10 @@ class ImageReader:
         UnreadableError
             If it is damaged; the message names the folder.
         """
-        if not 0 <= level < self.level_count:
-            raise LayoutError(f"{self._place} has {self.level_count} levels, and none is {level}")
-        place = {"t": t, "c": c, "z": z}
-        shape = self._shape(level)
-        leading = tuple(place.get(axis, 0) for axis in self._axes[:-2])
-        others = [
-            axis
-            for axis, side in zip(self._axes[:-2], shape, strict=False)
-            if axis not in place and side > 1
-        ]
-        if others:
-            raise LayoutError(f"{self._place} has planes along {others}: only t, c and z are known")
-        absent = {axis for axis in place if axis not in self._axes and place[axis]}
-        if absent or any(not 0 <= i < n for i, n in zip(leading, shape[:-2], strict=True)):
-            raise LayoutError(f"{self._place} of shape {shape} ({self._axes}) has no plane {place}")
-        rows, columns = (
-            slice(*part.indices(side))
-            for part, side in zip(region or (slice(None),) * 2, shape[-2:], strict=True)
-        )
-        self._check_size(level, rows, columns)
-        needed = self._needed(level, leading, rows, columns)
-        with _readable(f"{self._place}/{self._paths[level]}"):
-            try:
-                plane = self._pixels(level).read((*leading, rows, columns), needed)
-            except AbsentError as error:
-                raise UnreadableError(f"{error} is not there: {self._why_absent()}") from error
-            return np.asarray(plane, dtype=self.dtype)
-
-    def _shape(self, level: int) -> tuple[int, ...]:
-        stored = self._meta(level).shape
-        sides = stored[-2:]
-        if self._valid is not None:
-            sides = tuple(map(min, sides, halved(self._valid, level)))
-        return (*stored[:-2], *sides)
+        return self._levels.read(level, {"t": t, "c": c, "z": z}, region)
 
     def _length_um(self, axis: str) -> float | None:
         return micrometers(self._scale.get(axis), self._units.get(axis))
-
-    def _meta(self, level: int) -> ArrayMeta:
-        if level not in self._metas:
-            place = self._place.below(self._paths[level])
-            meta = read_array(place, self.version)
-            if len(meta.shape) != len(self._axes):
-                raise UnreadableError(
-                    f"{place} has the shape {meta.shape}, which is not of {self._axes}"
-                )
-            self._metas[level] = meta
-        return self._metas[level]
-
-    def _pixels(self, level: int) -> Pixels:
-        if level not in self._opened:
-            meta = self._meta(level)  # says whether it may be opened
-            place = self._place.below(self._paths[level])
-            self._opened[level] = place.pixels(meta.document)
-        return self._opened[level]
-
-    def _check_size(self, level: int, rows: slice, columns: slice) -> None:
-        meta = self._meta(level)
-        sides = len(range(rows.start, rows.stop)), len(range(columns.start, columns.stop))
-        nbytes = math.prod(sides) * meta.dtype.itemsize
-        chunks = math.prod(
-            side // chunk + 2 for side, chunk in zip(sides, meta.chunks[-2:], strict=True)
-        )
-        if nbytes > PLANE_MOST_BYTES or chunks > _CHUNKS_MOST:
-            raise LayoutError(
-                f"{self._place}: {sides[0]} x {sides[1]} pixels in {chunks} chunks are too many at "
-                "once: read a region, or a coarser level"
-            )
-
-    def _needed(
-        self, level: int, leading: tuple[int, ...], rows: slice, columns: slice
-    ) -> Iterator[str]:
-        # a file that is gone reads as zeros; images of ours say which planes were never written,
-        # and have a file for all others
-        if self._valid is None or leading in self._missing:
-            return
-        meta = self._meta(level)
-        unit = meta.shards or meta.chunks
-        at = [str(i // n) for i, n in zip(leading, unit[:-2], strict=True)]
-        start = "/".join(["c", *at] if self.version is OmeVersion.V05 else at)
-        start = f"{start}/" if start else ""
-        for row in _units(rows, unit[-2]):
-            for column in _units(columns, unit[-1]):
-                part = self._part(level, row * unit[-2], column * unit[-1])
-                if not part or (*leading, *part) not in self._missing:
-                    yield f"{start}{row}/{column}"
-
-    def _part(self, level: int, y: int, x: int) -> tuple[int, ...]:
-        if self._part_px is None:
-            return ()
-        down, along = (max(1, side >> level) for side in self._part_px)
-        return y // down, x // along
-
-    def _why_absent(self) -> str:
-        if (self._group.own or {}).get("unfinished"):
-            return "this part of the image has not been written yet"
-        return "the image is damaged, run it again"
 
 
 def _described(group: Group) -> tuple[Channel, ...]:
@@ -511,72 +392,3 @@ def _described(group: Group) -> tuple[Channel, ...]:
         return from_plain(omero, Omero).channels
     except (msgspec.ValidationError, RecursionError):
         return ()  # how it is shown is no reason not to read it
-
-
-def read_valid(where: Where, key: str) -> Group:
-    """Read a group that has to say something of the format, and to say it rightly.
-
-    How channels are shown (``omero``) may be said wrongly: pixels mean the same.
-
-    Parameters
-    ----------
-    where
-        The group is.
-    key
-        What it has to say, as ``"plate"``.
-
-    Raises
-    ------
-    NotStoredError
-        If there is no group.
-    UnreadableError
-        If it does not say it, or it is not valid; the message says where.
-    """
-    group = read_group(where)
-    v05 = group.version is OmeVersion.V05
-    if v05 and not group.ome and "multiscales" in group.others:
-        raise UnreadableError(f"{group.file} has the metadata of OME-Zarr 0.4 in Zarr v3")
-    attributes = {"ome": group.ome} if v05 else group.ome
-    problems = tuple(
-        problem
-        for problem in metadata_problems(attributes, version=group.version)
-        if not problem.path.startswith(("$.omero", "$.ome.omero"))
-    )
-    if not problems and key not in group.ome:
-        hint = ""
-        if "bioformats2raw.layout" in group.ome:
-            hint = ", but a collection of bioformats2raw: open one of the images in it"
-        elif "plate" in group.ome:
-            hint = ", but a plate: open one of its wells"
-        raise UnreadableError(f"{group.file} does not describe what is asked for ({key}){hint}")
-    if problems:
-        more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise UnreadableError(
-            f"{group.file} is not valid OME-Zarr {group.version}: {problems[0]}{more}"
-        )
-    return group
-
-
-def _units(part: slice, unit: int) -> range:
-    return range(part.start // unit, -(-part.stop // unit)) if part.stop > part.start else range(0)
-
-
-@contextlib.contextmanager
-def _readable(folder: str) -> Iterator[None]:
-    # codecs and stores of zarr raise builtins, and its own errors are builtins too; a chunk may
-    # say of itself that it is larger than the memory
-    try:
-        yield
-    except StorageError:
-        raise
-    except FileNotFoundError as error:
-        raise NotStoredError(f"{folder}: there is no array") from error
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError) as error:
-        if "checksum" in str(error):  # codecs and indices of zarr have no error of their own for it
-            raise ChecksumError(
-                f"{folder} is not what was stored: {error} A disk or a copy has damaged it: take "
-                "it from a copy, or make it again"
-            ) from error
-        raise UnreadableError(f"{folder} cannot be read: {error}") from error
-    except (MemoryError, OverflowError, AttributeError) as error:
-        raise UnreadableError(f"{folder} cannot be read: {error!r}") from error

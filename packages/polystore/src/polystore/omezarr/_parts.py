@@ -23,9 +23,9 @@ from polystore.files._together import atomic_files
 from polystore.omezarr._chunk_files import chunked_document
 from polystore.omezarr._chunks import PlaneChunks, compressor
 from polystore.omezarr._groups import OmeVersion
-from polystore.omezarr._image_read import read_valid
 from polystore.omezarr._pyramid import halved
 from polystore.omezarr._shards import array_document, shard_of
+from polystore.omezarr._valid import read_valid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

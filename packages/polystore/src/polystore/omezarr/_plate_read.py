@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from polystore._errors import LayoutError, NotStoredError, UnreadableError
 from polystore._typed import from_plain
 from polystore.omezarr._attributes import PlateDocument, WellDocument
-from polystore.omezarr._image_read import ImageReader, read_valid
+from polystore.omezarr._image_read import ImageReader
 from polystore.omezarr._layout import Acquisition, ImageSlot, PlateLayout, normal_well, row_name
 from polystore.omezarr._places import as_place, local_path
+from polystore.omezarr._valid import read_valid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from openhcs.plates._facts import FileCounts
     from openhcs.plates._findings import FindingLog
-    from openhcs.plates._index import FileCounts
     from openhcs.plates._platemap import Platemap
     from openhcs.plates._profile import Profile
     from openhcs.plates._rows import Row

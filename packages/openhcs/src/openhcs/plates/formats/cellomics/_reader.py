@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from openhcs._errors import PlateError
 from openhcs.plates._assembly import ABSENT, Assembly
+from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
-from openhcs.plates._index import FileCounts
 from openhcs.plates._rows import Row
 from openhcs.plates._wells import parse_well, plate_size_for, well_name
 from openhcs.plates.formats._names import verdict_by_names

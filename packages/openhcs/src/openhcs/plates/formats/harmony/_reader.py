@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openhcs._errors import PlateError
+from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
-from openhcs.plates._index import FileCounts
 from openhcs.plates._numbers import whole
 from openhcs.plates._platemap_check import check_platemap
 from openhcs.plates._wells import holds_wells, plate_size_for, sort_wells, well_name

@@ -8,11 +8,10 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from openhcs.plates._checks import dense
 from openhcs.plates._listed import ListedImages, channel_names
 from openhcs.plates._numbers import whole
 from openhcs.plates._plane import flim_kind
-from openhcs.plates._rows import Row
+from openhcs.plates._rows import Row, dense
 from openhcs.plates._wells import well_name
 from openhcs.plates.formats.harmony._index import OF_CHANNEL, HarmonyImage, HarmonyIndex, taken_at
 

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from openhcs._errors import PlateError
+from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
-from openhcs.plates._index import FileCounts
 from openhcs.plates._listed import ListedImages
 from openhcs.plates._wells import holds_wells, plate_size_for
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict

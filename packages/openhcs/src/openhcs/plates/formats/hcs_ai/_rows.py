@@ -7,10 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openhcs.plates._checks import dense
 from openhcs.plates._listed import ListedImages, channel_names
 from openhcs.plates._plane import PlaneKind
-from openhcs.plates._rows import Row
+from openhcs.plates._rows import Row, dense
 from openhcs.plates._wells import well_name
 from openhcs.plates.formats.hcs_ai._table import row_of_name
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from openhcs._errors import PlateError
+from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
 from openhcs.plates._headers import read_headers
-from openhcs.plates._index import FileCounts
 from openhcs.plates._tiff import TiffHeader
 from openhcs.plates._wells import plate_size_for, sort_wells
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict

@@ -7,20 +7,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openhcs.plates._checks import (
-    add_missing,
-    check_contents,
-    check_dimensions,
-    check_metadata,
-    check_mixes,
-    dense,
-    report_missing,
-    report_pages,
-)
+from openhcs.plates._checks import check_contents, check_dimensions, check_metadata, check_mixes
 from openhcs.plates._duplicates import mark_conflicts
 from openhcs.plates._headers import read_headers
+from openhcs.plates._missing import add_missing, report_missing, report_pages
 from openhcs.plates._plane import PlaneKind, PlaneStatus
-from openhcs.plates._rows import Row
+from openhcs.plates._rows import Row, dense
 from openhcs.plates.formats.imagexpress._kinds import kind_by_tag, kinds_of_group
 from openhcs.plates.formats.imagexpress._metaseries import (
     MetaSeries,

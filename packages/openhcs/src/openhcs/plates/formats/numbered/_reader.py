@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from openhcs._errors import PlateError
 from openhcs.plates._assembly import ABSENT, Assembly
-from openhcs.plates._index import FileCounts
+from openhcs.plates._facts import FileCounts
 from openhcs.plates._platemap_check import check_platemap
 from openhcs.plates._rows import Row
 from openhcs.plates._wells import parse_well, plate_size_for, sort_wells, well_name

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openhcs._errors import AmbiguousFormatError, PlateError
+from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
-from openhcs.plates._index import FileCounts
 from openhcs.plates._tiff import TiffHeaderError
 from openhcs.plates._wells import holds_wells, plate_size_for
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict

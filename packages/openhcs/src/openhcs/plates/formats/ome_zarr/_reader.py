@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openhcs._errors import PlateError
+from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
-from openhcs.plates._index import FileCounts
 from openhcs.plates._stores import DOCUMENTS
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
 from openhcs.plates.formats.ome_zarr._chunks import check_chunks

@@ -7,13 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from openhcs.plates._channels import number_channels
-from openhcs.plates._checks import (
-    check_dimensions,
-    check_metadata,
-    check_mixes,
-    report_missing,
-)
+from openhcs.plates._checks import check_dimensions, check_metadata, check_mixes
 from openhcs.plates._duplicates import mark_conflicts
+from openhcs.plates._missing import report_missing
 from openhcs.plates._plane import PlaneStatus
 from openhcs.plates._positions import forget_common_places
 from openhcs.plates._rows import Row, usual_members

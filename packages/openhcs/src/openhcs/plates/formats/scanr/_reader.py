@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from openhcs._errors import PlateError
 from openhcs.plates._assembly import Assembly
+from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
-from openhcs.plates._index import FileCounts
 from openhcs.plates._rows import Row
 from openhcs.plates._wells import plate_size_for, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from openhcs.plates._checks import absent_rows, dense
 from openhcs.plates._listed import ListedImages, channel_names
+from openhcs.plates._missing import absent_rows
 from openhcs.plates._plane import PlaneKind, PlaneStatus
-from openhcs.plates._rows import Row
+from openhcs.plates._rows import Row, dense
 from openhcs.plates._wells import well_name
 from openhcs.plates.formats.yokogawa._names import disagreement
 
