@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from _plate_run import measure_run, write_plate
 from _rows import Row
@@ -67,26 +67,25 @@ def _well_names(count: int) -> tuple[str, ...]:
     return tuple(every[:: len(every) // count][:count])
 
 
-def _plate(folder: Path, name: str, wells: int, size_px: int, cells: float) -> Path:
+def _plate(folder: Path, name: str, wells: int, **kind: Any) -> Path:
     path = folder / name
     if not path.exists():
         synthetic_plate(
             path,
             wells=_well_names(wells),
-            grid=(2, 2),
             z=1,
-            size_px=size_px,
             channels=("DAPI", "GFP", "Cy5"),
-            cells_per_field=cells,
             plate_rows=ROWS,
             plate_columns=COLUMNS,
             processes=os.cpu_count() or 1,
+            **kind,
         )
     return path
 
 
 def _compile(folder: Path, repeats: int) -> list[Row]:
-    index = open_plate(_plate(folder, "scale-384", 384, 128, 3), cache=False)
+    plate = _plate(folder, "small", 384, grid=(2, 2), size_px=128, cells_per_field=3)
+    index = open_plate(plate, cache=False)
     pipeline = Pipeline(*STEPS)
     seconds = []
     for _ in range(repeats):
@@ -99,10 +98,15 @@ def _compile(folder: Path, repeats: int) -> list[Row]:
 
 
 def _memory(folder: Path, repeats: int) -> list[Row]:
+    """Compare few wells and many, in each of which every step has its usual work.
+
+    Eight wells have 64 fields, from which as much is learned as from more.
+    """
     peaks: dict[int, list[int]] = {8: [], 384: []}
+    kind = {"grid": (2, 4), "size_px": 256, "cells_per_field": 40, "touching": 0.5}
     for _ in range(min(3, repeats)):
         for wells, found in peaks.items():
-            plate = _plate(folder, f"scale-{wells}", wells, 128, 3)
+            plate = _plate(folder, f"alike-{wells}", wells, **kind)
             words = [str(plate), "--out", str(folder / f"out-{wells}"), "--force"]
             found.append(measure_run(words).peak_rss)
     few, many = (statistics.median(found) / 1e6 for found in peaks.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -467,6 +468,22 @@ def test_documents_that_are_none_are_errors_that_name_the_file(
     for read in (ImageReader, PlateReader):
         with pytest.raises(UnreadableError, match=file.removeprefix(".")):
             read(tmp_path)
+
+
+@BOTH
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_in_place_of_a_document_is_refused_and_not_waited_for(
+    tmp_path: Path, version: OmeVersion
+) -> None:
+    group(tmp_path, version, {})
+    for file in ("zarr.json",) if version is OmeVersion.V05 else (".zgroup", ".zattrs"):
+        (tmp_path / file).unlink()
+        os.mkfifo(tmp_path / file)
+        for read in (ImageReader, PlateReader):
+            with pytest.raises(UnreadableError, match=f"{file} cannot be read: .*ordinary"):
+                read(tmp_path)
+        (tmp_path / file).unlink()
+        group(tmp_path, version, {})
 
 
 @BOTH

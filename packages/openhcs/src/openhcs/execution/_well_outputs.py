@@ -250,8 +250,17 @@ class WellOutputs:
                 image.writer.place(where.origin_um, {"openhcs": image.own})
 
     def abort(self) -> None:
-        """Take away what was not committed. Harmless after `commit`, and twice."""
+        """Take away what was not committed, and hold no outputs any more.
+
+        Harmless after `commit`, and twice. The graph of the well holds this object and is held by
+        itself: it may stay for many wells until it is collected, and should be small.
+        """
         self._open.close()
+        self._labels.clear()
+        self._groups.clear()
+        for arrangement in self._images.values():
+            arrangement.waiting.clear()
+            arrangement.writer = None
 
     def images(self) -> tuple[WellImage, ...]:
         """Give what lies in the plate for this well."""

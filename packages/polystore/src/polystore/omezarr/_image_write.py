@@ -144,7 +144,7 @@ class PyramidWriter(ABC):
         known = {"format": 1, "valid_px": self._shape[-2:], "missing_planes": missing, **own}
         write_group(self._partial, self._version, ome, {**attributes, "polystore": known})
         commit_folder(self._partial, self._target, fsync=fsync)
-        self._open = False
+        self._let_go()
 
     def abort(self) -> None:
         """Leave everything as it was before. Harmless after `commit`, and twice."""
@@ -153,6 +153,13 @@ class PyramidWriter(ABC):
             for level in self._levels:
                 level.abandon()
             shutil.rmtree(self._partial, ignore_errors=True)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold no pixels any more, however long the writer itself is held."""
+        self._open = False
+        self._levels.clear()
+        self._coarse.clear()
 
     def __enter__(self) -> Self:
         return self

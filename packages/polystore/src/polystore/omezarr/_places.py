@@ -6,10 +6,12 @@ documents and arrays and for nothing else.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -158,8 +160,10 @@ class LocalPlace:
         """Read a file."""
         target = self.path / file
         try:
-            with target.open("rb") as stream:
-                content = stream.read(most_bytes + 1)
+            with _opened(target) as stream:
+                # No more than there is: room for all that is read is made before it is read.
+                size = os.fstat(stream.fileno()).st_size
+                content = stream.read(min(size, most_bytes) + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -192,6 +196,16 @@ class LocalPlace:
             raise MissingExtraError("OME-Zarr needs zarr: install polystore[zarr]") from error
         number: Literal[2, 3] = 2 if document["zarr_format"] == 2 else 3
         return _LocalPixels(self.path, zarr.open_array(self.path, mode="r", zarr_format=number))
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file, and nothing that would be waited for, such as a pipe of its name."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    opened = os.open(path, flags)  # the last two are not of every system
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+    return os.fdopen(opened, "rb")
 
 
 @dataclass(frozen=True, slots=True)
