@@ -20,7 +20,16 @@ from openhcs.cli import main
 from openhcs.execution import RunResult, forecast, load_run
 from openhcs.execution import run as run_plan
 from openhcs.functions import correct_illumination, measure_image_quality, project_max, stitch
-from openhcs.pipeline import Outcome, Pipeline, Plan, Settings, Step, compile_pipeline, from_source
+from openhcs.pipeline import (
+    Outcome,
+    Pipeline,
+    Plan,
+    Settings,
+    Step,
+    compile_pipeline,
+    from_source,
+    left_out_in_words,
+)
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
 from polystore.omezarr import open_image
@@ -292,3 +301,69 @@ def test_a_pipeline_goes_before_the_run_and_the_plan_says_who_chose(
     assert [plane["status"] for plane in told["filled"]["A02"]] == ["missing"]
     assert main([*words, "--source"]) == 0
     assert 'settings=Settings(missing="fill=0")' in capsys.readouterr().out
+
+
+def test_fields_that_are_left_out_are_named_wherever_their_wells_are(
+    plate: Path, tmp_path: Path
+) -> None:
+    remove(file_of(plate, "A02", 1, 1))
+    empty(file_of(plate, "B03", 0, 0))
+    out = tmp_path / "out"
+    plan = planned(plate, "skip-group")
+    told = "2 fields have planes that cannot be used and are left out: A02 (field 1); B03 (field 0)"
+    assert told in plan.notes
+    for earlier in (set(), set(WELLS)):
+        result = run(plan, out)
+        assert (result.completed, reused(result)) == (True, earlier)
+        assert {well.well: well.left_out for well in result.wells} == {
+            "A01": (),
+            "A02": ((1, 0),),
+            "B03": ((0, 0),),
+        }
+        assert told in result.notes
+        wells = json.loads((out / "run.json").read_text())["wells"]
+        assert wells["A02"]["left_out"] == [{"field": 1, "t": 0}]
+        assert pq.read_table(out / "wells.parquet")["fields_left_out"].to_pylist() == [0, 1, 1]
+    from openhcs.report import write_report
+
+    assert told in write_report(out).read_text()
+
+
+def test_a_file_that_is_back_is_left_out_no_longer(plate: Path, tmp_path: Path) -> None:
+    path = file_of(plate, "A02", 1, 1)
+    whole = path.read_bytes()
+    remove(path)
+    out = tmp_path / "out"
+    run(planned(plate, "skip-group"), out)
+    path.write_bytes(whole)
+    result = run(planned(plate, "skip-group"), out)
+    assert reused(result) == {"A01", "B03"}
+    assert not any(well.left_out for well in result.wells)
+    assert pq.read_table(out / "wells.parquet")["fields_left_out"].to_pylist() == [0, 0, 0]
+
+
+def test_a_plan_lists_what_is_left_out(
+    plate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remove(file_of(plate, "A02", 1, 1))
+    words = ["plan", str(plate), "--out", str(tmp_path / "out"), "--missing", "skip-group"]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == {"A02": [{"field": 1, "t": 0}]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({"A01": [(2, 0)]}, "1 field has planes that cannot be used and is left out: A01 (field"),
+        ({"A01": [(0, 1), (3, 0)]}, "A01 (fields 0 at t 1, 3 at t 0)"),
+        (
+            {"A01": [(field, 0) for field in range(11)]},
+            "(fields 0, 1, 2, 3, 4, 5, 6, 7 and 3 more)",
+        ),
+        ({f"A{n:02d}": [(0, 0)] for n in range(1, 11)}, "A08 (field 0); and 2 more wells"),
+    ],
+)
+def test_what_is_left_out_is_said_shortly(
+    groups: dict[str, list[tuple[int, int]]], words: str
+) -> None:
+    assert words in left_out_in_words(groups)

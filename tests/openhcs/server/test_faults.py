@@ -28,10 +28,12 @@ from openhcs.execution import ResultFolder
 from openhcs.pipeline import Outcome, RunStarted, WellFinished
 from openhcs.results import open_results
 from openhcs.server import RunClient, fetch_results
+from openhcs.testing import synthetic_plate
 from zmqruntime.execution import ExecutionStatus, ServerLost
-from zmqruntime.testing import proxy_endpoint
+from zmqruntime.testing import free_endpoint, proxy_endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from openhcs.pipeline import Event
@@ -179,17 +181,30 @@ def test_a_link_that_is_cut_is_made_again_and_nothing_is_missed(
         assert open_results(tmp_path / "home").completed
 
 
+@pytest.fixture
+def long_run(tmp_path: Path) -> Iterator[Program]:
+    """Serve a plate that is not done before anybody can say something."""
+    wells = [f"{row}{column:02d}" for row in "ABCDEFGH" for column in range(1, 9)]
+    synthetic_plate(tmp_path / "long" / "p1", wells=wells, grid=(1, 1), z=1, size_px=128)
+    made = Program(free_endpoint(), tmp_path / "long", tmp_path)
+    made.start()
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.end(signal.SIGTERM)
+
+
 @pytest.mark.parametrize("leaves", [False, True], ids=["waits", "leaves"])
 def test_ctrl_c_while_the_server_is_away_is_heard_when_it_is_back(
-    program: Program, tmp_path: Path, leaves: bool
+    long_run: Program, tmp_path: Path, leaves: bool
 ) -> None:
+    program = long_run
     (tmp_path / "pipeline.py").write_text(PIPELINE)
     words = [sys.executable, "-m", "openhcs", "run", "screens/p1", str(tmp_path / "pipeline.py")]
     words += ["--server", f"localhost:{program.endpoint.port}", "--leave", "mine"]
     with connected(program) as client:  # the server is there
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as follower:
             assert follower.stdout is not None
-            next(line for line in follower.stdout if " of 4" in line)
+            next(line for line in follower.stdout if " of 64" in line)
             program.end(signal.SIGKILL)
             next(line for line in follower.stdout if "waiting for it" in line)
             follower.send_signal(signal.SIGINT)

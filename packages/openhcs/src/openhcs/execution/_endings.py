@@ -158,4 +158,5 @@ def _kept(record: Mapping[str, Any]) -> dict[str, Any]:
             for output, row in record.get("measures", {}).items()
         },
         "filled": record.get("filled", ()),
+        "left_out": record.get("left_out", ()),
     }

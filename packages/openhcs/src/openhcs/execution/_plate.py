@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import PlateError, ResultFolderError
 from openhcs.execution._resume import slots
+from openhcs.pipeline import SKIP_GROUP
 from openhcs.plates import IndexShards, parse_well
 from polystore import PolystoreError
 from polystore.omezarr import PlateLayout, create_plate, extend_plate
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Condition", "check_plate", "conditions_of", "lay_out", "well_rows"]
 
-_OWN = frozenset({"well", "row", "column", "outcome", "error", "seconds", "filled_planes"})
+_OWN = frozenset(
+    {"well", "row", "column", "outcome", "error", "seconds", "filled_planes", "fields_left_out"}
+)
 """Columns of the table of wells that conditions may not replace."""
 
 
@@ -152,6 +155,7 @@ def well_rows(
     """
     rows: list[dict[str, Any]] = []
     fills = plan.fill is not None or any(record.get("filled") for record in records.values())
+    skips = plan.missing == SKIP_GROUP or any(record.get("left_out") for record in records.values())
     for well in sorted(wells, key=lambda well: parse_well(well.well)):
         row, column = parse_well(well.well)
         record = records.get(well.well, {})
@@ -167,6 +171,8 @@ def well_rows(
         }
         if fills:
             values["filled_planes"] = len(record.get("filled", ())) if record else None
+        if skips:
+            values["fields_left_out"] = len(record.get("left_out", ())) if record else None
         measures = record.get("measures", {})
         for step in plan.steps:
             for output in step.outputs:

@@ -40,6 +40,9 @@ class WellResult:
         Seconds by step name.
     filled
         Planes that could not be used and had a constant value instead.
+    left_out
+        Field and time point, from 0, of what the well went without because planes of it could not
+        be used.
     """
 
     well: str
@@ -51,6 +54,7 @@ class WellResult:
     traceback: str | None
     steps: Mapping[str, float]
     filled: tuple[FilledPlane, ...] = ()
+    left_out: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ __all__ = [
     "filled_otherwise",
     "read_filled",
     "read_images",
+    "read_left_out",
     "slots",
     "well_result",
     "well_states",
@@ -125,6 +126,11 @@ def read_filled(record: Mapping[str, Any]) -> tuple[FilledPlane, ...]:
     return tuple(FilledPlane(**plane) for plane in record.get("filled", ()))
 
 
+def read_left_out(record: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Give the fields and time points that a well went without, as its record lists them."""
+    return tuple((field, t) for field, t in record.get("left_out", ()))
+
+
 def slots(plan: Plan) -> Mapping[str, tuple[ImageSlot, ...]]:
     """Give the image groups that each well of the plan will have, by well."""
     fields: dict[str, dict[int, None]] = {}
@@ -185,6 +191,7 @@ def well_result(
         traceback=None,
         steps={} if reused else dict(record["seconds"]),
         filled=read_filled(record),
+        left_out=read_left_out(record),
     )
 
 

@@ -42,7 +42,8 @@ from openhcs.pipeline import (
     RunStarted,
     StepFinished,
     WellRetried,
-    in_words,
+    filled_in_words,
+    left_out_in_words,
     steps_in,
     well_keys,
 )
@@ -406,7 +407,7 @@ class _Run:
             seconds=time.perf_counter() - self._clock,
             step_seconds=steps,
             reason=self._reason,
-            notes=(*self._notes, *_filled(wells, self._plan.fill), *self._others.notes()),
+            notes=(*self._notes, *_unused(wells, self._plan.fill), *self._others.notes()),
             warnings=self._plan.warnings,
         )
         for note in (*result.warnings, *result.notes):
@@ -465,8 +466,11 @@ class _Run:
             self._on_event(event)
 
 
-def _filled(wells: Sequence[WellResult], value: float | None) -> Iterator[str]:
-    """Say how many planes were filled, those among them that were damaged unawares."""
+def _unused(wells: Sequence[WellResult], value: float | None) -> Iterator[str]:
+    """Say how much was filled, also what was damaged unawares, and how much was left out."""
     counts = {well.well: len(well.filled) for well in wells if well.filled}
     if counts and value is not None:
-        yield in_words(counts, value)
+        yield filled_in_words(counts, value)
+    lacking = {well.well: well.left_out for well in wells if well.left_out}
+    if lacking:
+        yield left_out_in_words(lacking)

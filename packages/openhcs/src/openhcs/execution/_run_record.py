@@ -298,6 +298,7 @@ def run_document(
                 "reused": well.reused,
                 "error": well.error,
                 "filled": [plane.to_json() for plane in well.filled],
+                "left_out": [{"field": field, "t": t} for field, t in well.left_out],
             }
             for well in result.wells
         },

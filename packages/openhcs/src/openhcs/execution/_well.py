@@ -40,9 +40,9 @@ class _WellPlanes:
     def __init__(self, work: Work, task: WellTask) -> None:
         self._work = work
         self._task = task
-        skipped = work.skipped.get(task.well, frozenset())
+        self.left_out = work.skipped.get(task.well, frozenset())
         self._index = work.index.well(task.well)
-        self._planes = well_planes(self._index, task.well, work.channels, skipped)
+        self._planes = well_planes(self._index, task.well, work.channels, self.left_out)
         self.pixel_um = work.pixel_um
         self._filled = {
             plane.place: plane
@@ -149,6 +149,7 @@ def run_well(
         "measures": earlier | {name: _plain(row) for name, row in rows.items()},
         "images": [asdict(image) for image in outputs.images()],
         "filled": planes.filled(filled),
+        "left_out": sorted(planes.left_out),
     }
     work.folder.write_record(task.well, record)
     return {"record": record}

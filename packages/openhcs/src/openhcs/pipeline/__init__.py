@@ -32,7 +32,7 @@ from openhcs.pipeline._events import (
     WellRetried,
     WellStarted,
 )
-from openhcs.pipeline._filling import FilledPlane, filled_of, in_words
+from openhcs.pipeline._filling import FilledPlane, filled_in_words, filled_of
 from openhcs.pipeline._groups import GroupKey
 from openhcs.pipeline._outcome import Outcome
 from openhcs.pipeline._pipeline import Branch, Part, Pipeline, Route
@@ -44,9 +44,9 @@ from openhcs.pipeline._plan import (
     PlannedOutput,
     PlannedStep,
 )
-from openhcs.pipeline._planes import well_planes
+from openhcs.pipeline._planes import left_out_in_words, well_planes
 from openhcs.pipeline._request import RunRequest, load_request
-from openhcs.pipeline._settings import MissingPlanes, Otherwise, Setting, Settings
+from openhcs.pipeline._settings import SKIP_GROUP, MissingPlanes, Otherwise, Setting, Settings
 from openhcs.pipeline._source import from_source, load, read_text, to_source
 from openhcs.pipeline._step import Step
 from openhcs.pipeline._surroundings import Kept, Source
@@ -54,6 +54,7 @@ from openhcs.pipeline._surroundings import Kept, Source
 __all__ = [
     "PLATE",
     "PROCESS_BYTES",
+    "SKIP_GROUP",
     "Acquisition",
     "Branch",
     "Estimate",
@@ -92,9 +93,10 @@ __all__ = [
     "default_pipeline",
     "estimate",
     "file_key",
+    "filled_in_words",
     "filled_of",
     "from_source",
-    "in_words",
+    "left_out_in_words",
     "load",
     "load_request",
     "made_by",

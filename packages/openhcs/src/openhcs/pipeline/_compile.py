@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from openhcs._errors import CompileError, ParameterError
-from openhcs.pipeline._filling import filled_of, in_words, unfit_values, with_filled
+from openhcs.pipeline._filling import filled_in_words, filled_of, unfit_values, with_filled
 from openhcs.pipeline._plan import Plan
-from openhcs.pipeline._planes import UNUSABLE, unique_channels
+from openhcs.pipeline._planes import UNUSABLE, left_out_in_words, unique_channels
 from openhcs.pipeline._resolver import Resolver, listed
-from openhcs.pipeline._settings import Settings, fill_value, resolve
+from openhcs.pipeline._settings import SKIP_GROUP, Settings, fill_value, resolve
 from openhcs.pipeline._source import to_source
 from openhcs.pipeline._trial import trial
 
@@ -120,7 +120,9 @@ def compile_pipeline(
     notes.extend(_placed(steps, resolver.settings))
     filled = filled_of(usable, names, fill)
     if filled and fill is not None:
-        notes.append(in_words({well: len(planes) for well, planes in filled.items()}, fill))
+        notes.append(filled_in_words({well: len(planes) for well, planes in filled.items()}, fill))
+    if skipped:
+        notes.append(left_out_in_words({well: sorted(groups) for well, groups in skipped.items()}))
     plan = Plan(
         pipeline=pipeline,
         source=to_source(pipeline),
@@ -271,7 +273,7 @@ def _complete(
         bad = frozenset((field, t) for field, t, *_ in planes)
         if fill_value(missing) is not None and well in groups:
             continue
-        if missing == "skip-group" and groups.get(well, set()) - bad:
+        if missing == SKIP_GROUP and groups.get(well, set()) - bad:
             skipped[well] = bad
             continue
         field, t, channel, z, status = planes[0]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from openhcs.plates import Plane, PlateIndex
 
-__all__ = ["FilledPlane", "filled_of", "in_words", "unfit_values", "with_filled"]
+__all__ = ["FilledPlane", "filled_in_words", "filled_of", "unfit_values", "with_filled"]
 
 _ALIKE_UM = 20.0
 """The stage comes back to a field's place in every well as closely as this, or fields were placed
@@ -89,7 +89,7 @@ def filled_of(
     return {well: tuple(planes) for well, planes in found.items()}
 
 
-def in_words(counts: Mapping[str, int], value: float) -> str:
+def filled_in_words(counts: Mapping[str, int], value: float) -> str:
     """Say of which wells how many planes are filled, in one sentence without an end."""
     planes = sum(counts.values())
     named = ", ".join(f"{well} ({count})" for well, count in list(counts.items())[:_FEW_WELLS])

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
     from openhcs.plates import Plane, PlateIndex
 
-__all__ = ["UNUSABLE", "keys_by_well", "unique_channels", "well_planes"]
+__all__ = ["UNUSABLE", "keys_by_well", "left_out_in_words", "unique_channels", "well_planes"]
 
 UNUSABLE = ("missing", "empty", "unreadable", "error-record", "conflict")
 """What a plane's status says when it was expected and cannot be used."""
+
+_FEW = 8
 
 
 def unique_channels(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,6 +50,31 @@ def keys_by_well(
         )
         for well, numbers in found.items()
     }
+
+
+def left_out_in_words(groups: Mapping[str, Collection[tuple[int, int]]]) -> str:
+    """Say what wells go without, in one sentence without an end.
+
+    Parameters
+    ----------
+    groups
+        Fields and time points (field, t) by well.
+    """
+    count = sum(map(len, groups.values()))
+    named = "; ".join(f"{well} ({_fields(found)})" for well, found in list(groups.items())[:_FEW])
+    more = f"; and {len(groups) - _FEW} more wells" if len(groups) > _FEW else ""
+    what = "field has planes that cannot be used and is"
+    if count > 1:
+        what = "fields have planes that cannot be used and are"
+    return f"{count} {what} left out: {named}{more}"
+
+
+def _fields(groups: Collection[tuple[int, int]]) -> str:
+    """Name fields, and their time points where not all of them are the first."""
+    timed = any(t for _, t in groups)
+    named = [f"{field} at t {t}" if timed else str(field) for field, t in sorted(groups)[:_FEW]]
+    more = f" and {len(groups) - _FEW} more" if len(groups) > _FEW else ""
+    return f"field{'s' if len(groups) > 1 else ''} {', '.join(named)}{more}"
 
 
 def well_planes(

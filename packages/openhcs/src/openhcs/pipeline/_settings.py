@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULTS",
+    "SKIP_GROUP",
     "MissingPlanes",
     "Otherwise",
     "Setting",
@@ -29,7 +30,8 @@ MissingPlanes: TypeAlias = str
 goes on without the field and time point that they belong to, or ``fill=VALUE``, such as ``fill=0``,
 which has every pixel of these planes be that value."""
 
-_POLICIES = ("fail-well", "skip-group", "fill=VALUE")
+SKIP_GROUP = "skip-group"
+_POLICIES = ("fail-well", SKIP_GROUP, "fill=VALUE")
 _FILL = re.compile(r"fill=([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)", re.ASCII | re.IGNORECASE)
 
 Otherwise: TypeAlias = Literal["pass", "drop", "error"]
