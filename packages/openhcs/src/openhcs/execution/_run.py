@@ -22,7 +22,7 @@ from openhcs.execution._gpus import check_devices, gpu_workers
 from openhcs.execution._local import LocalExecutor
 from openhcs.execution._log import RunLog
 from openhcs.execution._others import OtherWells, other_wells
-from openhcs.execution._plate import check_plate, conditions_of, lay_out, well_rows
+from openhcs.execution._plate import check_plate, lay_out
 from openhcs.execution._preparation import Learning, learning_of
 from openhcs.execution._result import RunResult
 from openhcs.execution._resume import WellState, well_states
@@ -33,6 +33,7 @@ from openhcs.execution._task import WellTask, errno_of
 from openhcs.execution._tidy import tidy
 from openhcs.execution._turn import begin_turn
 from openhcs.execution._well_outputs import clear_outputs
+from openhcs.execution._well_table import conditions_of, well_rows
 from openhcs.execution._work import write_work
 from openhcs.pipeline import (
     Event,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from openhcs.execution._plate import Condition
+    from openhcs.execution._well_table import Condition
 
 __all__ = ["measures", "read_group", "read_rows", "write_outputs", "write_wells"]
 

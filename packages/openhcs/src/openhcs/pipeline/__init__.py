@@ -33,11 +33,11 @@ from openhcs.pipeline._events import (
     WellStarted,
 )
 from openhcs.pipeline._filling import FilledPlane, filled_in_words, filled_of
+from openhcs.pipeline._flat import PLATE
 from openhcs.pipeline._groups import GroupKey
 from openhcs.pipeline._outcome import Outcome
 from openhcs.pipeline._pipeline import Branch, Part, Pipeline, Route
 from openhcs.pipeline._plan import (
-    PLATE,
     Acquisition,
     Plan,
     PlannedInput,

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from openhcs.functions import Kind
-from openhcs.pipeline._plan import PLATE, PlannedInput, PlannedStep
+from openhcs.pipeline._flat import PLATE
+from openhcs.pipeline._plan import PlannedInput, PlannedStep
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs.pipeline._plan import PLATE
+from openhcs.pipeline._flat import PLATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

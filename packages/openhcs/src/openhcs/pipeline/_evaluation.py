@@ -17,9 +17,9 @@ from openhcs.functions import Axes, Kind
 from openhcs.pipeline._acting import NOWHERE
 from openhcs.pipeline._cell import Cell, Image
 from openhcs.pipeline._clock import Clock
+from openhcs.pipeline._flat import PLATE
 from openhcs.pipeline._groups import GroupKey, grouped
 from openhcs.pipeline._lazy import Lazy, frozen
-from openhcs.pipeline._plan import PLATE
 from openhcs.pipeline._surroundings import Kept, Source, Surroundings
 from openhcs.pipeline._taken import Taken, taken
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openhcs._errors import ParameterError
-from openhcs.pipeline._plan import PLATE
 from openhcs.pipeline._settings import Settings
 from openhcs.pipeline._step import START
 
@@ -18,7 +17,10 @@ if TYPE_CHECKING:
     from openhcs.pipeline._settings import Otherwise
     from openhcs.pipeline._step import Step
 
-__all__ = ["FlatStep", "Flattener"]
+__all__ = ["PLATE", "FlatStep", "Flattener"]
+
+PLATE = -1
+"""Source of a step that takes the plate's own planes."""
 
 _MOST_STEPS = 1000
 """Steps that are named twice are counted twice: a text of a few lines can name billions."""

@@ -34,13 +34,10 @@ if TYPE_CHECKING:
     from openhcs.pipeline._settings import Setting, Settings
     from openhcs.plates import PlateIndex
 
-__all__ = ["PLATE", "Acquisition", "Plan", "PlannedInput", "PlannedOutput", "PlannedStep"]
+__all__ = ["Acquisition", "Plan", "PlannedInput", "PlannedOutput", "PlannedStep"]
 
 Acquisition: TypeAlias = int | Literal["all"]
 """Which acquisition of a plate is used, from 0; all of them are cycles of staining."""
-
-PLATE = -1
-"""Source of a step that takes the plate's own planes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

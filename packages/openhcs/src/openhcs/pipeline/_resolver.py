@@ -12,8 +12,9 @@ from openhcs._errors import ParameterError
 from openhcs.functions import Kind
 from openhcs.pipeline._acting import with_images
 from openhcs.pipeline._content_key import file_key, package_versions
+from openhcs.pipeline._flat import PLATE
 from openhcs.pipeline._parameters import resolved_parameters
-from openhcs.pipeline._plan import PLATE, PlannedInput, PlannedOutput, PlannedStep
+from openhcs.pipeline._plan import PlannedInput, PlannedOutput, PlannedStep
 from openhcs.pipeline._settings import resolve
 from openhcs.plates import parse_wells
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs._errors import PlaneUnreadableError, PlateError
+from openhcs.plates._cycles import merged_cycles
 from openhcs.plates._findings import FindingLog
 from openhcs.plates._opened import OpenedFiles
 from openhcs.plates._plane import plane_of
@@ -493,9 +494,9 @@ class PlateIndex:
             second are named ``DAPI (2)``, and so on. The index itself where there is one
             acquisition only.
         """
-        from openhcs.plates._cycles import merged_cycles
-
-        return self._like(merged_cycles(self)) if len(self.acquisitions) > 1 else self
+        if len(self.acquisitions) < 2:
+            return self
+        return self._like(PlateIndex(*merged_cycles(self._facts, self._columns)))
 
     def _rows(self, chosen: NDArray[np.bool_]) -> PlateIndex:
         columns = {}
