@@ -149,6 +149,16 @@ def test_vendor_profile_is_used_as_it_is_and_gives_the_dark_level() -> None:
     assert known.note["dark"] == 97
 
 
+def test_under_a_vendor_profile_the_dark_level_is_0_where_nothing_tells_it() -> None:
+    """Else background or cells would be taken off: all of a bright field image, by and large."""
+    few = learn(fields(9), vendor=FLAT)
+    assert few.note["dark"] == 0
+    assert "fewer than 10 fields" in few.note["why"]
+    even = learn(fields(20), vendor=np.ones(SHAPE, np.float32))
+    assert even.note["dark"] == 0
+    assert "why" not in even.note
+
+
 def test_a_profile_is_taken_out_to_the_count() -> None:
     rng = np.random.default_rng(0)
     plane = rng.integers(0, 4000, SHAPE, dtype=np.uint16)
@@ -216,7 +226,8 @@ def test_what_cannot_be_had_is_refused() -> None:
         ("auto", 100.0, False, 500, 64),
         ("auto", None, False, 30, 30),
         ("estimate", None, True, 500, 64),
-        ("vendor", None, True, 4, 4),
+        ("vendor", None, True, 4, 0),
+        ("vendor", None, True, 10, 10),
     ],
 )
 def test_only_as_many_fields_as_needed_are_read(

@@ -95,7 +95,8 @@ class Illumination:
         if source in ("file", "none"):
             return 0
         if vendor and source != "estimate":
-            return 0 if parameters["dark"] is not None else min(available, _WANTED)
+            known = parameters["dark"] is not None or available < _LEAST
+            return 0 if known else min(available, _WANTED)
         return min(available, _WANTED) if available >= _LEAST else 0
 
     def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -172,7 +173,8 @@ class Illumination:
                 raise ValueError(message)
             flat = np.asarray(vendor, dtype=np.float32)
             level = _dark_of(summaries, dark, flat)
-            return _prepared("vendor", flat, level, len(summaries), "vendor")
+            why = _DARK_UNTOLD if dark is None and len(summaries) < _LEAST else ""
+            return _prepared("vendor", flat, level, len(summaries), "vendor", why)
         if source == "none" or len(summaries) < _LEAST:
             why = "not asked for" if source == "none" else _TOO_FEW
             return _prepared("none", None, 0.0, len(summaries), "none", why)
@@ -200,6 +202,10 @@ _NO_VENDOR = (
 _DARK_UNKNOWN = (
     "nothing bright enough tells the dark level, which is taken to be 0: corners are evened less "
     "than they might be; give dark= where it is known"
+)
+_DARK_UNTOLD = (
+    f"fewer than {_LEAST} fields to tell the dark level from, which is taken to be 0; "
+    "give dark= where it is known"
 )
 _TOO_FEW = f"no vendor profile, and fewer than {_LEAST} fields to estimate one from"
 
@@ -261,18 +267,17 @@ def _dark_of(
 
     The 0.1 % quantile of all pixels is an upper bound: where there is background everywhere, it is
     the background of the darkest corner. A percentile over fields is the dark level plus a multiple
-    of the profile, and tells it where the profile is not flat.
+    of the profile, and tells it where the profile is not flat. A flat one tells nothing, and a few
+    fields tell what lies in them: then it is 0, as in images from which the vendor took it off.
     """
     if given is not None:
         return float(given)
-    if not summaries:
+    reduced = reduce_mean(profile, (_REDUCED_PX, _REDUCED_PX)).ravel().astype(np.float64)
+    if len(summaries) < _LEAST or np.ptp(reduced) <= _FLAT:
         return 0.0
     darkest = np.sort(np.concatenate([summary["darkest"] for summary in summaries]))
     sampled = sum(int(summary["sampled"]) for summary in summaries)
     bound = float(darkest[min(len(darkest) - 1, int(_DARK_QUANTILE * sampled))])
-    reduced = reduce_mean(profile, (_REDUCED_PX, _REDUCED_PX)).ravel().astype(np.float64)
-    if np.ptp(reduced) <= _FLAT:
-        return bound
     means = np.stack([summary["means"] for summary in summaries])
     dim = smooth(np.percentile(means, _PERCENTILE, axis=0)).ravel().astype(np.float64)
     centred = reduced - reduced.mean()
@@ -302,7 +307,7 @@ class CorrectedPlane:
     axes=Axes.PLANE,
     outputs=(Output("image", Kind.IMAGE), Output("illumination", Kind.RECORD)),
     preparation=Illumination(),
-    version=2,
+    version=3,
 )
 def correct_illumination(
     plane: PlaneArray,
@@ -326,7 +331,8 @@ def correct_illumination(
         ``file`` takes one that was saved, for the channel of this step alone.
     dark
         Counts of a pixel that sees no light, 0 or more; None to estimate it together with the
-        profile. Give it where it is known: few cells on much background tell little of it.
+        profile, or 0 where the vendor's is flat or the plate has fewer than 10 fields. Give it
+        where it is known: few cells on much background tell little of it.
     profile
         File that `save_illumination` or `write_profile` wrote, for ``source="file"``. Its dark
         level is used unless another is given.
