@@ -96,6 +96,35 @@ def test_tracks_of_a_well_that_is_stitched_anew_each_time(
         assert record["tracks"] < 1.3 * record["objects"] / 3
 
 
+@pytest.mark.parametrize("flat", [(), ("DAPI",)])
+def test_all_planes_of_a_stack_are_stitched_alike(tmp_path: Path, flat: tuple[str, ...]) -> None:
+    """By the reference in the middle of the stack, or by its only plane."""
+    synthetic_plate(
+        tmp_path / "plate",
+        format="phenix",
+        wells=("A01",),
+        grid=(2, 2),
+        channels=("DAPI", "GFP"),
+        z=3,
+        t=1,
+        size_px=160,
+        single_plane=flat,
+        projections=False,
+        stage_error_px=6.0,
+    )
+    pipeline = Pipeline(Step(stitch, reference="DAPI"), Step(project_max))
+    plate = open_plate(tmp_path / "plate", cache=False)
+    assert run(compile_pipeline(pipeline, plate), tmp_path / "out", workers=1).completed
+    tiles = pq.read_table(tmp_path / "out" / "tiles" / "A01.parquet").to_pandas()
+    assert set(tiles["z"]) == {0, 1, 2}
+    places = tiles.groupby("field")[["y_px", "x_px", "dy_px", "dx_px"]]
+    assert places.nunique().to_numpy().max() == 1
+    assert tiles["dy_px"].abs().max() > 0.5
+    record = pq.read_table(tmp_path / "out" / "stitch" / "A01.parquet").to_pydict()
+    assert set(record["reference"]) == {"DAPI"}
+    assert len(set(record["height_px"])) == 1
+
+
 def test_other_tracks_are_made_of_labels_that_are_stored(plate: PlateIndex, results: Path) -> None:
     before = pq.read_table(results / "tracks" / "A01.parquet")
     again = tracked(plate, results, 10.5)

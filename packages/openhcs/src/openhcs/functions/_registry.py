@@ -241,8 +241,11 @@ class FunctionSpec:
         that were made for each place along that axis as a ``Stack`` of them, and tables and
         records as a tuple.
     needs
-        Facts handed over as keywords of the same name: ``pixel_um`` of the plate, and ``device``,
-        where to compute, for a function that moves its data there itself.
+        Facts handed over as keywords of the same name: ``pixel_um`` of the plate; ``device``,
+        where to compute, for a function that moves its data there itself; and ``guide``, for one
+        that consumes fields: the channel that its parameter ``reference`` names, else the first,
+        with its tiles in the middle of the stack, the same for every z of a time point; empty for
+        the middle itself.
     preparation
         What must be learned from the whole plate first; handed over as keyword ``prepared``.
     version

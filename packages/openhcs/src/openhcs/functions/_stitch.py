@@ -60,7 +60,8 @@ class Stitched:
 @function(
     axes=Axes.CHANNEL_FIELDS,
     collapses=frozenset({"field"}),
-    needs=frozenset({"pixel_um"}),
+    needs=frozenset({"pixel_um", "guide"}),
+    version=2,
     outputs=(
         Output("image", Kind.IMAGE),
         Output("stitch_pairs", Kind.TABLE),
@@ -72,6 +73,7 @@ def stitch(
     channels: ChannelTiles,
     *,
     pixel_um: tuple[float, float],
+    guide: ChannelTiles | None = None,
     reference: str | None = None,
     max_shift_um: PositiveUm | None = None,
     least_ncc: Fraction = 0.3,
@@ -84,6 +86,8 @@ def stitch(
         Tiles of one shape by channel name, with positions from the stage.
     pixel_um
         Size of a pixel (y, x) in µm.
+    guide
+        One channel with tiles on which positions are found; None for the reference in `channels`.
     reference
         Channel on which positions are found, for all channels; None for the first one.
     max_shift_um
@@ -103,13 +107,16 @@ def stitch(
     Positions are rounded to 0.01 px, so that what lies on whole pixels is not interpolated.
     The first channel is the reference, not the mean of all: a mean would read every channel
     twice, and blurs where channels are shifted against each other.
+    In a pipeline, those of a time point are found in the middle of its stack, so that all z lie
+    on each other and have one size.
     Holds the tiles of the reference channel, then those of one row of tiles at a time.
     """
-    name = _reference(channels, reference)
+    guide = guide or {}
+    name = next(iter(guide)) if guide else _reference(channels, reference)
     _check(pixel_um, max_shift_um, least_ncc)
-    fields = _fields(channels)
+    fields = _fields({**guide, **channels})
     centres_px = _centres_um(fields) / np.asarray(pixel_um, dtype=np.float64)
-    known = {tile.field: tile.load() for tile in channels[name]}
+    known = {tile.field: tile.load() for tile in (guide or channels)[name]}
     shape = next(iter(known.values())).shape if known else (0, 0)
     for field, pixels in known.items():
         if pixels.shape != shape:
@@ -136,7 +143,9 @@ def stitch(
     covered = 0.0
     for channel, tiles in channels.items():
         loads = [
-            (lambda pixels=known[tile.field]: pixels) if channel == name else tile.load
+            (lambda pixels=known[tile.field]: pixels)
+            if channel == name and not guide
+            else tile.load
             for tile in tiles
         ]
         mosaic = fuse(
@@ -146,8 +155,9 @@ def stitch(
             canvas=canvas,
         )
         image[channel] = mosaic.pixels
-        if channel == name:
+        if channel == name or not covered:
             covered = float(mosaic.covered.mean())
+        if channel == name:
             known.clear()
     origin_um = (corner - (np.array(shape) - 1) / 2) * np.asarray(pixel_um)
     return Stitched(

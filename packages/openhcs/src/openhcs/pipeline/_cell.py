@@ -48,6 +48,8 @@ class Cell:
         These images.
     inputs
         Earlier outputs that it takes, by parameter.
+    guide
+        Images beside the group that say where its own lie; none where these say it themselves.
 
     Attributes
     ----------
@@ -62,12 +64,14 @@ class Cell:
         group: GroupKey,
         members: Mapping[GroupKey, Image],
         inputs: Mapping[str, Taken],
+        guide: Mapping[GroupKey, Image],
     ) -> None:
         self._surroundings = surroundings
         self._step = step
         self._spec = step.spec
         self.group = group
         self._members = members
+        self._guide = guide
         self._reused = surroundings.kept.reused(step)
         self._sent = step.device == "gpu" and step.spec.gpu == ARRAYS and not surroundings.trial
         self._done = False
@@ -96,6 +100,7 @@ class Cell:
     def _read(self) -> Iterator[Lazy[Any]]:
         """Give everything that the call reads."""
         yield from self._members.values()
+        yield from self._guide.values()
         for each in self._inputs.values():
             yield from each.values.values()
 
@@ -211,6 +216,9 @@ class Cell:
         source = self._surroundings.source
         if "pixel_um" in self._spec.needs:
             keywords["pixel_um"] = source.pixel_um
+        if "guide" in self._spec.needs:
+            names = dict.fromkeys(str(key.channel) for key in self._guide)
+            keywords["guide"] = {name: self._tiles(self._guide) for name in names}
         if "device" in self._spec.needs:
             keywords["device"] = "cpu" if self._surroundings.trial else self._step.device
         if self._spec.preparation is not None:

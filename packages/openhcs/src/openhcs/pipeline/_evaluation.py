@@ -145,7 +145,9 @@ class Evaluation:
         reused = self._kept.reused(step)
         for group, members in grouped(taken, step.axes.consumed).items():
             images_of = {key: taken[key] for key in members}
-            cell = Cell(self._surroundings, step, group, images_of, self._inputs(step, group))
+            guide = _guide(step, taken, group) if "guide" in step.spec.needs else {}
+            inputs = self._inputs(step, group)
+            cell = Cell(self._surroundings, step, group, images_of, inputs, guide)
             cells.append(cell)
             if step.gives_image:
                 images.update(cell.images)
@@ -217,6 +219,25 @@ class Evaluation:
             )
             for wanted in step.inputs
         }
+
+
+def _guide(step: PlannedStep, stream: Stream, group: GroupKey) -> Stream:
+    """Give the tiles by which all z of a time point are laid: those of the reference in the middle.
+
+    Where the reference was not taken at that time point, those of the first one at which it was.
+    None where they are among the images of the group.
+    """
+    reference = step.parameters.get("reference") or next(iter(stream)).channel
+    every = [key for key in stream if key.channel == reference]
+    if not every:
+        return {}
+    times = {key.t for key in every}
+    t = group.t if group.t in times else every[0].t
+    heights = sorted({key.z for key in every if key.t == t}, key=lambda z: -1 if z is None else z)
+    z = heights[len(heights) // 2]
+    if (t, z) == (group.t, group.z):
+        return {}
+    return {key: stream[key] for key in every if key.t == t and key.z == z}
 
 
 def _order(channels: Mapping[str | None, int], key: GroupKey) -> tuple[int, ...]:
