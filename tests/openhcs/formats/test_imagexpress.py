@@ -205,6 +205,45 @@ def test_copies_that_fill_gaps_are_no_planes(tmp_path: Path, tagged: bool, deep:
     assert index.files.metadata == 5
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_copies_in_a_well_whose_stack_broke_off_are_no_planes(tmp_path: Path, deep: bool) -> None:
+    """Although the same channel is a stack in the well by which its z steps are decided."""
+    for step in (1, 2, 3):
+        for well, own in (("A01", step), ("B01", 1), ("C01", min(step, 2))):
+            write(tmp_path / f"ZStep_{step}/P_{well}.TIF", own, **{"Z Step": own})
+    (tmp_path / "P.HTD").write_bytes(htd(z=3))
+    index = open_plate(tmp_path, cache=False, deep=deep)
+    kept = [(p.well, p.z) for p in index if p.status == "ok"]
+    assert sorted(kept) == [*(("A01", z) for z in range(3)), ("B01", 0), ("C01", 0), ("C01", 1)]
+    assert codes(index)["Z_COPY"] == 1
+    assert codes(index)["MISSING_PLANE"] == 3
+
+
+def test_planes_that_are_not_opened_have_their_time(tmp_path: Path) -> None:
+    for t in (1, 2, 3):
+        for site in (1, 2):
+            taken = {"acquisition-time-local": f"20260317 10:{10 * t:02}:0{site}.000"}
+            write(tmp_path / f"TimePoint_{t}/P_A01_s{site}.TIF", 10 * t + site, **taken)
+    (tmp_path / "P.HTD").write_bytes(htd(t=3))
+    times = open_plate(tmp_path, cache=False).column("time_s").tolist()
+    assert sorted(times) == pytest.approx([0, 1, 600, 601, 1200, 1201])
+
+
+def test_white_that_is_stored_as_zero_is_said(tmp_path: Path) -> None:
+    pixels = np.arange(80, dtype=np.uint16).reshape(8, 10)
+    tifffile.imwrite(
+        tmp_path / "P_A01.TIF",
+        65535 - pixels,
+        photometric="miniswhite",
+        description=describe_plane(**tags()),
+        metadata=None,
+    )
+    (tmp_path / "P.HTD").write_bytes(htd())
+    index = open_plate(tmp_path, cache=False)
+    assert codes(index) == {"WHITE_IS_ZERO": 1}
+    np.testing.assert_array_equal(index.read(next(iter(index))), pixels)
+
+
 def test_a_missing_plane_is_a_row_and_a_finding(tmp_path: Path) -> None:
     for well in ("A01", "A02"):
         for site in (1, 2):

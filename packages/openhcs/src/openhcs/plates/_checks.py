@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from openhcs.plates._findings import FindingLog
     from openhcs.plates._rows import Row
 
-__all__ = ["check_contents", "check_dimensions", "check_metadata", "check_mixes"]
+__all__ = [
+    "check_contents",
+    "check_dimensions",
+    "check_metadata",
+    "check_mixes",
+    "report_white",
+]
 
 _PIECE = 4096
 
@@ -188,6 +194,25 @@ def check_metadata(
                 well=key[1],
                 field=field,
             )
+
+
+def report_white(paths: Sequence[str], findings: FindingLog) -> None:
+    """Name files in which white is stored as 0.
+
+    Parameters
+    ----------
+    paths
+        Of the files; may be empty.
+    findings
+        Takes at most one ``WHITE_IS_ZERO``.
+    """
+    if paths:
+        findings.add(
+            "WHITE_IS_ZERO",
+            f"In {len(paths)} files that were opened white is stored as 0; values of such "
+            f"files are turned round when they are read: {some(paths, 3)}.",
+            path=paths[0],
+        )
 
 
 def _digest(path: Path, *, pieces: bool) -> bytes:

@@ -8,7 +8,13 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from openhcs.plates._checks import check_contents, check_dimensions, check_metadata, check_mixes
+from openhcs.plates._checks import (
+    check_contents,
+    check_dimensions,
+    check_metadata,
+    check_mixes,
+    report_white,
+)
 from openhcs.plates._duplicates import mark_conflicts
 from openhcs.plates._findings import some
 from openhcs.plates._headers import read_headers, read_page_headers
@@ -180,7 +186,8 @@ class ListedImages:
                 f"{some(self._renamed)}.",
                 path=self._renamed[0],
             )
-        self._report_white()
+        inverted = [path for path, header in self.headers.items() if header.photometric == 0]
+        report_white(inverted, self._findings)
         paged = {row.path for row in rows if row.page > 0}
         report_pages(
             [path for path, header in self.headers.items() if header.more and path not in paged],
@@ -350,16 +357,6 @@ class ListedImages:
     def _read_pages(self, rows: Sequence[Row]) -> dict[int, HeaderResult]:
         pages = sorted({row.page for row in rows})
         return read_page_headers(self._root, self._files[rows[0].path], pages)
-
-    def _report_white(self) -> None:
-        inverted = [path for path, header in self.headers.items() if header.photometric == 0]
-        if inverted:
-            self._findings.add(
-                "WHITE_IS_ZERO",
-                f"In {len(inverted)} files that were opened white is stored as 0; values of such "
-                f"files are turned round when they are read: {some(inverted, 3)}.",
-                path=inverted[0],
-            )
 
     def _report_errors(self, rows: Sequence[Row]) -> None:
         failed: dict[str, list[Row]] = defaultdict(list)

@@ -7,7 +7,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openhcs.plates._checks import check_contents, check_dimensions, check_metadata, check_mixes
+from openhcs.plates._checks import (
+    check_contents,
+    check_dimensions,
+    check_metadata,
+    check_mixes,
+    report_white,
+)
 from openhcs.plates._duplicates import mark_conflicts
 from openhcs.plates._headers import read_headers
 from openhcs.plates._missing import add_missing, report_missing, report_pages
@@ -21,7 +27,7 @@ from openhcs.plates.formats.imagexpress._metaseries import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from openhcs.plates._findings import FindingLog
@@ -109,6 +115,7 @@ class RowMaker:
         self._wave_names = wave_names
         self._odd: list[tuple[str, str, _Image]] = []  # named once z is numbered
         self._z_offsets: dict[tuple[int, int], dict[int, float]] = {}
+        self._times: dict[int, dict[int, float]] = {}  # of one field, by acquisition
         self.channel_names: tuple[str, ...] = ()
         """One name per channel; known once `rows` was called."""
 
@@ -124,6 +131,7 @@ class RowMaker:
             self._open(self._images)
         self._decide_kinds()
         self._number_z()
+        self._time()
         for _ in range(_TRIES):
             anchors = self._anchors()
             self._open(anchors)
@@ -135,6 +143,10 @@ class RowMaker:
         self._report_files()
         report_pages(
             [i.row.path for i in self._images if i.header is not None and i.header.more],
+            self._findings,
+        )
+        report_white(
+            [i.row.path for i in self._images if i.header and i.header.photometric == 0],
             self._findings,
         )
         rows = [image.row for image in self._images]
@@ -205,11 +217,13 @@ class RowMaker:
                 for step, meta in tags.items()
                 if step and kinds[channel][step] == PlaneKind.PLANE and not math.isnan(meta.z_um)
             }
+        doubted = self._doubted(samples, kinds)
+        self._open(image for image in self._images if _place(image) in doubted)
         for image in self._images:
             step = image.file.step
             known = kinds.get((image.row.acquisition, image.file.wave), {})
             kind = known.get(step)
-            if self._deep and image.meta is not None:
+            if image.meta is not None and (self._deep or _place(image) in doubted):
                 kind = kind_by_tag(step, image.meta) or kind
             if kind is None:
                 kind = PlaneKind.UNKNOWN.value if step == 0 else PlaneKind.PLANE.value
@@ -226,6 +240,53 @@ class RowMaker:
                 f"{len(copies)} files of wavelengths {', '.join(map(str, waves))} are copies that "
                 "the export put in place of planes never taken.",
             )
+
+    def _doubted(
+        self,
+        samples: Mapping[tuple[int, int], Sequence[_Image]],
+        kinds: Mapping[tuple[int, int], Mapping[int | None, str]],
+    ) -> set[tuple[int, str, int, int]]:
+        """Give the fields in which the last step of a stack is a copy, unlike in the sample.
+
+        There the stack was not taken, or broke off: what it lacks was filled up.
+        """
+        stacks: dict[tuple[int, int], set[int]] = {}
+        for channel, sample in samples.items():
+            planes = {
+                image.file.step
+                for image in sample
+                if image.file.step and image.meta and image.meta.step == image.file.step
+            }
+            if len(planes) > 1:
+                stacks[channel] = {s for s in planes if kinds[channel][s] == PlaneKind.PLANE}
+        last: dict[tuple[int, str, int, int], _Image] = {}
+        for image in sorted(self._images, key=lambda i: (i.row.t, -(i.file.step or 0))):
+            steps = stacks.get((image.row.acquisition, image.file.wave), ())
+            if image.usable and image.file.step in steps:
+                last.setdefault(_place(image), image)
+        self._open(last.values())
+        return {
+            place
+            for place, image in last.items()
+            if image.meta is not None and kind_by_tag(image.file.step, image.meta) == "copy"
+        }
+
+    def _time(self) -> None:
+        """Open an image of each time point of one field, by which the others are timed."""
+        fields: dict[int, dict[tuple[int, str, int, int], dict[int, _Image]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        for image in sorted(self._images, key=_rank):
+            if image.usable:
+                of_field = fields[image.row.acquisition][_place(image)]
+                of_field.setdefault(image.file.time, image)
+        for acquisition, places in fields.items():
+            chosen = max(places.values(), key=len)
+            if len(chosen) > 1:
+                self._open(chosen.values())
+            self._times[acquisition] = {
+                time: image.meta.time for time, image in chosen.items() if image.meta is not None
+            }
 
     def _number_z(self) -> None:
         """Rank the steps of stacks over the whole plate; a single plane has z 0."""
@@ -247,7 +308,7 @@ class RowMaker:
             if image.usable:
                 key = _place(image)
                 best = anchors.get(key)
-                if best is None or _rank(image) < _rank(best):
+                if best is None or _ease(image) < _ease(best):
                     anchors[key] = image
         return list(anchors.values())
 
@@ -314,8 +375,10 @@ class RowMaker:
             if image.meta is not None:
                 row.z_um = image.meta.z_um
                 row.time_s = image.meta.time - start.get(row.acquisition, math.nan)
-            elif near is not None and row.kind == PlaneKind.PLANE:
-                row.z_um = self._z_from(near, file.step)
+            elif near is not None:
+                if row.kind == PlaneKind.PLANE:
+                    row.z_um = self._z_from(near, file.step)
+                row.time_s = self._time_from(near, file.time) - start.get(row.acquisition, math.nan)
         self._place_by_stage(by_field)
 
     def _z_from(self, near: _Image, step: int | None) -> float:
@@ -325,6 +388,13 @@ class RowMaker:
         if near.meta is None or here is None or there is None:
             return math.nan
         return near.meta.z_um + here - there
+
+    def _time_from(self, near: _Image, time: int) -> float:
+        """When an image was taken that was not opened: as long after one of its field as there."""
+        times = self._times.get(near.row.acquisition, {})
+        if near.meta is None or near.file.time == time:
+            return near.meta.time if near.meta else math.nan
+        return near.meta.time + times.get(time, math.nan) - times.get(near.file.time, math.nan)
 
     def _place_by_stage(self, by_field: dict[tuple[int, str, int], _Image]) -> None:
         """Measure from the middle of the well's fields where tags give only the stage's place."""
@@ -395,6 +465,11 @@ class RowMaker:
 
 def _place(image: _Image) -> tuple[int, str, int, int]:
     return (image.row.acquisition, image.file.well, image.file.site, image.file.wave)
+
+
+def _ease(image: _Image) -> tuple[bool, bool, int, int]:
+    """Prefer planes to projections, and what is open already to what is not."""
+    return (image.row.kind != PlaneKind.PLANE, not image.opened, image.row.t, image.file.step or 0)
 
 
 def _rank(image: _Image) -> tuple[bool, bool, int, int]:
