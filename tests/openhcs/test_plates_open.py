@@ -188,6 +188,16 @@ def test_a_changed_plate_has_another_stored_index(tmp_path: Path, cache_home: Pa
     assert len(stored(cache_home)) == 3
 
 
+def test_another_version_of_the_package_reads_the_plate_anew(
+    truth: PlateTruth, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reader overlooked must not stay overlooked once it was mended."""
+    open_plate(truth.folder)
+    monkeypatch.setattr("openhcs.plates._cache.version", lambda _: "99.0")
+    open_plate(truth.folder)
+    assert len(stored(cache_home)) == 2
+
+
 def test_a_cache_that_cannot_be_written_is_no_error(
     truth: PlateTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

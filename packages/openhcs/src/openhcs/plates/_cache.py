@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,12 +54,13 @@ def cache_file(
     -------
     Path
         In ``$XDG_CACHE_HOME/openhcs/plates``, or ``~/.cache`` in its place. Another state of the
-        plate, and another version of this package's storage, have another file.
+        plate, and another version of this package, whose readers may see more, have another file.
     """
     home = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(home) if home and Path(home).is_absolute() else Path.home() / ".cache"
     said = (str(deep), described, duplicates, str(include_unlisted))
-    key = "\0".join((str(VERSION), str(root), identity, choice or "", *said))
+    ours = f"{version('openhcs')} {VERSION}"
+    key = "\0".join((ours, str(root), identity, choice or "", *said))
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return base / "openhcs" / "plates" / f"{digest}.npz"
 
