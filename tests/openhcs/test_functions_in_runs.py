@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from openhcs import Pipeline, Step, compile_pipeline, open_plate
+from openhcs._errors import CompileError
 from openhcs.execution import run
 from openhcs.functions import (
     detect_spots,
     measure_objects,
     project_max,
+    register_channels,
     segment_nuclei,
     stitch,
     track_objects,
@@ -123,6 +125,30 @@ def test_all_planes_of_a_stack_are_stitched_alike(tmp_path: Path, flat: tuple[st
     record = pq.read_table(tmp_path / "out" / "stitch" / "A01.parquet").to_pydict()
     assert set(record["reference"]) == {"DAPI"}
     assert len(set(record["height_px"])) == 1
+
+
+def test_channels_are_not_laid_upon_another_one_where_the_first_was_not_taken(
+    tmp_path: Path,
+) -> None:
+    """A plane of one z would be moved, and those of the others not."""
+    synthetic_plate(
+        tmp_path / "plate",
+        format="phenix",
+        wells=("A01",),
+        grid=(1, 1),
+        channels=("DAPI", "GFP", "Cy5"),
+        z=3,
+        t=1,
+        size_px=64,
+        single_plane=("DAPI",),
+        projections=False,
+    )
+    plate = open_plate(tmp_path / "plate", cache=False)
+    with pytest.raises(CompileError, match=r"reference 'DAPI' is no channel.* GFP, Cy5"):
+        compile_pipeline(Pipeline(Step(register_channels), Step(project_max)), plate)
+    compile_pipeline(Pipeline(Step(project_max), Step(register_channels)), plate)
+    both = Step(register_channels, channel=("GFP", "Cy5"), otherwise="pass")
+    compile_pipeline(Pipeline(both, Step(project_max)), plate)
 
 
 def test_other_tracks_are_made_of_labels_that_are_stored(plate: PlateIndex, results: Path) -> None:

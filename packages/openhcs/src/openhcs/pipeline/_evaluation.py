@@ -8,6 +8,7 @@ is read once, goes through all the steps that need nothing but it, and is forgot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -137,6 +138,7 @@ class Evaluation:
             for key, image in stream.items()
             if step.channels is None or key.channel in step.channels
         }
+        step = _with_reference(step, taken)
         cells: list[Cell] = []
         images: dict[GroupKey, Image] = {}
         # A step that looks at planes one by one and changes none stands in their way instead of
@@ -221,14 +223,27 @@ class Evaluation:
         }
 
 
+def _with_reference(step: PlannedStep, stream: Stream) -> PlannedStep:
+    """Have every call of a step that puts channels upon one, and names none, take the same.
+
+    Calls for other z may lack the first channel, and would take the first of what they have.
+    """
+    if step.parameters.get("reference", "") is not None or not stream:
+        return step
+    if step.axes not in (Axes.CHANNELS, Axes.CHANNEL_FIELDS):
+        return step
+    first = str(next(iter(stream)).channel)
+    return replace(step, parameters={**step.parameters, "reference": first})
+
+
 def _guide(step: PlannedStep, stream: Stream, group: GroupKey) -> Stream:
     """Give the tiles by which all z of a time point are laid: those of the reference in the middle.
 
     Where the reference was not taken at that time point, those of the first one at which it was.
     None where they are among the images of the group.
     """
-    reference = step.parameters.get("reference") or next(iter(stream)).channel
-    every = [key for key in stream if key.channel == reference]
+    reference = step.parameters["reference"]
+    every = [key for key in stream if str(key.channel) == reference]
     if not every:
         return {}
     times = {key.t for key in every}
