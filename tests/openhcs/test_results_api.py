@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from openhcs import Pipeline, Results, Step, open_results, run
 from openhcs._errors import CompileError, ResultFolderError
-from openhcs.functions import measure_objects, project_max, segment_nuclei
+from openhcs.functions import gaussian, measure_objects, project_max, segment_nuclei
 from openhcs.pipeline import to_source
 from openhcs.testing import synthetic_plate
 
@@ -80,6 +80,20 @@ def test_a_table_or_well_that_is_not_there_is_named(results: Results) -> None:
         results.table("cells")
     with pytest.raises(ValueError, match="no results of H12"):
         results.table("objects", wells=["H12"])
+    with pytest.raises(KeyError, match="no column 'ObjectNumbr'; did you mean 'ObjectNumber'"):
+        results.table("objects", columns=["well", "ObjectNumbr"])
+
+
+def test_labels_are_found_beside_whichever_image_has_them(folder: Path, results: Results) -> None:
+    well = good(results)
+    behind = Pipeline(*PIPELINE, Step(gaussian, sigma_um=1.0, wells=well), keep=True)
+    found = run(folder / "plate", behind, out=folder / "behind", wells=[well], workers=1)
+    assert found.images(well)[-1].startswith("gaussian")
+    assert found.label_names(well, "gaussian0") == ()
+    assert found.label_names(well) == ("nuclei",)
+    assert found.labels(well, "nuclei").shape == results.labels(well, "nuclei").shape
+    with pytest.raises(KeyError, match="there are nuclei"):
+        found.labels(well, "cells")
 
 
 def test_images_are_read_where_they_are_sliced(results: Results) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from openhcs.results._image import LazyImage
 from polystore.omezarr import ImageReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -155,7 +156,7 @@ class Results:
         Raises
         ------
         KeyError
-            If there is no such table.
+            If there is no such table, or none of the wells has a column that is asked for.
         ValueError
             If a selection names no well of the results.
         """
@@ -167,13 +168,16 @@ class Results:
             raise KeyError(message)
         wanted = None if columns is None else list(columns)
         parts = []
+        known: dict[str, None] = {}
         for well in self._chosen(wells):
             path = self._folder.table(name, well)
             if path.is_file():
                 # A file by itself: a folder's name with "=" in it would be read as a column.
                 file = pq.ParquetFile(path)
                 present = file.schema_arrow.names
+                known.update(dict.fromkeys(present))
                 parts.append(file.read(columns=_both(wanted, present)))
+        _check_columns(name, wanted, known)
         return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
 
     def frame(
@@ -235,14 +239,15 @@ class Results:
         return LazyImage(self._reader(well, name))
 
     def label_names(self, well: str, image: str | None = None) -> tuple[str, ...]:
-        """Name the label images that lie beside an image; beside the last one by default.
+        """Name the label images that lie beside an image; beside any of the well's by default.
 
         Raises
         ------
         KeyError
             If there is no such well or image.
         """
-        return self._reader(well, image).label_names
+        readers = self._readers(well, image)
+        return tuple(dict.fromkeys(name for reader in readers for name in reader.label_names))
 
     def labels(self, well: str, name: str, image: str | None = None) -> LazyImage:
         """Open a label image.
@@ -254,19 +259,19 @@ class Results:
         name
             One of `label_names`.
         image
-            The image that it lies beside; the last one by default.
+            The image that it lies beside; the last one that has it by default.
 
         Raises
         ------
         KeyError
             If there is no such well, image, or label image.
         """
-        reader = self._reader(well, image)
-        if name not in reader.label_names:
-            there = ", ".join(reader.label_names) or "none"
-            message = f"well {well} has no labels {name!r}; there are {there}"
-            raise KeyError(message)
-        return LazyImage(reader.labels(name))
+        for reader in self._readers(well, image):
+            if name in reader.label_names:
+                return LazyImage(reader.labels(name))
+        there = ", ".join(self.label_names(well, image)) or "none"
+        message = f"well {well} has no labels {name!r}; there are {there}"
+        raise KeyError(message)
 
     def __repr__(self) -> str:
         ok = sum(outcome is Outcome.OK for outcome in self.outcomes.values())
@@ -304,6 +309,23 @@ class Results:
             message = f"well {well} has no image {chosen!r}; there are {', '.join(images)}"
             raise KeyError(message)
         return ImageReader(images[chosen])
+
+    def _readers(self, well: str, image: str | None) -> Iterator[ImageReader]:
+        """Open one image, or all of a well from the last to the first."""
+        # A step that acts in some wells alone ends those with an image that has no labels.
+        names = (None,) if not self._images(well) else tuple(reversed(self.images(well)))
+        for name in names if image is None else (image,):
+            yield self._reader(well, name)
+
+
+def _check_columns(table: str, wanted: Sequence[str] | None, known: Iterable[str]) -> None:
+    there = list(known)
+    unknown = [column for column in wanted or () if there and column not in there]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], there, n=1)
+        advice = f"; did you mean {close[0]!r}?" if close else ""
+        message = f"table {table!r} has no column {', '.join(map(repr, unknown))}{advice}"
+        raise KeyError(message)
 
 
 def _both(wanted: Sequence[str] | None, present: Sequence[str]) -> list[str] | None:
