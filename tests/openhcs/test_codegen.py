@@ -22,7 +22,7 @@ from openhcs.codegen import (
     evaluate,
     render,
 )
-from openhcs.functions import REGISTRY, plain
+from openhcs.functions import REGISTRY, gaussian, plain
 from openhcs.pipeline import (
     Branch,
     Otherwise,
@@ -368,6 +368,44 @@ def test_every_problem_of_a_text_is_told_at_once_with_its_line() -> None:
         "p.py:6:36",
     ]
     assert "more than 0 µm, not -1.0" in lines[1]
+
+
+def test_every_argument_that_is_wrong_is_told_at_once() -> None:
+    text = (
+        "pipeline = Pipeline(\n"
+        '    Step(gaussian, name="a b", sigma_um=0, sigma_px=1, keep=1, device="tpu"),\n'
+        ")\n"
+    )
+    with pytest.raises(SourceError) as caught:
+        from_source(text, "p.py")
+    told = [line.partition(": ")[2].partition(" ")[0] for line in str(caught.value).splitlines()]
+    assert sorted(told) == ["a", "device", "gaussian", "keep", "sigma_um"]
+    settings = 'pipeline = Pipeline(Step(gaussian), missing="none", device="tpu", pixel_um=1)\n'
+    with pytest.raises(SourceError) as caught:
+        from_source(settings, "p.py")
+    columns = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
+    assert columns == ["p.py:1:37", "p.py:1:67", "p.py:1:53"]
+
+
+def test_every_step_that_stands_at_no_place_is_told_at_once() -> None:
+    text = (
+        "pipeline = Pipeline(\n"
+        '    Step(gaussian, input="step:stitch"),\n'
+        "    Branch(\n"
+        '        Route({"DAPI": Step(median, channel="DAPI")}, otherwise="pass"),\n'
+        '        Step(segment_nuclei, input="step:gaussian"),\n'
+        "    ),\n"
+        '    Step(measure_objects, input="step:gausian"),\n'
+        ")\n"
+    )
+    with pytest.raises(SourceError) as caught:
+        from_source(text, "p.py")
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["p.py:2:5", "p.py:3:5", "p.py:7:5"]
+    assert lines[2].endswith("did you mean 'step:gaussian'?")
+    with pytest.raises(ParameterError) as refused:
+        Step(gaussian, keep=1, wells=2)  # type: ignore[arg-type]  # both are wrong
+    assert len(refused.value.__notes__) == 1
 
 
 def test_a_name_that_cannot_be_imported_is_told_once() -> None:

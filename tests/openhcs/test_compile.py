@@ -504,3 +504,26 @@ def test_problems_of_a_pipeline_from_text_name_file_and_line(index: PlateIndex) 
     first, second = caught.value.problems
     assert first.startswith("assay.py:2: gaussian: there is no channel 'DAPY'")
     assert second.startswith("assay.py:3: measure_objects: ")
+
+
+def test_what_shows_on_tiny_images_names_file_and_line_too(index: PlateIndex) -> None:
+    text = (
+        "pipeline = Pipeline(\n"
+        "    Step(project_max),\n"
+        '    Step(stitch, reference="DAPY"),\n'
+        '    Step(segment_nuclei, channel="DAPI", input="step:project_max"),\n'
+        '    Step(measure_granularity, input="step:project_max", steps=32),\n'
+        ")\n"
+    )
+    with pytest.raises(CompileError) as caught:
+        compile_pipeline(from_source(text, "assay.py"), index)
+    assert [problem[:11] for problem in caught.value.problems] == ["assay.py:3:", "assay.py:5:"]
+    limited = (
+        "pipeline = Pipeline(\n"
+        "    Step(project_max),\n"
+        f'    Step(segment_nuclei, channel="DAPI", wells="{index.wells[0]}"),\n'
+        "    Step(measure_objects),\n"
+        ")\n"
+    )
+    with pytest.raises(CompileError, match=r"assay.py:4: well .*: measure_objects takes nuclei"):
+        compile_pipeline(from_source(limited, "assay.py"), index)

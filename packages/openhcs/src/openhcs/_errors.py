@@ -26,10 +26,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "AmbiguousFormatError",
@@ -40,6 +40,7 @@ __all__ = [
     "FormatNotRecognisedError",
     "MisuseError",
     "OpenHCSError",
+    "ParameterChecks",
     "ParameterError",
     "PipelineError",
     "PlaneDamagedError",
@@ -106,6 +107,43 @@ class ParameterError(PipelineError, TypeError):
     def __init__(self, message: str, argument: str | int | None = None) -> None:
         super().__init__(message)
         self.argument = argument
+        self.others: tuple[ParameterError, ...] = ()
+        """What else is wrong with the same call."""
+
+
+class ParameterChecks:
+    """Checks all arguments of a call, so that each that is wrong is told of at once."""
+
+    def __init__(self) -> None:
+        self._problems: list[ParameterError] = []
+
+    def of(self, check: Callable[..., Any], *arguments: object) -> Any:
+        """Give what a check gives; None where it fails."""
+        try:
+            return check(*arguments)
+        except ParameterError as error:
+            self.note(error)
+            return None
+
+    def note(self, error: ParameterError) -> None:
+        """Take note of something that is wrong."""
+        self._problems.extend((error, *error.others))
+
+    def over(self) -> None:
+        """End the checks.
+
+        Raises
+        ------
+        ParameterError
+            The first that failed; the others are its notes.
+        """
+        if not self._problems:
+            return
+        first, *others = self._problems
+        for other in others:
+            first.add_note(str(other))
+        first.others = tuple(others)
+        raise first
 
 
 class CompileError(PipelineError, ValueError):
@@ -125,7 +163,19 @@ class CompileError(PipelineError, ValueError):
 
 
 class StepError(PipelineError, RuntimeError):
-    """A step's function failed or gave something else than it declares; says for which group."""
+    """A step's function failed or gave something else than it declares; says for which group.
+
+    Parameters
+    ----------
+    message
+        What failed, and why.
+    step
+        Name of the step.
+    """
+
+    def __init__(self, message: str, step: str | None = None) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class RunError(OpenHCSError):

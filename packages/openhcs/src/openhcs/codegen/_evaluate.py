@@ -371,7 +371,8 @@ class _Evaluator:
         try:
             return entry.build(*arguments, **keywords)
         except ParameterError as error:
-            raise SourceError(self._located(node, error)) from error
+            located = [self._located(node, each) for each in (error, *error.others)]
+            raise SourceError("\n".join(located)) from error
 
     def _located(self, node: ast.Call, error: ParameterError) -> str:
         place: ast.AST = node

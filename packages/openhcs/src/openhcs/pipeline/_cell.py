@@ -182,7 +182,7 @@ class Cell:
                 # A function is a plug-in: whatever it raises is the step's failure, kept whole.
                 reason = _reason(error)
                 message = f"{step.name} failed on {self.group}: {reason}"
-                raise StepError(message) from error
+                raise StepError(message, step.name) from error
         if not self._done:
             self._done = True
             for value in self._read():

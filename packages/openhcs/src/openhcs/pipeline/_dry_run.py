@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from openhcs._errors import OpenHCSError
     from openhcs.pipeline._groups import GroupKey
     from openhcs.pipeline._plan import PlannedStep
     from openhcs.pipeline._tiny import Prepared
@@ -32,7 +33,7 @@ def dry_run(
     dtype: np.dtype[Any],
     pixel_um: tuple[float, float] | None,
     prepared: Prepared,
-) -> Sequence[str]:
+) -> Sequence[OpenHCSError]:
     """Take tiny images through all steps and give every problem found.
 
     Parameters
@@ -77,7 +78,7 @@ class _Checks:
                 f"{step.name} gives images of type {array.dtype}, which cannot be stored: "
                 "convert them to uint8, uint16 or float32"
             )
-            raise StepError(message)
+            raise StepError(message, step.name)
         # Images of a whole well are as large as stitching found, which differs between times.
         same = (name, key.t, key.z) if key.field is None else (name, key.field)
         first = self._images.setdefault(same, (array.shape, array.dtype))
@@ -86,7 +87,7 @@ class _Checks:
                 f"{step.name} gives images of unlike kinds: {first[1]} {first[0]}, and for {key} "
                 f"{array.dtype} {array.shape}"
             )
-            raise StepError(message)
+            raise StepError(message, step.name)
 
     def reused(self, step: PlannedStep) -> bool:  # noqa: ARG002  # the protocol's
         return False

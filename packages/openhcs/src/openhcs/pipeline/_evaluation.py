@@ -27,6 +27,7 @@ from openhcs.pipeline._taken import Taken, taken
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from openhcs._errors import OpenHCSError
     from openhcs.pipeline._plan import PlannedStep
 
 __all__ = ["Evaluation"]
@@ -101,15 +102,15 @@ class Evaluation:
             if not cells and not self._kept.reused(step):
                 self._kept.finished(step, 0.0)
 
-    def attempt(self) -> Sequence[str]:
+    def attempt(self) -> Sequence[OpenHCSError]:
         """Make every output, from the first step on, and give each thing that goes wrong once."""
-        problems: dict[str, None] = {}
+        problems: dict[str, OpenHCSError] = {}
         for position in range(len(self._steps)):
             try:
                 self._finish(position)
             except (StepError, PlateError) as error:
-                problems[str(error)] = None
-        return list(problems)
+                problems.setdefault(str(error), error)
+        return list(problems.values())
 
     def _finish(self, position: int) -> None:
         if self._kept.reused(self._steps[position]):
@@ -187,7 +188,7 @@ class Evaluation:
                         # Said here, or the step that asked for the image would seem to have failed.
                         reason = reason_of(error)
                         message = f"the image {name} of {step.name} was not stored, {key}: {reason}"
-                        raise StepError(message) from error
+                        raise StepError(message, step.name) from error
 
             return write
 
@@ -209,7 +210,7 @@ class Evaluation:
                     f"{step.name} takes {wanted.output} as {wanted.parameter}, and the step that "
                     "gives it does not act in this well: limit both to the same wells"
                 )
-                raise StepError(message)
+                raise StepError(message, step.name)
         return {
             wanted.parameter: taken(
                 step,

@@ -89,6 +89,8 @@ class Flattener:
         self._layers: tuple[tuple[str, Settings], ...] = ()
         self._wells: tuple[str, ...] = ()
         self._routed: _Routed | None = None
+        self.problems: list[ParameterError] = []
+        """What does not fit where it stands, and does not keep the rest from being laid."""
 
     @property
     def steps(self) -> tuple[FlatStep, ...]:
@@ -104,7 +106,7 @@ class Flattener:
         routed = self._routed or _Routed()
         if step.channel is not None and self._routed is not None:
             message = f"{name} stands in a route, which chooses its channel: leave channel= out"
-            raise ParameterError(message, "channel")
+            self.problems.append(ParameterError(message, "channel"))
         own = Settings(keep=step.keep, otherwise=step.otherwise, device=step.device)
         self._steps.append(
             FlatStep(
@@ -189,5 +191,6 @@ class Flattener:
                 f"{name} takes its images from {step.input!r}, but no step before it has that "
                 f"name{advice}"
             )
-            raise ParameterError(message, "input")
+            self.problems.append(ParameterError(message, "input"))
+            return self._at
         return known[wanted]

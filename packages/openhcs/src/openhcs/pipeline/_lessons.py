@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs._errors import StepError
 from openhcs.pipeline._tiny import SIDE_PX, tiny_plane
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _ENOUGH = 16
 """No more summaries are combined: what a step learns from tiny planes is true of none."""
 
 
-def lessons_of(plan: Plan, side_px: int = SIDE_PX) -> tuple[Prepared, Sequence[str]]:
+def lessons_of(plan: Plan, side_px: int = SIDE_PX) -> tuple[Prepared, Sequence[StepError]]:
     """Let each step learn from tiny planes what it would learn from the plate.
 
     Parameters
@@ -39,10 +40,10 @@ def lessons_of(plan: Plan, side_px: int = SIDE_PX) -> tuple[Prepared, Sequence[s
     Returns
     -------
     tuple
-        What was learned, by step and channel, and one sentence for each that could not be.
+        What was learned, by step and channel, and an error for each that could not be.
     """
     learned: dict[str, dict[str, Mapping[str, NDArray[Any]]]] = {}
-    problems: list[str] = []
+    problems: list[StepError] = []
     for step in plan.steps:
         preparation = step.spec.preparation
         if preparation is None:
@@ -65,9 +66,8 @@ def lessons_of(plan: Plan, side_px: int = SIDE_PX) -> tuple[Prepared, Sequence[s
                         else _lesson(plan, step, wanted, side_px, vendor=vendor)
                     )
             except Exception as error:  # noqa: BLE001  # a plug-in's failure is a problem to list
-                problems.append(
-                    f"{step.name}, channel {channel}: {str(error) or type(error).__name__}"
-                )
+                reason = str(error) or type(error).__name__
+                problems.append(StepError(f"{step.name}, channel {channel}: {reason}", step.name))
             else:
                 learned.setdefault(step.name, {})[channel] = alike[wanted, vendor]
     return learned, problems

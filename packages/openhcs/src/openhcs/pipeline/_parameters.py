@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from openhcs._errors import ParameterError
+from openhcs._errors import ParameterChecks, ParameterError
 from openhcs.functions import ParameterValue, plain
 
 if TYPE_CHECKING:
@@ -32,17 +32,16 @@ def checked_parameters(
     """
     known = spec.parameters
     result: dict[str, ParameterValue] = {}
+    checks = ParameterChecks()
     for name, value in parameters.items():
         if name not in known:
             close = difflib.get_close_matches(name, [*known, *_OF_STEPS], n=1)
             advice = f"did you mean {close[0]!r}?" if close else f"it takes {_listed(known)}"
             message = f"{spec.name} has no parameter {name!r}; {advice}"
-            raise ParameterError(message, name)
-        result[name] = _plain(spec, name, value)
-        problem = known[name].problem(result[name])
-        if problem is not None:
-            message = f"{name} of {spec.name} {problem}"
-            raise ParameterError(message, name)
+            checks.note(ParameterError(message, name))
+        else:
+            result[name] = checks.of(_fitting, spec, name, value)
+    checks.over()
     return result
 
 
@@ -68,6 +67,15 @@ def resolved_parameters(
             message = f"{spec.name} needs {name}: give {name}=..."
             raise ParameterError(message)
     return result
+
+
+def _fitting(spec: FunctionSpec, name: str, value: object) -> ParameterValue:
+    fitting = _plain(spec, name, value)
+    problem = spec.parameters[name].problem(fitting)
+    if problem is not None:
+        message = f"{name} of {spec.name} {problem}"
+        raise ParameterError(message, name)
+    return fitting
 
 
 def _plain(spec: FunctionSpec, name: str, value: object) -> ParameterValue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from openhcs._errors import ParameterError
+from openhcs._errors import ParameterChecks, ParameterError
 from openhcs.pipeline._flat import Flattener
 from openhcs.pipeline._settings import Settings
 from openhcs.pipeline._step import Step, checked_wells
@@ -80,9 +80,13 @@ class Pipeline:
         object.__setattr__(self, "settings", settings)
         object.__setattr__(self, "wells", checked_wells(wells))
         object.__setattr__(self, "name", _checked_name(name))
+        checks = ParameterChecks()
         whole = Flattener()
         with whole.layer("pipeline", settings, self.wells):
             _lay(parts, whole)
+        for problem in whole.problems:
+            checks.note(problem)
+        checks.over()
         object.__setattr__(self, "flat", whole.steps)
 
     def __iter__(self) -> Iterator[Step]:
@@ -207,6 +211,7 @@ Part: TypeAlias = Step | Pipeline | Branch | Route
 
 def _lay(parts: tuple[Part, ...], into: Flattener) -> None:
     for position, part in enumerate(parts):
+        before = len(into.problems)
         try:
             if isinstance(part, Step):
                 into.lay_step(part)
@@ -216,6 +221,8 @@ def _lay(parts: tuple[Part, ...], into: Flattener) -> None:
         except ParameterError as error:
             # Whichever argument of an inner part it was: of this call it is the part.
             raise ParameterError(str(error), position) from error
+        found = into.problems[before:]
+        into.problems[before:] = [ParameterError(str(error), position) for error in found]
 
 
 def _check_parts(what: str, parts: tuple[object, ...]) -> None:

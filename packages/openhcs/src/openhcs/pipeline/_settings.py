@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from openhcs._errors import ParameterError
+from openhcs._errors import ParameterChecks, ParameterError
 from openhcs.functions import Device
 
 if TYPE_CHECKING:
@@ -74,14 +74,16 @@ class Settings:
     device: Device | None = None
 
     def __post_init__(self) -> None:
+        checks = ParameterChecks()
         if not (self.keep is None or isinstance(self.keep, bool)):
             message = f"keep is True or False, not {self.keep!r}"
-            raise ParameterError(message, "keep")
-        _check_choice("otherwise", self.otherwise, get_args(Otherwise))
-        object.__setattr__(self, "missing", _policy(self.missing))
+            checks.note(ParameterError(message, "keep"))
+        checks.of(_check_choice, "otherwise", self.otherwise, get_args(Otherwise))
+        object.__setattr__(self, "missing", checks.of(_policy, self.missing))
         if self.pixel_um is not None:
-            object.__setattr__(self, "pixel_um", _pair(self.pixel_um))
-        _check_choice("device", self.device, get_args(Device))
+            object.__setattr__(self, "pixel_um", checks.of(_pair, self.pixel_um))
+        checks.of(_check_choice, "device", self.device, get_args(Device))
+        checks.over()
 
     @property
     def made(self) -> Mapping[str, Any]:

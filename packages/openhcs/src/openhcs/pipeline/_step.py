@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from openhcs._errors import ParameterError
+from openhcs._errors import ParameterChecks, ParameterError
 from openhcs.functions import FunctionSpec, spec_of
 from openhcs.pipeline._parameters import checked_parameters
 from openhcs.pipeline._settings import Settings
@@ -98,29 +99,27 @@ class Step:
         **parameters: object,
     ) -> None:
         spec = _declared(function)
+        checks = ParameterChecks()
+        given = {key: value for key, value in parameters.items() if key in spec.inputs}
+        rest = {key: value for key, value in parameters.items() if key not in spec.inputs}
         values = {
             "spec": spec,
-            "name": _checked_name(spec.name if name is None else name),
-            "channel": _checked_channel(channel),
+            "name": checks.of(_checked_name, spec.name if name is None else name),
+            "channel": checks.of(_checked_channel, channel),
             "otherwise": otherwise,
-            "input": _checked_input(PREVIOUS if input is None else input),
+            "input": checks.of(_checked_input, PREVIOUS if input is None else input),
             "keep": keep,
             "device": device,
-            "wells": checked_wells(wells),
+            "wells": checks.of(checked_wells, wells),
             "inputs": {
-                key: _checked_giver(spec, key, value)
-                for key, value in parameters.items()
-                if key in spec.inputs
+                key: checks.of(_checked_giver, spec, key, value) for key, value in given.items()
             },
-            "parameters": checked_parameters(
-                spec, {key: value for key, value in parameters.items() if key not in spec.inputs}
-            ),
+            "parameters": checks.of(checked_parameters, spec, rest),
             "place": None,
         }
-        Settings(keep=keep, otherwise=otherwise, device=device)
-        if otherwise is not None and channel is None:
-            message = f"{spec.name} works on all channels: otherwise={otherwise!r} needs channel="
-            raise ParameterError(message, "otherwise")
+        checks.of(partial(Settings, keep=keep, otherwise=otherwise, device=device))
+        checks.of(_check_others, spec, channel, otherwise)
+        checks.over()
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)
 
@@ -156,6 +155,12 @@ class Step:
         """Name of the earlier step whose images are taken; None for previous and start."""
         match = _INPUT.fullmatch(self.input)
         return match[1] if match else None
+
+
+def _check_others(spec: FunctionSpec, channel: object, otherwise: object) -> None:
+    if otherwise is not None and channel is None:
+        message = f"{spec.name} works on all channels: otherwise={otherwise!r} needs channel="
+        raise ParameterError(message, "otherwise")
 
 
 def _declared(function: object) -> FunctionSpec:

@@ -98,7 +98,7 @@ def taken(
         f"{step.name} takes {output} of {giver.name} as {parameter}, but "
         f"{problem} there belongs to {group}{_advice(step, giver, group, matches, values)}"
     )
-    raise StepError(message)
+    raise StepError(message, step.name)
 
 
 def _advice(

@@ -35,13 +35,14 @@ def trial(plan: Plan) -> Sequence[str]:
         present = tuple(key for key in keys if (key.field, key.t) not in left_out)
         acting = tuple(step.name for step in steps_in(plan.steps, well))
         arrangements.setdefault((acting, present), well)
+    places = _places(plan)
     problems = [
-        f"well {well}: {problem}" if len(arrangements) > 1 else problem
+        f"{places.get(problem.step, '')}{f'well {well}: ' * (len(arrangements) > 1)}{problem}"
         for (_, keys), well in arrangements.items()
         for problem in _arrangement_problems(plan, steps_in(plan.steps, well), keys)
     ]
     learned, lessons = lessons_of(plan)
-    problems.extend(lessons)
+    problems.extend(f"{places.get(lesson.step, '')}{lesson}" for lesson in lessons)
     if problems:
         return problems
     largest: dict[tuple[str, ...], tuple[tuple[GroupKey, ...], str]] = {}
@@ -49,35 +50,45 @@ def trial(plan: Plan) -> Sequence[str]:
         if len(keys) > len(largest.get(acting, ((), ""))[0]):
             largest[acting] = keys, well
     for keys, well in largest.values():
-        problems.extend(
-            dry_run(
-                steps_in(plan.steps, well),
-                keys,
-                dtype=plan.index.dtype,
-                pixel_um=plan.pixel_um,
-                prepared=learned,
-            )
+        tried = dry_run(
+            steps_in(plan.steps, well),
+            keys,
+            dtype=plan.index.dtype,
+            pixel_um=plan.pixel_um,
+            prepared=learned,
         )
+        problems.extend(f"{places.get(_step_of(error), '')}{error}" for error in tried)
     return problems
+
+
+def _places(plan: Plan) -> Mapping[str | None, str]:
+    """Say of each step where it stands in the text that it was read from, if it was."""
+    steps = plan.pipeline.flat
+    return {flat.name: f"{flat.step.place}: " for flat in steps if flat.step.place is not None}
+
+
+def _step_of(error: Exception) -> str | None:
+    return error.step if isinstance(error, StepError) else None
 
 
 def _arrangement_problems(
     plan: Plan, steps: Sequence[PlannedStep], keys: Sequence[GroupKey]
-) -> Sequence[str]:
+) -> Sequence[StepError]:
     try:
         streams = Evaluation(steps, _Planes(keys, plan.pixel_um), _Untouched()).streams
     except StepError as error:
-        return [str(error)]
+        return [error]
     problems = []
     for step, stream in zip(steps, streams, strict=True):
         if step.image is None:
             continue
         uneven = _uneven(tuple(stream))
         if uneven is not None:
-            problems.append(
+            message = (
                 f"{step.name}: its images are to be stored, but channels differ in {uneven}: "
                 "project them first, or take one channel"
             )
+            problems.append(StepError(message, step.name))
     return problems
 
 
