@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -318,3 +319,27 @@ def test_a_well_whose_pixels_were_written_again_is_done_again(tmp_path: Path, la
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
     assert runs(steps).completed
     assert set(runs.done) == {"A02"}
+
+
+def test_a_function_of_ones_own_beside_the_script_is_done_again_when_it_is_edited(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "from openhcs.functions import Kind, Output, function\n"
+        '@function(outputs=(Output("own", Kind.RECORD),))\n'
+        "def own(plane):\n"
+        '    return {"number": float(1)}\n'
+    )
+    (tmp_path / "beside").mkdir()
+    module = tmp_path / "beside" / "steps_of_ones_own.py"
+    module.write_text(text)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.syspath_prepend(module.parent)
+    steps = (*STEPS, Step(importlib.import_module(module.stem).own))
+    assert runs(steps, wells=["A01"]).completed
+    assert runs(steps, wells=["A01"]).completed
+    assert runs.done == {}
+    module.write_text(text.replace("float(1)", "float(1) + 1"))
+    assert runs(steps, wells=["A01"]).completed
+    assert runs.done == {"A01": {"own"}}
+    assert set(pq.read_table(runs.out / "own" / "A01.parquet")["number"].to_pylist()) == {2.0}

@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from openhcs._errors import WorkerLostError
@@ -20,7 +21,6 @@ from openhcs.execution._worker import encode_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from openhcs.execution._executor import Notice, Told
     from openhcs.execution._task import Task
@@ -29,7 +29,9 @@ __all__ = ["LocalExecutor"]
 
 _LOG = logging.getLogger(__name__)
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_COMMAND = "from openhcs.execution._worker import main; main()"
+_COMMAND = (
+    "import sys; sys.path += sys.argv[1:]; from openhcs.execution._worker import main; main()"
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -282,9 +284,11 @@ class _Slot(threading.Thread):
     def _open(self) -> subprocess.Popen[str]:
         if self._process is None:
             # A process group of its own keeps the terminal's Ctrl-C away from it, -P the folder
-            # that the user happens to stand in.
+            # that the user happens to stand in. Where modules are found here, such as beside the
+            # script, they are found there too, behind all that is installed.
+            places = [str(Path(place).absolute()) for place in sys.path]
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _COMMAND],
+                [sys.executable, "-P", "-c", _COMMAND, *places],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._executor.errors,

@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import sys
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,14 +67,28 @@ def package_versions(spec: FunctionSpec, device: Device = "cpu") -> Mapping[str,
     """Give the versions of the packages that a function needs beside those of every step.
 
     A package that tells no version, such as a module in a folder of its own, has an empty one. What
-    computes on a GPU is named where it is installed: a plan may be made where no GPU is.
+    computes on a GPU is named where it is installed: a plan may be made where no GPU is. The module
+    of a function that is none of ours stands with a hash of its file: it is edited between runs.
     """
     names = list(spec.requires)
     if device == "gpu" and importlib.util.find_spec(spec.gpu) is not None:
         names.append(spec.gpu)
     if spec.library is not None:
         names.append(spec.library.path.partition(".")[0])
-    return {name: _version(name) for name in names if name not in ("numpy", "scipy", "skimage")}
+    versions = {name: _version(name) for name in names if name not in ("numpy", "scipy", "skimage")}
+    module = spec.call.__module__
+    if spec.library is None and module.partition(".")[0] not in ("openhcs", "__main__"):
+        versions[module] = _source_key(module)
+    return versions
+
+
+def _source_key(module: str) -> str:
+    """Hash the file of a module; nothing where it has none."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    try:
+        return "" if file is None else file_key(file)
+    except OSError:
+        return ""
 
 
 @cache
