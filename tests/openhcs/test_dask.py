@@ -415,6 +415,25 @@ def test_workers_with_another_version_of_a_function_are_refused(
         run(plan, tmp_path / "out", executor=executor)
 
 
+def test_workers_that_read_a_module_before_it_was_edited_are_refused(
+    plate: Path, tmp_path: Path, scheduler: tuple[Any, str], functions: Any
+) -> None:
+    file = Path(functions.__file__)
+    text = file.read_text()
+    pipeline = short(Step(functions.wait, folder=str(tmp_path)))
+    (tmp_path / "go").touch()
+    with worker(scheduler[1]), DaskExecutor(scheduler[1], wait_s=180) as executor:
+        plan = planned(plate, pipeline, wells=["A01"])
+        assert run(plan, tmp_path / "out", executor=executor).completed
+        file.write_text(f"{text}\n# edited\n")
+        try:
+            plan = planned(plate, pipeline, wells=["A01"])
+            with pytest.raises(ClusterError, match="clustered was edited after it was read there"):
+                run(plan, tmp_path / "out", executor=executor)
+        finally:
+            file.write_text(text)
+
+
 @pytest.mark.parametrize("there", ["nothing", "another"])
 def test_workers_that_do_not_see_the_very_folder_are_refused(
     plate: Path,

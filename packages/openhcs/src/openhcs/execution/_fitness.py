@@ -12,7 +12,7 @@ from openhcs._errors import PipelineError
 from openhcs.execution._folder import ResultFolder
 from openhcs.execution._turn import is_turn
 from openhcs.functions import device_problem
-from openhcs.pipeline import PlannedStep, file_key, package_versions
+from openhcs.pipeline import PlannedStep, edited_since_import, file_key, package_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +67,8 @@ def _of_versions(plan: Mapping[str, Any]) -> str | None:
             if found.get(name) != version:
                 lack = found.get(name) or "not installed"
                 return f"{step.name}: {name} is {lack} there, and {version} here"
+        if edited_since_import(spec):
+            return f"{step.name}: {step.module} was edited after it was read there: restart it"
         other = _of_weights(step, spec)
         if other is not None:
             return other

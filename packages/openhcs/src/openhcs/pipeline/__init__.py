@@ -6,6 +6,7 @@ from openhcs.pipeline._acting import made_by, steps_in
 from openhcs.pipeline._compile import compile_pipeline
 from openhcs.pipeline._content_key import (
     content_key,
+    edited_since_import,
     file_key,
     package_versions,
     step_keys,
@@ -91,6 +92,7 @@ __all__ = [
     "compile_pipeline",
     "content_key",
     "default_pipeline",
+    "edited_since_import",
     "estimate",
     "file_key",
     "filled_in_words",

@@ -26,10 +26,20 @@ if TYPE_CHECKING:
     from openhcs.functions import Device, FunctionSpec
     from openhcs.pipeline._plan import Plan, PlannedStep
 
-__all__ = ["content_key", "file_key", "package_versions", "step_keys", "well_keys"]
+__all__ = [
+    "content_key",
+    "edited_since_import",
+    "file_key",
+    "package_versions",
+    "step_keys",
+    "well_keys",
+]
 
 _SCHEMA = 2
 """Raised when the layout of stored results changes, so that older ones are not taken over."""
+
+_FIRST: dict[str, str] = {}
+"""Hashes of the files of modules when this process first used them."""
 
 _COMPUTING = ("numpy", "scikit-image", "scipy")
 
@@ -86,9 +96,17 @@ def _source_key(module: str) -> str:
     """Hash the file of a module; nothing where it has none."""
     file = getattr(sys.modules.get(module), "__file__", None)
     try:
-        return "" if file is None else file_key(file)
+        key = "" if file is None else file_key(file)
     except OSError:
-        return ""
+        key = ""
+    _FIRST.setdefault(module, key)
+    return key
+
+
+def edited_since_import(spec: FunctionSpec) -> bool:
+    """Say whether a function's module has another text than when this process first used it."""
+    first = _FIRST.get(spec.call.__module__)
+    return first is not None and first != _source_key(spec.call.__module__)
 
 
 @cache
