@@ -202,6 +202,7 @@ def test_a_request_file_is_run_with_its_tables(folder: Path, server: str) -> Non
         (("screens/p1", "missing.py", "--out", "o"), 2, "missing.py"),
         (("screens/p1", "--platemap", "none.csv", "--out", "o"), 2, "none.csv"),
         (("screens/p1", "--leave", "x", "--fields", "7"), 1, "field"),
+        (("screens/p1", "--leave", "../x"), 2, "the first a letter or a digit, not '../x'"),
     ],
 )
 def test_misuse_is_said_in_a_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -100,12 +101,19 @@ def opened_executor(
         from openhcs.execution import DaskExecutor
 
         with DaskExecutor(arguments.dask) as executor:
+            _leave_out_tracebacks()
             yield executor
     elif getattr(arguments, "slurm", False):
         with _slurm(arguments, out, cancel, console) as executor:
+            _leave_out_tracebacks()
             yield executor
     else:
         yield None
+
+
+def _leave_out_tracebacks() -> None:
+    """Keep Dask's client, once imported, from logging its own: wells say what they lost."""
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from openhcs._errors import MisuseError
@@ -22,6 +23,7 @@ __all__ = [
 PORT = 7777
 """Where servers listen, where nothing else is said."""
 
+_RESULTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HERE_ALONE = (
     "again", "workers", "memory", "dask", "slurm", "cores", "job_memory", "walltime",
     "slurm_options", "source",
@@ -101,6 +103,12 @@ def _check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name, None) not in (None, False):
             message = f"--{name.replace('_', '-')} is the server's matter: leave it out"
             raise MisuseError(message)
+    if arguments.leave is not None and not _RESULTS_NAME.fullmatch(arguments.leave):
+        message = (
+            "--leave is a name of up to 100 letters, digits, '.', '_' and '-', the first a letter "
+            f"or a digit, not {arguments.leave!r}"
+        )
+        raise MisuseError(message)
     if arguments.plate is None and arguments.request is None:
         message = "name a plate, or --request FILE; --help tells more"
         if arguments.keys is not None and arguments.keys != OWN_KEYS:
