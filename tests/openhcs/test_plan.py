@@ -140,6 +140,11 @@ def test_what_is_finished_is_told_and_what_an_edit_does_again(plate: Path, tmp_p
     changed = forecast(planned(plate, *edited), out)
     assert changed.to_do["A01"] == ("segment_nuclei", "measure_objects")
     assert changed.to_do["B03"] == names
+    index = open_plate(plate)
+    planes = (len(index), *(len(index.select(wells=["B03"])),) * 2)
+    assert (before.planes, after.planes, changed.planes) == planes
+    sizes = index.select(wells=["B03"]).column("file_size")
+    assert changed.read_bytes == sizes.sum()
 
 
 @pytest.fixture
@@ -261,7 +266,12 @@ def test_what_wells_took_that_are_done_tells_what_others_will_take(
         path.write_text(json.dumps(record))
     plan = planned(plate, *steps, pixel_um=(0.5, 0.5))
     again = Forecast(
-        finished=(), to_do=dict.fromkeys(plan.wells, ("project_max",)), new=(), learned={}
+        finished=(),
+        to_do=dict.fromkeys(plan.wells, ("project_max",)),
+        new=(),
+        planes=0,
+        read_bytes=0,
+        learned={},
     )
     (one, two) = (duration(plan, out, again, workers=count) for count in (1, 2))
     assert one.wells_seen == 3

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -187,3 +188,35 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
     with pytest.raises(ResultFolderError, match="no record of a run"):
         open_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"pipeline": [Step(project_max)]}, r"the pipeline is a list: give a Pipeline"),
+        ({"pipeline": Step(project_max)}, r"the pipeline is a Step: give a Pipeline"),
+        ({"channels": "DAPI"}, r"channels is the text 'DAPI'; give several, such as \['DAPI'\]"),
+        ({"fields": "0-1"}, r"fields is the text '0-1'; give several, such as \[0, 1\]"),
+        ({"workers": "2"}, "integer"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(
+    folder: Path, tmp_path: Path, wrong: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TypeError, match=words):
+        run(folder / "plate", **{"out": tmp_path / "out", **wrong})
+    assert not (tmp_path / "out").exists()
+
+
+def test_conditions_and_an_executor_may_be_given(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.csv").write_text("well,compound\nA01,DMSO\nA02,taxol\n")
+    with ThreadPoolExecutor(1) as executor:
+        results = run(
+            folder / "plate",
+            PIPELINE,
+            out=tmp_path / "out",
+            wells="A01,A02",
+            platemap=tmp_path / "map.csv",
+            executor=executor,
+        )
+    assert results.wells.column("compound").to_pylist() == ["DMSO", "taxol"]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from openhcs._errors import ResultFolderError
 from openhcs.execution import run as run_plan
 from openhcs.pipeline import Pipeline, compile_pipeline, default_pipeline, load, nuclear_doubts
-from openhcs.plates import PlateIndex, open_plate, parse_wells
+from openhcs.plates import PlateIndex, Platemap, open_plate, parse_wells, read_platemap
 from openhcs.report import write_report
 from openhcs.results import Results
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
+    from concurrent import futures
     from pathlib import Path
 
     from openhcs.functions import Device
@@ -31,6 +33,7 @@ def run(
     fields: Iterable[int] | None = None,
     channels: Iterable[str | int] | None = None,
     acquisition: Acquisition | None = None,
+    platemap: Platemap | str | Path | None = None,
     missing: MissingPlanes | None = None,
     pixel_um: tuple[float, float] | None = None,
     keep: bool | None = None,
@@ -38,6 +41,7 @@ def run(
     device: Device | None = None,
     workers: int = 2,
     memory_bytes: int | None = None,
+    executor: futures.Executor | None = None,
     resume: bool = True,
     on_event: Callable[[Event], None] | None = None,
     cancel: threading.Event | None = None,
@@ -56,9 +60,11 @@ def run(
         Names of wells, or a selection such as ``"A01,B*"``; all by default.
     fields, channels, acquisition
         What else of the plate is used; see `openhcs.pipeline.compile_pipeline`.
+    platemap
+        Conditions of the wells, or their file; in place of those that the plate brings.
     missing, pixel_um, keep, otherwise, device
         Settings of the run; see `openhcs.pipeline.Settings`.
-    workers, memory_bytes, resume, on_event, cancel
+    workers, memory_bytes, executor, resume, on_event, cancel
         As in `openhcs.execution.run`.
 
     Returns
@@ -76,13 +82,25 @@ def run(
     ResultFolderError
         If the result folder cannot be used, or there is no room for the report.
     ValueError
-        If a selection names no well of the plate.
+        If a selection names no well of the plate, or `workers` is less than 1.
+    TypeError
+        If the pipeline is neither one nor the path of one, or `fields` or `channels` is a text in
+        place of several.
 
     Notes
     -----
     Worker processes are started; they import functions of your own by the name of their module.
     """
+    if not isinstance(pipeline, Pipeline | str | PathLike | None):
+        message = (
+            f"the pipeline is a {type(pipeline).__name__}: give a Pipeline, such as "
+            "Pipeline(Step(project_max)), or the path of its file"
+        )
+        raise TypeError(message)
     index = plate if isinstance(plate, PlateIndex) else open_plate(plate)
+    if platemap is not None:
+        conditions = platemap if isinstance(platemap, Platemap) else read_platemap(platemap)
+        index = index.with_platemap(conditions)
     chosen = default_pipeline(index) if pipeline is None else pipeline
     plan = compile_pipeline(
         chosen if isinstance(chosen, Pipeline) else load(chosen),
@@ -103,6 +121,7 @@ def run(
         out,
         workers=workers,
         memory_bytes=memory_bytes,
+        executor=executor,
         resume=resume,
         on_event=on_event,
         cancel=cancel,

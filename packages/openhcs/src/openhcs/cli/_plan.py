@@ -180,7 +180,7 @@ def _show_needs(
 ) -> None:
     from rich.filesize import decimal
 
-    entry(console, "Reads", f"{counted(need.planes, 'plane')}, {decimal(need.read_bytes)}")
+    entry(console, "Reads", f"{counted(will.planes, 'plane')}, {decimal(will.read_bytes)}")
     new = f", {len(will.new)} of them new" if len(will.new) < need.wells else ""
     entry(
         console,
@@ -353,8 +353,8 @@ def _values(plan: Plan, need: Estimate, will: Forecast, room: Fit) -> dict[str, 
         ],
         "stored_in_largest_well": stored,
         "largest_well": need.largest,
-        "planes": need.planes,
-        "read_bytes": need.read_bytes,
+        "planes": will.planes,
+        "read_bytes": will.read_bytes,
         "disk_bytes": need.disk_bytes,
         "free_bytes": room.free_bytes,
         "peak_bytes": need.peak_bytes,

@@ -9,10 +9,10 @@ from openhcs.execution._folder import ResultFolder
 from openhcs.execution._plate import check_plate
 from openhcs.execution._preparation import learning_of
 from openhcs.execution._resume import well_states
-from openhcs.pipeline import steps_in, well_keys
+from openhcs.pipeline import PLATE, steps_in, well_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from openhcs.execution._resume import Resume
@@ -34,6 +34,9 @@ class Forecast:
     new
         Wells of `to_do` that have no images yet: those of the others are replaced, and take no
         more room than they did.
+    planes, read_bytes
+        Planes of the plate that these wells would read, and the size of their files; none of
+        those whose steps go on from stored images alone.
     learned
         Steps that learn from the whole plate, and whether what they learned still stands.
     """
@@ -41,6 +44,8 @@ class Forecast:
     finished: tuple[str, ...]
     to_do: Mapping[str, tuple[str, ...]]
     new: tuple[str, ...]
+    planes: int
+    read_bytes: int
     learned: Mapping[str, bool]
 
     @property
@@ -76,7 +81,7 @@ def forecast(plan: Plan, out: str | Path, *, resume: Resume = True) -> Forecast:
     learnings = learning_of(plan)
     if not folder.root.is_dir():
         learned = {learning.step.name: False for learning in learnings}
-        return Forecast(finished=(), to_do=everything, new=tuple(wells), learned=learned)
+        return _forecast(plan, (), everything, tuple(wells), learned)
     check_plate(plan, folder)
     keys = {learning.step.name: learning.found(folder, resume) for learning in learnings}
     learned = {name: key is not None for name, key in keys.items()}
@@ -92,4 +97,36 @@ def forecast(plan: Plan, out: str | Path, *, resume: Resume = True) -> Forecast:
                 name for name in everything[state.well] if name not in state.reused
             )
     new = tuple(well for well in to_do if not (folder.read_record(well) or {}).get("images"))
-    return Forecast(finished=tuple(finished), to_do=to_do, new=new, learned=learned)
+    return _forecast(plan, tuple(finished), to_do, new, learned)
+
+
+def _forecast(
+    plan: Plan,
+    finished: tuple[str, ...],
+    to_do: Mapping[str, tuple[str, ...]],
+    new: tuple[str, ...],
+    learned: Mapping[str, bool],
+) -> Forecast:
+    reading = {steps: _reads_planes(plan, steps) for steps in set(to_do.values())}
+    planes = plan.index.select(wells=[well for well in to_do if reading[to_do[well]]], kind=None)
+    return Forecast(
+        finished=finished,
+        to_do=to_do,
+        new=new,
+        planes=len(planes),
+        read_bytes=int(planes.column("file_size").clip(min=0).sum()),
+        learned=learned,
+    )
+
+
+def _reads_planes(plan: Plan, to_do: Collection[str]) -> bool:
+    """Say whether steps need planes of the plate, or go on from what earlier ones have stored."""
+
+    def needs(position: int) -> bool:
+        if position == PLATE:
+            return True
+        giver = plan.steps[position]
+        stands = giver.image is not None and giver.name not in to_do
+        return not stands and needs(giver.source)
+
+    return any(needs(step.source) for step in plan.steps if step.name in to_do)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import operator
 import secrets
 import sys
 import time
@@ -127,8 +128,10 @@ def run(
         used.
     ValueError
         If `workers` is less than 1.
+    TypeError
+        If it is no whole number.
     """
-    if executor is None and workers < 1:
+    if executor is None and operator.index(workers) < 1:
         message = f"a run has at least one worker, not {workers}"
         raise ValueError(message)
     folder = ResultFolder(out)

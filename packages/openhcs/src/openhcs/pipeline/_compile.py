@@ -76,7 +76,13 @@ def compile_pipeline(
     ------
     CompileError
         If the plan cannot run; the message lists every problem found.
+    TypeError
+        If `wells`, `fields` or `channels` is a text in place of several.
     """
+    for name, chosen in (("wells", wells), ("fields", fields), ("channels", channels)):
+        if isinstance(chosen, str):
+            several = "[0, 1]" if name == "fields" else f"[{chosen!r}]"
+            raise TypeError(f"{name} is the text {chosen!r}; give several, such as {several}")
     problems: list[str] = []
     try:
         run = Settings(

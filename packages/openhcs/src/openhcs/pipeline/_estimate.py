@@ -89,7 +89,7 @@ class Estimate:
     wells
         How many wells will be done.
     planes, read_bytes
-        How many planes will be read, and the size of their files.
+        How many planes the wells have, and the size of their files.
     largest
         Name of the well with the most planes, from which the rest follows.
     peak_bytes
