@@ -527,3 +527,10 @@ def test_what_shows_on_tiny_images_names_file_and_line_too(index: PlateIndex) ->
     )
     with pytest.raises(CompileError, match=r"assay.py:4: well .*: measure_objects takes nuclei"):
         compile_pipeline(from_source(limited, "assay.py"), index)
+
+
+def test_a_setting_of_the_run_that_does_nothing_is_named(index: PlateIndex) -> None:
+    pipeline = Pipeline(Step(project_max), missing="fail-well", keep=True)
+    plan = compile_pipeline(pipeline, index, missing="skip-group", keep=True, otherwise="drop")
+    (note,) = plan.notes
+    assert note == "missing='skip-group' of the run does nothing: the pipeline has 'fail-well'"

@@ -291,6 +291,9 @@ def test_wells_images_and_acquisitions_are_added(plate: Path) -> None:
     assert list(both.wells) == ["A01", "B03", "C05", "H12"]
     assert both.wells["A01"] == (ImageSlot("stitched", 0), ImageSlot("0", 1))
     assert open_image(plate, "A01", "stitched").level_count == 1
+    slots = (ImageSlot("0", 1), ImageSlot("first", 0), ImageSlot("stitched", 0))
+    every = dataclasses.replace(more, wells={"A01": slots}, acquisitions=both.acquisitions)
+    assert extend_plate(plate, every).wells["A01"] == read_plate(plate).wells["A01"] == slots
     with pytest.raises(LayoutError, match="rows differ"):
         extend_plate(
             plate,

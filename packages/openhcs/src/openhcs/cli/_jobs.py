@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs.cli._console import make_console, say
-from openhcs.cli._remote import connected, fetch_and_tell, follow_and_tell, printable
+from openhcs.cli._remote import (
+    connected,
+    fetch_and_tell,
+    follow_and_tell,
+    printable,
+    what_happened,
+)
 from openhcs.cli._server_options import add_server
 
 if TYPE_CHECKING:
@@ -88,14 +94,17 @@ def _list(arguments: argparse.Namespace) -> int:
     table = Table(box=None)
     table.add_column("job", no_wrap=True)  # whole in a narrow terminal too: it is copied
     table.add_column("state", no_wrap=True)
-    for heading in ("plate", "results", "submitted", "what happened"):
+    for heading in ("plate", "results", "submitted"):
         table.add_column(heading, overflow="fold")
     for record in records:
         order = orders.get(record.id, {})
         when = _facts(record)["submitted"]
         plate, name = order.get("plate", ""), order.get("results", "")
-        table.add_row(record.id, record.state, plate, name, when, record.message)
+        table.add_row(record.id, record.state, plate, name, when)
     console.print(table)
+    for record in records:
+        if record.message:
+            say(console, f"\n{record.id}: {what_happened(record)}")
     return 0
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "plan_on_server",
     "printable",
     "run_on_server",
+    "what_happened",
 ]
 
 _CONNECT_S = 15.0
@@ -175,7 +176,7 @@ def follow_and_tell(client: RunClient, job: str, out: Path | None, console: Cons
         say(console, "Stopped. Give the same command to go on: what is finished is not done again.")
         return ExitStatus.STOPPED
     if record.state is not ExecutionStatus.COMPLETED:
-        raise ServerError(_what_happened(record))
+        raise ServerError(what_happened(record))
     value = client.result(job)
     where = Path(value["out"]) if out is None else out
     if out is not None:
@@ -304,7 +305,8 @@ def _cancelling(
             thread.join()
 
 
-def _what_happened(record: JobRecord) -> str:
+def what_happened(record: JobRecord) -> str:
+    """Say why a run was not done, without the name of an error."""
     if record.state == "lost":
         return f"the run was lost: {record.message}. Give the same command to go on"
     return re.sub(r"^\w+Error: ", "", record.message)

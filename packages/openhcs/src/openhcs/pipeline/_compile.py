@@ -18,7 +18,7 @@ from openhcs.pipeline._source import to_source
 from openhcs.pipeline._trial import trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from openhcs.functions import Device
     from openhcs.pipeline._pipeline import Pipeline
@@ -123,6 +123,7 @@ def compile_pipeline(
     size = whole["pixel_um"].value or usable.pixel_um
     resolver = Resolver(pipeline, run, usable, plate.wells, names, size, problems)
     steps = resolver.steps()
+    notes.extend(_overruled(run, pipeline.settings))
     notes.extend(_placed(steps, resolver.settings))
     filled = filled_of(usable, names, fill)
     if filled and fill is not None:
@@ -230,6 +231,13 @@ def _of_one_kind(index: PlateIndex, names: Sequence[str], notes: list[str]) -> P
             )
     kept = [kinds[channel] == kind for channel, kind in zip(*columns, strict=True)]
     return index.where(np.array(kept, dtype=np.bool_))
+
+
+def _overruled(run: Settings, own: Settings) -> Iterator[str]:
+    """Name the settings of a run that a pipeline sets by itself."""
+    for name, value in run.made.items():
+        if own.made.get(name, value) != value:
+            yield f"{name}={value!r} of the run does nothing: the pipeline has {own.made[name]!r}"
 
 
 def _channel_name(channel: str | int, names: Sequence[str]) -> str:

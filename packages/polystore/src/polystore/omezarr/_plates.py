@@ -92,7 +92,8 @@ def extend_plate(path: Path | str, layout: PlateLayout) -> PlateLayout:
     path
         Of the plate.
     layout
-        What is to be there; what is there already need not be named again.
+        What is to be there; what is there already need not be named again. Where all images of a
+        well are named they have this order, else new ones come last.
 
     Returns
     -------
@@ -186,8 +187,9 @@ def _extended(root: Path, layout: PlateLayout) -> PlateLayout:
             )
     wells = dict(there.wells)
     for well, images in layout.wells.items():
+        named = {image.path: image for image in images}
         old = {image.path: image for image in wells.get(well, ())}
-        wells[well] = tuple((old | {image.path: image for image in images}).values())
+        wells[well] = tuple((named if old.keys() <= named.keys() else old | named).values())
     both = PlateLayout(
         name=there.name,
         rows=there.rows,
