@@ -345,3 +345,33 @@ def test_a_filter_of_wells_does_again_what_it_changes_and_nothing_else(
     assert not (tmp_path / "out" / "plate.zarr" / "B" / "1" / "gaussianpx0").exists()
     ran("A*")
     assert not done
+
+
+def test_channels_are_looked_for_in_the_wells_that_a_step_acts_in(index: PlateIndex) -> None:
+    pipeline = Pipeline(
+        Step(add, name="a", channel="DAPI", otherwise="drop", wells="A*"),
+        Step(add, name="b", channel="GFP", otherwise="drop", wells="B*", keep=True),
+        Step(add, name="every", count=10),
+        keep=True,
+    )
+    plan = compile_pipeline(pipeline, index)
+    assert channels_after(plan, "A01") == ["DAPI"]
+    assert channels_after(plan, "B01") == ["GFP"]
+
+
+def test_a_channel_that_some_wells_lack_is_named_with_them(index: PlateIndex) -> None:
+    steps = (
+        Step(add, name="a", channel="DAPI", otherwise="drop", wells="A*"),
+        Step(add, name="b", channel="GFP", otherwise="pass"),
+        Step(add, name="c", channel="RFP", otherwise="pass", wells="A*"),
+    )
+    text = problems(index, *steps)
+    assert "b: A01, A02 have no channel 'GFP' here: limit the step to other wells" in text
+    assert "c: there is no channel 'RFP' here; there are 'DAPI'" in text
+    assert "combined" not in text
+
+
+def channels_after(plan: Plan, well: str) -> list[str]:
+    planes = Planes(plan, well)
+    stream = Evaluation(steps_in(plan.steps, well), planes, planes).streams[-1]
+    return [str(key.channel) for key in stream]

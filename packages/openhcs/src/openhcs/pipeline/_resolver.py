@@ -19,7 +19,7 @@ from openhcs.pipeline._settings import resolve
 from openhcs.plates import parse_wells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from openhcs.functions import Device
     from openhcs.pipeline._flat import FlatStep
@@ -38,12 +38,31 @@ def listed(values: Iterable[object], most: int = 8) -> str:
     return (", ".join(texts[:most]) or "none") + more
 
 
+def _instead(name: str, channels: Sequence[str]) -> str:
+    """Say what there is in place of a channel that is not there."""
+    if not channels:
+        return ": channels were combined"
+    close = difflib.get_close_matches(name, channels, n=1, cutoff=0.5)
+    advice = f"did you mean {close[0]!r}?" if close else f"there are {listed(map(repr, channels))}"
+    return f" here; {advice}"
+
+
 @dataclass(slots=True)
 class _Stream:
-    """What is known of the images after a step, before any is made."""
+    """What is known of the images after a step, before any is made: their channels, by well."""
 
-    channels: tuple[str, ...]
+    channels: Mapping[str, tuple[str, ...]]
     raw: bool
+
+    def of(self, wells: Iterable[str]) -> tuple[str, ...]:
+        """Give the channels that there are in some of these wells."""
+        several = dict.fromkeys(self.channels[well] for well in wells)
+        return tuple(dict.fromkeys(name for channels in several for name in channels))
+
+    def without(self, ended: Container[str], wells: Iterable[str]) -> _Stream:
+        """Give what is left where some channels end in some wells."""
+        left = {well: tuple(c for c in self.channels[well] if c not in ended) for well in wells}
+        return _Stream({**self.channels, **left}, raw=False)
 
 
 class Resolver:
@@ -84,8 +103,8 @@ class Resolver:
         self._wells = wells
         self._pixel_um = pixel_um
         self._problems = problems
-        start = _Stream(tuple(names[number] for number in index.channels), raw=True)
-        self._start = start
+        start = tuple(names[number] for number in index.channels)
+        self._start = _Stream(dict.fromkeys(wells, start), raw=True)
         self._streams: list[_Stream] = []
         self._outputs: list[tuple[PlannedOutput, ...]] = []
         self._stored: Counter[str] = Counter()
@@ -112,9 +131,11 @@ class Resolver:
         settings = resolve([("run", self._run), *flat.layers])
         self.settings[flat.name] = settings
         stream = self._stream(flat.source)
-        channels = self._channels(position, flat, stream)
+        acting = self._acting(position, flat)
+        wells = self._wells if acting is None else acting
+        channels = self._channels(position, flat, stream, wells)
         gives_image = any(output.kind is Kind.IMAGE for output in spec.outputs)
-        others = tuple(name for name in stream.channels if name not in (*channels, *flat.apart))
+        others = tuple(name for name in stream.of(wells) if name not in (*channels, *flat.apart))
         otherwise = flat.unnamed or settings["otherwise"].value
         self._check_routing(position, channels, others if gives_image else (), otherwise)
         self._check_needs(position, step, stream)
@@ -135,8 +156,7 @@ class Resolver:
         drops = others if otherwise == "drop" and gives_image else ()
         if gives_image:
             ended = (*drops, *(channels if "channel" in spec.collapses else ()))
-            after = tuple(name for name in stream.channels if name not in ended)
-            self._streams.append(_Stream(after, raw=False))
+            self._streams.append(stream.without(ended, wells))
         else:
             self._streams.append(self._stream(flat.previous))
         self._outputs.append(outputs)
@@ -154,7 +174,7 @@ class Resolver:
             drops=drops,
             previous=flat.previous,
             source=flat.source,
-            wells=self._acting(position, flat),
+            wells=acting,
             keep=bool(settings["keep"].value),
             device=device,
             inputs=inputs,
@@ -202,20 +222,24 @@ class Resolver:
             wells = tuple(well for well in wells if well in chosen)
         return wells
 
-    def _channels(self, position: int, flat: FlatStep, stream: _Stream) -> tuple[str, ...]:
+    def _channels(
+        self, position: int, flat: FlatStep, stream: _Stream, wells: Sequence[str]
+    ) -> tuple[str, ...]:
+        there = stream.of(wells)
         if flat.channels is None:
-            return tuple(name for name in stream.channels if name not in flat.apart)
-        for name in flat.channels:
-            if name in stream.channels:
+            return tuple(name for name in there if name not in flat.apart)
+        for name in flat.channels if wells else ():
+            if name not in there:
+                self._problem(position, f"there is no channel {name!r}{_instead(name, there)}")
                 continue
-            if not stream.channels:
-                self._problem(position, f"there is no channel {name!r}: channels were combined")
-                continue
-            close = difflib.get_close_matches(name, stream.channels, n=1, cutoff=0.5)
-            there = listed(map(repr, stream.channels))
-            advice = f"did you mean {close[0]!r}?" if close else f"there are {there}"
-            self._problem(position, f"there is no channel {name!r} here; {advice}")
-        return tuple(name for name in stream.channels if name in flat.channels)
+            lacking = [well for well in wells if name not in stream.channels[well]]
+            if lacking:
+                self._problem(
+                    position,
+                    f"{listed(lacking)} have no channel {name!r} here: limit the step to other "
+                    "wells",
+                )
+        return tuple(name for name in there if name in flat.channels)
 
     def _check_routing(
         self,
