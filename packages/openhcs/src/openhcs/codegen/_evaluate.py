@@ -147,6 +147,13 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def _instead(module: str, known: Iterable[str]) -> str:
+    """Say what may be imported from: what is close, or all that there is."""
+    allowed = [repr(name) for name in known]
+    there = f"; there are {', '.join(allowed)} and packages that register functions"
+    return _suggestion(module, known) or there
+
+
 class _Evaluator:
     """One reading of one text."""
 
@@ -230,7 +237,7 @@ class _Evaluator:
         if known is None:
             raise self._error(
                 node,
-                f"nothing may be imported from {module!r}{_suggestion(module, self._modules)}",
+                f"nothing may be imported from {module!r}{_instead(module, self._modules)}",
             )
         for alias in node.names:
             if alias.asname is not None:
