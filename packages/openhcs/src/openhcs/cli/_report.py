@@ -17,11 +17,23 @@ def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser("report", help="write the report of a finished run again")
     parser.add_argument("results", type=Path, help="a result folder")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="DIR",
+        help="write figures of the plate too, as PNG and CSV (into RESULTS/figures by itself)",
+    )
     parser.set_defaults(carry_out=_carry_out)
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
-    from openhcs.report import write_report
+    from openhcs.report import write_figures, write_report
 
     print(write_report(arguments.results))
+    if arguments.figures is not None:
+        target = None if arguments.figures == Path() else arguments.figures
+        for path in write_figures(arguments.results, target):
+            print(path)
     return 0

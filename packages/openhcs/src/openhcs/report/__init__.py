@@ -1,5 +1,6 @@
 """What a run found, as one page that opens anywhere."""
 
+from openhcs.report._figures import write_figures
 from openhcs.report._measures import Measure
 from openhcs.report._page import write_report
 from openhcs.report._plate import PlateView, ReportWell, load_plate_view
@@ -14,5 +15,6 @@ __all__ = [
     "ReportWell",
     "load_plate_view",
     "plate_pictures",
+    "write_figures",
     "write_report",
 ]
