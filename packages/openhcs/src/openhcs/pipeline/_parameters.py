@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from openhcs._errors import ParameterChecks, ParameterError
+from openhcs._errors import ParameterError
 from openhcs.functions import ParameterValue, plain
+from openhcs.pipeline._checks import ParameterChecks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from openhcs._errors import ParameterChecks, ParameterError
+from openhcs._errors import ParameterError
+from openhcs.pipeline._checks import ParameterChecks
 from openhcs.pipeline._flat import Flattener
 from openhcs.pipeline._settings import Settings
 from openhcs.pipeline._step import Step, checked_wells

@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from openhcs._errors import ParameterChecks, ParameterError
+from openhcs._errors import ParameterError
 from openhcs.functions import Device
+from openhcs.pipeline._checks import ParameterChecks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

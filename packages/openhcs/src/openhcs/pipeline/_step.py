@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from openhcs._errors import ParameterChecks, ParameterError
+from openhcs._errors import ParameterError
 from openhcs.functions import FunctionSpec, spec_of
+from openhcs.pipeline._checks import ParameterChecks
 from openhcs.pipeline._parameters import checked_parameters
 from openhcs.pipeline._settings import Settings
 
