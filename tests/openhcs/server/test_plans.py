@@ -65,7 +65,7 @@ def test_a_plan_on_a_server_says_what_one_there_says(
     ("submission", "said"),
     [
         ({"text": PIPELINE.replace('channel="DAPI"', 'channel="XX"')}, "pipeline.py:7"),
-        ({"platemap": TextFile(name="map.csv", content=b"well,a\nZZ99,1\n")}, "line 2"),
+        ({"platemap": TextFile(name="map.csv", content=b"well,a\nZZ99,1\n")}, "map.csv, line 2"),
     ],
 )
 def test_what_cannot_run_is_said_with_file_and_line(
@@ -74,6 +74,7 @@ def test_what_cannot_run_is_said_with_file_and_line(
     answer = serve().plan_run(order(**submission))
     assert answer.status == 2
     assert said in answer.wrong
+    assert "jobs/" not in answer.wrong  # nothing of where the server keeps its own
 
 
 def test_a_plan_is_refused_where_a_run_is(serve: Serve) -> None:

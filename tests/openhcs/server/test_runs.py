@@ -142,6 +142,14 @@ def test_the_same_submission_follows_the_run_that_is_under_way(serve: Serve) -> 
         assert client.wait(job, SOON).state is ExecutionStatus.COMPLETED
 
 
+def test_a_table_that_cannot_be_read_is_named_as_it_was_sent(serve: Serve) -> None:
+    client = serve()
+    table = TextFile(name="map.csv", content=b"well,a\nZZ99,1\n")
+    record = client.wait(client.submit_run(order(platemap=table)).job, SOON)
+    assert record.state is ExecutionStatus.FAILED
+    assert record.message.startswith("PlateError: map.csv, line 2: ")
+
+
 def test_a_pipeline_that_cannot_run_says_where(serve: Serve) -> None:
     client = serve()
     text = PIPELINE.replace('segment_nuclei, channel="DAPI"', 'segment_nuclei, channel="XX"')

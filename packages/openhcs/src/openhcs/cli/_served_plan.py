@@ -27,7 +27,7 @@ def main() -> int:
     import msgspec
 
     from openhcs.cli._main import carried_out, make_parser
-    from openhcs.server import PlanAnswer, PlanTask, ServerSettings, ordered_request
+    from openhcs.server import PlanAnswer, PlanTask, ServerSettings, as_submitted, ordered_request
 
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
     task = msgspec.msgpack.decode(sys.stdin.buffer.read(size), type=PlanTask)
@@ -46,7 +46,8 @@ def main() -> int:
     told, wrong = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(told), contextlib.redirect_stderr(wrong):
         status = carried_out(arguments)
-    answer = PlanAnswer(status=status, told=told.getvalue(), wrong=wrong.getvalue())
+    said, problem = (as_submitted(text.getvalue(), settings) for text in (told, wrong))
+    answer = PlanAnswer(status=status, told=said, wrong=problem)
     sys.stdout.buffer.write(msgspec.msgpack.encode(answer))
     return 0
 

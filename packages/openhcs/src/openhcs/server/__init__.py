@@ -13,7 +13,7 @@ from openhcs.server._messages import (
     TextFile,
     ViewerAddress,
 )
-from openhcs.server._requests import ordered_request
+from openhcs.server._requests import as_submitted, ordered_request
 from openhcs.server._server import RunServer
 from openhcs.server._settings import ServerSettings
 
@@ -29,6 +29,7 @@ __all__ = [
     "Submitted",
     "TextFile",
     "ViewerAddress",
+    "as_submitted",
     "fetch_results",
     "ordered_request",
 ]

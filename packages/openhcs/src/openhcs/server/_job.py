@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from openhcs._errors import ResultFolderError, ResultFolderInUseError, RunError
+from openhcs._errors import PlateError, ResultFolderError, ResultFolderInUseError, RunError
 from openhcs._typed import from_plain
 from openhcs.execution import run
 from openhcs.pipeline import Outcome, WellFinished
 from openhcs.report import write_report
 from openhcs.server._events import EventLog, run_ids
 from openhcs.server._messages import Order
-from openhcs.server._requests import ordered_request
+from openhcs.server._requests import as_submitted, ordered_request
 from openhcs.server._settings import ServerSettings, known_keys
 
 if TYPE_CHECKING:
@@ -66,7 +66,11 @@ def run_order(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
     events = settings.events_of(context.id)
     # forced is what earlier jobs have done, not what this one did before its server ended
     resume = run_ids(events) if submission.force else True
-    plan = ordered_request(order, settings).plan()
+    try:
+        plan = ordered_request(order, settings).plan()
+    except PlateError as error:
+        error.args = (as_submitted(str(error), settings),)
+        raise
     for note in plan.notes:
         context.log(f"Note: {note}")
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from openhcs.server._messages import Order, TextFile
     from openhcs.server._settings import ServerSettings
 
-__all__ = ["ordered_request"]
+__all__ = ["as_submitted", "ordered_request"]
+
+_DIGITS = 16
+"""Of the folder of a table, which tells what is in it."""
 
 
 def ordered_request(order: Order, settings: ServerSettings) -> RunRequest:
@@ -46,9 +50,14 @@ def ordered_request(order: Order, settings: ServerSettings) -> RunRequest:
     return replace(request, **tables)
 
 
+def as_submitted(text: str, settings: ServerSettings) -> str:
+    """Name tables in a message as they were sent, and not where they lie on this computer."""
+    return re.sub(rf"{re.escape(str(settings.tables))}/[0-9a-f]{{{_DIGITS}}}/", "", text)
+
+
 def _put_down(table: TextFile, folder: Path) -> Path:
     """Write a table where each run of the same submission finds it, and give its path."""
-    place = folder / hashlib.sha256(table.content).hexdigest()[:16]
+    place = folder / hashlib.sha256(table.content).hexdigest()[:_DIGITS]
     place.mkdir(parents=True, exist_ok=True)
     path = place / table.name
     write_bytes(path, table.content)
