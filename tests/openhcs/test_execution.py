@@ -148,7 +148,7 @@ def full(plane):
 class Filling:
     """Find the disk full while learning."""
 
-    def wanted(self, parameters, *, vendor, available):
+    def wanted(self, parameters, *, vendor, vendor_dark, available):
         return available
 
     def reads(self, parameters):
@@ -158,7 +158,7 @@ class Filling:
         full(plane)
         return {"mean": plane.mean(keepdims=True)}
 
-    def combine(self, summaries, parameters, *, shape, vendor):
+    def combine(self, summaries, parameters, *, shape, vendor, vendor_dark):
         return Prepared({})
 
 
@@ -174,7 +174,7 @@ class Telling(Filling):
     def summarise(self, plane, parameters):
         return {"mean": plane.mean(keepdims=True)}
 
-    def combine(self, summaries, parameters, *, shape, vendor):
+    def combine(self, summaries, parameters, *, shape, vendor, vendor_dark):
         return Prepared({}, {"pid": os.getpid(), "planes": len(summaries), "shape": list(shape)})
 
 
@@ -187,7 +187,7 @@ def taught(plane, *, prepared):
 class Dull(Telling):
     """Learn nothing from planes of a real plate."""
 
-    def combine(self, summaries, parameters, *, shape, vendor):
+    def combine(self, summaries, parameters, *, shape, vendor, vendor_dark):
         if shape[0] == 96:
             raise ValueError("all planes are dull")
         return Prepared({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,15 @@ from openhcs.functions._scale import enlarge, reduce_mean, spline_matrix
 from openhcs.pipeline import Pipeline, Step, compile_pipeline
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
+from openhcs.testing.formats import CV8000, Phenix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from openhcs.testing.formats import Layout
 
 SHAPE = (240, 256)
 OFFSET = 100
@@ -58,10 +62,13 @@ def learn(
     planes: Sequence[NDArray[Any]],
     parameters: Mapping[str, Any] = AUTO,
     vendor: NDArray[Any] | None = None,
+    vendor_dark: float | None = None,
 ) -> Any:
     preparation = Illumination()
     summaries = [preparation.summarise(plane, parameters) for plane in planes]
-    return preparation.combine(summaries, parameters, shape=SHAPE, vendor=vendor)
+    return preparation.combine(
+        summaries, parameters, shape=SHAPE, vendor=vendor, vendor_dark=vendor_dark
+    )
 
 
 def background_variation(planes: Sequence[NDArray[Any]]) -> float:
@@ -140,22 +147,45 @@ def test_corners_are_not_made_bright_where_nothing_tells_the_dark_level() -> Non
     assert record["confidence"] == "low"
 
 
-def test_vendor_profile_is_used_as_it_is_and_gives_the_dark_level() -> None:
+def test_a_vendor_profile_is_used_as_it_is_and_tells_the_dark_level_if_need_be() -> None:
     found = learn(fields(20), vendor=FLAT)
     np.testing.assert_array_equal(found.arrays["flat"], FLAT)
     assert found.note["source"] == found.note["confidence"] == "vendor"
     assert found.note["dark"] == pytest.approx(OFFSET, abs=8)
+    assert found.note["dark_source"] == "estimate"
     known = learn([], {"source": "vendor", "dark": 97}, vendor=FLAT)
-    assert known.note["dark"] == 97
+    assert (known.note["dark"], known.note["dark_source"]) == (97, "given")
+
+
+@pytest.mark.parametrize("count", [0, 20])
+def test_the_vendors_dark_level_is_taken_before_any_estimate(count: int) -> None:
+    found = learn(fields(count), vendor=FLAT, vendor_dark=0.0)
+    assert (found.note["dark"], found.note["dark_source"]) == (0, "vendor")
+    assert "why" not in found.note
+    record = correct_illumination(fields(1)[0], prepared=found.arrays).illumination
+    assert (record["dark"], record["dark_source"]) == (0, "vendor")
+    given = learn(fields(count), {"source": "auto", "dark": 97}, vendor=FLAT, vendor_dark=0.0)
+    assert (given.note["dark"], given.note["dark_source"]) == (97, "given")
+
+
+def test_an_estimated_profile_takes_the_vendors_dark_level() -> None:
+    found = learn(fields(50, cells=3), vendor_dark=OFFSET)
+    assert (found.note["source"], found.note["dark_source"]) == ("estimate", "vendor")
+    assert found.note["dark"] == OFFSET
+    assert np.abs(found.arrays["flat"] - FLAT).max() < 0.02
+    alone = learn(fields(50))
+    assert alone.note["dark_source"] == "estimate"
+    unknown = learn([np.full(SHAPE, 500, np.uint16)] * 12)
+    assert (unknown.note["dark"], unknown.note["dark_source"]) == (0, "assumed")
 
 
 def test_under_a_vendor_profile_the_dark_level_is_0_where_nothing_tells_it() -> None:
     """Else background or cells would be taken off: all of a bright field image, by and large."""
     few = learn(fields(9), vendor=FLAT)
-    assert few.note["dark"] == 0
+    assert (few.note["dark"], few.note["dark_source"]) == (0, "assumed")
     assert "fewer than 10 fields" in few.note["why"]
     even = learn(fields(20), vendor=np.ones(SHAPE, np.float32))
-    assert even.note["dark"] == 0
+    assert (even.note["dark"], even.note["dark_source"]) == (0, "assumed")
     assert "why" not in even.note
 
 
@@ -218,23 +248,34 @@ def test_what_cannot_be_had_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "dark", "vendor", "available", "wanted"),
+    ("source", "dark", "vendor", "vendor_dark", "available", "wanted"),
     [
-        ("none", None, True, 500, 0),
-        ("auto", None, True, 500, 64),
-        ("auto", 100.0, True, 500, 0),
-        ("auto", 100.0, False, 500, 64),
-        ("auto", None, False, 30, 30),
-        ("estimate", None, True, 500, 64),
-        ("vendor", None, True, 4, 0),
-        ("vendor", None, True, 10, 10),
+        ("none", None, True, None, 500, 0),
+        ("auto", None, True, None, 500, 64),
+        ("auto", None, True, 0.0, 500, 0),
+        ("auto", 100.0, True, None, 500, 0),
+        ("auto", 100.0, False, None, 500, 64),
+        ("auto", None, False, None, 30, 30),
+        ("auto", None, False, 97.0, 30, 30),
+        ("estimate", None, True, 0.0, 500, 64),
+        ("vendor", None, True, None, 4, 0),
+        ("vendor", None, True, None, 10, 10),
+        ("vendor", None, True, 97.0, 10, 0),
     ],
 )
 def test_only_as_many_fields_as_needed_are_read(
-    source: str, dark: float | None, vendor: bool, available: int, wanted: int
+    source: str,
+    dark: float | None,
+    vendor: bool,
+    vendor_dark: float | None,
+    available: int,
+    wanted: int,
 ) -> None:
     parameters = {"source": source, "dark": dark}
-    assert Illumination().wanted(parameters, vendor=vendor, available=available) == wanted
+    found = Illumination().wanted(
+        parameters, vendor=vendor, vendor_dark=vendor_dark, available=available
+    )
+    assert found == wanted
 
 
 def test_dark_and_constant_plates_do_no_harm() -> None:
@@ -355,6 +396,27 @@ def test_what_is_no_saved_profile_is_said(tmp_path: Path) -> None:
             SavedProfile(flat=flat, dark=0.0)
 
 
+@pytest.mark.parametrize(("layout", "dark"), [(Phenix(), 0.0), (CV8000(), 40.0)])
+def test_a_run_takes_profile_and_dark_level_of_the_vendor_and_reads_no_field_for_them(
+    tmp_path: Path, layout: Layout, dark: float
+) -> None:
+    """Estimated under a vendor's profile, it takes background off as if nobody had told it."""
+    wells = [f"{row}{column:02d}" for row in "BC" for column in range(2, 8)]
+    truth = synthetic_plate(
+        tmp_path / "plate", format=layout, wells=wells, grid=(1, 1), z=1, size_px=(128, 160),
+        channels=("DAPI",), cells_per_field=8, offset=dark,
+    )  # fmt: skip
+    plan = compile_pipeline(Pipeline(Step(correct_illumination)), open_plate(truth.folder))
+    assert run(plan, tmp_path / "out", workers=1).completed
+    (path,) = (tmp_path / "out" / "prepared").rglob("note.json")
+    note = json.loads(path.read_text())["channels"]["DAPI"]
+    assert (note["source"], note["fields"]) == ("vendor", 0)
+    assert (note["dark"], note["dark_source"]) == (dark, "vendor")
+    (table,) = (tmp_path / "out").rglob("illumination/B02.parquet")
+    row = pq.read_table(table).to_pylist()[0]
+    assert (row["dark"], row["dark_source"]) == (dark, "vendor")
+
+
 def test_the_profile_of_one_plate_corrects_another(tmp_path: Path) -> None:
     wells = [f"{row}{column:02d}" for row in "BC" for column in range(2, 8)]
     for name, seed in (("one", 1), ("two", 2)):
@@ -368,6 +430,7 @@ def test_the_profile_of_one_plate_corrects_another(tmp_path: Path) -> None:
     profile = tmp_path / "gfp.tif"
     saved = save_illumination(tmp_path / "first", profile, channel="GFP")
     assert saved.provenance["source"] == "estimate"
+    assert saved.provenance["dark_source"] == "given"
     assert (saved.provenance["plate"], saved.provenance["fields"]) == ("one", 12)
 
     def step() -> Pipeline:
@@ -388,6 +451,7 @@ def test_the_profile_of_one_plate_corrects_another(tmp_path: Path) -> None:
     plan = compile_pipeline(step(), open_plate(tmp_path / "two"))
     assert run(plan, tmp_path / "second", workers=1).completed
     assert (source_of("B02")["source"], source_of("B02")["dark"]) == ("file", 100)
+    assert source_of("B02")["dark_source"] == "file"
 
     # Another profile under the same name is used, not what was done with the first.
     write_profile(profile, SavedProfile(flat=saved.flat, dark=40.0))

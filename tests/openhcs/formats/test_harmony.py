@@ -319,6 +319,26 @@ def test_a_profile_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     np.testing.assert_array_equal(flat, np.ones((6, 8), np.float32))
 
 
+def test_a_polynomial_below_its_floor_is_told_with_its_pixels(tmp_path: Path) -> None:
+    falling = (
+        "{Background: {Profile: {Coefficients: [[0.37], [0.1, 0]], Dims: [8, 6], "
+        "Origin: [3.5, 2.5], Scale: [1, 1], Type: Polynomial}}}"
+    )
+    entries = "".join(
+        f'<Entry ChannelID="{number}"><FlatfieldProfile>{profile}</FlatfieldProfile></Entry>'
+        for number, profile in ((1, FLAT), (2, falling))
+    )
+    maps = f"<Map>{entries}</Map>"
+    names = [url(channel=1), url(channel=2)]
+    images = [image_element(name, channel=k + 1) for k, name in enumerate(names)]
+    index = open_plate(plate(tmp_path, index_file(images, maps=maps), *names), cache=False)
+    (told,) = [f for f in index.findings if f.code == "FLATFIELD_CLAMPED"]
+    assert told.channel == 1
+    # 0.02 in the first of the columns, 0.12 in the second
+    assert "is below 0.1 in 6 of 48 pixels" in told.message
+    assert [index.vendor_dark(channel) for channel in (0, 1)] == [0, 0]
+
+
 def test_an_assay_layout_is_the_platemap(tmp_path: Path) -> None:
     folder = plate(tmp_path, index_file([image_element(url())]), url())
     (folder / "Assaylayout").mkdir()
@@ -371,6 +391,7 @@ def test_the_vendor_profile_flattens_real_background(real_plates: Path) -> None:
     index = open_plate(real_plates / "phenix/harmony_v5_cell_painting", cache=False)
     channel = index.channel_names.index("Alexa 647")
     profile = index.vendor_profile(channel)
+    assert index.vendor_dark(channel) == 0
     assert profile is not None
     assert (profile.shape, profile.dtype) == ((1080, 1080), np.dtype(np.float32))
     assert float(profile.mean()) == pytest.approx(1.0, abs=1e-3)

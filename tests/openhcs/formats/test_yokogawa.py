@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
+import tifffile
 
 from openhcs._errors import FormatNotRecognisedError, PlateError
-from openhcs.plates import PlateIndex, open_plate
+from openhcs.plates import PlateIndex, describe, open_plate
 from openhcs.testing import FormatTests, PlateTruth, decode_stamp, synthetic_plate
 from openhcs.testing.formats import CQ1, CV8000, Layout
 
@@ -183,6 +184,84 @@ def test_shading_images_are_the_profile_less_the_dark(tmp_path: Path) -> None:
         np.testing.assert_allclose(profile, truth.illumination[channel], atol=2e-4)
 
 
+def test_the_dark_image_is_the_dark_level(tmp_path: Path) -> None:
+    truth = make(tmp_path, offset=57.0)
+    index = open_plate(truth.folder, cache=False)
+    assert [index.vendor_dark(channel) for channel in (0, 1)] == [57, 57]
+    dark = next(truth.folder.glob("DC_*"))
+    tifffile.imwrite(dark, np.arange(48 * 48, dtype=np.uint16).reshape(48, 48) // 1000 + 40)
+    assert index.vendor_dark(0) == pytest.approx(40 + (1000 + 2 * 304) / 48**2)
+    dark.write_bytes(b"")
+    with pytest.raises(PlateError, match=r"DAPI .* cannot be used: DC_.* cannot be read"):
+        index.vendor_dark(0)
+
+
+def test_a_dark_image_of_another_size_tells_no_level_and_its_profile_is_not_used(
+    tmp_path: Path,
+) -> None:
+    """What binning does to the counts is not said."""
+    truth = make(tmp_path)
+    tifffile.imwrite(next(truth.folder.glob("DC_*")), np.full((96, 96), 100, np.uint16))
+    index = open_plate(truth.folder, cache=False)
+    assert codes(index) == {"FLATFIELD_UNREADABLE": 2}
+    assert index.vendor_profile(0) is None
+    assert index.vendor_dark(0) is None
+
+
+def test_a_dark_image_without_a_shading_image_is_a_dark_level_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    truth = make(tmp_path, offset=57.0)
+    next(truth.folder.glob("SC_*CH01.tif")).unlink()
+    first, again = open_plate(truth.folder), open_plate(truth.folder)
+    assert first == again
+    for index in (first, again):
+        assert not codes(index)
+        assert index.vendor_profile(0) is None
+        assert index.vendor_profile(1) is not None
+        assert (index.vendor_dark(0), index.vendor_dark(1)) == (57, 57)
+        assert describe(index)["illumination"] == [index.channel_names[1]]
+
+
+def test_without_a_dark_image_there_is_no_dark_level(tmp_path: Path) -> None:
+    truth = make(tmp_path)
+    next(truth.folder.glob("DC_*")).unlink()
+    index = open_plate(truth.folder, cache=False)
+    assert index.vendor_profile(0) is not None
+    assert index.vendor_dark(0) is None
+
+
+def test_a_dark_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    truth = make(tmp_path)
+    for path in truth.folder.glob("SC_*"):
+        path.unlink()
+    dark = next(truth.folder.glob("DC_*"))
+    dark.write_bytes(b"II*\x00\x08\x00\x00\x00")
+    index = open_plate(truth.folder, cache=False)
+    (*_, told) = [f for f in index.findings if f.code == "FLATFIELD_UNREADABLE"]
+    assert "The dark image of channel" in told.message
+    assert told.path == dark.name
+    assert index.vendor_dark(0) is None
+
+
+def test_a_shading_image_that_is_all_but_black_somewhere_is_told_with_its_pixels(
+    tmp_path: Path,
+) -> None:
+    truth = make(tmp_path)
+    shading = next(truth.folder.glob("SC_*CH02.tif"))
+    light = tifffile.imread(shading)
+    light[:2, :5] = 0
+    tifffile.imwrite(shading, light)
+    index = open_plate(truth.folder, cache=False)
+    (told,) = index.findings
+    assert (told.code, told.channel, told.path) == ("FLATFIELD_CLAMPED", 1, shading.name)
+    assert "below 0.1 in 10 of 2304 pixels" in told.message
+    profile = index.vendor_profile(1)
+    assert profile is not None
+    assert profile.min() == np.float32(0.1)
+
+
 def test_a_stored_index_keeps_the_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     truth = make(tmp_path)
@@ -309,6 +388,7 @@ def test_a_real_measurement_is_read(real_plates: Path) -> None:
     ]
     # its shading images are black; 488 is what other channels are laid upon
     assert codes(index) == {"FLATFIELD_UNREADABLE": 2}
+    assert [index.vendor_dark(channel) for channel in (0, 1)] == [0, 0]  # as is the dark one
     (told,) = [f.message for f in index.findings if f.code == "GEOMETRY_UNAPPLIED"]
     assert "405 by" in told
     assert "488 by" not in told

@@ -322,6 +322,7 @@ def _learning_costs(plan: Plan, will: Forecast) -> tuple[float, float]:
             parameters,
             shape=pixels.shape,
             vendor=plan.plate.vendor_profile(sample.channel),
+            vendor_dark=plan.plate.vendor_dark(sample.channel),
         )
         channels.append(time.perf_counter() - began)
     return max(planes), max(channels)

@@ -13,6 +13,8 @@ from openhcs.functions import SavedProfile, write_profile
 
 __all__ = ["save_illumination"]
 
+_KEPT = ("source", "confidence", "fields", "dark_source")
+
 
 def save_illumination(
     results: str | Path, path: str | Path, *, channel: str, step: str = "correct_illumination"
@@ -60,7 +62,7 @@ def save_illumination(
         flat=np.load(place / "flat.npy", allow_pickle=False),
         dark=float(np.load(place / "dark.npy", allow_pickle=False)),
         provenance={
-            **{key: channels[channel].get(key) for key in ("source", "confidence", "fields")},
+            **{key: channels[channel].get(key) for key in _KEPT},
             "channel": channel,
             "plate": record.plate.name,
             "run": record.run_id,

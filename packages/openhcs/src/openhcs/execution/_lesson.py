@@ -80,6 +80,7 @@ def combine(step: PlannedStep, task: CombineTask) -> Prepared:
         step.parameters,
         shape=task.shape,
         vendor=None if task.vendor is None else np.load(task.vendor, allow_pickle=False),
+        vendor_dark=task.vendor_dark,
     )
 
 

@@ -208,6 +208,7 @@ class Learning:
                 planes=len(sample.planes),
                 shape=_plane_shape(plan, sample.channel),
                 vendor=None if vendor is None else str(profile),
+                vendor_dark=plan.plate.vendor_dark(sample.channel),
                 out=str(_found(scratch, sample.channel)),
                 run_id=run_id,
             ),
@@ -229,12 +230,18 @@ def _learning(plan: Plan, step: PlannedStep) -> Learning:
             continue
         rounds = _rounds(plan, channel)
         vendor = plan.plate.vendor_profile(channel)
-        available = sum(map(len, rounds))
-        wanted = preparation.wanted(step.parameters, vendor=vendor is not None, available=available)
+        dark = plan.plate.vendor_dark(channel)
+        wanted = preparation.wanted(
+            step.parameters,
+            vendor=vendor is not None,
+            vendor_dark=dark,
+            available=sum(map(len, rounds)),
+        )
         chosen = _spread(rounds, wanted)
         samples.append(_Sample(channel=channel, planes=tuple(place for place, _ in chosen)))
         profile = None if vendor is None else hashlib.sha256(vendor.tobytes()).hexdigest()
-        facts.append([channel, profile, chosen])
+        # What was learned before vendors' dark levels were known stands where there is none.
+        facts.append([channel, profile, chosen, *([] if dark is None else [dark])])
     files = [_hash(step, path) for path in preparation.reads(step.parameters)]
     return Learning(
         step=step,

@@ -102,6 +102,8 @@ class CombineTask:
         (y, x) of the channel's planes, in pixels.
     vendor
         File with the plate's own profile; None where it has none.
+    vendor_dark
+        The plate's own dark level, counts; None where it has none.
     out
         Folder for the arrays.
     run_id, attempt
@@ -115,6 +117,7 @@ class CombineTask:
     planes: int
     shape: tuple[int, int]
     vendor: str | None
+    vendor_dark: float | None
     out: str
     run_id: str
     attempt: int = 1

@@ -64,6 +64,7 @@ def encode_task(task: Task) -> str:
                 "planes": task.planes,
                 "shape": list(task.shape),
                 "vendor": task.vendor,
+                "vendor_dark": task.vendor_dark,
                 "out": task.out,
                 "run_id": task.run_id,
                 "attempt": task.attempt,

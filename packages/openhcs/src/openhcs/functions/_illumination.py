@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from openhcs.functions._convert import to_dtype
+from openhcs.functions._dark_level import DARK_SOURCES, FEWEST_FIELDS, DarkLevel, dark_under
 from openhcs.functions._finite import finite
 from openhcs.functions._profile_file import read_profile
 from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
@@ -17,7 +18,7 @@ from openhcs.functions._quantities import (  # noqa: TC001  # annotations are re
 )
 from openhcs.functions._registry import Axes, Kind, Output, Prepared, function
 from openhcs.functions._scale import enlarge, reduce_mean
-from openhcs.functions._shading import fit_shading, smooth
+from openhcs.functions._shading import fit_shading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,14 +35,10 @@ _WANTED = 64
 """Fields to learn from, where a plate has them."""
 _SURE = 50
 """Fewer fields than these give a profile of low confidence."""
-_LEAST = 10
+_LEAST = FEWEST_FIELDS
 """Fewer fields than these give none."""
 _REDUCED_PX = 128
 _DIMMEST = 0.05
-_FLAT = 0.1
-"""A profile that varies by less tells no dark level."""
-_PERCENTILE = 25.0
-_DARK_QUANTILE = 0.001
 _TAIL = 0.02
 """Share of the darkest pixels that a field hands on, of which the dark level is a quantile."""
 _FOUND = ("none", "vendor", "estimate", "file")
@@ -54,8 +51,9 @@ class Illumination:
     """What `correct_illumination` learns from a plate, for one channel.
 
     The profile is the vendor's where there is one; otherwise that with which the background, and
-    what lies on it, is spread alike at every place of the field, over many fields. Unless it is
-    given, the dark level is the one with which bright and dim parts agree on the profile.
+    what lies on it, is spread alike at every place of the field, over many fields. The dark level
+    is the one that is given, else the vendor's, else the one with which bright and dim parts agree
+    on the profile.
 
     Notes
     -----
@@ -63,7 +61,14 @@ class Illumination:
     given, and 90 KB each. `openhcs.functions._shading` has the method.
     """
 
-    def wanted(self, parameters: Mapping[str, Any], *, vendor: bool, available: int) -> int:
+    def wanted(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        vendor: bool,
+        vendor_dark: float | None = None,
+        available: int,
+    ) -> int:
         """Say how many fields of a channel to summarise.
 
         Parameters
@@ -72,6 +77,8 @@ class Illumination:
             Of `correct_illumination`: ``source`` and ``dark``.
         vendor
             Whether the plate brings a profile of its own for this channel.
+        vendor_dark
+            Counts of a pixel that sees no light, where the plate tells them.
         available
             How many fields the plate has for this channel.
 
@@ -95,8 +102,8 @@ class Illumination:
         if source in ("file", "none"):
             return 0
         if vendor and source != "estimate":
-            known = parameters["dark"] is not None or available < _LEAST
-            return 0 if known else min(available, _WANTED)
+            known = parameters["dark"] is not None or vendor_dark is not None
+            return 0 if known or available < _LEAST else min(available, _WANTED)
         return min(available, _WANTED) if available >= _LEAST else 0
 
     def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -138,6 +145,7 @@ class Illumination:
         *,
         shape: tuple[int, int],
         vendor: NDArray[Any] | None,
+        vendor_dark: float | None = None,
     ) -> Prepared:
         """Make the profile and dark level of one channel.
 
@@ -151,6 +159,8 @@ class Illumination:
             (y, x) of the channel's planes.
         vendor
             The plate's own profile, shape (y, x); None when there is none.
+        vendor_dark
+            The plate's own dark level, counts; None when there is none.
 
         Raises
         ------
@@ -160,9 +170,11 @@ class Illumination:
         # Fields without a single finite pixel are none to learn from.
         summaries = [summary for summary in summaries if int(summary["sampled"])]
         source: Source = parameters["source"]
-        dark: float | None = parameters["dark"]
+        given: float | None = parameters["dark"]
         if source == "file":
-            return _from_file(str(parameters["profile"]), dark, shape)
+            return _from_file(str(parameters["profile"]), given, shape)
+        known = vendor_dark if given is None else given
+        told = "vendor" if given is None else "given"
         if source == "vendor" and vendor is None:
             raise ValueError(_NO_VENDOR)
         if source == "estimate" and len(summaries) < _LEAST:
@@ -172,14 +184,20 @@ class Illumination:
                 message = f"the vendor's profile is {vendor.shape} px, the planes are {shape} px"
                 raise ValueError(message)
             flat = np.asarray(vendor, dtype=np.float32)
-            level = _dark_of(summaries, dark, flat)
-            why = _DARK_UNTOLD if dark is None and len(summaries) < _LEAST else ""
-            return _prepared("vendor", flat, level, len(summaries), "vendor", why)
+            if known is not None:
+                dark = DarkLevel(float(known), told)
+            else:
+                dark = dark_under(flat, summaries)
+            untold = known is None and len(summaries) < _LEAST
+            why = _DARK_UNTOLD if untold else ""
+            return _prepared("vendor", flat, dark, len(summaries), "vendor", why)
         if source == "none" or len(summaries) < _LEAST:
             why = "not asked for" if source == "none" else _TOO_FEW
-            return _prepared("none", None, 0.0, len(summaries), "none", why)
+            return _prepared("none", None, DarkLevel(0.0, "none"), len(summaries), "none", why)
         means = np.stack([summary["means"] for summary in summaries])
-        found = fit_shading(means, dark=dark)
+        found = fit_shading(means, dark=known)
+        if known is None:
+            told = "estimate" if math.isfinite(found.dark_error) else "assumed"
         flat = enlarge(found.profile, shape)
         flat /= flat.mean(dtype=np.float64)
         sure = len(summaries) >= _SURE and math.isfinite(found.dark_error)
@@ -187,7 +205,7 @@ class Illumination:
         return _prepared(
             "estimate",
             np.maximum(flat, np.float32(_DIMMEST), out=flat),
-            found.dark,
+            DarkLevel(found.dark, told),
             len(summaries),
             "high" if sure else "low",
             why,
@@ -227,7 +245,7 @@ def _from_file(path: str, dark: float | None, shape: tuple[int, int]) -> Prepare
     found = _prepared(
         "file",
         saved.flat,
-        saved.dark if dark is None else dark,
+        DarkLevel(saved.dark, "file") if dark is None else DarkLevel(dark, "given"),
         fields if isinstance(fields, int) else 0,
         confidence if confidence in _CONFIDENCES else "low",
     )
@@ -237,7 +255,7 @@ def _from_file(path: str, dark: float | None, shape: tuple[int, int]) -> Prepare
 def _prepared(
     source: str,
     flat: NDArray[np.float32] | None,
-    dark: float,
+    dark: DarkLevel,
     fields: int,
     confidence: str,
     why: str = "",
@@ -245,44 +263,18 @@ def _prepared(
     arrays: dict[str, NDArray[Any]] = {
         "source": np.asarray(_FOUND.index(source), dtype=np.uint8),
         "fields": np.asarray(fields, dtype=np.int64),
-        "dark": np.asarray(dark, dtype=np.float32),
+        "dark": np.asarray(dark.counts, dtype=np.float32),
+        "dark_source": np.asarray(DARK_SOURCES.index(dark.source), dtype=np.uint8),
         "confidence": np.asarray(_CONFIDENCES.index(confidence), dtype=np.uint8),
     }
     note: dict[str, Any] = {"source": source, "confidence": confidence, "fields": fields}
-    note["dark"] = dark
+    note["dark"], note["dark_source"] = dark.counts, dark.source
     if flat is not None:
         arrays["flat"] = flat
         note["flat_min"], note["flat_max"] = float(flat.min()), float(flat.max())
     if why:
         note["why"] = why
     return Prepared(arrays, note)
-
-
-def _dark_of(
-    summaries: Sequence[Mapping[str, NDArray[Any]]],
-    given: float | None,
-    profile: NDArray[np.float32],
-) -> float:
-    """Give the level of a pixel that sees no light, in counts, under a profile that is known.
-
-    The 0.1 % quantile of all pixels is an upper bound: where there is background everywhere, it is
-    the background of the darkest corner. A percentile over fields is the dark level plus a multiple
-    of the profile, and tells it where the profile is not flat. A flat one tells nothing, and a few
-    fields tell what lies in them: then it is 0, as in images from which the vendor took it off.
-    """
-    if given is not None:
-        return float(given)
-    reduced = reduce_mean(profile, (_REDUCED_PX, _REDUCED_PX)).ravel().astype(np.float64)
-    if len(summaries) < _LEAST or np.ptp(reduced) <= _FLAT:
-        return 0.0
-    darkest = np.sort(np.concatenate([summary["darkest"] for summary in summaries]))
-    sampled = sum(int(summary["sampled"]) for summary in summaries)
-    bound = float(darkest[min(len(darkest) - 1, int(_DARK_QUANTILE * sampled))])
-    means = np.stack([summary["means"] for summary in summaries])
-    dim = smooth(np.percentile(means, _PERCENTILE, axis=0)).ravel().astype(np.float64)
-    centred = reduced - reduced.mean()
-    slope = float(centred @ dim) / float(centred @ centred)
-    return float(np.clip(dim.mean() - slope * reduced.mean(), 0, bound))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,8 +287,9 @@ class CorrectedPlane:
         Shape (y, x), the pixel type of the plane.
     illumination
         ``source`` (``vendor``, ``estimate``, ``file`` or ``none``), ``confidence`` (``vendor``,
-        ``high``, ``low`` or ``none``), ``fields`` learned from, ``dark`` in counts, and
-        ``clipped_px``.
+        ``high``, ``low`` or ``none``), ``fields`` learned from, ``dark`` in counts,
+        ``dark_source`` (``given``, ``vendor``, ``estimate``, ``file``, ``assumed`` to be 0 where
+        nothing tells it, or ``none`` where nothing is corrected), and ``clipped_px``.
     """
 
     image: PlaneArray
@@ -307,7 +300,7 @@ class CorrectedPlane:
     axes=Axes.PLANE,
     outputs=(Output("image", Kind.IMAGE), Output("illumination", Kind.RECORD)),
     preparation=Illumination(),
-    version=3,
+    version=4,
 )
 def correct_illumination(
     plane: PlaneArray,
@@ -330,9 +323,11 @@ def correct_illumination(
         ``none``; ``auto`` takes the vendor's, else an estimate from 10 fields or more, else none.
         ``file`` takes one that was saved, for the channel of this step alone.
     dark
-        Counts of a pixel that sees no light, 0 or more; None to estimate it together with the
-        profile, or 0 where the vendor's is flat or the plate has fewer than 10 fields. Give it
-        where it is known: few cells on much background tell little of it.
+        Counts of a pixel that sees no light, 0 or more; None to take the vendor's: the mean of
+        its dark image, or 0 where it stores a polynomial profile. Where the vendor says nothing,
+        it is estimated together with the profile, or 0 where the vendor's is flat or the plate has
+        fewer than 10 fields. Give it where it is known: few cells on much background tell little
+        of it.
     profile
         File that `save_illumination` or `write_profile` wrote, for ``source="file"``. Its dark
         level is used unless another is given.
@@ -353,6 +348,7 @@ def correct_illumination(
     flat = prepared.get("flat")
     fields = int(prepared["fields"]) if flat is not None else 0
     level = float(prepared["dark"]) if flat is not None else 0.0
+    dark_source = DARK_SOURCES[int(prepared["dark_source"])] if flat is not None else "none"
     clipped = 0
     image = plane
     if flat is not None:
@@ -367,6 +363,7 @@ def correct_illumination(
             "confidence": _CONFIDENCES[int(prepared["confidence"])] if flat is not None else "none",
             "fields": fields,
             "dark": level,
+            "dark_source": dark_source,
             "clipped_px": clipped,
         },
     )

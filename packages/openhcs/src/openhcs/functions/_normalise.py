@@ -43,6 +43,7 @@ class PlateRange:
         parameters: Mapping[str, Any],
         *,
         vendor: bool,  # noqa: ARG002  # the protocol's
+        vendor_dark: float | None = None,  # noqa: ARG002  # the protocol's
         available: int,
     ) -> int:
         """Say how many fields of a channel to summarise: none when both levels are given.
@@ -79,6 +80,7 @@ class PlateRange:
         *,
         shape: tuple[int, int],  # noqa: ARG002  # the protocol's
         vendor: NDArray[Any] | None,  # noqa: ARG002  # the protocol's
+        vendor_dark: float | None = None,  # noqa: ARG002  # the protocol's
     ) -> Prepared:
         """Make the range of one channel.
 

@@ -116,7 +116,14 @@ class Prepared:
 class Preparation(Protocol):
     """What a function has to learn from the whole plate, once per channel, before any well."""
 
-    def wanted(self, parameters: Mapping[str, Any], *, vendor: bool, available: int) -> int:
+    def wanted(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        vendor: bool,
+        vendor_dark: float | None = None,
+        available: int,
+    ) -> int:
         """Say how many planes of a channel to summarise.
 
         Called when a plan is compiled, in the main process.
@@ -127,6 +134,8 @@ class Preparation(Protocol):
             The step's parameters, defaults filled in.
         vendor
             Whether the plate brings a profile of its own for this channel.
+        vendor_dark
+            Counts of a pixel that sees no light, where the plate tells them.
         available
             How many fields the plate has for this channel.
         """
@@ -152,6 +161,7 @@ class Preparation(Protocol):
         *,
         shape: tuple[int, int],
         vendor: NDArray[Any] | None,
+        vendor_dark: float | None = None,
     ) -> Prepared:
         """Make the result of one channel. Called once per channel, in the main process.
 
@@ -165,6 +175,8 @@ class Preparation(Protocol):
             (y, x) of the channel's planes.
         vendor
             The plate's own profile, shape (y, x), mean about 1; None when there is none.
+        vendor_dark
+            As for `wanted`.
         """
         ...
 

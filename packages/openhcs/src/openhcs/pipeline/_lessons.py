@@ -49,27 +49,30 @@ def lessons_of(plan: Plan, side_px: int = SIDE_PX) -> tuple[Prepared, Sequence[S
         if preparation is None:
             continue
         # Channels of one kind would learn the same from the same tiny planes.
-        alike: dict[tuple[int, bool], Mapping[str, NDArray[Any]]] = {}
+        alike: dict[tuple[int, bool, float | None], Mapping[str, NDArray[Any]]] = {}
         for channel in step.channels or tuple(plan.channels[n] for n in plan.index.channels):
             number = plan.channels.index(channel)
             vendor = plan.index.vendor_profile(number) is not None
+            dark = plan.index.vendor_dark(number)
             planes = plan.index.select(channels=[number], kind=None)
             columns = (planes.column(name).tolist() for name in ("well", "field", "t"))
             fields = len(set(zip(*columns, strict=True)))
             files = preparation.reads(step.parameters)
             try:
-                wanted = preparation.wanted(step.parameters, vendor=vendor, available=fields)
-                if (wanted, vendor) not in alike:
-                    alike[wanted, vendor] = (
+                wanted = preparation.wanted(
+                    step.parameters, vendor=vendor, vendor_dark=dark, available=fields
+                )
+                if (wanted, vendor, dark) not in alike:
+                    alike[wanted, vendor, dark] = (
                         _read(plan, step, number, side_px)
                         if files
-                        else _lesson(plan, step, wanted, side_px, vendor=vendor)
+                        else _lesson(plan, step, wanted, side_px, vendor=vendor, dark=dark)
                     )
             except Exception as error:  # noqa: BLE001  # a plug-in's failure is a problem to list
                 reason = str(error) or type(error).__name__
                 problems.append(StepError(f"{step.name}, channel {channel}: {reason}", step.name))
             else:
-                learned.setdefault(step.name, {})[channel] = alike[wanted, vendor]
+                learned.setdefault(step.name, {})[channel] = alike[wanted, vendor, dark]
     return learned, problems
 
 
@@ -81,7 +84,9 @@ def _read(plan: Plan, step: PlannedStep, channel: int, side_px: int) -> Mapping[
     sizes = zip(planes.column("height").tolist(), planes.column("width").tolist(), strict=True)
     known = Counter(size for size in sizes if size[0] > 0)
     shape = known.most_common(1)[0][0] if known else (side_px, side_px)
-    arrays = preparation.combine([], step.parameters, shape=shape, vendor=None).arrays
+    arrays = preparation.combine(
+        [], step.parameters, shape=shape, vendor=None, vendor_dark=None
+    ).arrays
     return {
         name: array[:side_px, :side_px] if array.shape == shape else array
         for name, array in arrays.items()
@@ -89,7 +94,13 @@ def _read(plan: Plan, step: PlannedStep, channel: int, side_px: int) -> Mapping[
 
 
 def _lesson(
-    plan: Plan, step: PlannedStep, wanted: int, side_px: int, *, vendor: bool
+    plan: Plan,
+    step: PlannedStep,
+    wanted: int,
+    side_px: int,
+    *,
+    vendor: bool,
+    dark: float | None,
 ) -> Mapping[str, NDArray[Any]]:
     preparation = step.spec.preparation
     assert preparation is not None  # asked for steps that have one
@@ -101,4 +112,5 @@ def _lesson(
         step.parameters,
         shape=(side_px, side_px),
         vendor=np.ones((side_px, side_px), np.float32) if vendor else None,
+        vendor_dark=dark,
     ).arrays

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from openhcs._errors import PlaneUnreadableError
 from openhcs.plates._plane import PlaneStatus
 from openhcs.plates._positions import position_grid
+from openhcs.plates._profile import ImageProfile
 
 if TYPE_CHECKING:
     from openhcs.plates._index import PlateIndex
+    from openhcs.plates._profile import Profile
 
 __all__ = ["describe"]
 
@@ -65,7 +67,7 @@ def describe(index: PlateIndex) -> dict[str, Any]:
         "illumination": [
             index.channel_names[number]
             for number in index.channels
-            if number in index.facts.profiles
+            if _is_shaped(index.facts.profiles.get(number))
         ],
         "grids": _grids(index),
         "files": {
@@ -103,6 +105,12 @@ def _found(index: PlateIndex) -> int:
     left_out = (PlaneStatus.DUPLICATE_CONTENT, PlaneStatus.MISSING)
     rows = zip(index.column("status").tolist(), index.column("path").tolist(), strict=True)
     return sum(bool(path) and status not in left_out for status, path in rows)
+
+
+def _is_shaped(profile: Profile | None) -> bool:
+    """Whether there is more of a profile than the dark level."""
+    dark_alone = isinstance(profile, ImageProfile) and profile.shading is None
+    return profile is not None and not dark_alone
 
 
 def _channel(index: PlateIndex, number: int | None) -> str | None:

@@ -27,6 +27,11 @@ CODES: dict[str, tuple[Severity, str]] = {
     "EMPTY_FILE": ("error", "Copy the file again from the microscope."),
     "ERROR_RECORD": ("error", "The microscope reported a failure; acquire the well again."),
     "FILE_RENAMED": ("warning", "Rename the file as its metadata name it."),
+    "FLATFIELD_CLAMPED": (
+        "warning",
+        "Compare what is measured there with the rest of the field, or estimate the illumination "
+        "from the images instead.",
+    ),
     "FLATFIELD_UNREADABLE": ("warning", "Estimate the illumination from the images instead."),
     "FOLDER_IGNORED": ("info", ""),
     "FOLDER_UNREADABLE": ("error", "Ask for the right to read the folder, or copy it again."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from openhcs.plates._platemap_check import check_platemap
 from openhcs.plates._rows import COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from openhcs.plates._findings import Finding
     from openhcs.plates._plane import Plane
     from openhcs.plates._platemap import Platemap
+    from openhcs.plates._profile import Profile
 
 __all__ = ["PlateIndex"]
+
+_Told = TypeVar("_Told")
 
 
 class PlateIndex:
@@ -414,6 +417,33 @@ class PlateIndex:
         PlateError
             If the profile is an image that cannot be read any more.
         """
+        return self._of_vendor(channel, lambda profile, shape: profile.evaluate(shape))
+
+    def vendor_dark(self, channel: int) -> float | None:
+        """Give the counts of a pixel that sees no light, as the vendor tells them for a channel.
+
+        Parameters
+        ----------
+        channel
+            Dense, 0-based.
+
+        Returns
+        -------
+        float | None
+            The mean of the vendor's dark image; 0 where the vendor stores a polynomial profile.
+            None when the vendor says nothing, or its dark image is of another size than the planes.
+
+        Raises
+        ------
+        PlateError
+            If the dark image cannot be read any more.
+        """
+        return self._of_vendor(channel, lambda profile, shape: profile.dark_level(shape))
+
+    def _of_vendor(
+        self, channel: int, ask: Callable[[Profile, tuple[int, int]], _Told | None]
+    ) -> _Told | None:
+        """Ask the profile of a channel something about its planes, of the size (y, x) they have."""
         profile = self._facts.profiles.get(channel)
         if profile is None:
             return None
@@ -424,7 +454,7 @@ class PlateIndex:
         first = int(places[0])
         shape = int(self._columns["height"][first]), int(self._columns["width"][first])
         try:
-            return profile.evaluate(shape)
+            return ask(profile, shape)
         except ValueError as error:
             raise PlateError(
                 f"the illumination profile of channel {self.channel_names[channel]} in "

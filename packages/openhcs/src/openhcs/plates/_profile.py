@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ImageProfile", "PolynomialProfile", "Profile"]
+    from openhcs.plates._findings import FindingLog
+
+__all__ = ["FLOOR", "ImageProfile", "PolynomialProfile", "Profile", "report_clamped"]
 
 FLOOR = 0.1
+"""Parts of a profile that are below are raised to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,8 @@ class PolynomialProfile:
     Notes
     -----
     Rows count downward and nothing is flipped; see `formats.md`. The mean of p over the image
-    is 1 as stored, so it is not normalised again.
+    is 1 as stored, so it is not normalised again. The offset is 0, as it is in the pixels of the
+    instruments that store polynomials.
     """
 
     coefficients: tuple[tuple[float, ...], ...] = ()
@@ -88,6 +92,10 @@ class PolynomialProfile:
         """
         return int(np.count_nonzero(self._polynomial(shape) < FLOOR))
 
+    def dark_level(self, shape: tuple[int, int]) -> float:  # noqa: ARG002  # as of images
+        """Give the counts of a pixel that sees no light: 0."""
+        return 0.0
+
     def _polynomial(self, shape: tuple[int, int]) -> NDArray[np.float64]:
         height, width = shape
         if height < 1 or width < 1:
@@ -120,15 +128,15 @@ class ImageProfile:
     Parameters
     ----------
     shading
-        The image of the even object, absolute.
+        The image of the even object, absolute; None where there is none, or none with light in it.
     dark
         The image without light; None where there is none.
     """
 
-    shading: Path
+    shading: Path | None
     dark: Path | None = None
 
-    def evaluate(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+    def evaluate(self, shape: tuple[int, int]) -> NDArray[np.float32] | None:
         """Give p for every pixel of an image, mean 1 before it is kept at 0.1 and above.
 
         Parameters
@@ -139,8 +147,8 @@ class ImageProfile:
 
         Returns
         -------
-        NDArray[np.float32]
-            Shape (y, x).
+        NDArray[np.float32] | None
+            Shape (y, x); None without a shading image.
 
         Raises
         ------
@@ -148,12 +156,38 @@ class ImageProfile:
             If an image cannot be read, has no light in it, or is not of the shape or a whole
             multiple of it; the message says which and why.
         """
+        if self.shading is None:
+            return None
         light = self.check()
         factors = [full // part for full, part in zip(light.shape, shape, strict=True)]
         if any(f * part != full for f, part, full in zip(factors, shape, light.shape, strict=True)):
             raise ValueError(f"{self.shading.name} is {light.shape} px, the images are {shape}")
         light = light.reshape(shape[0], factors[0], shape[1], factors[1]).mean(axis=(1, 3))
         return np.asarray(np.maximum(light, FLOOR), np.float32)
+
+    def dark_level(self, shape: tuple[int, int]) -> float | None:
+        """Give the counts of a pixel that sees no light: the mean of the dark image.
+
+        Parameters
+        ----------
+        shape
+            Height and width of the image, pixels.
+
+        Returns
+        -------
+        float | None
+            None without a dark image, and for images of another size than it has: what binning
+            does to the counts is not said.
+
+        Raises
+        ------
+        ValueError
+            If the dark image cannot be read; the message says which and why.
+        """
+        if self.dark is None:
+            return None
+        dark = _pixels(self.dark)
+        return float(dark.mean(dtype=np.float64)) if dark.shape == shape else None
 
     def check(self) -> NDArray[np.float64]:
         """Read the images, and see whether there is a profile in them.
@@ -166,8 +200,11 @@ class ImageProfile:
         Raises
         ------
         ValueError
-            If an image cannot be read, the two differ in shape, or there is no light in them.
+            If there is no shading image, an image cannot be read, the two differ in shape, or
+            there is no light in them.
         """
+        if self.shading is None:
+            raise ValueError("there is no shading image")
         light = _pixels(self.shading).astype(np.float64)
         if self.dark is not None:
             dark = _pixels(self.dark)
@@ -181,6 +218,32 @@ class ImageProfile:
 
 
 Profile: TypeAlias = PolynomialProfile | ImageProfile
+
+
+def report_clamped(
+    clamped: int, pixels: int, channel: int, name: str, path: str, findings: FindingLog
+) -> None:
+    """Name a profile that is below 0.1 somewhere.
+
+    Parameters
+    ----------
+    clamped, pixels
+        How many pixels are below, of how many.
+    channel, name
+        Number and name of the channel.
+    path
+        File of the profile, relative to the plate.
+    findings
+        Takes a ``FLATFIELD_CLAMPED``, where there is such a pixel.
+    """
+    if clamped:
+        findings.add(
+            "FLATFIELD_CLAMPED",
+            f"The illumination profile of channel {name} is below {FLOOR} in {clamped} of {pixels} "
+            f"pixels, and is taken to be {FLOOR} there.",
+            channel=channel,
+            path=path,
+        )
 
 
 def _pixels(path: Path) -> NDArray[Any]:

@@ -168,8 +168,8 @@ def _stored(profile: Profile) -> dict[str, Any]:
 
 def _profile(values: dict[str, Any]) -> Profile:
     if "shading" in values:
-        dark = values["dark"]
-        return ImageProfile(shading=Path(values["shading"]), dark=Path(dark) if dark else None)
+        shading, dark = (path and Path(path) for path in (values["shading"], values["dark"]))
+        return ImageProfile(shading=shading, dark=dark)
     return PolynomialProfile(
         coefficients=tuple(tuple(row) for row in values["coefficients"]),
         dims=tuple(values["dims"]),

@@ -40,7 +40,6 @@ _LIST = "MeasurementData.mlf"
 _SPACE = "http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"
 _BOM = b"\xef\xbb\xbf"
 _PROCESSING: Mapping[PlaneKind, str] = {"max": "Maximum", "min": "Minimum", "sum": "Sum"}
-_DARK = 90
 _SHADING = 20_000
 
 
@@ -224,11 +223,11 @@ class CV8000(OneFilePerPlane):
         if self.geometry:
             yield PlateFile(path="geometry_parameter.xml", data=_BOM + _text(_geometry(spec)))
         height, width = spec.size_px
-        dark = np.full((height, width), _DARK, np.uint16)
+        dark = np.full((height, width), round(spec.offset), np.uint16)
         yield PlateFile(path="DC_DCAM#1_CAM3.tif", data=_tiff(dark, "none"))
         for channel in range(len(spec.channels)):
             field = illumination(channel, spec.vignetting).evaluate((height, width))
-            light = (_DARK + _SHADING * field).astype(np.uint16)
+            light = (dark + _SHADING * field).astype(np.uint16)
             yield PlateFile(path=_shading(spec, channel), data=_tiff(light, "none"))
 
     def _list(self, spec: PlateSpec, places: Mapping[str, tuple[TilePlace, ...]]) -> Iterator[str]:

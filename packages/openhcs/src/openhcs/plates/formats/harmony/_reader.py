@@ -9,6 +9,7 @@ from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
 from openhcs.plates._numbers import whole
 from openhcs.plates._platemap_check import check_platemap
+from openhcs.plates._profile import report_clamped
 from openhcs.plates._wells import holds_wells, plate_size_for, sort_wells, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from openhcs.plates._findings import FindingLog
     from openhcs.plates._platemap import Platemap
     from openhcs.plates._profile import PolynomialProfile
+    from openhcs.plates._rows import Row
     from openhcs.plates._scan import Listing, ScannedFile
 
 __all__ = ["Harmony"]
@@ -84,7 +86,7 @@ class Harmony:
                 metadata=len(candidates) + len(layouts),
                 named=len(rest) - len(maker.files.used),
             ),
-            profiles=_profiles(index, maker.channel_numbers, top.path, findings),
+            profiles=_profiles(index, maker, rows, top.path, findings),
             platemap=platemap,
         )
 
@@ -141,11 +143,12 @@ def _read_index(listing: Listing, file: ScannedFile, findings: FindingLog) -> Ha
 
 
 def _profiles(
-    index: HarmonyIndex, channels: dict[str, int], path: str, findings: FindingLog
+    index: HarmonyIndex, maker: HarmonyRows, rows: list[Row], path: str, findings: FindingLog
 ) -> dict[int, PolynomialProfile]:
     profiles: dict[int, PolynomialProfile] = {}
+    shapes = {row.channel: (row.height, row.width) for row in reversed(rows) if row.height > 0}
     for channel_id, text in index.profiles.items():
-        channel = channels.get(channel_id)
+        channel = maker.channel_numbers.get(channel_id)
         if channel is None:
             continue
         try:
@@ -158,8 +161,14 @@ def _profiles(
                 path=path,
             )
             continue
-        if profile is not None:
-            profiles[channel] = profile
+        if profile is None:
+            continue
+        profiles[channel] = profile
+        if channel in shapes:
+            height, width = shapes[channel]
+            clamped = profile.clamped_pixels((height, width))
+            name = maker.channel_names[channel]
+            report_clamped(clamped, height * width, channel, name, path, findings)
     return profiles
 
 

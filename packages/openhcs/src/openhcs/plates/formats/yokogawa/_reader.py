@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from openhcs._errors import PlateError
 from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
 from openhcs.plates._listed import ListedImages
-from openhcs.plates._profile import ImageProfile
+from openhcs.plates._profile import FLOOR, ImageProfile, report_clamped
 from openhcs.plates._wells import holds_wells, plate_size_for, well_name
 from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
 from openhcs.plates.formats._protocol import Lack, Match, Reading, Verdict
@@ -237,14 +240,15 @@ def _profiles(
     metadata: list[ScannedFile],
     findings: FindingLog,
 ) -> dict[int, ImageProfile]:
-    """Make an illumination profile of the shading and dark images of each channel."""
+    """Make an illumination profile of the shading and dark images of each channel.
+
+    Where only the dark image is there, or only it can be used, it is a profile of its own.
+    """
     beside = {file.name.lower(): file.path for file in metadata if file.folder == folder}
     profiles: dict[int, ImageProfile] = {}
     for channel, number in enumerate(maker.channel_numbers):
         said = settings.channel(number)
         path = beside.get(said.shading.lower()) if said.shading else None
-        if path is None:
-            continue
         dark = next(
             (
                 at
@@ -253,19 +257,44 @@ def _profiles(
             ),
             None,
         )
+        name = maker.channel_names[channel]
         profile = ImageProfile(
-            shading=listing.root / path, dark=listing.root / dark if dark else None
+            shading=listing.root / path if path else None,
+            dark=listing.root / dark if dark else None,
         )
-        try:
-            profile.check()
-        except ValueError as error:
-            findings.add(
-                "FLATFIELD_UNREADABLE",
-                f"The shading image of channel {maker.channel_names[channel]} cannot be used: "
-                f"{error}.",
-                channel=channel,
-                path=path,
-            )
-            continue
-        profiles[channel] = profile
+        if path is not None:
+            try:
+                light = profile.check()
+            except ValueError as error:
+                findings.add(
+                    "FLATFIELD_UNREADABLE",
+                    f"The shading image of channel {name} cannot be used: {error}.",
+                    channel=channel,
+                    path=path,
+                )
+                profile = replace(profile, shading=None)
+            else:
+                below = int(np.count_nonzero(light < FLOOR))
+                report_clamped(below, light.size, channel, name, path, findings)
+        if profile.shading is not None or _is_readable(profile, name, channel, dark, findings):
+            profiles[channel] = profile
     return profiles
+
+
+def _is_readable(
+    profile: ImageProfile, name: str, channel: int, path: str | None, findings: FindingLog
+) -> bool:
+    """Whether there is a dark image; one that cannot be read is named."""
+    if path is None:
+        return False
+    try:
+        profile.dark_level((0, 0))
+    except ValueError as error:
+        findings.add(
+            "FLATFIELD_UNREADABLE",
+            f"The dark image of channel {name} cannot be used: {error}.",
+            channel=channel,
+            path=path,
+        )
+        return False
+    return True
