@@ -78,6 +78,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("viewer napari --port many", "'many' is not a port"),
         ("synth plate", "is not empty"),
         ("synth new --grid 2by2", "2by2"),
+        ("synth new --faults missing-plain", "missing-plain"),
+        ("synth new --single-plane RFP", "RFP"),
         ("synth new --wells A0", "'A0' is not a well"),
         ("synth new --plate 24 --wells H12", "'H12' names no well of this plate"),
         ("demo --out file", "file"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from openhcs.cli import main
+from openhcs.plates import open_plate
 from openhcs.testing import Fault, FaultKind, PlateTruth, decode_stamp, read_truth, synthetic_plate
 from openhcs.testing.formats import ImageXpressDatabase, ImageXpressExport, Phenix
 
@@ -155,3 +158,21 @@ def test_a_fault_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         make(tmp_path / "c", "imagexpress", ("mising-plane",))  # type: ignore[arg-type]  # a typing error of a user
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "c").exists()
+
+
+def test_the_command_damages_a_plate_and_says_how(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["synth", str(tmp_path / "p"), "--wells", "A01-A03", "--size-px", "64", "--grid", "1x1"]
+    words += ["--single-plane", "DAPI", "--faults", "missing-plane,truncated", "--z", "2"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    index = open_plate(tmp_path / "p", cache=False)
+    done = dict(re.findall(r"^([a-z-]+): (\S+\.TIF)$", told, re.MULTILINE))
+    assert set(done) == {"missing-plane", "truncated"}
+    assert not (tmp_path / "p" / done["missing-plane"]).exists()
+    assert "MISSING_PLANE" in [finding.code for finding in index.findings]
+    whole = max(path.stat().st_size for path in (tmp_path / "p").rglob("*.TIF"))
+    assert (tmp_path / "p" / done["truncated"]).stat().st_size < whole
+    assert index.select(channels=[0]).z == (0,)
+    assert index.select(channels=[1]).z == (0, 1)

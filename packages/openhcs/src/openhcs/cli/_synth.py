@@ -50,8 +50,30 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--z", type=at_least_one, default=3, help="number of z planes")
     parser.add_argument("--t", type=at_least_one, default=1, help="number of time points")
     parser.add_argument("--size-px", type=at_least_one, default=512, help="side of a tile")
+    parser.add_argument(
+        "--single-plane",
+        type=_names,
+        default=(),
+        metavar="CHANNELS",
+        help="channels with one z plane beside the stacks of the others",
+    )
+    parser.add_argument("--projections", action="store_true", help="write maximum projections too")
+    parser.add_argument(
+        "--touching", type=float, default=0.0, help="share of the cells that touch another, 0 to 1"
+    )
+    parser.add_argument(
+        "--faults",
+        type=_names,
+        default=(),
+        metavar="KINDS",
+        help="damages to do, such as missing-plane,truncated,duplicate-key; those of a layout",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.set_defaults(carry_out=_carry_out)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
 
 
 class _ListFormats(argparse.Action):
@@ -81,10 +103,14 @@ def _carry_out(arguments: argparse.Namespace) -> int:
             format=arguments.format,
             wells=wells,
             grid=(int(rows), int(columns or rows)),
-            channels=tuple(arguments.channels.split(",")),
+            channels=_names(arguments.channels),
             z=arguments.z,
             t=arguments.t,
             size_px=arguments.size_px,
+            single_plane=arguments.single_plane,
+            projections=arguments.projections,
+            touching=arguments.touching,
+            faults=arguments.faults,
             plate_rows=plate_rows,
             plate_columns=int(arguments.plate) // plate_rows,
             seed=arguments.seed,
@@ -93,6 +119,8 @@ def _carry_out(arguments: argparse.Namespace) -> int:
         raise MisuseError(str(error)) from error
     some = f"{len(wells)} of {counted(len(every), 'well')}"
     print(f"{truth.folder}: {some}; truth in {truth.folder}.truth")
+    for fault in truth.faults:
+        print(f"{fault.kind}: {fault.path}")
     return 0
 
 
