@@ -1,7 +1,10 @@
 """Stitching against truth, and its cost beside one Fourier transform of the same tiles.
 
 Nine tiles of 1080 x 1080 with an overlap of 10 % are rendered from cells whose places are known
-exactly, each tile at a fraction of a pixel and up to 5 px away from where the stage says.
+exactly, each tile at a fraction of a pixel and up to 5 px away from where the stage says. Then for
+other overlaps, up to 100 px away, and with few cells: which pairs are believed that are not right,
+how many of those are found whose tiles overlap in truth by 20 px and lie within the limit, what
+that costs, and how far tiles lie from their places where all are connected.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +20,7 @@ from _rows import Row
 from scipy.fft import rfft2
 
 from openhcs.functions import Tile, stitch
-from openhcs.functions._align import align
+from openhcs.functions._align import PairStatus, align
 from openhcs.functions._fuse import fuse, mosaic_shape
 
 if TYPE_CHECKING:
@@ -26,7 +30,8 @@ __all__ = ["MAX_SHIFT_PX", "PIXEL_UM", "SIDE", "Well", "made_well", "rows", "sce
 
 SIDE, GRID, OVERLAP, JITTER_PX = 1080, 3, 0.1, 5.0
 PIXEL_UM = (0.65, 0.65)
-MAX_SHIFT_PX = (24.0, 24.0)
+MAX_SHIFT_PX = (0.15 * SIDE, 0.15 * SIDE)
+FAR_PX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,53 @@ def rows(repeats: int = 5) -> list[Row]:
             "<= 3 x one rfft2 of the tile",
             fused <= 3 * transform,
         ),
+        *(
+            row
+            for case in product((60, 400), (0.05, 0.1, 0.15), (2, 8, 30, 100))
+            for row in _far(*case)
+        ),
+    ]
+
+
+def _far(cells_per_mpx: float, overlap: float, error_px: int) -> list[Row]:
+    """Say what becomes of a stage that is wrong by up to so many px."""
+    well = made_well(
+        GRID,
+        GRID,
+        cells_per_mpx=cells_per_mpx,
+        overlap=overlap,
+        jitter_px=error_px,
+        seed=int(error_px + 1000 * overlap),
+    )
+    start = time.process_time()
+    found = align(well.tiles, well.stage_px, shape=(SIDE, SIDE), max_shift_px=MAX_SHIFT_PX)
+    seconds = (time.process_time() - start) / len(well.tiles)
+    seen = right = wrong = 0
+    for pair in found.pairs:
+        truth = well.true_px[pair.second] - well.true_px[pair.first]
+        moved = truth - (well.stage_px[pair.second] - well.stage_px[pair.first])
+        overlapping = bool(np.all(SIDE - np.abs(truth) >= 20))
+        seen += overlapping and bool(np.all(np.abs(moved) <= MAX_SHIFT_PX))
+        if pair.status is PairStatus.ACCEPTED:
+            close = float(np.abs(np.array(pair.shift_px) - moved).max()) <= FAR_PX
+            right, wrong = right + close, wrong + (not close)
+    error = well.stage_px + found.displacement_px - well.true_px
+    error -= error.mean(axis=0)
+    rms = float(np.sqrt(np.mean(np.square(error))))
+    case = f"stage {error_px} px off, {overlap:.0%} overlap, {cells_per_mpx:g} cells/Mpx"
+    said = f"{found.verdict}; {right} of {seen} pairs, {seconds * 1e3:.0f} ms CPU per tile"
+    joined = found.verdict == "aligned" and not wrong
+    return [
+        Row(
+            f"{case}: {said}",
+            rms,
+            "px rms",
+            0.1,
+            rms / 0.1,
+            "<= 0.1 px where aligned",
+            rms <= 0.1 or not joined,
+        ),
+        Row(f"{case}: pairs that are wrong", wrong, "pairs", 0, None, "none", not wrong),
     ]
 
 
@@ -106,13 +158,15 @@ def made_well(
     cells_per_mpx: float = 400,
     brightness: float = 1.0,
     empty_overlaps: bool = False,
+    overlap: float = OVERLAP,
+    jitter_px: float = JITTER_PX,
     seed: int = 7,
 ) -> Well:
     """Render the tiles of a well; with empty overlaps, cells keep to the middle of the tiles."""
     rng = np.random.default_rng(seed)
-    step = SIDE * (1 - OVERLAP)
+    step = SIDE * (1 - overlap)
     stage = np.array([(y * step, x * step) for y in range(rows) for x in range(columns)]) + 20
-    true = stage + rng.uniform(-JITTER_PX, JITTER_PX, stage.shape)
+    true = stage + rng.uniform(-jitter_px, jitter_px, stage.shape)
     extent = np.array([rows, columns]) * step + SIDE
     count = int(cells_per_mpx * extent[0] * extent[1] / 1e6)
     places = rng.uniform(0, extent, (count, 2))
@@ -120,7 +174,7 @@ def made_well(
     bright = brightness * rng.lognormal(6.5, 0.5, count)
     if empty_overlaps:
         within = (places - 20) % step
-        inside = np.all((within > SIDE * OVERLAP + 60) & (within < step - 60), axis=1)
+        inside = np.all((within > SIDE * overlap + 60) & (within < step - 60), axis=1)
         places, radii, bright = places[inside], radii[inside], bright[inside]
     tiles = []
     for corner in true:

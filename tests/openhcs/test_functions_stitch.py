@@ -275,3 +275,35 @@ def test_vignetted_tiles_are_still_found() -> None:
     found = stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM)
     assert found.stitch["verdict"] == "aligned"
     assert np.abs(well.error(found)).max() <= 0.3
+
+
+def test_a_stage_that_is_far_off_is_corrected() -> None:
+    well = Well(2, 2, seed=21, jitter=3.0, per_mpx=1500)
+    well.stage[1] += (-30, 31)  # tiles are 320 px: 15 % are 48 px
+    well.centre = well.stage.mean(axis=0)
+    found = stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM)
+    assert found.stitch["verdict"] == "aligned"
+    assert float(np.sqrt(np.mean(well.error(found) ** 2))) <= 0.1
+    assert set(found.stitch_pairs["status"]) > {"accepted"} or found.stitch["pairs"] == 4
+    near = stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM, max_shift_um=24 * PIXEL_UM[0])
+    assert near.stitch["verdict"] == "partly"
+    assert np.abs(well.error(near)).max() > 10
+
+
+@pytest.mark.parametrize("per_mpx", [60, 150])
+def test_few_cells_that_look_alike_are_not_taken_for_the_same(per_mpx: float) -> None:
+    for seed in range(10):
+        wells = Well(1, 2, seed=seed, per_mpx=per_mpx), Well(1, 2, seed=seed + 50, per_mpx=per_mpx)
+        wells[0].pixels[1] = wells[1].pixels[1]
+        found = stitch({"DAPI": wells[0].tiles()}, pixel_um=PIXEL_UM)
+        moved = float(np.hypot(found.stitch_pairs["dy_px"][0], found.stitch_pairs["dx_px"][0]))
+        assert found.stitch["verdict"] == "stage-only" or moved <= 24 * math.sqrt(2), seed
+
+
+def test_tiles_that_the_stage_keeps_apart_may_overlap_in_truth() -> None:
+    well = Well(1, 2, seed=2, jitter=0.0, per_mpx=2500)
+    well.stage[1, 1] += 41 + 50  # a gap of 50 px, where there is an overlap of 41
+    far = stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM, max_shift_um=100 * PIXEL_UM[1])
+    assert far.stitch["verdict"] == "aligned"
+    assert np.abs(well.error(far)).max() <= 0.3
+    assert stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM).stitch["verdict"] == "stage-only"

@@ -50,12 +50,17 @@ class Match:
     unique
         Whether the shift can be told to a fraction of a pixel, and no other one correlates within
         0.02 as well.
+    half
+        Lesser correlation of the two halves of the overlap, cut across its longer side. In a wide
+        search a cell lies upon some other one that looks like it sooner or later; that makes a
+        strip of few cells correlate, but one of its halves alone.
     """
 
     shift_px: tuple[float, float]
     ncc: float
     chance: float
     unique: bool
+    half: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,15 +173,17 @@ def match(
         for trial in ranked[1:]
         if trial.believable == best.believable and best.score - trial.score < _LEAD
     ]
+    half = _least_half(one, two, best.shift)
     refined = _refine(on_host(first.smooth), on_host(second.smooth), best.shift)
     if refined is None:
-        return Match(shift_px=best.shift, ncc=best.ncc, chance=best.chance, unique=False)
+        return Match(shift_px=best.shift, ncc=best.ncc, chance=best.chance, unique=False, half=half)
     nearest = ncc(one, two, (round(refined[0]), round(refined[1])))
     return Match(
         shift_px=refined,
         ncc=max(best.ncc, nearest),
         chance=best.chance,
         unique=all(_one_hill(one, two, best, rival) for rival in rivals),
+        half=half,
     )
 
 
@@ -281,6 +288,17 @@ def ncc(first: NDArray[np.float32], second: NDArray[np.float32], shift: tuple[in
     vdot = tools_of(one).xp.vdot
     scale = math.sqrt(float(vdot(one, one)) * float(vdot(two, two)))
     return float(vdot(one, two)) / scale if scale > 0 else 0.0
+
+
+def _least_half(
+    first: NDArray[np.float32], second: NDArray[np.float32], shift: tuple[int, int]
+) -> float:
+    """Correlate the halves of an overlap, cut across its longer side, and give the lesser one."""
+    one, two = _overlap(first, second, shift)
+    if one.shape[0] < one.shape[1]:
+        one, two = one.T, two.T
+    half = len(one) // 2
+    return min(ncc(one[:half], two[:half], (0, 0)), ncc(one[half:], two[half:], (0, 0)))
 
 
 def _overlap(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs.functions._align import Alignment, align
+from openhcs.functions._align import NEAR_PX, Alignment, align
 from openhcs.functions._fuse import fuse, mosaic_shape
 from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
     Fraction,
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Stitched", "stitch"]
 
-_MAX_SHIFT_PX = 24.0
+_MAX_SHIFT = 0.15
+"""Part of a tile by which the stage may be wrong, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class Stitched:
     axes=Axes.CHANNEL_FIELDS,
     collapses=frozenset({"field"}),
     needs=frozenset({"pixel_um", "guide"}),
-    version=2,
+    version=3,
     outputs=(
         Output("image", Kind.IMAGE),
         Output("stitch_pairs", Kind.TABLE),
@@ -92,7 +93,7 @@ def stitch(
         Channel on which positions are found, for all channels; None for the first one.
     max_shift_um
         Largest believable error of the stage between two tiles, above 0, at most half a tile;
-        None for 24 px. Overlaps are searched that far beyond what the stage says.
+        None for 15 % of the tile, and 24 px at least.
     least_ncc
         Correlation below which a measured shift is not believed, 0 to 1.
 
@@ -107,6 +108,13 @@ def stitch(
     Positions are rounded to 0.01 px, so that what lies on whole pixels is not interpolated.
     The first channel is the reference, not the mean of all: a mean would read every channel
     twice, and blurs where channels are shifted against each other.
+    Overlaps are searched 24 px beyond what the stage says. Only where pairs found so do not connect
+    all tiles, those that were refused, or that rest on one half of their overlap, are searched up
+    to `max_shift_um`; both halves have to correlate then, for the wider the search, the more looks
+    alike by chance.
+    A shift can be found if in truth tiles overlap by 16 px or more and there is structure in both
+    halves of that. Tiles that the stage lets overlap by 10 % and that lie 15 % farther apart show
+    nothing in common, and stay where the stage and their neighbours say.
     In a pipeline, those of a time point are found in the middle of its stack, so that all z lie
     on each other and have one size.
     Holds the tiles of the reference channel, then those of one row of tiles at a time.
@@ -124,7 +132,10 @@ def stitch(
             raise ValueError(message)
     height, width = shape
     limits = [
-        min(size / 2, _MAX_SHIFT_PX if max_shift_um is None else max_shift_um / step)
+        min(
+            size / 2,
+            max(NEAR_PX, _MAX_SHIFT * size) if max_shift_um is None else max_shift_um / step,
+        )
         for size, step in zip(shape, pixel_um, strict=True)
     ]
     found = align(
