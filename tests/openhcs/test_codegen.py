@@ -299,7 +299,7 @@ def test_nothing_in_the_text_is_executed(tmp_path: Path) -> None:
         ("pipeline = Pipline(Step(stitch))", "did you mean 'Pipeline'?"),
         ("from openhcs.function import stitch", "did you mean 'openhcs.functions'?"),
         ("pipeline = Pipeline(Step(stitch, referense='DAPI'))", "did you mean 'reference'?"),
-        ("pipeline = Pipeline(Step(stitch, reference=1.5))", "reference of stitch is str or None"),
+        ("pipeline = Pipeline(Step(stitch, reference=1.5))", "is str or tuple[str, ...] or None"),
         ("pipeline = Pipeline(Step(correct_illumination, source='vendr'))", "mean 'vendor'?"),
         ("pipeline = Pipeline(Step(project_max, channel='A', otherwise='drp'))", "mean 'drop'?"),
         (

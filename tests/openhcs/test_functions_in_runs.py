@@ -98,6 +98,25 @@ def test_tracks_of_a_well_that_is_stitched_anew_each_time(
         assert record["tracks"] < 1.3 * record["objects"] / 3
 
 
+def test_positions_in_a_stack_are_those_of_all_references(tmp_path: Path) -> None:
+    synthetic_plate(
+        tmp_path / "plate",
+        wells=("A01",),
+        grid=(1, 2),
+        channels=("DAPI", "GFP"),
+        z=3,
+        t=1,
+        size_px=160,
+        stage_error_px=6.0,
+    )
+    pipeline = Pipeline(Step(stitch, reference=("DAPI", "GFP")))
+    plate = open_plate(tmp_path / "plate", cache=False)
+    assert run(compile_pipeline(pipeline, plate), tmp_path / "out", workers=1).completed
+    record = pq.read_table(tmp_path / "out" / "stitch" / "A01.parquet").to_pydict()
+    assert record["reference"] == ["DAPI + GFP"] * 3
+    assert len(set(record["height_px"])) == len(set(record["origin_y_um"])) == 1
+
+
 @pytest.mark.parametrize("flat", [(), ("DAPI",)])
 def test_all_planes_of_a_stack_are_stitched_alike(tmp_path: Path, flat: tuple[str, ...]) -> None:
     """By the reference in the middle of the stack, or by its only plane."""

@@ -307,3 +307,64 @@ def test_tiles_that_the_stage_keeps_apart_may_overlap_in_truth() -> None:
     assert far.stitch["verdict"] == "aligned"
     assert np.abs(well.error(far)).max() <= 0.3
     assert stitch({"DAPI": well.tiles()}, pixel_um=PIXEL_UM).stitch["verdict"] == "stage-only"
+
+
+def test_overlaps_are_a_blend_or_the_tile_whose_edge_is_farther_away() -> None:
+    tiles = [
+        Tile(
+            field=n,
+            x_um=80 * n * PIXEL_UM[1],
+            y_um=0.0,
+            load=lambda n=n: np.full((100, 100), 100 + 100 * n, np.uint16),  # type: ignore[misc]
+        )
+        for n in range(2)
+    ]
+    blended = stitch({"DAPI": tiles}, pixel_um=PIXEL_UM).image["DAPI"]
+    chosen = stitch({"DAPI": tiles}, pixel_um=PIXEL_UM, blend="maximum").image["DAPI"]
+    assert np.all(np.diff(blended[50, 80:100].astype(int)) > 0)
+    assert np.all(chosen[:, :90] == 100)
+    assert np.all(chosen[:, 90:] == 200)
+    assert chosen.dtype == np.uint16
+
+
+def test_a_choice_of_pixels_leaves_the_noise_as_it_is() -> None:
+    well = Well(2, 2, seed=5)
+    tiles = {"DAPI": well.tiles()}
+    linear = stitch(tiles, pixel_um=PIXEL_UM)
+    maximum = stitch(tiles, pixel_um=PIXEL_UM, blend="maximum")
+    assert maximum.tiles["y_px"].tolist() == linear.tiles["y_px"].tolist()
+    once = stitch({"DAPI": well.tiles([3, 1, 0, 2])}, pixel_um=PIXEL_UM, blend="maximum")
+    np.testing.assert_array_equal(once.image["DAPI"], maximum.image["DAPI"])
+    y, x = np.rint([maximum.tiles["y_px"][3], maximum.tiles["x_px"][3]]).astype(int)
+    apart = (slice(y + 60, y + 260), slice(x + 60, x + 260))
+    np.testing.assert_array_equal(linear.image["DAPI"][apart], maximum.image["DAPI"][apart])
+    assert not np.array_equal(linear.image["DAPI"], maximum.image["DAPI"])
+
+
+def test_several_channels_show_together_where_tiles_lie() -> None:
+    """One channel has cells in the first overlap alone, the other in the second."""
+    well = Well(1, 3, seed=14, per_mpx=1500)
+    dark = Well(1, 3, seed=15, per_mpx=0).pixels
+    left, right = ([pixels.copy() for pixels in dark] for _ in range(2))
+    half = SIDE // 2
+    left[0], left[1][:, :half] = well.pixels[0], well.pixels[1][:, :half]
+    right[2], right[1][:, half:] = well.pixels[2], well.pixels[1][:, half:]
+
+    def tiles(pixels: list[NDArray[Any]]) -> list[Tile]:
+        return [
+            Tile(field=t.field, x_um=t.x_um, y_um=t.y_um, load=lambda n=n: pixels[n])  # type: ignore[misc]
+            for n, t in enumerate(well.tiles())
+        ]
+
+    channels = {"a": tiles(left), "b": tiles(right)}
+    alone = stitch(channels, pixel_um=PIXEL_UM, reference="a")
+    assert alone.stitch["verdict"] == "partly"
+    found = stitch(channels, pixel_um=PIXEL_UM, reference=("a", "b"))
+    assert found.stitch["verdict"] == "aligned"
+    assert found.stitch["reference"] == "a + b"
+    assert np.abs(well.error(found)).max() <= 0.3
+    assert found.image["a"].dtype == np.uint16
+    with pytest.raises(ValueError, match="reference channel 'c'"):
+        stitch(channels, pixel_um=PIXEL_UM, reference=("a", "c"))
+    with pytest.raises(ValueError, match="names no channel"):
+        stitch(channels, pixel_um=PIXEL_UM, reference=())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Mosaic", "fuse", "mosaic_shape"]
+__all__ = ["Blend", "Mosaic", "fuse", "mosaic_shape"]
+
+Blend: TypeAlias = Literal["linear", "maximum"]
+"""How tiles become one where they overlap: by a mean that fades over, or by the better one."""
 
 _BAND_ROWS = 128
 
@@ -59,6 +62,7 @@ def fuse(
     *,
     shape: tuple[int, int],
     canvas: tuple[int, int],
+    blend: Blend = "linear",
 ) -> Mosaic:
     """Blend tiles into one image.
 
@@ -72,6 +76,9 @@ def fuse(
         (y, x) of a tile.
     canvas
         (Y, X) of the mosaic.
+    blend
+        ``linear``: the mean of the tiles by their weights. ``maximum``: the tile of the largest
+        weight alone.
 
     Raises
     ------
@@ -87,7 +94,7 @@ def fuse(
     per tile of 1080 by 1080 px.
     """
     spans = [[_span(p, size) for p, size in zip(at, shape, strict=True)] for at in positions_px]
-    order = sorted(range(len(spans)), key=lambda n: spans[n][0].start)
+    order = sorted(range(len(spans)), key=lambda n: (spans[n][0].start, spans[n][1].start))
     covered = np.zeros(canvas, dtype=bool)
     pixels: NDArray[Any] | None = None
     loaded: dict[int, NDArray[Any]] = {}
@@ -104,10 +111,11 @@ def fuse(
                 if pixels is None:
                     pixels = np.zeros(canvas, dtype=loaded[n].dtype)
             with np.errstate(invalid="ignore"):  # of infinite pixels
-                _lay(loaded[n], y, x, positions_px[n], total, weight, top, bottom)
+                _lay(loaded[n], y, x, positions_px[n], total, weight, top, bottom, blend)
         loaded = {n: tile for n, tile in loaded.items() if spans[n][0].stop > bottom}
         np.greater(weight, 0, out=covered[top:bottom])
-        np.divide(total, weight, out=total, where=covered[top:bottom])
+        if blend == "linear":
+            np.divide(total, weight, out=total, where=covered[top:bottom])
         if pixels is not None:
             pixels[top:bottom] = to_dtype(total, pixels.dtype).pixels
     if pixels is None:
@@ -143,8 +151,12 @@ def _lay(
     weight: NDArray[np.float32],
     top: int,
     bottom: int,
+    blend: Blend,
 ) -> None:
-    """Add the part of a tile within a band of the canvas, weighted, to its sums."""
+    """Add the part of a tile within a band of the canvas, weighted, or put it where it weighs most.
+
+    `total` holds weighted sums then, or pixels.
+    """
     begin, end = max(y.start, top), min(y.stop, bottom)
     first = begin - int(np.floor(position[0]))
     rows = end - begin
@@ -160,9 +172,15 @@ def _lay(
         piece += right
     ramp_y = _ramp(y, position[0], tile.shape[0])[begin - y.start : end - y.start]
     ramp = np.multiply.outer(ramp_y, _ramp(x, position[1], tile.shape[1]))
+    there = (slice(begin - top, end - top), slice(x.start, x.stop))
+    if blend == "maximum":
+        heavier = ramp > weight[there]
+        np.copyto(total[there], piece, where=heavier)
+        np.maximum(weight[there], ramp, out=weight[there])
+        return
     piece *= ramp
-    total[begin - top : end - top, x.start : x.stop] += piece
-    weight[begin - top : end - top, x.start : x.stop] += ramp
+    total[there] += piece
+    weight[there] += ramp
 
 
 def _ramp(span: _Span, position: float, size: int) -> NDArray[np.float32]:

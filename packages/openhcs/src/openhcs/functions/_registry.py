@@ -255,8 +255,8 @@ class FunctionSpec:
     needs
         Facts handed over as keywords of the same name: ``pixel_um`` of the plate; ``device``,
         where to compute, for a function that moves its data there itself; and ``guide``, for one
-        that consumes fields: the channel that its parameter ``reference`` names, else the first,
-        with its tiles in the middle of the stack, the same for every z of a time point; empty for
+        that consumes fields: the channels that its parameter ``reference`` names, else the first,
+        with their tiles in the middle of the stack, the same for every z of a time point; empty for
         the middle itself.
     preparation
         What must be learned from the whole plate first; handed over as keyword ``prepared``.

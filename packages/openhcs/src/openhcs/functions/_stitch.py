@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs.functions._align import NEAR_PX, Alignment, align
-from openhcs.functions._fuse import fuse, mosaic_shape
+from openhcs.functions._fuse import Blend, fuse, mosaic_shape
 from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
     Fraction,
     PositiveUm,
@@ -75,9 +75,10 @@ def stitch(
     *,
     pixel_um: tuple[float, float],
     guide: ChannelTiles | None = None,
-    reference: str | None = None,
+    reference: str | tuple[str, ...] | None = None,
     max_shift_um: PositiveUm | None = None,
     least_ncc: Fraction = 0.3,
+    blend: Blend = "linear",
 ) -> Stitched:
     """Find where the fields of a well lie, and fuse them into one image per channel.
 
@@ -88,14 +89,20 @@ def stitch(
     pixel_um
         Size of a pixel (y, x) in µm.
     guide
-        One channel with tiles on which positions are found; None for the reference in `channels`.
+        Channels with tiles on which positions are found; None for the reference in `channels`.
     reference
-        Channel on which positions are found, for all channels; None for the first one.
+        Channel on which positions are found, for all channels, or several channels for the mean of
+        them; None for the first one.
     max_shift_um
         Largest believable error of the stage between two tiles, above 0, at most half a tile;
         None for 15 % of the tile, and 24 px at least.
     least_ncc
         Correlation below which a measured shift is not believed, 0 to 1.
+    blend
+        Where tiles overlap: ``linear`` fades from one over to the other, in proportion to the
+        distance to their edges, which hides seams; ``maximum`` takes each pixel from the tile whose
+        edge is farthest away, which shows nothing twice where tiles do not quite fit, and leaves
+        the noise as it is.
 
     Raises
     ------
@@ -106,8 +113,9 @@ def stitch(
     Notes
     -----
     Positions are rounded to 0.01 px, so that what lies on whole pixels is not interpolated.
-    The first channel is the reference, not the mean of all: a mean would read every channel
-    twice, and blurs where channels are shifted against each other.
+    The first channel is the reference, not the mean of all: a mean reads its channels twice, and
+    blurs where they are shifted against each other. Fields that lack one of them have the mean of
+    the others.
     Overlaps are searched 24 px beyond what the stage says. Only where pairs found so do not connect
     all tiles, those that were refused, or that rest on one half of their overlap, are searched up
     to `max_shift_um`; both halves have to correlate then, for the wider the search, the more looks
@@ -117,20 +125,16 @@ def stitch(
     nothing in common, and stay where the stage and their neighbours say.
     In a pipeline, those of a time point are found in the middle of its stack, so that all z lie
     on each other and have one size.
-    Holds the tiles of the reference channel, then those of one row of tiles at a time.
+    Holds the tiles of the reference channel, or the mean of several, then those of one row of
+    tiles at a time.
     """
     guide = guide or {}
-    name = next(iter(guide)) if guide else _reference(channels, reference)
+    names = tuple(guide) if guide else _references(channels, reference)
     _check(pixel_um, max_shift_um, least_ncc)
     fields = _fields({**guide, **channels})
     centres_px = _centres_um(fields) / np.asarray(pixel_um, dtype=np.float64)
-    known = {tile.field: tile.load() for tile in (guide or channels)[name]}
-    shape = next(iter(known.values())).shape if known else (0, 0)
-    for field, pixels in known.items():
-        if pixels.shape != shape:
-            message = f"field {field} is {pixels.shape} px in {name}, others are {shape} px"
-            raise ValueError(message)
-    height, width = shape
+    known = _loaded({name: (guide or channels)[name] for name in names})
+    height, width = shape = next(iter(known.values())).shape
     limits = [
         min(
             size / 2,
@@ -145,6 +149,8 @@ def stitch(
         max_shift_px=(limits[0], limits[1]),
         least_ncc=least_ncc,
     )
+    if guide or len(names) > 1:
+        known.clear()
     placed = centres_px + found.displacement_px
     corner = placed.min(axis=0)
     positions = np.round(placed - corner, 2) if len(fields) > 1 else np.zeros((1, 2))
@@ -155,7 +161,7 @@ def stitch(
     for channel, tiles in channels.items():
         loads = [
             (lambda pixels=known[tile.field]: pixels)
-            if channel == name and not guide
+            if (channel,) == names and not guide
             else tile.load
             for tile in tiles
         ]
@@ -164,11 +170,12 @@ def stitch(
             np.array([at[tile.field] for tile in tiles]),
             shape=(height, width),
             canvas=canvas,
+            blend=blend,
         )
         image[channel] = mosaic.pixels
-        if channel == name or not covered:
+        if channel in names or not covered:
             covered = float(mosaic.covered.mean())
-        if channel == name:
+        if (channel,) == names:
             known.clear()
     origin_um = (corner - (np.array(shape) - 1) / 2) * np.asarray(pixel_um)
     return Stitched(
@@ -177,7 +184,7 @@ def stitch(
         tiles=_tile_table(found, list(fields), positions),
         stitch={
             "verdict": found.verdict,
-            "reference": name,
+            "reference": " + ".join(names),
             "tiles": len(fields),
             "pairs": len(found.pairs),
             "accepted_fraction": found.accepted_fraction,
@@ -191,15 +198,46 @@ def stitch(
     )
 
 
-def _reference(channels: ChannelTiles, reference: str | None) -> str:
+def _references(channels: ChannelTiles, reference: str | tuple[str, ...] | None) -> tuple[str, ...]:
     if not any(channels.values()):
         message = "there are no tiles to stitch"
         raise ValueError(message)
-    name = next(name for name in channels if channels[name]) if reference is None else reference
-    if name not in channels or not channels[name]:
-        message = f"reference channel {name!r} has no tiles; there are {', '.join(channels)}"
+    if reference is None:
+        return (next(name for name in channels if channels[name]),)
+    names = (reference,) if isinstance(reference, str) else tuple(dict.fromkeys(reference))
+    if not names:
+        message = "reference names no channel"
         raise ValueError(message)
-    return name
+    for name in names:
+        if name not in channels or not channels[name]:
+            message = f"reference channel {name!r} has no tiles; there are {', '.join(channels)}"
+            raise ValueError(message)
+    return names
+
+
+def _loaded(channels: ChannelTiles) -> dict[int, NDArray[Any]]:
+    """Give the pixels of each field: those of one channel, or the mean of several."""
+    found: dict[int, NDArray[Any]] = {}
+    counts: dict[int, int] = {}
+    shape: tuple[int, ...] | None = None
+    for name, tiles in channels.items():
+        for tile in tiles:
+            pixels = tile.load()
+            shape = shape or pixels.shape
+            if pixels.shape != shape:
+                message = (
+                    f"field {tile.field} is {pixels.shape} px in {name}, others are {shape} px"
+                )
+                raise ValueError(message)
+            if len(channels) > 1:
+                pixels = pixels.astype(np.float32)
+            before = found.get(tile.field)
+            found[tile.field] = pixels if before is None else before + pixels
+            counts[tile.field] = counts.get(tile.field, 0) + 1
+    if len(channels) > 1:
+        for field, pixels in found.items():
+            pixels /= counts[field]
+    return found
 
 
 def _check(

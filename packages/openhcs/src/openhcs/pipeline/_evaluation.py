@@ -238,22 +238,23 @@ def _with_reference(step: PlannedStep, stream: Stream) -> PlannedStep:
 
 
 def _guide(step: PlannedStep, stream: Stream, group: GroupKey) -> Stream:
-    """Give the tiles by which all z of a time point are laid: those of the reference in the middle.
+    """Give the tiles by which all z of a time point are laid: those of a reference in the middle.
 
-    Where the reference was not taken at that time point, those of the first one at which it was.
+    Where it was not taken at that time point, those of the first one at which it was.
     None where they are among the images of the group.
     """
-    reference = step.parameters["reference"]
-    every = [key for key in stream if str(key.channel) == reference]
-    if not every:
-        return {}
-    times = {key.t for key in every}
-    t = group.t if group.t in times else every[0].t
-    heights = sorted({key.z for key in every if key.t == t}, key=lambda z: -1 if z is None else z)
-    z = heights[len(heights) // 2]
-    if (t, z) == (group.t, group.z):
-        return {}
-    return {key: stream[key] for key in every if key.t == t and key.z == z}
+    wanted = step.parameters["reference"]
+    found: dict[GroupKey, Image] = {}
+    for reference in dict.fromkeys(wanted if isinstance(wanted, tuple) else (wanted,)):
+        every = [key for key in stream if str(key.channel) == reference]
+        if not every:
+            return {}
+        times = {key.t for key in every}
+        t = group.t if group.t in times else every[0].t
+        heights = {key.z for key in every if key.t == t}
+        z = sorted(heights, key=lambda z: -1 if z is None else z)[len(heights) // 2]
+        found |= {key: stream[key] for key in every if key.t == t and key.z == z}
+    return {} if all((key.t, key.z) == (group.t, group.z) for key in found) else found
 
 
 def _order(channels: Mapping[str | None, int], key: GroupKey) -> tuple[int, ...]:
