@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from openhcs import Pipeline, Step, compile_pipeline, open_plate
+from openhcs import Pipeline, Step, compile_pipeline, open_plate, open_results
 from openhcs._errors import CompileError
 from openhcs.execution import run
 from openhcs.functions import (
     detect_spots,
+    gaussian,
     measure_objects,
     project_max,
     register_channels,
@@ -168,6 +170,36 @@ def test_channels_are_not_laid_upon_another_one_where_the_first_was_not_taken(
     compile_pipeline(Pipeline(Step(project_max), Step(register_channels)), plate)
     both = Step(register_channels, channel=("GFP", "Cy5"), otherwise="pass")
     compile_pipeline(Pipeline(both, Step(project_max)), plate)
+
+
+def test_stitched_images_say_where_they_show_something(tmp_path: Path) -> None:
+    """At each time point, also beside what later steps make of them, and after another run."""
+    folder, out, well = tmp_path / "plate", tmp_path / "out", "A01"
+    synthetic_plate(folder, wells=(well,), grid=(2, 2), t=2, z=2, size_px=200, stage_error_px=6.0)
+    plate = open_plate(folder, cache=False)
+    steps = Step(project_max), Step(stitch), Step(segment_nuclei, channel="DAPI")
+    smooth = Step(gaussian, sigma_um=1.0, channel=("DAPI", "GFP"), otherwise="drop")
+    pipelines = Pipeline(*steps), Pipeline(*steps, smooth), Pipeline(*steps[:2])
+    for number, pipeline in enumerate(pipelines):
+        assert run(compile_pipeline(pipeline, plate), out, workers=1).completed
+        results = open_results(out)
+        assert results.label_names(well, "stitched") == (() if number == 2 else ("nuclei",))
+        assert len(results.images(well)) == (2 if number == 1 else 1)
+        fractions = results.table("stitch")["covered_fraction"].to_pylist()
+        assert min(fractions) < 1
+        for image in results.images(well):
+            mask, pixels = results.coverage(well, image), np.asarray(results.image(well, image))
+            assert mask.axes == ("t", "z", "y", "x")
+            assert mask.shape == (2, 1, *pixels.shape[-2:])
+            assert "coverage" not in results.label_names(well, image)
+            for t, fraction in enumerate(fractions):
+                shown = np.asarray(mask[t, 0]) == 1
+                assert 0.85 < shown.mean() <= fraction
+                if image == "stitched":
+                    assert not pixels[t, :, 0, ~shown].any()
+                    assert (pixels[t, :, 0, shown] > 0).mean() > 0.99
+    with pytest.raises(KeyError, match="no image 'none'"):
+        results.coverage(well, "none")
 
 
 def test_other_tracks_are_made_of_labels_that_are_stored(plate: PlateIndex, results: Path) -> None:

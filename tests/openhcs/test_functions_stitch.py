@@ -368,3 +368,14 @@ def test_several_channels_show_together_where_tiles_lie() -> None:
         stitch(channels, pixel_um=PIXEL_UM, reference=("a", "c"))
     with pytest.raises(ValueError, match="names no channel"):
         stitch(channels, pixel_um=PIXEL_UM, reference=())
+
+
+def test_it_is_said_how_much_of_the_canvas_is_covered() -> None:
+    well = Well(2, 2, seed=6, holes=(3,))
+    tiles = well.tiles()
+    found = stitch({"a": tiles, "b": tiles[:2]}, pixel_um=PIXEL_UM)
+    assert found.tiles["channels"].tolist() == [2, 2, 1]
+    shown = found.image["a"] > 0
+    assert found.stitch["covered_fraction"] == pytest.approx(shown.mean(), abs=0.001)
+    assert 0.7 < float(found.stitch["covered_fraction"]) < 0.9
+    assert (found.stitch["tile_height_px"], found.stitch["tile_width_px"]) == (SIDE, SIDE)

@@ -120,6 +120,11 @@ def test_images_are_read_where_they_are_sliced(results: Results) -> None:
         image.channel("Cy5")
 
 
+def test_images_of_fields_have_no_mask_of_what_tiles_cover(results: Results) -> None:
+    with pytest.raises(KeyError, match="no mask of what tiles cover: its images were not stitched"):
+        results.coverage(good(results))
+
+
 @given(hnp.basic_indices((1, 2, 1, 80, 100), allow_newaxis=False))
 @settings(max_examples=60, deadline=None)
 def test_slices_are_those_of_numpy(results: Results, index: tuple[int | slice, ...]) -> None:

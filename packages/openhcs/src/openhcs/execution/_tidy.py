@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs.execution._resume import read_images
 from openhcs.execution._well_outputs import is_of
 from openhcs.functions import Kind
-from openhcs.pipeline import steps_in
+from openhcs.pipeline import COVERAGE, steps_in
 from polystore.files import write_json
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def _without_labels(
 
 def _list_labels(labels: Path, names: tuple[str, ...]) -> None:
     """Name the labels that are left; they are unlisted before they go."""
+    if (labels / COVERAGE).is_dir():
+        names = (*names, COVERAGE)
     if not names:
         shutil.rmtree(labels, ignore_errors=True)
         return

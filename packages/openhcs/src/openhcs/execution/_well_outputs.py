@@ -14,7 +14,7 @@ from openhcs.execution._canvases import Canvases
 from openhcs.execution._placing import NOWHERE, canvas_placing, placing
 from openhcs.execution._tables import measures, read_group, write_outputs
 from openhcs.functions import Kind
-from openhcs.pipeline import GroupKey, WellImage
+from openhcs.pipeline import COVERAGE, GroupKey, WellImage
 from polystore.omezarr import ChannelMeta, ImageMeta, ImageWriter, LabelsWriter, open_image
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from openhcs.execution._canvases import Laid
     from openhcs.execution._folder import ResultFolder
     from openhcs.execution._placing import Placed, Placing
     from openhcs.pipeline import Evaluation, PlannedOutput, PlannedStep
@@ -60,6 +61,7 @@ class _Arrangement:
     dtype: str = ""
     shape: tuple[int, ...] = ()
     own: dict[str, Any] = dataclass_field(default_factory=dict)
+    laid: Mapping[tuple[int, int], Laid] = dataclass_field(default_factory=dict)
 
     def place(self, key: GroupKey) -> dict[str, int]:
         """Give the place of a plane, by the names of the format's axes."""
@@ -216,9 +218,10 @@ class WellOutputs:
             if arrangement.waiting:
                 self._write_waiting(name, arrangement)
         self._place_canvases()
-        for arrangement in self._images.values():
+        for (name, _), arrangement in self._images.items():
             if arrangement.writer is not None:
                 arrangement.writer.commit()
+                self._write_coverage(name, arrangement)
         for step in self._steps:
             for output in step.outputs:
                 if output.kind is Kind.LABELS and step.name not in self._reused:
@@ -244,10 +247,21 @@ class WellOutputs:
             canvases.see(step, self._groups)
             if image is None or image.writer is None:
                 continue
+            image.laid = canvases.laid_on(image.shape[-2:], image.planes)
             where = canvas_placing(canvases.of_size(image.shape[-2:]), image.planes)
             if where.origin_um is not None:
                 image.own["origins_um"] = _origins(where)
                 image.writer.place(where.origin_um, {"openhcs": image.own})
+
+    def _write_coverage(self, name: str, image: _Arrangement) -> None:
+        """Put a mask beside the image of a well: 1 where a tile of any channel lies."""
+        if not image.laid:
+            return
+        size = (image.shape[-2], image.shape[-1])
+        with LabelsWriter(self._folder.plate, self._well, name, COVERAGE, np.uint8) as writer:
+            for (t, z), laid in image.laid.items():
+                writer.write_plane(laid.mask(size).view(np.uint8), z=z, t=t)
+            writer.commit(partial=True)
 
     def abort(self) -> None:
         """Take away what was not committed, and hold no outputs any more.
@@ -278,7 +292,7 @@ class WellOutputs:
                     shape=arrangement.shape or reader.shapes[0],
                     dtype=arrangement.dtype or str(reader.dtype),
                     channels=tuple(map(_channel_name, arrangement.channel)),
-                    labels=tuple(reader.label_names),
+                    labels=tuple(label for label in reader.label_names if label != COVERAGE),
                     pixel_um=self._pixel_um,
                 )
             )

@@ -21,6 +21,7 @@ from openhcs.functions._device import (
 from openhcs.functions._dose_response import DoseResponse, DoseVerdict, dose_response
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
+from openhcs.functions._fuse import laid_out
 from openhcs.functions._granularity import Granularity, measure_granularity
 from openhcs.functions._illumination import correct_illumination
 from openhcs.functions._image_quality import measure_image_quality
@@ -160,6 +161,7 @@ __all__ = [
     "gpu_is_lost",
     "installed_functions",
     "installed_modules",
+    "laid_out",
     "library_functions",
     "measure_colocalisation",
     "measure_granularity",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Blend", "Mosaic", "fuse", "mosaic_shape"]
+__all__ = ["Blend", "Mosaic", "fuse", "laid_out", "mosaic_shape"]
 
 Blend: TypeAlias = Literal["linear", "maximum"]
 """How tiles become one where they overlap: by a mean that fades over, or by the better one."""
@@ -54,6 +54,23 @@ def mosaic_shape(positions_px: NDArray[np.float64], shape: tuple[int, int]) -> t
         for axis, size in enumerate(shape)
     )
     return height, width
+
+
+def laid_out(
+    positions_px: NDArray[np.float64], *, shape: tuple[int, int], canvas: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Say where on a canvas `fuse` has tiles.
+
+    Parameters
+    ----------
+    positions_px, shape, canvas
+        As for `fuse`.
+    """
+    covered = np.zeros(canvas, dtype=bool)
+    for at in positions_px:
+        y, x = (_span(float(p), size) for p, size in zip(at, shape, strict=True))
+        covered[y.start : y.stop, x.start : x.stop] = True
+    return covered
 
 
 def fuse(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs.functions._align import NEAR_PX, Alignment, align
-from openhcs.functions._fuse import Blend, fuse, mosaic_shape
+from openhcs.functions._fuse import Blend, fuse, laid_out, mosaic_shape
 from openhcs.functions._quantities import (  # noqa: TC001  # annotations are read when compiling
     Fraction,
     PositiveUm,
@@ -44,12 +44,14 @@ class Stitched:
         ``status``.
     tiles
         One row per tile: ``field``; ``y_px`` and ``x_px`` of its first pixel on the mosaic;
-        ``dy_px`` and ``dx_px`` away from the stage; ``placed`` (``aligned`` or ``stage-only``).
+        ``dy_px`` and ``dx_px`` away from the stage; ``placed`` (``aligned`` or ``stage-only``);
+        ``channels``, in how many it is.
     stitch
         ``verdict`` (``aligned``, ``partly``, ``stage-only`` or ``single``), ``reference``,
         ``tiles``, ``pairs``, ``accepted_fraction``, ``residual_95_px``, ``covered_fraction``,
-        ``height_px`` and ``width_px`` of the mosaic, and ``origin_y_um`` and ``origin_x_um``: the
-        centre of its first pixel from the well's centre, NaN where the stage says nothing.
+        ``tile_height_px`` and ``tile_width_px``, ``height_px`` and ``width_px`` of the mosaic, and
+        ``origin_y_um`` and ``origin_x_um``: the centre of its first pixel from the well's centre,
+        NaN where the stage says nothing.
     """
 
     image: Mapping[str, PlaneArray]
@@ -157,7 +159,6 @@ def stitch(
     canvas = mosaic_shape(positions, (height, width))
     at = {field: positions[n] for n, field in enumerate(fields)}
     image = {}
-    covered = 0.0
     for channel, tiles in channels.items():
         loads = [
             (lambda pixels=known[tile.field]: pixels)
@@ -173,15 +174,16 @@ def stitch(
             blend=blend,
         )
         image[channel] = mosaic.pixels
-        if channel in names or not covered:
-            covered = float(mosaic.covered.mean())
         if (channel,) == names:
             known.clear()
+    shown = [tile.field for tiles in channels.values() for tile in tiles]
+    count = np.array([shown.count(field) for field in fields])
+    covered = laid_out(positions[count > 0], shape=(height, width), canvas=canvas)
     origin_um = (corner - (np.array(shape) - 1) / 2) * np.asarray(pixel_um)
     return Stitched(
         image=image,
         stitch_pairs=_pair_table(found, list(fields)),
-        tiles=_tile_table(found, list(fields), positions),
+        tiles=_tile_table(found, list(fields), positions, count),
         stitch={
             "verdict": found.verdict,
             "reference": " + ".join(names),
@@ -189,7 +191,9 @@ def stitch(
             "pairs": len(found.pairs),
             "accepted_fraction": found.accepted_fraction,
             "residual_95_px": found.residual_95_px,
-            "covered_fraction": covered,
+            "covered_fraction": float(covered.mean()),
+            "tile_height_px": height,
+            "tile_width_px": width,
             "height_px": canvas[0],
             "width_px": canvas[1],
             "origin_y_um": float(origin_um[0]),
@@ -295,7 +299,10 @@ def _pair_table(found: Alignment, fields: list[int]) -> Columns:
 
 
 def _tile_table(
-    found: Alignment, fields: list[int], positions: NDArray[np.float64]
+    found: Alignment,
+    fields: list[int],
+    positions: NDArray[np.float64],
+    channels: NDArray[np.int64],
 ) -> dict[str, NDArray[Any]]:
     return {
         "field": np.array(fields, dtype=np.int64),
@@ -304,4 +311,5 @@ def _tile_table(
         "dy_px": found.displacement_px[:, 0],
         "dx_px": found.displacement_px[:, 1],
         "placed": np.where(found.aligned, "aligned", "stage-only"),
+        "channels": channels,
     }

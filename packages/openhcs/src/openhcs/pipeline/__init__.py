@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openhcs.pipeline._acting import made_by, steps_in
+from openhcs.pipeline._acting import COVERAGE, made_by, steps_in
 from openhcs.pipeline._compile import compile_pipeline
 from openhcs.pipeline._content_key import (
     content_key,
@@ -53,6 +53,7 @@ from openhcs.pipeline._step import Step
 from openhcs.pipeline._surroundings import Kept, Source
 
 __all__ = [
+    "COVERAGE",
     "PLATE",
     "PROCESS_BYTES",
     "SKIP_GROUP",

@@ -13,7 +13,10 @@ from openhcs.pipeline._plan import PlannedInput, PlannedStep
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["NOWHERE", "group_name", "made_by", "steps_in", "with_images"]
+__all__ = ["COVERAGE", "NOWHERE", "group_name", "made_by", "steps_in", "with_images"]
+
+COVERAGE = "coverage"
+"""Name of the mask beside the image of a well: 1 where a tile lies. No labels of a step have it."""
 
 NOWHERE = -2
 """Step of an input whose giver does not act in the well."""

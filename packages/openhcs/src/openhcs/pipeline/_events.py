@@ -48,7 +48,7 @@ class WellImage:
     channels
         Channel names, in the order of the channel axis.
     labels
-        Names of the label images that lie beside the pixels.
+        Names of the label images that lie beside the pixels; the mask of what tiles cover is none.
     pixel_um
         Pixel size (y, x) in µm; None when unknown.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ParameterError
 from openhcs.functions import Kind
-from openhcs.pipeline._acting import with_images
+from openhcs.pipeline._acting import COVERAGE, with_images
 from openhcs.pipeline._content_key import file_key, package_versions
 from openhcs.pipeline._flat import PLATE
 from openhcs.pipeline._parameters import resolved_parameters
@@ -21,7 +21,7 @@ from openhcs.plates import parse_wells
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
-    from openhcs.functions import Device
+    from openhcs.functions import Device, Output
     from openhcs.pipeline._flat import FlatStep
     from openhcs.pipeline._pipeline import Pipeline
     from openhcs.pipeline._settings import Otherwise, Setting, Settings
@@ -148,7 +148,7 @@ class Resolver:
         device = self._device(position, step, settings["device"])
         outputs = tuple(
             PlannedOutput(
-                name=output.name, kind=output.kind, stored=self._stored_name(position, output.name)
+                name=output.name, kind=output.kind, stored=self._stored_name(position, output)
             )
             for output in spec.outputs
             if output.kind is not Kind.IMAGE
@@ -368,7 +368,9 @@ class Resolver:
                     return position, output.name
         return None
 
-    def _stored_name(self, position: int, name: str) -> str:
+    def _stored_name(self, position: int, output: Output) -> str:
         """Give an output a name in the result folder that no other output has."""
+        name = output.name
         self._stored[name] += 1
-        return name if self._stored[name] == 1 else f"{name}_{self._names[position]}"
+        taken = self._stored[name] > 1 or (output.kind is Kind.LABELS and name == COVERAGE)
+        return f"{name}_{self._names[position]}" if taken else name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ResultFolderError
 from openhcs.execution import ResultFolder, RunRecord, load_run
-from openhcs.pipeline import Outcome
+from openhcs.pipeline import COVERAGE, Outcome
 from openhcs.plates import parse_wells, sort_wells
 from openhcs.results._image import LazyImage
 from polystore.omezarr import ImageReader
@@ -241,13 +241,16 @@ class Results:
     def label_names(self, well: str, image: str | None = None) -> tuple[str, ...]:
         """Name the label images that lie beside an image; beside any of the well's by default.
 
+        What `coverage` gives is none of them.
+
         Raises
         ------
         KeyError
             If there is no such well or image.
         """
         readers = self._readers(well, image)
-        return tuple(dict.fromkeys(name for reader in readers for name in reader.label_names))
+        names = dict.fromkeys(name for reader in readers for name in reader.label_names)
+        return tuple(name for name in names if name != COVERAGE)
 
     def labels(self, well: str, name: str, image: str | None = None) -> LazyImage:
         """Open a label image.
@@ -271,6 +274,37 @@ class Results:
                 return LazyImage(reader.labels(name))
         there = ", ".join(self.label_names(well, image)) or "none"
         message = f"well {well} has no labels {name!r}; there are {there}"
+        raise KeyError(message)
+
+    def coverage(self, well: str, image: str | None = None) -> LazyImage:
+        """Open the mask that says where a stitched image shows something.
+
+        Parameters
+        ----------
+        well
+            Name of the well.
+        image
+            The image that it lies beside; the last one of the well's that has one by default.
+
+        Returns
+        -------
+        LazyImage
+            Axes t, z, y, x: 1 where a tile of any channel lies, 0 on empty canvas, where pixels are
+            0 and mean nothing.
+
+        Raises
+        ------
+        KeyError
+            If there is no such well or image, or the image was not stitched, or was so by an older
+            version.
+        """
+        for reader in self._readers(well, image):
+            if COVERAGE in reader.label_names:
+                return LazyImage(reader.labels(COVERAGE))
+        message = (
+            f"well {well} has no mask of what tiles cover: its images were not stitched, or by an "
+            "older version"
+        )
         raise KeyError(message)
 
     def __repr__(self) -> str:
