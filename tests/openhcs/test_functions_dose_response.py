@@ -156,10 +156,12 @@ def test_plates_without_common_wells_have_no_correlation() -> None:
 def test_unusual_counts_are_outliers_and_few_cells_are_said_to_be_few() -> None:
     rng = np.random.default_rng(4)
     counts = rng.poisson(400, (8, 12)).astype(float)
-    counts[0, 0], counts[3, 3], counts[5, 5], counts[7, 7] = 10, 1200, 0, math.nan
+    counts[0, 0], counts[3, 3], counts[5, 5] = 10, 1200, 0
+    counts[6, 6], counts[7, 7] = math.inf, math.nan
     found = cell_counts(counts, fewest=50)
     assert np.argwhere(found.outlier).tolist() == [[0, 0], [3, 3], [5, 5]]
-    assert np.argwhere(found.too_few).tolist() == [[0, 0], [5, 5], [7, 7]]
+    assert np.argwhere(found.too_few).tolist() == [[0, 0], [5, 5], [6, 6], [7, 7]]
+    counts[6, 6] = math.nan
     middle = np.nanmedian(counts)
     mad = 1.4826 * np.nanmedian(np.abs(counts - middle))
     assert found.robust_z[3, 3] == pytest.approx((1200 - middle) / mad)

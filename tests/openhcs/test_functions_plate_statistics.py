@@ -174,6 +174,25 @@ def test_a_plate_too_small_or_even_gives_nan(shape: tuple[int, int]) -> None:
     assert math.isnan(edge_effect(np.full(shape, math.nan)).p)
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_an_infinite_well_is_missing_and_decides_nothing(value: float) -> None:
+    plate, lacking = _plate(5), _plate(5)
+    plate[2, 3], lacking[2, 3] = value, math.nan
+    assert np.array_equal(b_score(plate).scores, b_score(lacking).scores, equal_nan=True)
+    assert np.isnan(b_score(plate).scores).sum() == 1
+    assert edge_effect(plate) == edge_effect(lacking)
+    assert np.array_equal(robust_z(plate), robust_z(lacking), equal_nan=True)
+    spoiled = [*POSITIVE, value]
+    for robust in (False, True):
+        for call in (z_prime, ssmd):
+            expected = call(POSITIVE, NEGATIVE, robust=robust)
+            assert call(spoiled, NEGATIVE, robust=robust) == expected
+    assert math.isnan(z_prime([1.0, 2.0, value], NEGATIVE))  # two are too few
+    found = percent_of_control([55.0, value], positive=spoiled, negative=[*NEGATIVE, value])
+    assert found == pytest.approx([50, math.nan], nan_ok=True)
+    assert robust_z([20.0], reference=[*NEGATIVE, value]) == pytest.approx([10 / 1.4826])
+
+
 @pytest.mark.parametrize("call", [b_score, edge_effect])
 def test_a_plate_needs_rows_and_columns(call: object) -> None:
     assert callable(call)

@@ -181,8 +181,9 @@ def _groups(keys: Sequence[NDArray[Any]], length: int) -> list[NDArray[np.intp]]
 
 
 def _robust_scores(values: NDArray[np.float64], least: float) -> tuple[float, NDArray[np.float64]]:
-    """Give the median, and each value's distance from it; 0 where there is no spread."""
-    known = values[~np.isnan(values)]
+    """Give the median, and each value's distance from it; 0 without spread or value."""
+    there = np.isfinite(values)
+    known = values[there]
     if known.size == 0:
         return float("nan"), np.zeros(values.size)
     median = float(np.median(known))
@@ -190,7 +191,7 @@ def _robust_scores(values: NDArray[np.float64], least: float) -> tuple[float, ND
     spread = max(1.4826 * float(np.median(away)) or 1.2533 * float(away.mean()), least)
     if not spread > 0:
         return median, np.zeros(values.size)
-    return median, np.nan_to_num((values - median) / spread, nan=0.0)
+    return median, np.where(there, (values - median) / spread, 0.0)
 
 
 def _entry(columns: Columns, name: str, row: np.intp) -> Any:

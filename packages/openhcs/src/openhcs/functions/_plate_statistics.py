@@ -1,6 +1,7 @@
 """How well a plate separates its controls, which wells are hits, and what its layout did to it.
 
-Which wells are controls is always said by the caller; nothing follows from a row or a column.
+Which wells are controls is always said by the caller; nothing follows from a row or a column. What
+is not finite, NaN or infinite, is no value: it decides nothing, and its own score is NaN.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def z_prime(positive: ArrayLike, negative: ArrayLike, *, robust: bool = False) -
     Parameters
     ----------
     positive, negative
-        One value per control well, in the units of the feature; shape (wells,). NaN is left out.
+        One value per control well, in the units of the feature; shape (wells,). What is not finite
+        is left out.
     robust
         Use median and 1.4826 MAD in place of mean and standard deviation.
 
@@ -123,7 +125,8 @@ def ssmd(positive: ArrayLike, negative: ArrayLike, *, robust: bool = False) -> f
     Parameters
     ----------
     positive, negative
-        One value per control well, in the units of the feature; shape (wells,). NaN is left out.
+        One value per control well, in the units of the feature; shape (wells,). What is not finite
+        is left out.
     robust
         Use median and 1.4826 MAD in place of mean and standard deviation.
 
@@ -156,14 +159,15 @@ def robust_z(values: ArrayLike, *, reference: ArrayLike | None = None) -> NDArra
         In the units of the feature, any shape.
     reference
         Values that say what is usual, any shape: the negative controls, or by default all values.
-        NaN is left out.
+        What is not finite is left out.
 
     Returns
     -------
     NDArray[np.float64]
-        Shape of ``values``. NaN where a value is, and everywhere if the reference has no spread.
+        Shape of ``values``. NaN where a value is not finite, and everywhere if the reference has no
+        spread.
     """
-    numbers = np.asarray(values, np.float64)
+    numbers = _finite(values)
     usual = numbers if reference is None else np.asarray(reference, np.float64)
     centre, mad = _median_mad(usual)
     if not mad > 0:
@@ -182,19 +186,20 @@ def percent_of_control(
     values
         In the units of the feature, any shape.
     positive, negative
-        One value per control well; shape (wells,). NaN is left out.
+        One value per control well; shape (wells,). What is not finite is left out.
 
     Returns
     -------
     NDArray[np.float64]
-        Per cent, shape of ``values``; NaN everywhere if a group is empty or their means are equal.
+        Per cent, shape of ``values``. NaN where a value is not finite, and everywhere if a group is
+        empty or their means are equal.
 
     Raises
     ------
     ValueError
         If a group is not one-dimensional.
     """
-    numbers = np.asarray(values, np.float64)
+    numbers = _finite(values)
     ends = [_known(group) for group in (positive, negative)]
     if any(group.size == 0 for group in ends):
         return np.full(numbers.shape, math.nan)
@@ -211,7 +216,7 @@ def b_score(plate: ArrayLike, *, controls: ArrayLike | None = None) -> BScores:
     Parameters
     ----------
     plate
-        One value per well, shape (rows, columns); NaN where there is none.
+        One value per well, shape (rows, columns); not finite where there is none.
     controls
         True at control wells, same shape: they do not shape the trends and get scores all the
         same. None of them by default.
@@ -279,14 +284,14 @@ def edge_effect(plate: ArrayLike) -> EdgeEffect:
     ValueError
         If the plate is not two-dimensional.
     """
-    from scipy import stats
-
     values = _plate(plate)
     ring = np.ones(values.shape, bool)
     ring[1:-1, 1:-1] = False
     outer, inner = (_known(values[part]) for part in (ring, ~ring))
     difference = p = math.nan
     if min(outer.size, inner.size) >= _FEWEST:
+        from scipy import stats  # a second, where there is something to compare
+
         centres = [float(np.median(group)) for group in (outer, inner)]
         away = np.concatenate(
             [np.abs(group - centre) for group, centre in zip((outer, inner), centres, strict=True)]
@@ -300,18 +305,24 @@ def edge_effect(plate: ArrayLike) -> EdgeEffect:
 
 
 def _trend(places: NDArray[Any], values: NDArray[np.float64]) -> Trend:
-    from scipy import stats
-
     there = ~np.isnan(values)
     x, y = places[there], values[there]
     if np.unique(x).size < _FEWEST or np.unique(y).size < 2:
         return Trend(math.nan, math.nan)
+    from scipy import stats
+
     found = stats.spearmanr(x, y)
     return Trend(float(found.statistic), float(found.pvalue))
 
 
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    """Give numbers with NaN for what is not finite."""
+    numbers = np.asarray(values, np.float64)
+    return np.where(np.isfinite(numbers), numbers, math.nan)
+
+
 def _plate(plate: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(plate, np.float64)
+    values = _finite(plate)
     if values.ndim != 2:
         raise ValueError(f"a plate has rows and columns; this one has shape {values.shape}")
     return values
@@ -321,7 +332,7 @@ def _known(group: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(group, np.float64)
     if values.ndim != 1:
         raise ValueError(f"a group has one value per well; this one has shape {values.shape}")
-    return values[~np.isnan(values)]
+    return values[np.isfinite(values)]
 
 
 def _moments(group: ArrayLike, robust: bool) -> tuple[float, float]:
@@ -336,7 +347,7 @@ def _moments(group: ArrayLike, robust: bool) -> tuple[float, float]:
 
 
 def _median_mad(values: NDArray[np.float64]) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
+    known = values[np.isfinite(values)]
     if known.size == 0:
         return math.nan, math.nan
     centre = float(np.median(known))
@@ -345,7 +356,10 @@ def _median_mad(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def _medians(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """Give the median along an axis, which is kept; 0 where there is nothing."""
-    some = ~np.isnan(values).all(axis=axis, keepdims=True)
-    filled = np.where(some, values, 0.0)
-    middle: NDArray[np.float64] = np.nanmedian(filled, axis=axis, keepdims=True)
-    return middle
+    ordered = np.sort(values, axis=axis)  # NaN comes last
+    count = (~np.isnan(values)).sum(axis=axis, keepdims=True)
+    below, above = (
+        np.take_along_axis(ordered, np.maximum(place, 0), axis)
+        for place in ((count - 1) // 2, np.minimum(count // 2, values.shape[axis] - 1))
+    )
+    return np.where(count > 0, (below + above) / 2, 0.0)

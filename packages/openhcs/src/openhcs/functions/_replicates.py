@@ -106,7 +106,7 @@ def cell_counts(counts: ArrayLike, *, fewest: int = 50, limit: float = 5.0) -> C
     Parameters
     ----------
     counts
-        Cells per well, any shape; NaN where there is no well.
+        Cells per well, any shape; not finite where there is no well.
     fewest
         Wells with fewer cells than that are marked, 0 or more.
     limit
@@ -123,9 +123,8 @@ def cell_counts(counts: ArrayLike, *, fewest: int = 50, limit: float = 5.0) -> C
         )
     numbers = np.asarray(counts, np.float64)
     scores = robust_z(numbers)
-    with np.errstate(invalid="ignore"):
-        outlier = np.abs(scores) > limit
-        enough = numbers >= fewest
+    outlier = np.abs(scores) > limit
+    enough = np.isfinite(numbers) & (numbers >= fewest)
     return CellCounts(robust_z=scores, outlier=outlier, too_few=~enough)
 
 
