@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs.execution._columns import array_column, value_column
+from openhcs._columns import array_column, value_column
 from openhcs.functions import Kind, aggregate_objects
 from openhcs.pipeline import GroupKey
 from polystore.files import atomic_file

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["array_column", "value_column"]
 
 
-def array_column(values: NDArray[Any]) -> pa.Array[Any]:
+def array_column(values: NDArray[Any], there: NDArray[np.bool_] | None = None) -> pa.Array[Any]:
     """Make a column of numbers, truth values or text from a numpy array.
 
     Parameters
     ----------
     values
         Shape (rows,). Text may be of dtype ``U`` or object.
+    there
+        Where numbers are values, shape (rows,); null elsewhere. All are by default.
     """
     import pyarrow as pa
 
@@ -40,7 +42,8 @@ def array_column(values: NDArray[Any]) -> pa.Array[Any]:
     if values.dtype.kind == "b":
         return _column(pa.bool_(), len(values), _bits(values), None)
     plain = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-    return _column(pa.from_numpy_dtype(plain.dtype), len(plain), _buffer(plain), None)
+    valid = None if there is None else _bits(there)
+    return _column(pa.from_numpy_dtype(plain.dtype), len(plain), _buffer(plain), valid)
 
 
 def value_column(values: Sequence[Any]) -> pa.Array[Any]:
