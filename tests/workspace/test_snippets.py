@@ -23,6 +23,7 @@ from openhcs import compile_pipeline, default_pipeline, open_plate
 from openhcs.execution import run
 from openhcs.functions import REGISTRY
 from openhcs.pipeline import from_source
+from openhcs.report import write_report
 from openhcs.testing import synthetic_plate
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         workers=1,
     )
     assert result.completed
+    write_report(folder / "results")
     return folder
 
 

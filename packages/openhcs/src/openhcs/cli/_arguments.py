@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 
-__all__ = ["at_least_one", "base_port", "length", "plate_size", "size"]
+__all__ = ["at_least_one", "base_port", "length", "plate_size", "size", "whole"]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?i?[bB]?)")
 _UNITS = {
@@ -101,9 +101,24 @@ def size(text: str) -> int:
     return int(count)
 
 
+def whole(text: str) -> int:
+    """Read a number of things of which there may be none.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is no whole number of 0 or more.
+    """
+    number = _whole(text)
+    if number < 0:
+        message = f"{text!r} is not a whole number of at least 0"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
 def _whole(text: str) -> int:
-    """Give a number, 0 for what is none."""
+    """Give a number, -1 for what is none."""
     try:
         return int(text)
     except ValueError:
-        return 0
+        return -1

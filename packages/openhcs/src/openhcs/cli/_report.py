@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openhcs.cli._arguments import whole
+
 if TYPE_CHECKING:
     import argparse
 
@@ -25,13 +27,20 @@ def add_to(commands: Commands) -> None:
         metavar="DIR",
         help="write figures of the plate too, as PNG and CSV (into RESULTS/figures by itself)",
     )
+    parser.add_argument(
+        "--fewest-objects",
+        type=whole,
+        default=50,
+        metavar="N",
+        help="flag wells with fewer objects than this (default: 50); 0 flags none",
+    )
     parser.set_defaults(carry_out=_carry_out)
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
     from openhcs.report import write_figures, write_report
 
-    print(write_report(arguments.results))
+    print(write_report(arguments.results, fewest_objects=arguments.fewest_objects))
     if arguments.figures is not None:
         target = None if arguments.figures == Path() else arguments.figures
         for path in write_figures(arguments.results, target):

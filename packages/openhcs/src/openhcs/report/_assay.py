@@ -11,6 +11,7 @@ import numpy as np
 
 from openhcs.functions import replicate_correlation, ssmd, z_prime
 from openhcs.plates import Role, roles_of
+from openhcs.report._measures import tells_of_the_assay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,6 @@ __all__ = ["AssayView", "Separation", "assay_view"]
 
 _SEPARATES: Final = 0.5
 _FEWEST_CONDITIONS: Final = 3
-_NOT_OF_THE_ASSAY: Final = frozenset({"Run", "Conditions", "Stitching"})
 
 Values = dict[str, float]
 
@@ -114,7 +114,7 @@ def assay_view(
     found = [
         _separation(measure, values, positive, negative, alike)
         for measure in measures
-        if measure.group.partition(",")[0] not in _NOT_OF_THE_ASSAY
+        if tells_of_the_assay(measure)
     ]
     return AssayView(
         positive=positive,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Measure", "measures_of"]
+__all__ = ["Measure", "measures_of", "tells_of_the_assay"]
 
 _STATISTICS: Final = {"Median": "median", "Mean": "mean", "MAD": "spread (MAD)"}
 _OF_OBJECTS: Final = re.compile(r"(?:(?P<table>.+?)_)?(?P<statistic>Mean|Median|MAD)_(?P<rest>.+)")
@@ -29,6 +29,7 @@ _LEVELS: Final = frozenset(
     {"background", "background_gradient", "dark", "maximum", "mean", "median", "minimum", "noise"}
     | {"p01", "p99"}
 )
+_NOT_OF_THE_ASSAY: Final = frozenset({"Run", "Conditions", "Stitching"})
 _TITLES: Final = {"stitch": "Stitching"}
 
 
@@ -109,6 +110,11 @@ def measures_of(
         order = list(_STATISTICS).index(statistic) if statistic else 0
         found.append(((rank, group, label, order), measure))
     return tuple(measure for _, measure in sorted(found, key=lambda pair: pair[0]))
+
+
+def tells_of_the_assay(measure: Measure) -> bool:
+    """Say whether wells are compared by a measure: not by how they were made and run."""
+    return measure.group.partition(",")[0] not in _NOT_OF_THE_ASSAY
 
 
 def _described(

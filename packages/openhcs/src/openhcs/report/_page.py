@@ -9,22 +9,28 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from openhcs._words import counted
 from openhcs.report import _sketch
 from openhcs.report._assay import assay_view
 from openhcs.report._doses import dose_views
+from openhcs.report._layout import layout_view
 from openhcs.report._plate import load_plate_view
+from openhcs.report._quality import FEWEST_OBJECTS
+from openhcs.report._scores import stand_outs, well_scores, write_scores
 from openhcs.report._thumbnails import plate_pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from openhcs.report._assay import AssayView
     from openhcs.report._doses import DoseView
     from openhcs.report._measures import Measure
-    from openhcs.report._plate import PlateView
+    from openhcs.report._plate import PlateView, ReportWell
     from openhcs.report._quality import Flag
+    from openhcs.report._scores import Scores, StandOut
     from openhcs.report._thumbnails import PlatePictures
 
 __all__ = ["write_report"]
@@ -33,36 +39,41 @@ _MOST_ROWS: Final = 200
 _MOST_TRACEBACKS: Final = 20
 _MOST_MEASURES: Final = 12
 _MOST_DOSED: Final = 3
+_MOST_FAR: Final = 20
 _MOST_CURVES: Final = 48
 
 
-def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a result folder, from what is in it.
+def write_report(folder: Path, *, fewest_objects: int = FEWEST_OBJECTS) -> Path:
+    """Write ``report.html`` and ``scores.parquet`` into a result folder, from what is in it.
 
     Parameters
     ----------
     folder
         A result folder with ``run.json`` and ``wells.parquet``; pictures come from its
         ``plate.zarr``, quality flags from its tables of image quality.
+    fewest_objects
+        Wells with fewer objects are flagged, and marked in the scores; 0 or more.
 
     Returns
     -------
     pathlib.Path
-        The page. An older one is replaced in one step.
+        The page. Older files are replaced, each in one step.
 
     Raises
     ------
     ResultFolderError
         If the folder holds no finished run.
     OSError
-        If the page cannot be written.
+        If a file cannot be written.
+    ValueError
+        If ``fewest_objects`` is below 0.
     """
     import jinja2
     from markupsafe import Markup
 
     from polystore.files import write_bytes
 
-    view = load_plate_view(folder)
+    view = load_plate_view(folder, fewest_objects=fewest_objects)
     pictures = plate_pictures(folder, [well.well for well in view.wells])
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("openhcs.report", "templates"),
@@ -79,13 +90,15 @@ def write_report(folder: Path) -> Path:
     if view.platemap is not None:
         assay = assay_view(view.platemap, values, view.measures)
         doses = dose_views(view.platemap, values, _dosed(assay))
-    flags = [*view.flags, *(flag for well in view.flagged for flag in well.flags)]
+    scores, layout = well_scores(view), layout_view(view)
+    write_scores(folder / "scores.parquet", view, scores, fewest_objects=fewest_objects)
+    flags = [*view.flags, *layout.flags, *(flag for well in view.flagged for flag in well.flags)]
     page = environment.get_template("report.html.j2").render(
         view=view,
         # Our own files, and JSON that cannot end the element it stands in.
         style=Markup(_own("report.css")),
         script=Markup(_own("report.js")),
-        data=Markup(_embedded(_data(view, pictures))),
+        data=Markup(_embedded(_data(view, pictures, scores))),
         sentence=_sentence(view),
         summary=_summary(view),
         facts=_facts(view),
@@ -96,6 +109,11 @@ def write_report(folder: Path) -> Path:
         most_tracebacks=_MOST_TRACEBACKS,
         stitching=_stitching(view),
         assay=assay,
+        layout=layout,
+        few=[well.well for well in view.wells if _is_few(well, fewest_objects)],
+        fewest_objects=fewest_objects,
+        far=_far(view, assay, scores),
+        most_far=_MOST_FAR,
         doses=doses,
         sketch=_sketch,
         most_measures=_MOST_MEASURES,
@@ -110,8 +128,9 @@ def _own(name: str) -> str:
     return resources.files("openhcs.report").joinpath("templates", name).read_text("utf-8")
 
 
-def _data(view: PlateView, pictures: PlatePictures) -> dict[str, Any]:
+def _data(view: PlateView, pictures: PlatePictures, scores: Sequence[Scores]) -> dict[str, Any]:
     """Give what the script draws; values by measure, in the order of the wells."""
+    scored = {each.measure.name: each for each in scores}
     return {
         "rows": view.rows,
         "columns": view.columns,
@@ -130,6 +149,7 @@ def _data(view: PlateView, pictures: PlatePictures) -> dict[str, Any]:
                 "least": measure.least,
                 "most": measure.most,
                 "values": [_short(well.values.get(measure.name)) for well in view.wells],
+                **_scored(scored.get(measure.name)),
             }
             for measure in view.measures
         ],
@@ -148,6 +168,18 @@ def _data(view: PlateView, pictures: PlatePictures) -> dict[str, Any]:
             for well in view.wells
         ],
     }
+
+
+def _scored(scores: Scores | None) -> dict[str, Any]:
+    """Give what the page scores a measure by: straight lines, and B-scores of two decimals."""
+    if scores is None:
+        return {}
+    found: dict[str, Any] = {"lines": scores.lines}
+    if np.isfinite(scores.b_score).any():
+        rounded = np.round(scores.b_score, 2).tolist()
+        found["b"] = [value if math.isfinite(value) else None for value in rounded]
+        found["b_sparse"] = scores.sparse
+    return found
 
 
 def _short(value: float | None) -> float | None:
@@ -177,6 +209,20 @@ def _figure(value: float, form: str = "") -> str:
     if not math.isfinite(value):
         return ""
     return form % value if form else _number(value)
+
+
+def _is_few(well: ReportWell, fewest_objects: int) -> bool:
+    return well.values.get("count", math.inf) < fewest_objects
+
+
+def _far(
+    view: PlateView, assay: AssayView | None, scores: Sequence[Scores]
+) -> list[tuple[Measure, tuple[StandOut, ...]]]:
+    """Give the samples that lie far from the others, by the clearest measures of the controls."""
+    if assay is None or not assay.controlled:
+        return []
+    by_name = {each.measure.name: each for each in scores}
+    return [(measure, stand_outs(view, by_name[measure.name])) for measure in _dosed(assay)]
 
 
 def _dosed(assay: AssayView) -> list[Measure]:

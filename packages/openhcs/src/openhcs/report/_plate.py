@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from openhcs._errors import ResultFolderError
 from openhcs.plates import Platemap, parse_well
 from openhcs.report._measures import Measure, measures_of
-from openhcs.report._quality import Flag, plane_flags, read_planes, well_flags
+from openhcs.report._quality import FEWEST_OBJECTS, Flag, plane_flags, read_planes, well_flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,22 +112,28 @@ class PlateView:
         return tuple(map(str, self.run.get("options", {}).get("channels", ())))
 
 
-def load_plate_view(folder: Path) -> PlateView:
+def load_plate_view(folder: Path, *, fewest_objects: int = FEWEST_OBJECTS) -> PlateView:
     """Read the tables and the record of a finished run.
 
     Parameters
     ----------
     folder
         A result folder.
+    fewest_objects
+        Wells with fewer objects are flagged; 0 or more.
 
     Raises
     ------
     ResultFolderError
         If the folder holds no finished run, or a file of it cannot be read.
+    ValueError
+        If ``fewest_objects`` is below 0.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if fewest_objects < 0:
+        raise ValueError(f"fewest_objects is {fewest_objects}; it must be 0 or more")
     if not (folder / "run.json").exists():
         message = f"{folder} holds no run: name a folder that the results of a run were written to"
         raise ResultFolderError(message)
@@ -143,7 +149,8 @@ def load_plate_view(folder: Path) -> PlateView:
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         message = f"{folder} holds no finished run that can be reported: {error}"
         raise ResultFolderError(message) from error
-    flags = (*_unread(run), *well_flags(good, why=_whys(run)), *plane_flags(planes))
+    of_wells = well_flags(good, why=_whys(run), fewest_objects=fewest_objects)
+    flags = (*_unread(run), *of_wells, *plane_flags(planes))
     wells = tuple(_well(folder, run, row, flags, conditions) for row in rows)
     plate = run.get("plate", {})
     options = run.get("options", {})

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from openhcs.functions import Outlier, flag_outliers
+from openhcs._words import counted
+from openhcs.functions import Outlier, cell_counts, flag_outliers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["Flag", "plane_flags", "read_planes", "well_flags"]
+__all__ = ["FEWEST_OBJECTS", "Flag", "plane_flags", "read_planes", "well_flags"]
 
 Columns = dict[str, "NDArray[Any]"]
+
+FEWEST_OBJECTS: Final = 50
+"""Objects below which what is measured of a well's objects is not to be trusted."""
 
 _LIMIT: Final = 5.0
 _SATURATED: Final = 0.01
@@ -137,6 +141,7 @@ def well_flags(
     rows: Sequence[Mapping[str, Any]],
     verdict: str = "stitch_verdict",
     why: Mapping[str, str] = MappingProxyType({}),
+    fewest_objects: int = FEWEST_OBJECTS,
 ) -> tuple[Flag, ...]:
     """Name wells by what they say as a whole: stitching, illumination, number of objects.
 
@@ -148,6 +153,8 @@ def well_flags(
         Column of the stitching verdict.
     why
         By channel, why its illumination was not learned as it should be.
+    fewest_objects
+        Wells with fewer objects are flagged; once for the plate where they are more than half.
     """
     flags: list[Flag] = []
     for row in rows:
@@ -156,19 +163,35 @@ def well_flags(
             share = "" if accepted is None else f", {accepted:.0%} of the pairs accepted"
             flags.append(Flag(well=row["well"], what=f"stitched {row[verdict]}{share}"))
     flags += _illumination(rows, why)
-    counted = [row for row in rows if isinstance(row.get("count"), int | float)]
-    flags += [Flag(well=row["well"], what="no objects") for row in counted if row["count"] == 0]
+    known = [row for row in rows if isinstance(row.get("count"), int | float)]
+    flags += [Flag(well=row["well"], what="no objects") for row in known if row["count"] == 0]
     columns = {
-        "well": np.array([row["well"] for row in counted]),
-        "count": np.array([row["count"] for row in counted], np.float64),
+        "well": np.array([row["well"] for row in known]),
+        "count": np.array([row["count"] for row in known], np.float64),
     }
-    if counted:
+    if known:
         flags += [
             _flag(outlier, "number of objects")
             for outlier in flag_outliers(columns, features=["count"], by=(), limit=_LIMIT)
             if _matters(outlier) and outlier.value > 0
         ]
+        flags += _too_few(columns, fewest_objects)
     return tuple(flags)
+
+
+def _too_few(columns: Columns, fewest: int) -> list[Flag]:
+    """Flag wells with some objects, but too few for what is measured of them to be trusted."""
+    counts = columns["count"]
+    few = cell_counts(counts, fewest=fewest).too_few & (counts > 0)
+    what = f"fewer than {fewest} objects: what is measured of them is uncertain"
+    if few.mean() > 0.5:
+        share = f"fewer than {fewest} objects in {few.sum()} of {counted(len(few), 'well')}"
+        return [Flag(well=None, what=f"{share}: what is measured of them is uncertain")]
+    usual = float(np.median(counts))
+    return [
+        Flag(well=str(well), what=what, value=float(count), median=usual)
+        for well, count in zip(columns["well"][few], counts[few], strict=True)
+    ]
 
 
 def _outliers(planes: Mapping[str, NDArray[Any]]) -> list[Flag]:

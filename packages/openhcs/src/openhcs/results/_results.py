@@ -119,6 +119,25 @@ class Results:
             raise ResultFolderError(message) from error
 
     @cached_property
+    def scores(self) -> pa.Table:
+        """One row per well and measure: robust z, percent of control and B-score.
+
+        Raises
+        ------
+        ResultFolderError
+            If no report was written since the run.
+        """
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.read_table(self.folder / "scores.parquet")
+        except FileNotFoundError as error:
+            message = (
+                f"{self.folder} has no table of scores: openhcs report {self.folder} writes it"
+            )
+            raise ResultFolderError(message) from error
+
+    @cached_property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that the steps gave, such as ``objects``."""
         names = {

@@ -1,13 +1,13 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = id => document.getElementById(id);
-const plate = at("plate"), choice = at("measure"), scale = at("scale"), detail = at("detail"), strip = at("strip");
+const plate = at("plate"), choice = at("measure"), as = at("as"), scale = at("scale"), detail = at("detail"), strip = at("strip");
 const place = new Map(data.wells.map((w, i) => [w.well, i])), cells = new Map();
 let chosen = null;
 
 // Eleven stops of viridis, which keeps its order in grey and for colour-blind eyes.
 const stops = [[68,1,84],[72,36,117],[65,68,135],[53,95,141],[42,120,142],[33,145,140],[34,168,132],[68,191,112],[122,209,81],[189,223,38],[253,231,37]];
-const rgb = f => { const p = Math.min(Math.max(f, 0), 1) * (stops.length - 1), i = Math.min(Math.floor(p), stops.length - 2), t = p - i;
+const rgb = (f, stops) => { const p = Math.min(Math.max(f, 0), 1) * (stops.length - 1), i = Math.min(Math.floor(p), stops.length - 2), t = p - i;
   return stops[i].map((v, k) => Math.round(v + t * (stops[i + 1][k] - v))); };
 const css = c => `rgb(${c.join(",")})`;
 const known = v => v !== null && v !== undefined;
@@ -19,14 +19,45 @@ function number(v, digits = 5) {
 const letters = r => r < 26 ? String.fromCharCode(65 + r) : "A" + String.fromCharCode(65 + r - 26);
 function make(tag, text, cls) { const e = document.createElement(tag); if (text !== undefined) e.textContent = text; if (cls) e.className = cls; return e; }
 function draw(tag, marks) { const e = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const k in marks) e.setAttribute(k, marks[k]); return e; }
-const measure = () => choice.value === "pictures" || choice.value === "" ? null : data.measures[+choice.value];
+// Blue to red over grey, for what has a middle.
+const apart = [[33,102,172],[103,169,207],[209,229,240],[240,240,240],[253,219,199],[239,138,98],[178,24,43]];
+const FAR = 5;
+// What a measure may be seen as: how it is called, in what unit, and whether 0 is its middle.
+const scores = {
+  robust_z: ["robust z", "", true], robust_z_negative: ["robust z of negative controls", "", true],
+  percent_of_control: ["% of control", "%", false], b_score: ["B-score", "", true],
+};
+const has = (m, how) => how === "b_score" ? Boolean(m.b) : Boolean(m.lines && how in m.lines);
+function scored(m, how, i) {
+  if (how === "b_score") return m.b[i];
+  const [at0, at1] = m.lines[how], value = m.values[i];
+  return known(value) ? at0 + value * (at1 - at0) : null;
+}
+const base = () => choice.value === "pictures" || choice.value === "" ? null : data.measures[+choice.value];
+// The chosen measure, or its scores in the same form.
+function measure() {
+  const m = base(), how = as.value;
+  if (!m || !scores[how] || !has(m, how)) return m;
+  const values = m.values.map((_, i) => scored(m, how, i)), [label, unit, middle] = scores[how];
+  const sorted = values.filter(known).sort((a, b) => a - b), part = q => sorted[Math.round(q * (sorted.length - 1))];
+  return { group: m.group, label: `${m.label}, ${label}`, unit, values, middle, how, sparse: how === "b_score" ? m.b_sparse : "", low: part(.02), high: part(.98), least: part(0), most: part(1) };
+}
+// Offers what the chosen measure may be seen as.
+function offer() {
+  const m = base();
+  for (const option of as.options) option.disabled = option.value !== "value" && !(m && has(m, option.value));
+  if (m && as.selectedOptions[0].disabled) as.value = "value";
+}
 // Colours span a tenth of the value at least, or an even plate would look like a pattern.
 function ends(m) {
-  if (scale.value === "all") return [m.least, m.most];
+  const far = m.middle && Math.max(-m.least, m.most);
+  if (scale.value === "all") return m.middle ? [-far, far] : [m.least, m.most];
+  if (m.middle) return [-FAR, FAR];
+  if (m.how) return [Math.min(m.low, 0), Math.max(m.high, 100)];
   const middle = (m.low + m.high) / 2, half = Math.max((m.high - m.low) / 2, Math.abs(middle) * .05);
   return half > (m.high - m.low) / 2 ? [middle - half, middle + half] : [m.low, m.high];
 }
-function shade(m, v) { const [low, high] = ends(m); return rgb(high > low ? (v - low) / (high - low) : .5); }
+function shade(m, v) { const [low, high] = ends(m); return rgb(high > low ? (v - low) / (high - low) : .5, m.middle ? apart : stops); }
 const titled = m => m.unit ? `${m.label} (${m.unit})` : m.label;
 
 function build() {
@@ -54,9 +85,10 @@ function build() {
     groups.get(m.group).append(new Option(titled(m), i));
   });
   if (data.measures.length) choice.value = "0";
-  choice.addEventListener("change", () => { paint(); show(chosen); });
+  as.append(new Option("value", "value"));
+  for (const how in scores) if (data.measures.some(m => has(m, how))) as.append(new Option(scores[how][0], how));
+  for (const each of [choice, as]) each.addEventListener("change", () => { paint(); show(chosen); });
   scale.addEventListener("change", paint);
-  at("bar").style.background = `linear-gradient(90deg, ${stops.map(css).join(",")})`;
   for (const c of data.channels) {
     const light = make("span"), dot = make("i", undefined, "dot");
     dot.style.background = css(c.colour);
@@ -78,10 +110,16 @@ function walk(event) {
 }
 
 function paint() {
+  offer();
   const m = measure(), pictures = choice.value === "pictures";
+  at("scored").style.display = m && as.options.length > 1 ? "" : "none";
   at("ramp").hidden = at("span").hidden = !m; at("lights").hidden = !pictures;
   at("ramp").style.display = m ? "" : "none"; at("lights").style.display = pictures ? "" : "none"; at("span").style.display = m ? "" : "none";
-  if (m) { const [low, high] = ends(m); at("low").textContent = number(low, 4); at("high").textContent = `${number(high, 4)} ${m.unit}`; }
+  if (m) {
+    at("bar").style.background = `linear-gradient(90deg, ${(m.middle ? apart : stops).map(css).join(",")})`;
+    scale.options[0].text = m.middle ? `−${FAR} to ${FAR}` : m.how ? "0 to 100 % at least" : "2nd to 98th percentile, ±5 % at least";
+    const [low, high] = ends(m); at("low").textContent = number(low, 4); at("high").textContent = `${number(high, 4)} ${m.unit}`;
+  }
   data.wells.forEach((w, i) => {
     const cell = cells.get(w.well), bad = w.outcome !== "ok", value = m && !bad ? m.values[i] : null;
     cell.replaceChildren(); cell.style.background = cell.style.color = "";
@@ -123,7 +161,8 @@ function chart(m) {
     const name = draw("title", {}); name.textContent = `${w.well}: ${number(m.values[i])} ${m.unit}`; dot.append(name);
     dot.addEventListener("click", () => show(w.well)); svg.append(dot);
   });
-  at("caption").textContent = `${titled(m)}, in the order of the wells; the dashed line is the median of ${values.length}.`;
+  at("caption").textContent = `${titled(m)}, in the order of the wells; the dashed line is the median of ${values.length}.`
+    + (m.sparse ? ` Not to be trusted in ${m.sparse}: fewer than half of the wells there are samples.` : "");
 }
 
 function show(name) {
@@ -135,32 +174,37 @@ function show(name) {
   if (w.error) detail.append(make("p", w.error, "error"));
   if (w.image) { const img = make("img"); img.src = w.image; img.alt = `Well ${name}, all channels`; detail.append(img); }
   if (m && known(m.values[i])) { const line = make("div", undefined, "main"); line.append(make("span", m.label, "sub"), make("b", `${number(m.values[i], 4)} ${m.unit}`.trim())); detail.append(line); }
+  const told = base(), ways = told ? Object.keys(scores).filter(how => has(told, how) && known(scored(told, how, i))) : [];
+  if (ways.length) { const list = make("dl"); for (const how of ways) list.append(make("dt", scores[how][0]), make("dd", number(scored(told, how, i), 3))); detail.append(list); }
   if (w.flags.length) { const list = make("ul"); for (const text of w.flags) list.append(make("li", text)); detail.append(list); }
   let group = null, list = null;
+  const lists = new Map();
   data.measures.forEach(each => {
     if (!known(each.values[i])) return;
     if (each.group !== group) {
       group = each.group;
       const fold = make("details"); fold.open = Boolean(m) && m.group === group; fold.append(make("summary", group));
-      list = make("dl"); fold.append(list); detail.append(fold);
+      list = make("dl"); lists.set(group, list); fold.append(list); detail.append(fold);
     }
     list.append(make("dt", each.label), make("dd", `${number(each.values[i])} ${each.unit}`.trim()));
   });
   for (const [title, told] of [["Conditions", w.conditions], ["Verdicts", w.words]]) {
     const words = Object.entries(told);
     if (!words.length) continue;
-    const fold = make("details"); fold.append(make("summary", title)); list = make("dl"); fold.append(list); detail.append(fold);
+    list = lists.get(title);
+    if (!list) { const fold = make("details"); fold.append(make("summary", title)); list = make("dl"); fold.append(list); detail.append(fold); }
     for (const [key, value] of words) list.append(make("dt", key.replaceAll("_", " ")), make("dd", value));
   }
   chart(m);
 }
 
-// report.html#measure=count&well=B02 opens that well; links in the tables use it.
+// report.html#measure=count&as=b_score&well=B02 opens that well; links in the tables use it.
 function follow() {
-  const wanted = new URLSearchParams(location.hash.slice(1)), name = wanted.get("measure");
+  const wanted = new URLSearchParams(location.hash.slice(1)), name = wanted.get("measure"), how = wanted.get("as");
   if (name === "pictures" && choice.querySelector("option[value=pictures]")) choice.value = name;
   else if (name) { const i = data.measures.findIndex(m => m.name === name); if (i >= 0) choice.value = String(i); }
-  if (name) paint();
+  if (how && [...as.options].some(option => option.value === how)) as.value = how;
+  if (name || how) { paint(); show(chosen); }
   if (wanted.get("well")) show(wanted.get("well"));
 }
 
