@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from openhcs.functions import aggregate_objects, flag_outliers, measure_objects
+from openhcs.functions import (
+    aggregate_groups,
+    aggregate_objects,
+    flag_outliers,
+    measure_objects,
+)
 
 
 def test_objects_become_count_mean_median_and_mad() -> None:
@@ -131,3 +136,39 @@ def test_a_missing_feature_is_an_error() -> None:
         flag_outliers({"x": np.ones(9)}, features=["y"])
     with pytest.raises(ValueError, match="limit"):
         flag_outliers({"x": np.ones(9)}, limit=0)
+
+
+def test_objects_become_fields_and_fields_become_wells() -> None:
+    objects = {
+        "well": np.array(["B01", "A01", "A01", "A01", "A01"]),
+        "field": np.array([0, 1, 0, 0, 0]),
+        "Area": np.array([5.0, 60.0, 10.0, 20.0, math.nan]),
+    }
+    fields = aggregate_groups(objects)
+    assert {name: values.tolist() for name, values in fields.items()} == {
+        "well": ["A01", "A01", "B01"],
+        "field": [0, 1, 0],
+        "count": [3, 1, 1],
+        "Mean_Area": [15, 60, 5],
+        "Median_Area": [15, 60, 5],
+        "MAD_Area": [5, 0, 0],
+    }
+    wells = aggregate_groups(fields, by=["well"])
+    assert wells["count"].tolist() == [2, 1]
+    assert wells["Median_count"].tolist() == [2, 1]
+    assert wells["Median_Median_Area"].tolist() == [37.5, 5]
+
+
+def test_no_objects_are_no_groups() -> None:
+    none = {"well": np.array([], np.str_), "Area": np.array([])}
+    assert {name: len(values) for name, values in aggregate_groups(none, by=["well"]).items()} == {
+        "well": 0,
+        "count": 0,
+        "Mean_Area": 0,
+        "Median_Area": 0,
+        "MAD_Area": 0,
+    }
+    with pytest.raises(KeyError):
+        aggregate_groups(none, by=["field"])
+    with pytest.raises(ValueError, match="one length"):
+        aggregate_groups({"well": np.zeros(2), "Area": np.zeros(3)}, by=["well"])

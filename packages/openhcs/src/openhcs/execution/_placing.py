@@ -21,6 +21,10 @@ _UNEVEN = 0.02
 class Placed(Protocol):
     """The planes of a well; asked when the first plane of an image is stored."""
 
+    def fields(self) -> frozenset[int]:
+        """Give the fields that have planes which take part."""
+        ...
+
     def place(self, key: GroupKey, axis: str) -> float:
         """Give where a key lies along ``x``, ``y`` or ``z`` in µm or ``t`` in s; NaN if unknown."""
         ...

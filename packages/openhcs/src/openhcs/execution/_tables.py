@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from openhcs.execution._well_table import Condition
 
-__all__ = ["measures", "read_group", "read_rows", "write_outputs", "write_wells"]
+__all__ = ["fields_of", "measures", "read_group", "read_rows", "write_outputs", "write_wells"]
 
 _OBJECTS = "objects"
 _NUMBER = "ObjectNumber"
@@ -84,7 +84,23 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def measures(stored: str, kind: Kind, groups: Groups) -> dict[str, Any]:
+def fields_of(groups: Groups, whole: Collection[int]) -> list[int]:
+    """Give the fields that groups were made from, also those in which nothing was found.
+
+    Parameters
+    ----------
+    groups
+        Key and value of each group.
+    whole
+        Fields of the well: a group that belongs to no field was made from all of them.
+    """
+    found: set[int] = set()
+    for key, _ in groups:
+        found |= set(whole) if key.field is None else {key.field}
+    return sorted(found)
+
+
+def measures(stored: str, kind: Kind, groups: Groups, fields: int) -> dict[str, Any]:
     """Sum up one output of a well for its row in the table of wells.
 
     Parameters
@@ -95,16 +111,18 @@ def measures(stored: str, kind: Kind, groups: Groups) -> dict[str, Any]:
         What it is.
     groups
         Key and value of each group.
+    fields
+        Number of fields that they were made from.
 
     Returns
     -------
     dict
-        Scalars by column name. Tables with one row per object, which begin with ``ObjectNumber``,
-        are aggregated; records of one group are taken as they are,
-        of several as the median of numbers per channel, and as the texts that occur.
+        Scalars by column name, the number of fields first. Tables with one row per object, which
+        begin with ``ObjectNumber``, are aggregated, others left out; records of one group are taken
+        as they are, of several as the median of numbers per channel, and as the texts that occur.
     """
     if kind is Kind.RECORD:
-        return _record_measures(stored, groups)
+        return {f"{stored}_fields": fields} | _record_measures(stored, groups)
     if not groups or next(iter(groups[0][1]), None) != _NUMBER:
         return {}
     columns = {
@@ -113,7 +131,8 @@ def measures(stored: str, kind: Kind, groups: Groups) -> dict[str, Any]:
         if all(column in value for _, value in groups)
     }
     prefix = "" if stored == _OBJECTS else f"{stored}_"
-    return {f"{prefix}{key}": value for key, value in aggregate_objects(columns).items()}
+    row = {"fields": fields, **aggregate_objects(columns)}
+    return {f"{prefix}{key}": value for key, value in row.items()}
 
 
 def write_wells(

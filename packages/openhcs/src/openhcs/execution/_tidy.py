@@ -64,6 +64,11 @@ def tidy(plan: Plan, folder: ResultFolder) -> bool:
             changed: dict[str, Any] = {
                 "images": [asdict(image) for image in kept],
                 "measures": {name: row for name, row in measures.items() if name not in tables},
+                "fields": {
+                    name: fields
+                    for name, fields in record.get("fields", {}).items()
+                    if name not in tables
+                },
             }
             folder.write_record(well, record | changed)
     for name in emptied:

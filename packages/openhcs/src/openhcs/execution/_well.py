@@ -52,6 +52,9 @@ class _WellPlanes:
     def keys(self) -> Sequence[GroupKey]:
         return tuple(self._planes)
 
+    def fields(self) -> frozenset[int]:
+        return frozenset(key.field for key in self._planes if key.field is not None)
+
     def read(self, key: GroupKey) -> NDArray[Any]:
         plane = self._planes[key]
         if plane.status != "ok":
@@ -133,7 +136,7 @@ def run_well(
         evaluation.run()
         started = time.perf_counter()
         _check_still_ours(work.folder, task)
-        rows = outputs.commit()
+        sums = outputs.commit()
     finally:
         outputs.abort()
     seconds["read"] = evaluation.seconds.get("read", 0.0)
@@ -146,7 +149,9 @@ def run_well(
         "outcome": str(Outcome.OK),
         "keys": dict(task.keys),
         "seconds": seconds,
-        "measures": earlier | {name: _plain(row) for name, row in rows.items()},
+        "measures": earlier["measures"]
+        | {name: _plain(row) for name, row in sums.measures.items()},
+        "fields": earlier["fields"] | sums.fields,
         "images": [asdict(image) for image in outputs.images()],
         "filled": planes.filled(filled),
         "left_out": sorted(planes.left_out),
@@ -172,14 +177,18 @@ def _begin(
 ) -> tuple[dict[str, Any], tuple[FilledPlane, ...]]:
     """Say on disk that only reused steps count from now on.
 
-    Gives what these are summed up to, and the planes that were filled for them.
+    Gives what these are summed up to and were made from, by output, and the planes that were filled
+    for them.
     """
     there = folder.read_record(task.well) or {}
     reused = {
         output.stored for step in steps if step.name in task.reused for output in step.outputs
     }
     filled = read_filled(there) if task.reused else ()
-    kept = {output: row for output, row in there.get("measures", {}).items() if output in reused}
+    kept = {
+        name: {output: row for output, row in there.get(name, {}).items() if output in reused}
+        for name in ("measures", "fields")
+    }
     record = {
         "schema": SCHEMA,
         "well": task.well,
@@ -187,7 +196,7 @@ def _begin(
         "attempt": task.attempt,
         "outcome": "running",
         "keys": {name: key for name, key in task.keys.items() if name in task.reused},
-        "measures": kept,
+        **kept,
         "images": there.get("images", []),
         "filled": [plane.to_json() for plane in filled],
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from openhcs.execution._canvases import Canvases
 from openhcs.execution._placing import NOWHERE, canvas_placing, placing
-from openhcs.execution._tables import measures, read_group, write_outputs
+from openhcs.execution._tables import fields_of, measures, read_group, write_outputs
 from openhcs.functions import Kind
 from openhcs.pipeline import COVERAGE, GroupKey, WellImage
 from polystore.omezarr import ChannelMeta, ImageMeta, ImageWriter, LabelsWriter, open_image
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from openhcs.execution._placing import Placed, Placing
     from openhcs.pipeline import Evaluation, PlannedOutput, PlannedStep
 
-__all__ = ["WellOutputs", "clear_outputs", "group_of", "is_of"]
+__all__ = ["WellOutputs", "WellSums", "clear_outputs", "group_of", "is_of"]
 
 
 def group_of(image: str, field: int | None) -> str:
@@ -70,6 +70,22 @@ class _Arrangement:
             "c": self.channel.index(key.channel),
             "z": self.z.index(key.z),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class WellSums:
+    """What new outputs of a well come to.
+
+    Attributes
+    ----------
+    measures
+        The scalars that sum up each output: part of the row of the well.
+    fields
+        Fields that each output was made from.
+    """
+
+    measures: dict[str, dict[str, Any]]
+    fields: dict[str, list[int]]
 
 
 def clear_outputs(
@@ -205,14 +221,13 @@ class WellOutputs:
         """Stop if that was asked for."""
         self._proceed()
 
-    def commit(self) -> dict[str, dict[str, Any]]:
+    def commit(self) -> WellSums:
         """Put everything in place, images first.
 
         Returns
         -------
-        dict
-            The row of the well, as far as it comes from new outputs: for each output the scalars
-            that sum it up.
+        WellSums
+            What the new outputs come to.
         """
         for (name, _), arrangement in self._images.items():
             if arrangement.waiting:
@@ -226,7 +241,8 @@ class WellOutputs:
             for output in step.outputs:
                 if output.kind is Kind.LABELS and step.name not in self._reused:
                     self._commit_labels(step, output)
-        rows: dict[str, dict[str, Any]] = {}
+        sums = WellSums({}, {})
+        whole = self._planes.fields()
         for step in self._steps:
             if step.name in self._reused:
                 continue
@@ -236,8 +252,11 @@ class WellOutputs:
                 groups = sorted(self._groups.get(output.stored, ()), key=_sort_key)
                 path = self._folder.table(output.stored, self._well)
                 write_outputs(path, self._well, output.kind, groups)
-                rows[output.stored] = measures(output.stored, output.kind, groups)
-        return rows
+                fields = sums.fields[output.stored] = fields_of(groups, whole)
+                sums.measures[output.stored] = measures(
+                    output.stored, output.kind, groups, len(fields)
+                )
+        return sums
 
     def _place_canvases(self) -> None:
         """Say where images of the whole well lie, by the steps that put fields together."""

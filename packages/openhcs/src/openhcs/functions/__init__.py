@@ -1,6 +1,11 @@
 """Functions that pipelines are made of: arrays in, arrays and tables out."""
 
-from openhcs.functions._aggregate import Outlier, aggregate_objects, flag_outliers
+from openhcs.functions._aggregate import (
+    Outlier,
+    aggregate_groups,
+    aggregate_objects,
+    flag_outliers,
+)
 from openhcs.functions._arithmetic import Composite, Ratio, Unmixed, composite, ratio, unmix
 from openhcs.functions._catalogue import REGISTRY
 from openhcs.functions._cellpose import segment_cellpose
@@ -140,6 +145,7 @@ __all__ = [
     "Unmixed",
     "Weights",
     "adapt",
+    "aggregate_groups",
     "aggregate_objects",
     "b_score",
     "best_focus",

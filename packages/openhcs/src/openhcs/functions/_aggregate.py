@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from openhcs.functions._inputs import Columns
 
-__all__ = ["Outlier", "aggregate_objects", "flag_outliers"]
+__all__ = ["Outlier", "aggregate_groups", "aggregate_objects", "flag_outliers"]
 
 _KEYS = frozenset({"ObjectNumber", "channel", "col", "field", "label", "row", "t", "well", "z"})
 _PLACES = ("AreaShape_BoundingBox", "AreaShape_Center_", "Location_")
@@ -83,11 +83,8 @@ def aggregate_objects(columns: Columns) -> Mapping[str, float]:
     ValueError
         If columns differ in length or are not one-dimensional.
     """
-    arrays = {name: np.asarray(values) for name, values in columns.items()}
-    lengths = {values.shape for values in arrays.values()}
-    if len(lengths) > 1 or any(len(shape) != 1 for shape in lengths):
-        raise ValueError(f"columns must be of one length; their shapes are {sorted(lengths)}")
-    row: dict[str, float] = {"count": float(lengths.pop()[0]) if lengths else 0.0}
+    arrays, length = _checked(columns)
+    row: dict[str, float] = {"count": float(length)}
     for name, values in arrays.items():
         if name in _KEYS or name.startswith(_PLACES) or values.dtype.kind not in "biuf":
             continue
@@ -102,6 +99,61 @@ def aggregate_objects(columns: Columns) -> Mapping[str, float]:
                 float("nan") if empty else float(np.median(np.abs(numbers - median)))
             )
     return row
+
+
+def aggregate_groups(
+    columns: Columns, by: Sequence[str] = ("well", "field")
+) -> dict[str, NDArray[Any]]:
+    """Summarise the objects of each field, or the fields of each well, as one row each.
+
+    Parameters
+    ----------
+    columns
+        Columns of one length: one row per object, with keys such as ``well`` and ``field``; or what
+        this function gave.
+    by
+        Columns that say which rows go together.
+
+    Returns
+    -------
+    dict
+        The columns of ``by``, then those of `aggregate_objects`, one row per group; groups ascend.
+        Of the rows of fields, ``count`` is the number of fields that are there, and
+        ``Median_count`` the number of objects that is usual in a field.
+
+    Raises
+    ------
+    KeyError
+        If a column of ``by`` is missing.
+    ValueError
+        If columns differ in length or are not one-dimensional.
+
+    Examples
+    --------
+    >>> objects = {"well": ["A01"] * 3, "field": [0, 0, 1], "Area": [10.0, 20.0, 60.0]}
+    >>> fields = aggregate_groups(objects)
+    >>> fields["count"].tolist(), fields["Mean_Area"].tolist()
+    ([2.0, 1.0], [15.0, 60.0])
+    >>> wells = aggregate_groups(fields, by=["well"])
+    >>> wells["count"].tolist(), wells["Mean_Mean_Area"].tolist()
+    ([2.0], [37.5])
+    """
+    arrays, length = _checked(columns)
+    numbered = [np.unique(arrays[key], return_inverse=True)[1] for key in by]
+    order = np.lexsort(numbered[::-1]) if numbered else np.arange(length)
+    begins = np.zeros(length, np.bool_)
+    begins[:1] = True
+    for numbers in numbered:
+        begins[1:] |= np.diff(numbers[order]) != 0
+    firsts = np.flatnonzero(begins)
+    rows = [
+        aggregate_objects({name: values[group] for name, values in arrays.items()})
+        for group in np.split(order, firsts[1:])
+        if group.size
+    ]
+    names = aggregate_objects({name: values[:0] for name, values in arrays.items()})
+    found: dict[str, NDArray[Any]] = {key: arrays[key][order[firsts]] for key in by}
+    return found | {name: np.array([row[name] for row in rows], np.float64) for name in names}
 
 
 def flag_outliers(
@@ -170,6 +222,15 @@ def flag_outliers(
                 for i in np.flatnonzero(np.abs(scores) > limit)
             )
     return tuple(sorted(found, key=lambda outlier: -abs(outlier.robust_z)))
+
+
+def _checked(columns: Columns) -> tuple[dict[str, NDArray[Any]], int]:
+    """Give the columns as arrays, and their length."""
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    shapes = {values.shape for values in arrays.values()}
+    if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
+        raise ValueError(f"columns must be of one length; their shapes are {sorted(shapes)}")
+    return arrays, shapes.pop()[0] if shapes else 0
 
 
 def _groups(keys: Sequence[NDArray[Any]], length: int) -> list[NDArray[np.intp]]:

@@ -29,7 +29,7 @@ _LEVELS: Final = frozenset(
     {"background", "background_gradient", "dark", "maximum", "mean", "median", "minimum", "noise"}
     | {"p01", "p99"}
 )
-_NOT_OF_THE_ASSAY: Final = frozenset({"Run", "Conditions", "Stitching"})
+_NOT_OF_THE_ASSAY: Final = frozenset({"Run", "Conditions", "Fields", "Stitching"})
 _TITLES: Final = {"stitch": "Stitching"}
 
 
@@ -124,6 +124,9 @@ def _described(
     if name == "count" or name.endswith("_count"):
         table = name.removesuffix("count").strip("_")
         return 0, "Objects", f"number of {_words(table) or 'objects'}", "", ""
+    if name == "fields" or (name.endswith("_fields") and name.removesuffix("_fields") in outputs):
+        table = name.removesuffix("fields").strip("_")
+        return 8, "Fields", f"number of fields ({_words(table) or 'objects'})", "", ""
     if name == "seconds":
         return 9, "Run", "time spent", "", "s"
     output = max((each for each in outputs if name.startswith(f"{each}_")), key=len, default="")

@@ -143,7 +143,7 @@ def well_flags(
     why: Mapping[str, str] = MappingProxyType({}),
     fewest_objects: int = FEWEST_OBJECTS,
 ) -> tuple[Flag, ...]:
-    """Name wells by what they say as a whole: stitching, illumination, number of objects.
+    """Name wells by what they say as a whole: stitching, illumination, fields, number of objects.
 
     Parameters
     ----------
@@ -165,6 +165,13 @@ def well_flags(
     flags += _illumination(rows, why)
     known = [row for row in rows if isinstance(row.get("count"), int | float)]
     flags += [Flag(well=row["well"], what="no objects") for row in known if row["count"] == 0]
+    made = {row["well"]: int(row["fields"]) for row in rows if row.get("fields") is not None}
+    most = max(made.values(), default=0)
+    flags += [
+        Flag(well=well, what=f"objects of {count} fields; {most} in other wells")
+        for well, count in made.items()
+        if count < most
+    ]
     columns = {
         "well": np.array([row["well"] for row in known]),
         "count": np.array([row["count"] for row in known], np.float64),

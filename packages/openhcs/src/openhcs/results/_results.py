@@ -10,6 +10,7 @@ from openhcs._errors import ResultFolderError
 from openhcs.execution import ResultFolder, RunRecord, load_run
 from openhcs.pipeline import COVERAGE, Outcome
 from openhcs.plates import parse_wells, sort_wells
+from openhcs.results._fields import sum_up_fields
 from openhcs.results._image import LazyImage
 from polystore.omezarr import ImageReader
 
@@ -229,6 +230,49 @@ class Results:
             chosen = set(self._chosen(wells))
             table = table.filter([well.as_py() in chosen for well in self.wells["well"]])
         return table.to_pandas()
+
+    def fields(
+        self, name: str = "objects", *, wells: str | Iterable[str] | None = None
+    ) -> pa.Table:
+        """Sum up a table of objects field by field, to look at before wells are believed.
+
+        Parameters
+        ----------
+        name
+            One of `tables` with one row per object.
+        wells
+            As in `table`.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row for each field in which objects were looked for: ``well``, ``field``, ``count``,
+            and mean, median and MAD of every feature, as in `wells`. Without objects, count is 0
+            and the others are NaN. Objects of a stitched image belong to no field: those of a well
+            are one row, whose field is null. Where an earlier version did not put on record in
+            which fields it looked, those without objects lack a row.
+
+        Raises
+        ------
+        KeyError
+            If there is no such table.
+        ValueError
+            If it has no row per object, or a selection names no well of the results.
+        """
+        import pyarrow as pa
+
+        parts = []
+        for well in self._chosen(wells):
+            objects = self.table(name, wells=[well])
+            if "ObjectNumber" not in objects.column_names:
+                if not objects.column_names:
+                    continue
+                message = f"table {name!r} has no row per object: it has no column ObjectNumber"
+                raise ValueError(message)
+            record = self._folder.read_record(well) or {}
+            measured = record.get("fields", {}).get(name, ())
+            parts.append(sum_up_fields(objects, well, measured))
+        return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
 
     def images(self, well: str) -> tuple[str, ...]:
         """Name the images of a well: one, or one for each field.
