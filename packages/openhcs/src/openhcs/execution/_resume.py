@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from openhcs.execution._exclusion import rule_keys
 from openhcs.execution._result import WellResult
 from openhcs.execution._well_outputs import group_of, is_of
 from openhcs.functions import Kind
@@ -93,6 +94,7 @@ def well_states(
             record is not None
             and len(reused) == len(steps)
             and record.get("outcome") == str(Outcome.OK)
+            and record.get("rules", {}) == rule_keys(steps, keys)
         )
         states.append(
             WellState(well=well, keys=keys, reused=reused, record=record if whole else None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from openhcs._columns import array_column, value_column
 from openhcs.functions import Kind, aggregate_objects
-from openhcs.pipeline import GroupKey
+from openhcs.pipeline import AXES, GroupKey
 from polystore.files import atomic_file
 
 if TYPE_CHECKING:
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from openhcs.execution._well_table import Condition
 
-__all__ = ["fields_of", "measures", "read_group", "read_rows", "write_outputs", "write_wells"]
+__all__ = [
+    "Groups",
+    "fields_of",
+    "measures",
+    "read_group",
+    "read_groups",
+    "read_rows",
+    "write_outputs",
+    "write_wells",
+]
 
 _OBJECTS = "objects"
 _NUMBER = "ObjectNumber"
@@ -72,6 +81,38 @@ def read_group(path: Path, kind: Kind, key: GroupKey) -> Mapping[str, Any]:
     return {name: table[name][0].as_py() for name in columns}
 
 
+def read_groups(path: Path, kind: Kind, fields: Collection[int] = ()) -> Groups:
+    """Read back what all groups of a well gave.
+
+    Parameters
+    ----------
+    path
+        The table.
+    kind
+        Table or record.
+    fields
+        Fields that it was made from: also those without rows are given.
+    """
+    import pyarrow.parquet as pq
+
+    table: pa.Table = pq.ParquetFile(path).read()
+    names = [name for name in AXES if name in table.column_names]
+    own = [name for name in table.column_names if name not in ("well", *names)]
+    rows: dict[GroupKey, list[int]] = {}
+    for row, parts in enumerate(table.select(names).to_pylist() if names else [{}] * len(table)):
+        rows.setdefault(GroupKey(**parts), []).append(row)
+    if kind is Kind.TABLE:
+        there = {key.field for key in rows}
+        empty = [None] if "field" not in names else [each for each in fields if each not in there]
+        rows |= {GroupKey(field=each): [] for each in empty if each not in there}
+    parts_of = (
+        (key, table.select(own).take(np.array(chosen, np.int64))) for key, chosen in rows.items()
+    )
+    if kind is Kind.TABLE:
+        return [(key, {name: _array(part[name]) for name in own}) for key, part in parts_of]
+    return [(key, part.to_pylist()[0]) for key, part in parts_of]
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read back the rows of a record of a well; none where it is not there."""
     import pyarrow.parquet as pq
@@ -100,7 +141,9 @@ def fields_of(groups: Groups, whole: Collection[int]) -> list[int]:
     return sorted(found)
 
 
-def measures(stored: str, kind: Kind, groups: Groups, fields: int) -> dict[str, Any]:
+def measures(
+    stored: str, kind: Kind, groups: Groups, counting: Groups, fields: int
+) -> dict[str, Any]:
     """Sum up one output of a well for its row in the table of wells.
 
     Parameters
@@ -111,27 +154,34 @@ def measures(stored: str, kind: Kind, groups: Groups, fields: int) -> dict[str, 
         What it is.
     groups
         Key and value of each group.
+    counting
+        Those of them that are summed up.
     fields
-        Number of fields that they were made from.
+        Number of fields that these were made from.
 
     Returns
     -------
     dict
         Scalars by column name, the number of fields first. Tables with one row per object, which
-        begin with ``ObjectNumber``, are aggregated, others left out; records of one group are taken
+        begin with ``ObjectNumber``, are aggregated, others left out, and have a count of NaN where
+        no group counts; records of one group are taken
         as they are, of several as the median of numbers per channel, and as the texts that occur.
     """
     if kind is Kind.RECORD:
-        return {f"{stored}_fields": fields} | _record_measures(stored, groups)
+        return {f"{stored}_fields": fields} | _record_measures(stored, counting)
     if not groups or next(iter(groups[0][1]), None) != _NUMBER:
         return {}
     columns = {
-        column: np.concatenate([np.asarray(value[column]) for _, value in groups])
+        column: np.concatenate(
+            [np.asarray(groups[0][1][column])[:0], *(value[column] for _, value in counting)]
+        )
         for column in groups[0][1]
         if all(column in value for _, value in groups)
     }
     prefix = "" if stored == _OBJECTS else f"{stored}_"
     row = {"fields": fields, **aggregate_objects(columns)}
+    if not counting:
+        row["count"] = float("nan")  # nobody knows: nothing that counts was looked at
     return {f"{prefix}{key}": value for key, value in row.items()}
 
 

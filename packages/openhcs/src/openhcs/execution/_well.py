@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from openhcs._errors import PlaneDamagedError
+from openhcs.execution._exclusion import rule_keys
 from openhcs.execution._resume import read_filled
 from openhcs.execution._turn import Stopped, Turn
 from openhcs.execution._well_outputs import WellOutputs, clear_outputs
@@ -118,6 +119,8 @@ def run_well(
 
     steps = steps_in(work.steps, task.well)
     planes = _WellPlanes(work, task)
+    earlier, filled = _begin(work.folder, steps, task)
+    rules = rule_keys(steps, task.keys)
     outputs = WellOutputs(
         work.folder,
         steps,
@@ -125,10 +128,10 @@ def run_well(
         planes=planes,
         pixel_um=work.pixel_um,
         reused=frozenset(task.reused),
+        anew=None if earlier["rules"] == rules else earlier["fields"],
         proceed=proceed,
         finished=done,
     )
-    earlier, filled = _begin(work.folder, steps, task)
     clear_outputs(work.folder, steps, task.well, task.reused)
     try:
         evaluation = Evaluation(steps, planes, outputs)
@@ -152,6 +155,8 @@ def run_well(
         "measures": earlier["measures"]
         | {name: _plain(row) for name, row in sums.measures.items()},
         "fields": earlier["fields"] | sums.fields,
+        "excluded": (earlier["excluded"] if earlier["rules"] == rules else {}) | sums.excluded,
+        "rules": rules,
         "images": [asdict(image) for image in outputs.images()],
         "filled": planes.filled(filled),
         "left_out": sorted(planes.left_out),
@@ -187,8 +192,9 @@ def _begin(
     filled = read_filled(there) if task.reused else ()
     kept = {
         name: {output: row for output, row in there.get(name, {}).items() if output in reused}
-        for name in ("measures", "fields")
+        for name in ("measures", "fields", "excluded")
     }
+    kept["rules"] = there.get("rules", {})
     record = {
         "schema": SCHEMA,
         "well": task.well,

@@ -12,22 +12,24 @@ import numpy as np
 
 from openhcs.execution._canvases import Canvases
 from openhcs.execution._placing import NOWHERE, canvas_placing, placing
-from openhcs.execution._tables import fields_of, measures, read_group, write_outputs
+from openhcs.execution._sums import WellSums, sum_up
+from openhcs.execution._tables import read_group, read_groups, write_outputs
 from openhcs.functions import Kind
 from openhcs.pipeline import COVERAGE, GroupKey, WellImage
 from polystore.omezarr import ChannelMeta, ImageMeta, ImageWriter, LabelsWriter, open_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from openhcs.execution._canvases import Laid
     from openhcs.execution._folder import ResultFolder
     from openhcs.execution._placing import Placed, Placing
+    from openhcs.execution._tables import Groups
     from openhcs.pipeline import Evaluation, PlannedOutput, PlannedStep
 
-__all__ = ["WellOutputs", "WellSums", "clear_outputs", "group_of", "is_of"]
+__all__ = ["WellOutputs", "clear_outputs", "group_of", "is_of"]
 
 
 def group_of(image: str, field: int | None) -> str:
@@ -72,22 +74,6 @@ class _Arrangement:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class WellSums:
-    """What new outputs of a well come to.
-
-    Attributes
-    ----------
-    measures
-        The scalars that sum up each output: part of the row of the well.
-    fields
-        Fields that each output was made from.
-    """
-
-    measures: dict[str, dict[str, Any]]
-    fields: dict[str, list[int]]
-
-
 def clear_outputs(
     folder: ResultFolder, steps: Sequence[PlannedStep], well: str, reused: Container[str] = ()
 ) -> None:
@@ -128,6 +114,9 @@ class WellOutputs:
         Pixel size (y, x) in µm.
     reused
         Names of the steps whose outputs are there and still right.
+    anew
+        Fields that each of their outputs was made from, where these are to be summed up anew; None
+        where what they come to stands.
     proceed
         Raises something to stop the well.
     finished
@@ -143,6 +132,7 @@ class WellOutputs:
         planes: Placed,
         pixel_um: tuple[float, float] | None,
         reused: frozenset[str],
+        anew: Mapping[str, Collection[int]] | None = None,
         proceed: Callable[[], None],
         finished: Callable[[str, float], None],
     ) -> None:
@@ -152,6 +142,7 @@ class WellOutputs:
         self._planes = planes
         self._pixel_um = pixel_um
         self._reused = reused
+        self._anew = anew
         self._proceed = proceed
         self._finished = finished
         self._open = ExitStack()
@@ -227,7 +218,7 @@ class WellOutputs:
         Returns
         -------
         WellSums
-            What the new outputs come to.
+            What the new outputs come to, or all of them.
         """
         for (name, _), arrangement in self._images.items():
             if arrangement.waiting:
@@ -241,22 +232,23 @@ class WellOutputs:
             for output in step.outputs:
                 if output.kind is Kind.LABELS and step.name not in self._reused:
                     self._commit_labels(step, output)
-        sums = WellSums({}, {})
-        whole = self._planes.fields()
         for step in self._steps:
             if step.name in self._reused:
                 continue
             for output in step.outputs:
-                if output.kind is Kind.LABELS:
-                    continue
-                groups = sorted(self._groups.get(output.stored, ()), key=_sort_key)
-                path = self._folder.table(output.stored, self._well)
-                write_outputs(path, self._well, output.kind, groups)
-                fields = sums.fields[output.stored] = fields_of(groups, whole)
-                sums.measures[output.stored] = measures(
-                    output.stored, output.kind, groups, len(fields)
-                )
-        return sums
+                if output.kind is not Kind.LABELS:
+                    groups = self._groups_of(step, output)
+                    path = self._folder.table(output.stored, self._well)
+                    write_outputs(path, self._well, output.kind, groups)
+        stand = self._reused if self._anew is None else frozenset[str]()
+        return sum_up(self._steps, stand, self._groups_of, self._planes.fields())
+
+    def _groups_of(self, step: PlannedStep, output: PlannedOutput) -> Groups:
+        """Give a table or record of the well, group by group."""
+        if step.name not in self._reused:
+            return sorted(self._groups.get(output.stored, ()), key=_sort_key)
+        path = self._folder.table(output.stored, self._well)
+        return read_groups(path, output.kind, (self._anew or {}).get(output.stored, ()))
 
     def _place_canvases(self) -> None:
         """Say where images of the whole well lie, by the steps that put fields together."""

@@ -25,6 +25,7 @@ from openhcs.functions._device import (
 )
 from openhcs.functions._dose_response import DoseResponse, DoseVerdict, dose_response
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
+from openhcs.functions._exclude import exclude_fields
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
 from openhcs.functions._fuse import laid_out
 from openhcs.functions._granularity import Granularity, measure_granularity
@@ -158,6 +159,7 @@ __all__ = [
     "difference_of_gaussians",
     "dose_response",
     "edge_effect",
+    "exclude_fields",
     "flag_outliers",
     "from_device",
     "function",

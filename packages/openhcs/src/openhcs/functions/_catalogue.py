@@ -6,6 +6,7 @@ from openhcs.functions._arithmetic import composite, ratio, unmix
 from openhcs.functions._cellpose import segment_cellpose
 from openhcs.functions._colocalise import measure_colocalisation
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
+from openhcs.functions._exclude import exclude_fields
 from openhcs.functions._filters import gaussian, gaussian_px, median, subtract_background
 from openhcs.functions._granularity import measure_granularity
 from openhcs.functions._illumination import correct_illumination
@@ -42,6 +43,7 @@ REGISTRY = Registry(
         correct_illumination,
         detect_spots,
         difference_of_gaussians,
+        exclude_fields,
         gaussian,
         gaussian_px,
         measure_colocalisation,

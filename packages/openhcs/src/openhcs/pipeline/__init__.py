@@ -35,7 +35,7 @@ from openhcs.pipeline._events import (
 )
 from openhcs.pipeline._filling import FilledPlane, filled_in_words, filled_of
 from openhcs.pipeline._flat import PLATE
-from openhcs.pipeline._groups import GroupKey
+from openhcs.pipeline._groups import AXES, GroupKey
 from openhcs.pipeline._outcome import Outcome
 from openhcs.pipeline._pipeline import Branch, Part, Pipeline, Route
 from openhcs.pipeline._plan import (
@@ -53,6 +53,7 @@ from openhcs.pipeline._step import Step
 from openhcs.pipeline._surroundings import Kept, Source
 
 __all__ = [
+    "AXES",
     "COVERAGE",
     "PLATE",
     "PROCESS_BYTES",

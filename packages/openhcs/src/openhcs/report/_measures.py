@@ -124,9 +124,11 @@ def _described(
     if name == "count" or name.endswith("_count"):
         table = name.removesuffix("count").strip("_")
         return 0, "Objects", f"number of {_words(table) or 'objects'}", "", ""
-    if name == "fields" or (name.endswith("_fields") and name.removesuffix("_fields") in outputs):
-        table = name.removesuffix("fields").strip("_")
-        return 8, "Fields", f"number of fields ({_words(table) or 'objects'})", "", ""
+    bare = name.removesuffix("_excluded")
+    if bare == "fields" or (bare.endswith("_fields") and bare.removesuffix("_fields") in outputs):
+        table = bare.removesuffix("fields").strip("_")
+        what = "number of fields" if bare == name else "number of fields left out"
+        return 8, "Fields", f"{what} ({_words(table) or 'objects'})", "", ""
     if name == "seconds":
         return 9, "Run", "time spent", "", "s"
     output = max((each for each in outputs if name.startswith(f"{each}_")), key=len, default="")

@@ -165,7 +165,16 @@ def well_flags(
     flags += _illumination(rows, why)
     known = [row for row in rows if isinstance(row.get("count"), int | float)]
     flags += [Flag(well=row["well"], what="no objects") for row in known if row["count"] == 0]
-    made = {row["well"]: int(row["fields"]) for row in rows if row.get("fields") is not None}
+    flags += [
+        Flag(well=row["well"], what=f"{out} of {out + row['fields']} fields left out by a rule")
+        for row in rows
+        if (out := row.get("fields_excluded"))
+    ]
+    made = {
+        row["well"]: row["fields"] + (row.get("fields_excluded") or 0)
+        for row in rows
+        if row.get("fields") is not None
+    }
     most = max(made.values(), default=0)
     flags += [
         Flag(well=well, what=f"objects of {count} fields; {most} in other wells")

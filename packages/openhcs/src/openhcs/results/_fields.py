@@ -9,7 +9,7 @@ import numpy as np
 from openhcs.functions import aggregate_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["sum_up_fields"]
 
 
-def sum_up_fields(objects: pa.Table, well: str, measured: Iterable[int]) -> pa.Table:
+def sum_up_fields(
+    objects: pa.Table,
+    well: str,
+    measured: Iterable[int],
+    excluded: Collection[int] | None = None,
+) -> pa.Table:
     """Give one row per field.
 
     Parameters
@@ -28,13 +33,15 @@ def sum_up_fields(objects: pa.Table, well: str, measured: Iterable[int]) -> pa.T
         Its name.
     measured
         Fields in which objects were looked for.
+    excluded
+        Those of them that a rule leaves out; None without a rule.
 
     Returns
     -------
     pyarrow.Table
-        ``well``, ``field``, ``count`` and the summaries of `aggregate_groups`. A field without
-        objects has count 0 and NaN. Objects of a stitched image belong to no field: they are one
-        row, whose field is null.
+        ``well``, ``field``, ``excluded`` where there is a rule, ``count`` and the summaries of
+        `aggregate_groups`. A field without objects has count 0 and NaN. Objects of a stitched image
+        belong to no field: they are one row, whose field is null.
     """
     import pyarrow as pa
 
@@ -60,6 +67,9 @@ def sum_up_fields(objects: pa.Table, well: str, measured: Iterable[int]) -> pa.T
         "well": pa.array([well] * len(fields), pa.string()),
         "field": pa.nulls(1, pa.int32()) if whole else pa.array(fields),
     }
+    if excluded is not None:
+        every = whole and set(excluded) >= set(measured)
+        front["excluded"] = pa.array([every or field in excluded for field in fields.tolist()])
     return pa.table(front | table)
 
 

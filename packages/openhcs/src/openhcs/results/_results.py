@@ -249,8 +249,9 @@ class Results:
             One row for each field in which objects were looked for: ``well``, ``field``, ``count``,
             and mean, median and MAD of every feature, as in `wells`. Without objects, count is 0
             and the others are NaN. Objects of a stitched image belong to no field: those of a well
-            are one row, whose field is null. Where an earlier version did not put on record in
-            which fields it looked, those without objects lack a row.
+            are one row, whose field is null. ``excluded`` says which fields a rule of the pipeline
+            leaves out of `wells`, where there is one. Where an earlier version did not put on
+            record in which fields it looked, those without objects lack a row.
 
         Raises
         ------
@@ -271,7 +272,8 @@ class Results:
                 raise ValueError(message)
             record = self._folder.read_record(well) or {}
             measured = record.get("fields", {}).get(name, ())
-            parts.append(sum_up_fields(objects, well, measured))
+            excluded = record.get("excluded", {}).get(name)
+            parts.append(sum_up_fields(objects, well, measured, excluded))
         return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
 
     def images(self, well: str) -> tuple[str, ...]:
