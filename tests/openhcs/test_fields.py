@@ -328,3 +328,30 @@ def test_a_rule_that_names_no_measure_is_refused_before_anything_runs(plate: Pat
 def test_a_rule_is_written_and_read_as_source() -> None:
     pipeline = bounded(at_least={"snr": 8.0}, at_most={"constant": 0.0}, stacks="all")
     assert from_source(to_source(pipeline)) == pipeline
+
+
+def test_planes_that_stand_out_are_listed_with_well_and_field(
+    by_field: Path, plate: Path, tmp_path: Path
+) -> None:
+    results = open_results(by_field)
+    outliers = results.outliers().to_pylist()
+    well, field = BLANK
+    assert (well, field) in {(row["well"], row["field"]) for row in outliers}
+    assert [abs(row["robust_z"]) for row in outliers] == sorted(
+        (abs(row["robust_z"]) for row in outliers), reverse=True
+    )
+    quality = results.table("image_quality").to_pylist()
+    for row in outliers:
+        (value,) = (
+            each[row["feature"]]
+            for each in quality
+            if all(each[key] == row[key] for key in ("well", "t", "field", "channel", "z"))
+        )
+        assert value == row["value"]
+        assert abs(row["robust_z"]) > 5
+    assert {row["table"] for row in outliers} == {"image_quality"}
+    assert results.outliers(limit=1e9).num_rows == 0
+    with pytest.raises(ValueError, match="greater than 0"):
+        results.outliers(limit=0)
+    run(plate, Pipeline(Step(project_max), *NUCLEI), tmp_path / "out", wells=["A01"])
+    assert open_results(tmp_path / "out").outliers().num_rows == 0

@@ -130,6 +130,21 @@ def test_the_hash_is_that_of_the_content() -> None:
     assert len(hashes | {record["content_hash"]}) == 5
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_planes_that_differ_in_any_one_pixel_have_other_hashes(dtype: type[np.generic]) -> None:
+    plane = np.random.default_rng(0).integers(0, 200, (300, 77)).astype(dtype)
+    hashes = {measure_image_quality(plane)["content_hash"]}
+    places = [(row, (row * 31) % 77) for row in range(0, 300, 3)]
+    for row, column in places:
+        other = plane.copy()
+        other[row, column] += 1
+        hashes.add(measure_image_quality(other)["content_hash"])
+    swapped = plane.copy()
+    swapped[[1, 2]] = plane[[2, 1]]
+    hashes.add(measure_image_quality(swapped)["content_hash"])
+    assert len(hashes) == len(places) + 2
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (32, 32), (33, 500)])
 def test_every_dtype_and_size_gives_plain_finite_values(

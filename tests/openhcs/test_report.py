@@ -256,6 +256,29 @@ def test_planes_that_stand_out_are_named(tmp_path: Path) -> None:
     assert sharpness.robust_z < -5
 
 
+def test_constant_planes_are_named_and_are_no_copies(tmp_path: Path) -> None:
+    wells = [well_name(0, column) for column in range(8)]
+    planes = {well: [plane(well)] for well in wells}
+    for well in ("A03", "A04"):
+        planes[well] = [plane(well, constant=True, empty=True, content_hash="0" * 24)]
+    rows: list[Row] = [{"well": well, "count": 100.0} for well in wells]
+    view = load_plate_view(write_results(tmp_path / "r", rows, planes=planes))
+    told = {well.well: [flag.what for flag in well.flags] for well in view.wells}
+    assert told["A03"] == told["A04"] == ["constant: all pixels alike"]
+
+
+def test_hashes_of_an_earlier_version_promise_no_more_than_they_hold(tmp_path: Path) -> None:
+    wells = [well_name(0, column) for column in range(3)]
+    planes = {well: [plane(well)] for well in wells}
+    for well in ("A01", "A02"):
+        planes[well] = [plane(well, content_hash="0123456789abcdef")]
+    rows: list[Row] = [{"well": well, "count": 100.0} for well in wells]
+    view = load_plate_view(write_results(tmp_path / "r", rows, planes=planes))
+    assert [flag.what for flag in view.wells[1].flags] == [
+        "the same in every 32nd row, by an earlier version, as A01, DAPI, field 0 z 0"
+    ]
+
+
 def test_even_plates_raise_no_flags_for_small_differences(tmp_path: Path) -> None:
     wells = [well_name(0, column) for column in range(8)]
     planes = {well: [plane(well)] for well in wells}

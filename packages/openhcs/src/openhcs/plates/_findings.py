@@ -20,7 +20,6 @@ CODES: dict[str, tuple[Severity, str]] = {
         "warning",
         "Copy the plate again, unless its writer leaves out chunks that are 0 all over.",
     ),
-    "CONSTANT_PLANE": ("warning", "Look at the plane; leave the field out if it is empty."),
     "DTYPE_MIX": ("error", "Re-export the odd planes, or leave their wells out."),
     "DUPLICATE_CONTENT": ("warning", "Check which of the files is the right one."),
     "DUPLICATE_KEY": ("error", "Move the file that is not wanted out of the plate folder."),

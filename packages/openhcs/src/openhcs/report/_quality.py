@@ -30,6 +30,9 @@ _LIMIT: Final = 5.0
 _SATURATED: Final = 0.01
 # Below a tenth of what is usual a difference is real on an even plate, but nothing to look at.
 _LEAST_CHANGE: Final = 0.1
+# Digits of the hashes of versions that took every 32nd row.
+_OF_ROWS: Final = 16
+_ROWS: Final = "the same in every 32nd row, by an earlier version, as"
 _FEATURES: Final = {
     "background": "background",
     "background_gradient": "uneven background",
@@ -117,9 +120,9 @@ def plane_flags(planes: Mapping[str, NDArray[Any]]) -> tuple[Flag, ...]:
     -------
     tuple of Flag
         Outliers (robust z beyond 5 among planes of the same channel and z, and a tenth away from
-        the median or more), fields in which nothing
-        stands out from the background, saturated and repeated planes; farthest first. What holds
-        for more than half of a channel is one flag of the plate.
+        the median or more), fields in which nothing stands out from the background, saturated,
+        constant and repeated planes; farthest first. What holds for more than half of a channel is
+        one flag of the plate.
     """
     if not planes or not len(planes["well"]):
         return ()
@@ -132,6 +135,7 @@ def plane_flags(planes: Mapping[str, NDArray[Any]]) -> tuple[Flag, ...]:
             else None,
             "saturated: more than 1 % of the pixels",
         ),
+        *_shares(planes, _constant(planes), "constant: all pixels alike"),
         *_shares(planes, _empty_stacks(planes), "empty: nothing stands out from the background"),
         *_repeated(planes),
     )
@@ -240,14 +244,20 @@ def _flag(outlier: Outlier, what: str, where: str = "") -> Flag:
     )
 
 
+def _constant(planes: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_] | None:
+    return np.asarray(planes["constant"], bool) if "constant" in planes else None
+
+
 def _empty_stacks(planes: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_] | None:
     """Give the planes of stacks that are empty from the first z to the last."""
     if "empty" not in planes:
         return None
     keys = list(zip(*_keys(planes, "well", "t", "field", "channel"), strict=True))
     empty = np.asarray(planes["empty"], bool)
+    constant = _constant(planes)
     alive = {key for key, is_empty in zip(keys, empty, strict=True) if not is_empty}
-    return np.array([key not in alive for key in keys], bool)
+    found = np.array([key not in alive for key in keys], bool)
+    return found if constant is None else found & ~constant
 
 
 def _shares(
@@ -293,7 +303,7 @@ def _repeated(planes: Mapping[str, NDArray[Any]]) -> list[Flag]:
         flags.append(
             Flag(
                 well=str(well[row]),
-                what=f"the same pixels as {like}",
+                what=f"{'the same pixels as' if len(text) != _OF_ROWS else _ROWS} {like}",
                 where=_places(planes, [row]),
                 channel=str(channel[row]),
             )

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ResultFolderError
 from openhcs.execution import ResultFolder, RunRecord, load_run
+from openhcs.functions import measure_image_quality
 from openhcs.pipeline import COVERAGE, Outcome
 from openhcs.plates import parse_wells, sort_wells
 from openhcs.results._fields import sum_up_fields
 from openhcs.results._image import LazyImage
+from openhcs.results._outliers import outlier_table
 from polystore.omezarr import ImageReader
 
 if TYPE_CHECKING:
@@ -275,6 +277,38 @@ class Results:
             excluded = record.get("excluded", {}).get(name)
             parts.append(sum_up_fields(objects, well, measured, excluded))
         return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+
+    def outliers(self, *, wells: str | Iterable[str] | None = None, limit: float = 5.0) -> pa.Table:
+        """Name the planes whose image quality is far from that of their like.
+
+        Parameters
+        ----------
+        wells
+            As in `table`; planes are compared with those of these wells.
+        limit
+            Smallest robust z that is named; greater than 0.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``table``, ``well``, ``t``, ``field``, ``channel`` and ``z`` of the plane, null where
+            its table has no such column; ``feature``, its ``value``, the ``median`` of planes of
+            the same channel and z, in the feature's units, and ``robust_z`` with its sign; farthest
+            first. No rows where image quality was not measured. See `flag_outliers`.
+
+        Raises
+        ------
+        ValueError
+            If ``limit`` is not greater than 0, or a selection names no well of the results.
+        """
+        names = [
+            output
+            for step in (self._folder.read_run() or {}).get("steps", [])
+            if step["function"] == measure_image_quality.__name__
+            for output in step["outputs"]
+        ]
+        tables = {name: self.table(name, wells=wells) for name in names if name in self.tables}
+        return outlier_table(tables, limit)
 
     def images(self, well: str) -> tuple[str, ...]:
         """Name the images of a well: one, or one for each field.
