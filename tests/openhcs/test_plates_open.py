@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -318,3 +319,19 @@ def test_pixels_are_intensities_in_native_order(
     found = index.read(next(iter(index.select())))
     assert found.dtype.isnative
     np.testing.assert_array_equal(found, 255 - pixels if photometric == "miniswhite" else pixels)
+
+
+def test_planes_taken_before_the_time_point_before_them_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "plate"
+    synthetic_plate(folder, format="phenix", wells=["A01"], grid=(1, 1), t=3, z=1, size_px=48)
+    codes = {finding.code for finding in open_plate(folder, cache=False).findings}
+    assert "TIME_ORDER" not in codes
+    path = folder / "Images" / "Index.idx.xml"
+    text = path.read_text(encoding="utf-8-sig")
+    first, last = (re.findall("<AbsTime>(.*?)</AbsTime>", text)[n] for n in (0, 4))
+    exchanged = text.replace(first, "@").replace(last, first).replace("@", last)
+    path.write_text(exchanged, encoding="utf-8")
+    found = open_plate(folder, cache=False).findings
+    (finding,) = (each for each in found if each.code == "TIME_ORDER")
+    assert (finding.severity, finding.well, finding.field, finding.t) == ("warning", "A01", 0, 1)
+    assert "before the time point before it (2 planes of the well were)" in finding.message

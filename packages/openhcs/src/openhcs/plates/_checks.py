@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from openhcs.plates._absurd import forget_absurd
@@ -156,8 +157,9 @@ def check_metadata(
     tile_um
         Extent of a tile, µm, by acquisition and channel; NaN when unknown.
     findings
-        Takes at most one ``POSITION_MISSING``, ``PIXEL_SIZE_MISSING`` and ``PIXEL_SIZE_MIX``, and
-        an ``OUTLIER_POSITION`` for each field far from the others of its well.
+        Takes at most one ``POSITION_MISSING``, ``PIXEL_SIZE_MISSING`` and ``PIXEL_SIZE_MIX``, an
+        ``OUTLIER_POSITION`` for each field far from the others of its well, and a ``TIME_ORDER``
+        for each well in which a plane was taken before that of the time point before it.
     """
     forget_absurd(rows, findings)
     usable = [row for row in rows if row.status == PlaneStatus.OK]
@@ -194,6 +196,35 @@ def check_metadata(
                 well=key[1],
                 field=field,
             )
+    _check_times(usable, findings)
+
+
+def _check_times(rows: Sequence[Row], findings: FindingLog) -> None:
+    series: dict[tuple[int, str, int, int, str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        if not math.isnan(row.time_s):
+            key = (row.acquisition, row.well, row.field, row.channel, row.kind, row.z)
+            series[key].append(row)
+    early: dict[str, list[Row]] = defaultdict(list)
+    for planes in series.values():
+        planes.sort(key=lambda row: row.t)
+        for before, after in pairwise(planes):
+            if after.t > before.t and after.time_s < before.time_s:
+                early[after.well].append(after)
+    for well, planes in early.items():
+        first = planes[0]
+        more = f" ({len(planes)} planes of the well were)" if len(planes) > 1 else ""
+        findings.add(
+            "TIME_ORDER",
+            f"{first.path}, time point {first.t} of field {first.field} of well {well}, was taken "
+            f"before the time point before it{more}.",
+            well=well,
+            field=first.field,
+            channel=first.channel,
+            z=first.z,
+            t=first.t,
+            path=first.path or None,
+        )
 
 
 def report_white(paths: Sequence[str], findings: FindingLog) -> None:

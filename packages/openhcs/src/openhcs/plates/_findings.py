@@ -83,6 +83,10 @@ CODES: dict[str, tuple[Severity, str]] = {
     "SHAPE_MIX": ("error", "Re-export the odd planes, or leave their wells out."),
     "SPECIAL_IGNORED": ("warning", "Copy the file itself into the plate, if it should be one."),
     "THUMBNAIL_SKIPPED": ("info", ""),
+    "TIME_ORDER": (
+        "warning",
+        "Check whether files were renamed or exchanged before anything is followed through time.",
+    ),
     "TOO_LARGE": ("error", "Check that this is the file that it should be."),
     "UNLISTED_FILE": ("warning", "Move the file out, or index the plate again at its source."),
     "UNMATCHED_NAME": ("warning", "Move the files out, or rename them as the format names them."),
