@@ -267,6 +267,7 @@ def test_the_command_lets_the_cluster_do_the_tasks(
     run(planned(plate, wells=["A01", "A02"]), tmp_path / "local", workers=2)
     found = contents(tmp_path / "dask")
     assert found.pop("report.html")
+    assert found.pop("scores.parquet")
     assert found == contents(tmp_path / "local")
     refused = subprocess.run(
         [*words, "--workers", "2"], capture_output=True, text=True, timeout=120, check=False

@@ -148,9 +148,12 @@ def test_no_field_depends_on_another(index: PlateIndex, name: str) -> None:
         before.append(Step(REGISTRY["segment_nuclei"], channel="DAPI"))
     if any(kind is Kind.LABELS and wanted == "cells" for kind, wanted in spec.inputs.values()):
         before.append(Step(REGISTRY["segment_cells"]))
+    if "quality" in spec.inputs:
+        before = [Step(REGISTRY["project_max"]), Step(REGISTRY["measure_image_quality"])]
     channel = "DAPI" if spec.axes is Axes.TIME else None  # that of the labels
+    stated: dict[str, Any] = {"at_least": {"snr": 5.0}} if "quality" in spec.inputs else {}
     pipeline = Pipeline(
-        *before, Step(spec, channel=channel, keep=spec.outputs[0].kind is Kind.IMAGE)
+        *before, Step(spec, channel=channel, keep=spec.outputs[0].kind is Kind.IMAGE, **stated)
     )
     plain = well(t=(0, 1))
     other = well(t=(0, 1))
