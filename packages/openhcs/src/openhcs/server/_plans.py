@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -183,7 +184,8 @@ class Plans:
             told = process.stdout.read(_MOST_BYTES + 1)
             if len(told) > _MOST_BYTES:
                 process.kill()
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # what was not written before is tried again
+                process.stdin.close()
             status = process.wait()
         finally:
             late.cancel()
