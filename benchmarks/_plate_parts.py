@@ -79,6 +79,7 @@ def _one_well(index, well: str, folder: Path) -> None:  # type: ignore[no-untype
     prepared = {
         "source": np.asarray(2, np.uint8),
         "confidence": np.asarray(2, np.uint8),
+        "dark_source": np.asarray(3, np.uint8),
         "fields": np.asarray(96),
         "dark": np.asarray(100, np.float32),
         "flat": np.ones(tuple(next(iter(index)).shape), np.float32),

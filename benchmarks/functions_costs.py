@@ -74,6 +74,7 @@ def _costs() -> list[Cost]:
     prepared: dict[str, NDArray[Any]] = {
         "source": np.asarray(2, np.uint8),
         "confidence": np.asarray(2, np.uint8),
+        "dark_source": np.asarray(3, np.uint8),
         "fields": np.asarray(64),
         "dark": np.asarray(DARK, np.float32),
         "flat": flat,
