@@ -14,6 +14,8 @@ import numpy as np
 
 from openhcs._errors import ResultFolderError
 from openhcs.plates import Role, roles_of, well_name
+from openhcs.report._grid import grid_of, values_of
+from openhcs.report._measures import tells_of_the_assay
 from openhcs.report._plate import load_plate_view
 from openhcs.report._thumbnails import plate_pictures
 from polystore import MissingExtraError, PolystoreError
@@ -153,9 +155,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _heatmap(figure: Figure, view: PlateView, measure: Measure) -> bytes:
-    values = np.full((view.rows, view.columns), np.nan)
-    for well in view.wells:
-        values[well.row, well.col] = well.values.get(measure.name, np.nan)
+    values = grid_of(view).plate(values_of(view, measure))
     figure.set_size_inches(1.8 + 0.3 * view.columns, 1.2 + 0.3 * view.rows)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
@@ -183,7 +183,7 @@ def _strips(
     """Give the wells of each role that has some, controls first."""
     found: dict[str, list[ReportWell]] = {role.value: [] for role in Role}
     for well in wells:
-        if well.well in roles and measure.group != "Conditions":
+        if well.well in roles and tells_of_the_assay(measure):
             found[roles[well.well].value].append(well)
     return {role: members for role, members in found.items() if members}
 
