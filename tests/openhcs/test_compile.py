@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from openhcs._errors import CompileError
-from openhcs.execution._well_outputs import group_of, is_of, label_name
+from openhcs.execution._image_group import group_of, is_of
+from openhcs.execution._well_labels import label_name
 from openhcs.functions import (
     Kind,
     Output,

@@ -134,7 +134,7 @@ def test_images_of_a_finished_run_are_not_gone_through_again(
         gone_through.append(path)
         return settle_plate(path)
 
-    monkeypatch.setattr("openhcs.execution._run.settle_plate", counted)
+    monkeypatch.setattr("openhcs.execution._course.settle_plate", counted)
     assert runs().completed
     assert gone_through == []
 

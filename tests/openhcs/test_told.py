@@ -114,7 +114,7 @@ def test_a_disk_that_is_full_at_the_end_is_said_once_and_not_hidden_by_the_repor
     pipeline.write_text(to_source(Pipeline(Step(project_max, keep=True))), "utf-8")
     words = ["run", str(few), str(pipeline), "--out", str(tmp_path / "out"), "--workers", "1"]
     with monkeypatch.context() as patched:
-        patched.setattr("openhcs.execution._run.write_wells", _full)
+        patched.setattr("openhcs.execution._course.write_wells", _full)
         assert main(words) == 1
     out = capsys.readouterr().out
     assert "out is full: free space and give the same command, which goes on" in out

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from openhcs.execution._exclusion import rule_keys
+from openhcs.execution._image_group import group_of, is_of
 from openhcs.execution._result import WellResult
-from openhcs.execution._well_outputs import group_of, is_of
 from openhcs.functions import Kind
 from openhcs.pipeline import FilledPlane, Outcome, WellImage, step_keys, steps_in
 from polystore.omezarr import ImageSlot

@@ -7,8 +7,8 @@ import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from openhcs.execution._image_group import is_of
 from openhcs.execution._resume import read_images
-from openhcs.execution._well_outputs import is_of
 from openhcs.functions import Kind
 from openhcs.pipeline import COVERAGE, steps_in
 from polystore.files import write_json

@@ -163,7 +163,7 @@ class Preparation(Protocol):
         vendor: NDArray[Any] | None,
         vendor_dark: float | None = None,
     ) -> Prepared:
-        """Make the result of one channel. Called once per channel, in the main process.
+        """Make the result of one channel. Called once per channel, in a worker process.
 
         Parameters
         ----------

@@ -38,9 +38,6 @@ __all__ = [
 _SCHEMA = 2
 """Raised when the layout of stored results changes, so that older ones are not taken over."""
 
-_FIRST: dict[str, str] = {}
-"""Hashes of the files of modules when this process first used them."""
-
 _COMPUTING = ("numpy", "scikit-image", "scipy")
 
 
@@ -88,6 +85,7 @@ def package_versions(spec: FunctionSpec, device: Device = "cpu") -> Mapping[str,
     versions = {name: _version(name) for name in names if name not in ("numpy", "scipy", "skimage")}
     module = spec.call.__module__
     if spec.library is None and module.partition(".")[0] not in ("openhcs", "__main__"):
+        _first_source_key(module)  # kept, to see that it is edited later
         versions[module] = _source_key(module)
     return versions
 
@@ -96,17 +94,21 @@ def _source_key(module: str) -> str:
     """Hash the file of a module; nothing where it has none."""
     file = getattr(sys.modules.get(module), "__file__", None)
     try:
-        key = "" if file is None else file_key(file)
+        return "" if file is None else file_key(file)
     except OSError:
-        key = ""
-    _FIRST.setdefault(module, key)
-    return key
+        return ""
+
+
+@cache
+def _first_source_key(module: str) -> str:
+    """Give the hash of a module's file as it was when this process first used it."""
+    return _source_key(module)
 
 
 def edited_since_import(spec: FunctionSpec) -> bool:
     """Say whether a function's module has another text than when this process first used it."""
-    first = _FIRST.get(spec.call.__module__)
-    return first is not None and first != _source_key(spec.call.__module__)
+    module = spec.call.__module__
+    return _first_source_key(module) != _source_key(module)
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openhcs.plates._checks import (
@@ -12,48 +11,25 @@ from openhcs.plates._checks import (
     check_dimensions,
     check_metadata,
     check_mixes,
-    report_white,
 )
 from openhcs.plates._duplicates import mark_conflicts
-from openhcs.plates._headers import read_headers
-from openhcs.plates._missing import add_missing, report_missing, report_pages
+from openhcs.plates._missing import add_missing, report_missing
 from openhcs.plates._plane import PlaneKind, PlaneStatus
 from openhcs.plates._rows import Row, dense
+from openhcs.plates.formats.imagexpress._describe import Sample, describe
+from openhcs.plates.formats.imagexpress._images import Image, Images
 from openhcs.plates.formats.imagexpress._kinds import kind_by_tag, kinds_of_group
-from openhcs.plates.formats.imagexpress._metaseries import (
-    MetaSeries,
-    metaseries_damage,
-    parse_metaseries,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from openhcs.plates._findings import FindingLog
-    from openhcs.plates._tiff import TiffHeader
     from openhcs.plates.formats.imagexpress._names import ImageFile
 
 __all__ = ["RowMaker"]
 
 _TRIES = 3
-_SLACK = 1024
-"""Bytes by which uncompressed files of one kind differ: their descriptions vary."""
-
-
-@dataclass(slots=True)
-class _Image:
-    """A file with its row, and what its header says once it was opened."""
-
-    file: ImageFile
-    row: Row
-    header: TiffHeader | None = None
-    meta: MetaSeries | None = None
-    opened: bool = False
-
-    @property
-    def usable(self) -> bool:
-        return self.row.status == PlaneStatus.OK
 
 
 class RowMaker:
@@ -89,8 +65,8 @@ class RowMaker:
         fields = dense(file.site for file in files)
         self._waves = dense(file.wave for file in files)
         times = dense(file.time for file in files)
-        self._images = [
-            _Image(
+        images = [
+            Image(
                 file,
                 Row(
                     well=file.well,
@@ -112,10 +88,9 @@ class RowMaker:
             )
             for file in files
         ]
+        self._images = Images(root, images)
         self._wave_names = wave_names
-        self._odd: list[tuple[str, str, _Image]] = []  # named once z is numbered
-        self._z_offsets: dict[tuple[int, int], dict[int, float]] = {}
-        self._times: dict[int, dict[int, float]] = {}  # of one field, by acquisition
+        self._sample = Sample()
         self.channel_names: tuple[str, ...] = ()
         """One name per channel; known once `rows` was called."""
 
@@ -128,27 +103,21 @@ class RowMaker:
             One per file, and one per missing plane.
         """
         if self._deep:
-            self._open(self._images)
+            self._images.open(self._images)
         self._decide_kinds()
         self._number_z()
         self._time()
         for _ in range(_TRIES):
-            anchors = self._anchors()
-            self._open(anchors)
+            anchors = self._images.anchors()
+            self._images.open(anchors)
             if all(image.usable for image in anchors):
                 break  # else another one is taken in place of each damaged one
-        self._open(self._suspicious())
+        self._images.open(self._images.suspicious())
         self.channel_names = self._names()
-        self._describe()
-        self._report_files()
-        report_pages(
-            [i.row.path for i in self._images if i.header is not None and i.header.more],
-            self._findings,
-        )
-        report_white(
-            [i.row.path for i in self._images if i.header and i.header.photometric == 0],
-            self._findings,
-        )
+        for image in self._images:
+            image.row.channel_name = self.channel_names[image.row.channel]
+        describe(self._images, self._sample)
+        self._images.report(self._findings)
         rows = [image.row for image in self._images]
         mark_conflicts(rows, self._findings)
         self._report_missing(rows)
@@ -159,41 +128,9 @@ class RowMaker:
         check_metadata(rows, self._tile_um(), self._findings)
         return rows
 
-    def _open(self, images: Iterable[_Image]) -> None:
-        chosen = [image for image in images if not image.opened and image.file.file.size > 0]
-        results = read_headers(self._root, [image.file.file for image in chosen])
-        for image in chosen:
-            result = results[image.row.path]
-            image.opened = True
-            if isinstance(result, str):
-                image.row.status = PlaneStatus.UNREADABLE.value
-                self._odd.append(("UNREADABLE", f"cannot be read: {result}.", image))
-                continue
-            image.header = result
-            if b"<!ENTITY" in result.description:
-                self._odd.append(("XML_ENTITY", "declares an entity in its description.", image))
-            elif broken := metaseries_damage(result.description):
-                said = f"has a description that is no XML: {broken}."
-                self._odd.append(("METADATA_UNREADABLE", said, image))
-            elif result.description:
-                image.meta = parse_metaseries(result.description)
-                self._check_label(image)
-
-    def _check_label(self, image: _Image) -> None:
-        label = image.meta.label if image.meta else None
-        named = (image.file.well, image.file.site)
-        if label is not None and (
-            label[0] != named[0] or (label[1] != named[1] and "s" in image.file.marked)
-        ):
-            said = (
-                f"is named well {named[0]} site {named[1]}, but says that it was taken at "
-                f"well {label[0]} site {label[1]}."
-            )
-            self._odd.append(("LABEL_MISMATCH", said, image))
-
     def _decide_kinds(self) -> None:
         """Decide by one well, field and time point of each channel what its z steps are."""
-        groups: dict[tuple[int, int], dict[tuple[str, int, int], list[_Image]]] = defaultdict(
+        groups: dict[tuple[int, int], dict[tuple[str, int, int], list[Image]]] = defaultdict(
             lambda: defaultdict(list)
         )
         for image in self._images:
@@ -206,24 +143,24 @@ class RowMaker:
             channel: max(members.values(), key=lambda images: len({i.file.step for i in images}))
             for channel, members in groups.items()
         }
-        self._open(image for sample in samples.values() for image in sample)
+        self._images.open(image for sample in samples.values() for image in sample)
         kinds: dict[tuple[int, int], dict[int | None, str]] = {}
         for channel, sample in samples.items():
             paths = {image.file.step: image.row.path for image in sample}
             tags = {image.file.step: image.meta for image in sample if image.meta is not None}
             kinds[channel] = kinds_of_group(self._root, paths, tags)
-            self._z_offsets[channel] = {
+            self._sample.z_um[channel] = {
                 step: meta.z_um
                 for step, meta in tags.items()
                 if step and kinds[channel][step] == PlaneKind.PLANE and not math.isnan(meta.z_um)
             }
         doubted = self._doubted(samples, kinds)
-        self._open(image for image in self._images if _place(image) in doubted)
+        self._images.open(image for image in self._images if image.place in doubted)
         for image in self._images:
             step = image.file.step
-            known = kinds.get((image.row.acquisition, image.file.wave), {})
+            known = kinds.get(image.channel, {})
             kind = known.get(step)
-            if image.meta is not None and (self._deep or _place(image) in doubted):
+            if image.meta is not None and (self._deep or image.place in doubted):
                 kind = kind_by_tag(step, image.meta) or kind
             if kind is None:
                 kind = PlaneKind.UNKNOWN.value if step == 0 else PlaneKind.PLANE.value
@@ -243,7 +180,7 @@ class RowMaker:
 
     def _doubted(
         self,
-        samples: Mapping[tuple[int, int], Sequence[_Image]],
+        samples: Mapping[tuple[int, int], Sequence[Image]],
         kinds: Mapping[tuple[int, int], Mapping[int | None, str]],
     ) -> set[tuple[int, str, int, int]]:
         """Give the fields in which the last step of a stack is a copy, unlike in the sample.
@@ -259,12 +196,12 @@ class RowMaker:
             }
             if len(planes) > 1:
                 stacks[channel] = {s for s in planes if kinds[channel][s] == PlaneKind.PLANE}
-        last: dict[tuple[int, str, int, int], _Image] = {}
+        last: dict[tuple[int, str, int, int], Image] = {}
         for image in sorted(self._images, key=lambda i: (i.row.t, -(i.file.step or 0))):
-            steps = stacks.get((image.row.acquisition, image.file.wave), ())
+            steps = stacks.get(image.channel, ())
             if image.usable and image.file.step in steps:
-                last.setdefault(_place(image), image)
-        self._open(last.values())
+                last.setdefault(image.place, image)
+        self._images.open(last.values())
         return {
             place
             for place, image in last.items()
@@ -273,18 +210,18 @@ class RowMaker:
 
     def _time(self) -> None:
         """Open an image of each time point of one field, by which the others are timed."""
-        fields: dict[int, dict[tuple[int, str, int, int], dict[int, _Image]]] = defaultdict(
+        fields: dict[int, dict[tuple[int, str, int, int], dict[int, Image]]] = defaultdict(
             lambda: defaultdict(dict)
         )
-        for image in sorted(self._images, key=_rank):
+        for image in sorted(self._images, key=lambda image: image.rank):
             if image.usable:
-                of_field = fields[image.row.acquisition][_place(image)]
+                of_field = fields[image.row.acquisition][image.place]
                 of_field.setdefault(image.file.time, image)
         for acquisition, places in fields.items():
             chosen = max(places.values(), key=len)
             if len(chosen) > 1:
-                self._open(chosen.values())
-            self._times[acquisition] = {
+                self._images.open(chosen.values())
+            self._sample.time_s[acquisition] = {
                 time: image.meta.time for time, image in chosen.items() if image.meta is not None
             }
 
@@ -301,31 +238,6 @@ class RowMaker:
             if image.row.kind == PlaneKind.PLANE and len(steps[image.file.wave]) > 1:
                 image.row.z = numbers.get(image.file.step or 0, 0)
 
-    def _anchors(self) -> list[_Image]:
-        """One image of each well, field and channel: positions are per field."""
-        anchors: dict[tuple[int, str, int, int], _Image] = {}
-        for image in self._images:
-            if image.usable:
-                key = _place(image)
-                best = anchors.get(key)
-                if best is None or _ease(image) < _ease(best):
-                    anchors[key] = image
-        return list(anchors.values())
-
-    def _suspicious(self) -> list[_Image]:
-        """Uncompressed files whose size is not that of their channel."""
-        usual: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
-        for image in self._images:
-            if image.header is not None and image.header.compression == 1:
-                usual[image.row.acquisition, image.file.wave][image.row.file_size] += 1
-        sizes = {channel: counts.most_common(1)[0][0] for channel, counts in usual.items()}
-        return [
-            image
-            for image in self._images
-            if (size := sizes.get((image.row.acquisition, image.file.wave))) is not None
-            and abs(image.row.file_size - size) > _SLACK
-        ]
-
     def _names(self) -> tuple[str, ...]:
         said: dict[int, Counter[str]] = defaultdict(Counter)
         for image in self._images:
@@ -338,99 +250,6 @@ class RowMaker:
             name = planned or tagged or f"w{wave}"
             names.append(name if name not in names else f"{name} (w{wave})")
         return tuple(names)
-
-    def _describe(self) -> None:
-        """Fill in what headers say: from the file's own, else from one of its field."""
-        by_place: dict[tuple[int, str, int, int], _Image] = {}
-        by_channel: dict[tuple[int, int], _Image] = {}
-        by_field: dict[tuple[int, str, int], _Image] = {}
-        start: dict[int, float] = {}
-        for image in sorted(self._images, key=_rank):
-            if image.header is None:
-                continue
-            row, file = image.row, image.file
-            by_place.setdefault(_place(image), image)
-            by_channel.setdefault((row.acquisition, file.wave), image)
-            if image.meta is not None:
-                by_field.setdefault((row.acquisition, file.well, file.site), image)
-                taken = image.meta.time
-                if not math.isnan(taken):
-                    start[row.acquisition] = min(taken, start.get(row.acquisition, taken))
-        for image in self._images:
-            row, file = image.row, image.file
-            row.channel_name = self.channel_names[row.channel]
-            near = by_place.get(_place(image))
-            like = near or by_channel.get((row.acquisition, file.wave))
-            header = image.header or (like.header if like else None)
-            if header is not None and (image.header is not None or image.usable):
-                row.height, row.width, row.dtype = header.height, header.width, header.dtype
-            meta = image.meta or (like.meta if like else None)
-            if meta is not None:
-                row.pixel_um_y, row.pixel_um_x = meta.pixel_um
-                row.emission_nm, row.exposure_s = meta.emission_nm, meta.exposure_s
-            field = by_field.get((row.acquisition, file.well, file.site))
-            placed = image.meta or (near.meta if near else None) or (field.meta if field else None)
-            if placed is not None:
-                row.x_um, row.y_um = placed.offset_um
-            if image.meta is not None:
-                row.z_um = image.meta.z_um
-                row.time_s = image.meta.time - start.get(row.acquisition, math.nan)
-            elif near is not None:
-                if row.kind == PlaneKind.PLANE:
-                    row.z_um = self._z_from(near, file.step)
-                row.time_s = self._time_from(near, file.time) - start.get(row.acquisition, math.nan)
-        self._place_by_stage(by_field)
-
-    def _z_from(self, near: _Image, step: int | None) -> float:
-        """Focus of a plane that was not opened: that of one of its stack, plus the same steps."""
-        offsets = self._z_offsets.get((near.row.acquisition, near.file.wave), {})
-        here, there = offsets.get(step or 0), offsets.get(near.file.step or 0)
-        if near.meta is None or here is None or there is None:
-            return math.nan
-        return near.meta.z_um + here - there
-
-    def _time_from(self, near: _Image, time: int) -> float:
-        """When an image was taken that was not opened: as long after one of its field as there."""
-        times = self._times.get(near.row.acquisition, {})
-        if near.meta is None or near.file.time == time:
-            return near.meta.time if near.meta else math.nan
-        return near.meta.time + times.get(time, math.nan) - times.get(near.file.time, math.nan)
-
-    def _place_by_stage(self, by_field: dict[tuple[int, str, int], _Image]) -> None:
-        """Measure from the middle of the well's fields where tags give only the stage's place."""
-        wells: dict[tuple[int, str], dict[int, tuple[float, float]]] = defaultdict(dict)
-        for (acquisition, well, site), image in by_field.items():
-            if image.meta is not None and math.isnan(sum(image.meta.offset_um)):
-                wells[acquisition, well][site] = image.meta.stage_um
-        if not wells:
-            return
-        middles = {
-            key: tuple((min(axis) + max(axis)) / 2 for axis in zip(*places.values(), strict=True))
-            for key, places in wells.items()
-        }
-        for image in self._images:
-            key = (image.row.acquisition, image.file.well)
-            place = wells.get(key, {}).get(image.file.site)
-            if place is not None and math.isnan(image.row.x_um):
-                image.row.x_um = place[0] - middles[key][0]
-                image.row.y_um = place[1] - middles[key][1]
-
-    def _report_files(self) -> None:
-        for image in self._images:
-            if image.row.status == PlaneStatus.EMPTY:
-                self._odd.append(("EMPTY_FILE", "has 0 bytes.", image))
-        for code, what, image in self._odd:
-            row = image.row
-            self._findings.add(
-                code,
-                f"{row.path} {what}",
-                well=row.well,
-                field=row.field,
-                channel=row.channel,
-                z=row.z,
-                t=row.t,
-                path=row.path,
-            )
 
     def _report_missing(self, rows: list[Row]) -> None:
         placed: dict[tuple[int, str, int], Row] = {}
@@ -461,18 +280,3 @@ class RowMaker:
             for image in self._images
             if image.header is not None
         }
-
-
-def _place(image: _Image) -> tuple[int, str, int, int]:
-    return (image.row.acquisition, image.file.well, image.file.site, image.file.wave)
-
-
-def _ease(image: _Image) -> tuple[bool, bool, int, int]:
-    """Prefer planes to projections, and what is open already to what is not."""
-    return (image.row.kind != PlaneKind.PLANE, not image.opened, image.row.t, image.file.step or 0)
-
-
-def _rank(image: _Image) -> tuple[bool, bool, int, int]:
-    """Prefer sound images to damaged, planes to projections, early to late, low to high."""
-    row = image.row
-    return (row.status != PlaneStatus.OK, row.kind != PlaneKind.PLANE, row.t, image.file.step or 0)
