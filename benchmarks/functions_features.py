@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _turns import at_most
+from cp_measure.bulk import get_core_measurements
 from functions_objects import PIXEL_UM, nuclei_field
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
@@ -20,6 +21,7 @@ from skimage.morphology import disk
 
 from openhcs.functions import (
     Stack,
+    measure_cellprofiler,
     measure_colocalisation,
     measure_granularity,
     measure_intensity_quantiles,
@@ -49,6 +51,13 @@ def rows(repeats: int = 5) -> list[Row]:
     stack = _moving(labels)
     given: dict[str, Any] = {"labels": labels, "pixel_um": PIXEL_UM}
     return [
+        at_most(
+            "measure_cellprofiler, shape and intensity; limit cp_measure's two calls",
+            lambda: measure_cellprofiler(one, **given),
+            lambda: _by_cp_measure(plane, labels),
+            target=1.15,
+            repeats=repeats,
+        ),
         at_most(
             "measure_colocalisation, 2 channels; limit sums of products, Pearson by bincount",
             lambda: measure_colocalisation(two, **given),
@@ -101,6 +110,12 @@ def rows(repeats: int = 5) -> list[Row]:
             unit="ms/time",
         ),
     ]
+
+
+def _by_cp_measure(plane: NDArray[Any], labels: NDArray[Any]) -> None:
+    measures = get_core_measurements()
+    measures["sizeshape"](labels, None)
+    measures["intensity"](labels, plane / 65535)
 
 
 def _sums(

@@ -15,12 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _rows import Row
+from _turns import at_most
 from imagecodecs import lzw_decode, lzw_encode
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.measure import regionprops
 
-from openhcs.functions import measure_image_quality, measure_objects, segment_nuclei
+from openhcs.functions import (
+    exclude_fields,
+    measure_image_quality,
+    measure_objects,
+    segment_nuclei,
+)
 from openhcs.plates import open_plate
 from openhcs.testing import synthetic_plate
 
@@ -105,7 +111,18 @@ def rows(repeats: int = 5) -> list[Row]:
         target="ratio <= 0.1",
         met=ours <= 0.1 * limit,
     )
-    return [*_counted(), segmentation, features, _equal(labels, plane), quality]
+    told = measure_image_quality(plane)
+    rule = at_most(
+        "exclude_fields by 2 bounds; limit measure_image_quality of the plane",
+        lambda: exclude_fields(
+            plane, quality=told, at_least={"snr": 5.0}, at_most={"saturated_fraction": 0.01}
+        ),
+        lambda: measure_image_quality(plane),
+        target=0.05,
+        repeats=repeats,
+        unit="ms CPU/plane",
+    )
+    return [*_counted(), segmentation, features, _equal(labels, plane), quality, rule]
 
 
 def _counted() -> list[Row]:

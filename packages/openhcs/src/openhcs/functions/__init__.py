@@ -9,6 +9,7 @@ from openhcs.functions._aggregate import (
 from openhcs.functions._arithmetic import Composite, Ratio, Unmixed, composite, ratio, unmix
 from openhcs.functions._catalogue import REGISTRY
 from openhcs.functions._cellpose import segment_cellpose
+from openhcs.functions._cellprofiler import measure_cellprofiler
 from openhcs.functions._colocalise import Colocalisation, measure_colocalisation
 from openhcs.functions._device import (
     ARRAYS,
@@ -171,6 +172,7 @@ __all__ = [
     "installed_modules",
     "laid_out",
     "library_functions",
+    "measure_cellprofiler",
     "measure_colocalisation",
     "measure_granularity",
     "measure_image_quality",

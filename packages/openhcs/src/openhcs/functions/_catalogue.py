@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openhcs.functions._arithmetic import composite, ratio, unmix
 from openhcs.functions._cellpose import segment_cellpose
+from openhcs.functions._cellprofiler import measure_cellprofiler
 from openhcs.functions._colocalise import measure_colocalisation
 from openhcs.functions._enhance import difference_of_gaussians, white_top_hat
 from openhcs.functions._exclude import exclude_fields
@@ -46,6 +47,7 @@ REGISTRY = Registry(
         exclude_fields,
         gaussian,
         gaussian_px,
+        measure_cellprofiler,
         measure_colocalisation,
         measure_granularity,
         measure_image_quality,
