@@ -106,11 +106,10 @@ def measure_cellprofiler(
     checked_labels(labels, pixel_um)
     if pairs and len(channels) < 2:
         raise ValueError(f"pairs need two channels; there is {', '.join(channels) or 'none'}")
-    numbers = np.unique(labels[labels > 0])
+    numbers, seen = _in_turn(labels)
     planes: Mapping[str, Callable[[], tuple[PlaneArray, int]]] = {
         name: _loader(channels, name, labels.shape, full_scale) for name in channels
     }
-    seen = labels
     if numbers.size == 0:  # the columns are those of any object
         seen, planes = _EXAMPLE, dict.fromkeys(channels, _example)
     of_channels, of_pairs = _measures()
@@ -130,7 +129,14 @@ def _measures() -> tuple[Mapping[str, _Measure], Mapping[str, _Measure]]:
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         from cp_measure.bulk import get_core_measurements, get_correlation_measurements
-    return get_core_measurements(), get_correlation_measurements()
+    return get_core_measurements(sanitize=False), get_correlation_measurements(sanitize=False)
+
+
+def _in_turn(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Give the numbers of the objects, and labels that count them from 1 without gaps."""
+    numbers, places = np.unique(np.maximum(labels, 0), return_inverse=True)
+    first = int(numbers[0] != 0)
+    return numbers[1 - first :], (places + first).reshape(labels.shape).astype(np.int32)
 
 
 def _of_channels(
@@ -171,10 +177,12 @@ def _named(
     found: Mapping[str, Any], family: str, channels: tuple[str, ...]
 ) -> dict[str, NDArray[np.float64]]:
     prefix = _PREFIXES.get(family, "")
-    return {
-        "_".join((prefix + name, *channels)): np.asarray(values, np.float64)
-        for name, values in found.items()
-    }
+    table = {}
+    for name, values in found.items():
+        column = np.array(values, np.float64)
+        column[np.isinf(column)] = np.nan  # such as what is divided by a perimeter of 0
+        table["_".join((prefix + name, *channels))] = column
+    return table
 
 
 def _loader(
