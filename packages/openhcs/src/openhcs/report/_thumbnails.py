@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -133,15 +134,17 @@ def _small_planes(
 def _shrunk(plane: NDArray[Any], side: int) -> NDArray[np.float32]:
     """Take means over blocks so that the longer side has ``side`` px; small planes stay."""
     factor = max(max(plane.shape) / side, 1.0)
-    means = plane.astype(np.float32)
-    for axis, size in enumerate(plane.shape):
-        edges = np.linspace(0, size, max(round(size / factor), 1) + 1).astype(np.intp)
-        shape = [1, 1]
-        shape[axis] = -1
-        counts = np.diff(edges).astype(np.float32).reshape(shape)
-        sums: NDArray[np.float32] = np.add.reduceat(means, edges[:-1], axis=axis, dtype=np.float32)
-        means = sums / counts
-    return means
+    down, across = (_averaging(size, max(round(size / factor), 1)) for size in plane.shape)
+    return down @ plane.astype(np.float32) @ across.T
+
+
+@lru_cache(maxsize=8)
+def _averaging(size: int, blocks: int) -> NDArray[np.float32]:
+    """Give the matrix that takes means over blocks, shape (blocks, size)."""
+    edges = np.linspace(0, size, blocks + 1).astype(np.intp)
+    place = np.arange(size)
+    inside = (place >= edges[:-1, None]) & (place < edges[1:, None])
+    return (inside / np.diff(edges)[:, None]).astype(np.float32)
 
 
 def _ranges(wells: Sequence[NDArray[np.float32]]) -> list[tuple[float, float]]:
