@@ -51,8 +51,8 @@ _SHARED = 1.4
 _SHARED_BEGIN = 1.8
 """The same while all of them load libraries at once."""
 
-_WELLS_AS_A_REPORT = 16
-"""How many wells more make a report take as long again."""
+_WELLS_AS_A_REPORT = 10
+"""How many wells more make the report of one take as long again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +144,10 @@ class _Costs:
         What every worker takes to begin.
     per_pixel
         What a well takes for a pixel of its raw planes.
+    report_begin
+        What the report takes to load its libraries.
     report
-        What the report of one well takes.
+        What the report of one well takes beside that.
     learn_plane, learn_channel
         What a step that learns takes for a plane, and at the end for a channel.
     wells_seen
@@ -154,7 +156,8 @@ class _Costs:
 
     begin: float
     per_pixel: float
-    report: float = 1.0
+    report_begin: float = 2.0
+    report: float = 0.15
     learn_plane: float = 0.0
     learn_channel: float = 0.0
     wells_seen: int = 0
@@ -175,7 +178,7 @@ def _told(plan: Plan, will: Forecast, costs: _Costs, workers: int, ready_s: floa
             channels = sum(bool(sample.planes) for sample in learning.samples)
             learn += learning.planes * costs.learn_plane / workers
             learn += channels * costs.learn_channel
-    report = costs.report * (1 + len(plan.wells) / _WELLS_AS_A_REPORT)
+    report = costs.report_begin + costs.report * (1 + len(plan.wells) / _WELLS_AS_A_REPORT)
     fixed = ready_s + begin + learn + report
     return Duration(seconds=fixed + work, fixed_s=fixed, wells_seen=costs.wells_seen)
 
@@ -245,7 +248,7 @@ def _tried(plan: Plan, well: str, finish: Callable[[Path], object] | None) -> _C
     timer.daemon = True
     timer.start()
     taken: list[tuple[float, float]] = []
-    report = 0.0
+    reports = [0.0, 0.0]
     try:
         with tempfile.TemporaryDirectory(prefix="openhcs-plan-") as folder:
             out = Path(folder) / "results"
@@ -257,16 +260,18 @@ def _tried(plan: Plan, well: str, finish: Callable[[Path], object] | None) -> _C
                     if not result.completed:
                         return _lack(result.wells[0].error, stopped=cancel.is_set())
             if finish is not None:
-                began = time.perf_counter()
-                finish(out)
-                report = time.perf_counter() - began
+                for turn in range(2):
+                    began = time.perf_counter()
+                    finish(out)
+                    reports[turn] = time.perf_counter() - began
     finally:
         timer.cancel()
     (first, _), (_, of_well) = taken
     return _Costs(
         begin=max(0.5, first - of_well),
         per_pixel=of_well / max(1, _pixels_by_well(few)[well]),
-        report=report,
+        report_begin=max(0.0, reports[0] - reports[1]),
+        report=reports[1],
     )
 
 

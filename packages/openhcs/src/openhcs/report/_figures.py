@@ -8,6 +8,7 @@ import difflib
 import io
 import re
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -23,7 +24,6 @@ from polystore.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -41,7 +41,10 @@ _SPREAD: Final = 0.3
 
 
 def write_figures(
-    folder: Path, target: Path | None = None, *, measures: Sequence[str] | None = None
+    folder: str | Path,
+    target: str | Path | None = None,
+    *,
+    measures: Sequence[str] | None = None,
 ) -> tuple[Path, ...]:
     """Write figures of a finished run: a heatmap of each measure, its controls, and the wells.
 
@@ -76,7 +79,8 @@ def write_figures(
     chosen = _chosen(view.measures, measures)
     roles = {} if view.platemap is None else roles_of(view.platemap)
     files = _file_names([measure.name for measure in chosen])
-    target = folder / "figures" if target is None else target
+    folder = Path(folder)
+    target = folder / "figures" if target is None else Path(target)
     written: list[Path] = []
     try:
         for measure in chosen:

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,7 +24,6 @@ from openhcs.report._thumbnails import plate_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from openhcs.report._assay import AssayView
     from openhcs.report._doses import DoseView
@@ -43,7 +43,7 @@ _MOST_FAR: Final = 20
 _MOST_CURVES: Final = 48
 
 
-def write_report(folder: Path, *, fewest_objects: int = FEWEST_OBJECTS) -> Path:
+def write_report(folder: str | Path, *, fewest_objects: int = FEWEST_OBJECTS) -> Path:
     """Write ``report.html`` and ``scores.parquet`` into a result folder, from what is in it.
 
     Parameters
@@ -73,6 +73,7 @@ def write_report(folder: Path, *, fewest_objects: int = FEWEST_OBJECTS) -> Path:
 
     from polystore.files import write_bytes
 
+    folder = Path(folder)
     view = load_plate_view(folder, fewest_objects=fewest_objects)
     pictures = plate_pictures(folder, [well.well for well in view.wells])
     environment = jinja2.Environment(

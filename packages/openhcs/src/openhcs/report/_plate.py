@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from openhcs._errors import ResultFolderError
@@ -14,7 +15,6 @@ from openhcs.report._quality import FEWEST_OBJECTS, Flag, plane_flags, read_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import pyarrow as pa
 
@@ -112,7 +112,7 @@ class PlateView:
         return tuple(map(str, self.run.get("options", {}).get("channels", ())))
 
 
-def load_plate_view(folder: Path, *, fewest_objects: int = FEWEST_OBJECTS) -> PlateView:
+def load_plate_view(folder: str | Path, *, fewest_objects: int = FEWEST_OBJECTS) -> PlateView:
     """Read the tables and the record of a finished run.
 
     Parameters
@@ -134,6 +134,7 @@ def load_plate_view(folder: Path, *, fewest_objects: int = FEWEST_OBJECTS) -> Pl
 
     if fewest_objects < 0:
         raise ValueError(f"fewest_objects is {fewest_objects}; it must be 0 or more")
+    folder = Path(folder)
     if not (folder / "run.json").exists():
         message = f"{folder} holds no run: name a folder that the results of a run were written to"
         raise ResultFolderError(message)

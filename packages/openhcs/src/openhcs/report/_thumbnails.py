@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -49,7 +49,7 @@ class PlatePictures:
     channels: tuple[tuple[str, tuple[int, int, int], float, float], ...]
 
 
-def plate_pictures(folder: Path, wells: Sequence[str]) -> PlatePictures:
+def plate_pictures(folder: str | Path, wells: Sequence[str]) -> PlatePictures:
     """Make a picture of each well that has an image.
 
     One contrast range per channel holds for the whole plate, so that a brighter well looks
@@ -70,7 +70,7 @@ def plate_pictures(folder: Path, wells: Sequence[str]) -> PlatePictures:
     from polystore import NotStoredError
     from polystore.omezarr import read_plate
 
-    plate = folder / "plate.zarr"
+    plate = Path(folder) / "plate.zarr"
     try:
         layout = read_plate(plate)
     except NotStoredError:
