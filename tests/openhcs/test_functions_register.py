@@ -189,6 +189,34 @@ def test_planes_of_another_size_are_refused() -> None:
         register_channels(planes, pixel_um=PIXEL_UM)
 
 
+def test_a_stack_is_moved_as_its_middle_is(tmp_path: Path) -> None:
+    plate = tmp_path / "plate.zarr"
+    slots = [ImageSlot("0")]
+    layout = PlateLayout.regular("stack", rows=8, columns=12, wells=["B02"], images=slots)
+    create_plate(plate, layout)
+    offset = (3.0, -5.5)
+    meta = ImageMeta(
+        channels=(ChannelMeta("DAPI"), ChannelMeta("GFP")), pixel_um=(0.65, 0.65), z_um=2.0
+    )
+    with ImageWriter(plate, "B02", "0", (2, 3, SIDE, SIDE), "uint16", meta) as image:
+        for z in range(3):
+            # above and below of it there is next to nothing to be seen
+            gain = 1.0 if z == 1 else 1e-3
+            image.write_plane(view(scene(4), gain=gain, seed=z), c=0, z=z)
+            image.write_plane(view(scene(4), offset, gain=gain, seed=9 + z), c=1, z=z)
+        image.commit()
+    pipeline = Pipeline(Step(register_channels, reference="DAPI", max_shift_um=10.0))
+    result = run(compile_pipeline(pipeline, open_plate(plate)), tmp_path / "out", workers=1)
+    assert result.completed, result.wells
+    rows = pq.read_table(tmp_path / "out" / "registration" / "B02.parquet").to_pylist()
+    moved = [row for row in rows if row["channel"] == "GFP"]
+    assert [row["z"] for row in moved] == [0, 1, 2]
+    for row in moved:
+        assert row["verdict"] == "measured"
+        assert (row["dy_px"], row["dx_px"]) == pytest.approx(offset, abs=0.05)
+    assert len({(row["dy_px"], row["dx_px"]) for row in moved}) == 1
+
+
 OFFSETS = {"B02": (4.0, -6.5), "B03": (-2.25, 1.0)}
 
 

@@ -103,14 +103,16 @@ class _Shift:
 @function(
     axes=Axes.CHANNELS,
     collapses=frozenset(),
-    needs=frozenset({"pixel_um"}),
+    needs=frozenset({"pixel_um", "guide"}),
     gpu=ARRAYS,
     outputs=(Output("image", Kind.IMAGE), Output("registration", Kind.TABLE)),
+    version=2,
 )
 def register_channels(
     channels: ChannelPlanes,
     *,
     pixel_um: tuple[float, float],
+    guide: ChannelPlanes | None = None,
     reference: str | None = None,
     follow: ByName = None,
     stated_um: Stated = None,
@@ -126,6 +128,9 @@ def register_channels(
         when a plan takes all acquisitions of a plate.
     pixel_um
         Size of a pixel (y, x) in µm.
+    guide
+        Planes of the middle of the stack, by which all of it is moved, so that no plane out of
+        focus goes a way of its own; None, or without a channel, where that is its plane here.
     reference
         Channel that stays; None for the first one.
     follow
@@ -161,14 +166,16 @@ def register_channels(
     following, known = follow or {}, stated_um or {}
     _check(first, names, following, known)
     base = channels[first]
-    strip = _strip(base)
+    told = {name: guide if guide and name in guide else channels for name in names}
+    shown = told[first][first]
+    strip = _strip(shown)
     limit = tuple(max_shift_um / size for size in pixel_um)
     shifts = {first: _Shift(verdict=RegistrationVerdict.REFERENCE, ncc=1.0)}
     for name in names:
         if name in known:
             shifts[name] = _stated(known[name], pixel_um)
         elif name not in following and name != first:
-            plane = _like(channels[name], base, name, first)
+            plane = _like(told[name][name], shown, name, first)
             shifts[name] = _measured(strip, _strip(plane), (limit[0], limit[1]), least_ncc)
     for name, leader in following.items():
         shifts[name] = _following(shifts[leader])

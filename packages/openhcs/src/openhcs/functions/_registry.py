@@ -254,10 +254,11 @@ class FunctionSpec:
         records as a tuple.
     needs
         Facts handed over as keywords of the same name: ``pixel_um`` of the plate; ``device``,
-        where to compute, for a function that moves its data there itself; and ``guide``, for one
-        that consumes fields: the channels that its parameter ``reference`` names, else the first,
-        with their tiles in the middle of the stack, the same for every z of a time point; empty for
-        the middle itself.
+        where to compute, for a function that moves its data there itself; and ``guide``: what lies
+        in the middle of the stack, the same for every z of a time point, and empty for the middle
+        itself. One that consumes fields gets the tiles of the channels that its parameter
+        ``reference`` names, else of the first; one that consumes channels alone gets the planes of
+        all of them.
     preparation
         What must be learned from the whole plate first; handed over as keyword ``prepared``.
     version

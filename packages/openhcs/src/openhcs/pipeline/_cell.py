@@ -217,8 +217,7 @@ class Cell:
         if "pixel_um" in self._spec.needs:
             keywords["pixel_um"] = source.pixel_um
         if "guide" in self._spec.needs:
-            names = dict.fromkeys(str(key.channel) for key in self._guide)
-            keywords["guide"] = {name: self._tiles(self._guide) for name in names}
+            keywords["guide"] = self._guiding()
         if "device" in self._spec.needs:
             keywords["device"] = "cpu" if self._surroundings.trial else self._step.device
         if self._spec.preparation is not None:
@@ -233,9 +232,7 @@ class Cell:
             case Axes.ZSTACK | Axes.TIME:
                 return self._stack()
             case Axes.CHANNELS:
-                return LoadedPlanes(
-                    {str(key.channel): self._loader(image) for key, image in members.items()}
-                )
+                return self._planes(members)
             case Axes.FIELDS:
                 return self._tiles(members)
             case Axes.CHANNEL_FIELDS:
@@ -246,6 +243,18 @@ class Cell:
                     )
                     for channel in channels
                 }
+
+    def _guiding(self) -> Any:
+        """Give what lies in the middle of the stack, in the form of what the call takes."""
+        if self._step.axes is Axes.CHANNELS:
+            return self._planes(self._guide)
+        names = dict.fromkeys(str(key.channel) for key in self._guide)
+        return {name: self._tiles(self._guide) for name in names}
+
+    def _planes(self, members: Mapping[GroupKey, Image]) -> LoadedPlanes:
+        return LoadedPlanes(
+            {str(key.channel): self._loader(image) for key, image in members.items()}
+        )
 
     def _loader(self, image: Image) -> Callable[[], NDArray[Any]]:
         """Give what loads a plane to where the function is to compute."""

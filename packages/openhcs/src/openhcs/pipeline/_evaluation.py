@@ -7,7 +7,7 @@ is read once, goes through all the steps that need nothing but it, and is forgot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -238,23 +238,44 @@ def _with_reference(step: PlannedStep, stream: Stream) -> PlannedStep:
 
 
 def _guide(step: PlannedStep, stream: Stream, group: GroupKey) -> Stream:
-    """Give the tiles by which all z of a time point are laid: those of a reference in the middle.
+    """Give the images by which all z of a time point are laid: those in the middle of the stack.
 
-    Where it was not taken at that time point, those of the first one at which it was.
-    None where they are among the images of the group.
+    A step that consumes fields gets the tiles of its references; one that puts channels upon a
+    reference gets the planes of all of them. Where a reference was not taken at that time point,
+    those of the first one at which it was. None where they are among the images of the group.
     """
     wanted = step.parameters["reference"]
+    whole = "field" in step.axes.consumed
+    near = [key for key in stream if whole or key.field == group.field]
     found: dict[GroupKey, Image] = {}
     for reference in dict.fromkeys(wanted if isinstance(wanted, tuple) else (wanted,)):
-        every = [key for key in stream if str(key.channel) == reference]
+        every = [key for key in near if str(key.channel) == reference]
         if not every:
             return {}
         times = {key.t for key in every}
         t = group.t if group.t in times else every[0].t
-        heights = {key.z for key in every if key.t == t}
-        z = sorted(heights, key=lambda z: -1 if z is None else z)[len(heights) // 2]
+        z = _middle(key.z for key in every if key.t == t)
         found |= {key: stream[key] for key in every if key.t == t and key.z == z}
-    return {} if all((key.t, key.z) == (group.t, group.z) for key in found) else found
+    if all((key.t, key.z) == (group.t, group.z) for key in found):
+        return {}
+    return found if whole else {**found, **_beside(found, near, stream)}
+
+
+def _beside(found: Stream, near: Sequence[GroupKey], stream: Stream) -> Stream:
+    """Give planes of the other channels: where that of the reference lies, or in their middle."""
+    (at,) = found
+    beside: dict[GroupKey, Image] = {}
+    for channel in dict.fromkeys(key.channel for key in near if key.channel != at.channel):
+        heights = {key.z: key for key in near if key.channel == channel and key.t == at.t}
+        if heights:
+            key = heights[at.z if at.z in heights else _middle(heights)]
+            beside[key] = stream[key]
+    return beside
+
+
+def _middle(heights: Iterable[int | None]) -> int | None:
+    ordered = sorted(set(heights), key=lambda z: -1 if z is None else z)
+    return ordered[len(ordered) // 2]
 
 
 def _order(channels: Mapping[str | None, int], key: GroupKey) -> tuple[int, ...]:
