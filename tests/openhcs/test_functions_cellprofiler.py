@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FAMILIES = get_args(Family)
 PAIRS = get_args(Pair)
 PIXEL_UM = (1.0, 1.0)
+pytest.importorskip("cp_measure", reason="cp_measure has no wheel for this Python and machine")
 OF_SHAPES = (
     *("Area", "Center_X", "Center_Y", "Eccentricity", "EquivalentDiameter", "Extent", "FormFactor"),
     *("MajorAxisLength", "MinorAxisLength", "Perimeter"),

@@ -311,6 +311,8 @@ def test_a_function_gives_what_it_declares_or_says_why_not(
     name: str, parameters: Mapping[str, Any], content: str
 ) -> None:
     spec = REGISTRY[name]
+    if spec.missing and spec.weights is None:
+        pytest.skip(f"needs {', '.join(spec.missing)}")
     for case in _cases(spec, content):
         _check(spec, case, _called(spec, case, parameters))
 
