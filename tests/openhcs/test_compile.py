@@ -15,6 +15,7 @@ from openhcs.execution._well_labels import label_name
 from openhcs.functions import (
     Kind,
     Output,
+    composite,
     correct_illumination,
     function,
     measure_image_quality,
@@ -103,6 +104,19 @@ def test_all_problems_are_listed_at_once(index: PlateIndex) -> None:
     assert "measure_objects: it takes labels as labels, and no step before it gives that" in text
     assert "second: it changes images of GFP alone; say what becomes of DAPI" in text
     assert "measure_image_quality: keep=True, but it gives no images" in text
+
+
+def test_steps_are_tried_also_where_a_later_one_has_a_problem(index: PlateIndex) -> None:
+    text = problems(
+        index,
+        Step(project_max),
+        Step(composite, weights={"DAPY": 1.0}),
+        Step(segment_nuclei, channel="GFB"),
+    )
+    assert text.startswith("2 problems")
+    assert "composite failed on" in text
+    assert "'DAPY' is no channel" in text
+    assert "segment_nuclei: there is no channel 'GFB'" in text
 
 
 @pytest.mark.parametrize(

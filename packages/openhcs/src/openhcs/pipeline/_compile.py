@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -152,8 +153,7 @@ def compile_pipeline(
         notes=tuple(notes),
         warnings=tuple(warnings),
     )
-    if not problems:
-        problems.extend(trial(plan))
+    problems.extend(trial(replace(plan, steps=steps[: resolver.sound])))
     if problems:
         raise CompileError(list(dict.fromkeys(problems)))
     return plan

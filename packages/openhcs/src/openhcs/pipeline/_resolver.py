@@ -110,6 +110,8 @@ class Resolver:
         self._stored: Counter[str] = Counter()
         self.settings: dict[str, Mapping[str, Setting]] = {}
         """What holds for each step, and which layer set it; known once `steps` was called."""
+        self.sound = len(self._flat)
+        """How many steps there are before the first one with a problem."""
 
     def steps(self) -> tuple[PlannedStep, ...]:
         """Give the steps of the plan, as good as they can be made."""
@@ -119,6 +121,7 @@ class Resolver:
         return resolved
 
     def _problem(self, position: int, message: str) -> None:
+        self.sound = min(self.sound, position)
         place = self._flat[position].step.place
         where = f"{place}: " if place is not None else ""
         self._problems.append(f"{where}{self._names[position]}: {message}")
