@@ -73,3 +73,18 @@ def test_colours_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(file, np.zeros((4, 4, 3), np.uint8), photometric="rgb")
     with pytest.raises(TiffHeaderError, match="several samples"):
         read_tiff_header(file, size=file.stat().st_size)
+
+
+@pytest.mark.parametrize("tag", [256, 257, 258, 259, 262, 277, 339])
+def test_a_tag_that_claims_millions_of_values_does_no_harm(tmp_path: Path, tag: int) -> None:
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, np.zeros((8, 9), np.uint16), metadata=None)
+    raw = bytearray(file.read_bytes())
+    start, entries = int.from_bytes(raw[4:8], "little"), raw[8] + 256 * raw[9]
+    assert start == 8
+    for place in range(10, 10 + 12 * entries, 12):
+        if int.from_bytes(raw[place : place + 2], "little") == tag:
+            raw[place + 4 : place + 8] = (1 << 24).to_bytes(4, "little")
+    file.write_bytes(raw)
+    with contextlib.suppress(TiffHeaderError):
+        read_tiff_header(file, size=file.stat().st_size)

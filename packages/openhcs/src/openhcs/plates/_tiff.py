@@ -372,7 +372,8 @@ class _Walk:
             return default
         code = self._order + _CODES[entry[0]]
         if entry[1] > 1:
-            return self._numbers(tags, tag)[0]
+            found = self._numbers(tags, tag)
+            return found[0] if found else default  # more values than any image has strips
         value: int = struct.unpack_from(code, entry[2])[0]
         return value
 
