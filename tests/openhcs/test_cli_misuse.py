@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -128,3 +131,21 @@ def test_folders_without_permission_are_named(
     finally:
         locked.chmod(0o700)
     assert "locked" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there are names any bytes")
+def test_names_of_files_that_are_no_text_are_shown(tmp_path: Path) -> None:
+    plate = synthetic_plate(tmp_path / "plate", wells=("A01",), size_px=64, z=1, grid=(1, 1)).folder
+    (plate / os.fsdecode(b"caf\xe9\n\x1b[31m.tif")).write_bytes(b"no image")
+    for encoding in ("utf-8:strict", "ascii"):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        words = [sys.executable, "-m", "openhcs", "inspect", str(plate)]
+        shown = subprocess.run(words, capture_output=True, env=environment, check=False, timeout=60)
+        assert (shown.returncode, shown.stderr) == (0, b"")
+        assert b"UNMATCHED_NAME" in shown.stdout
+        assert b"\x1b" not in shown.stdout
+        told = subprocess.run(
+            [*words, "--json"], capture_output=True, env=environment, check=True, timeout=60
+        )
+        (finding,) = json.loads(told.stdout)["findings"]
+        assert finding["file"] == "caf\udce9\n\x1b[31m.tif"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import textwrap
-from typing import TYPE_CHECKING
+import unicodedata
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-__all__ = ["entry", "listed_few", "make_console", "say"]
+__all__ = ["entry", "listed_few", "make_console", "print_json", "printable", "say"]
 
 _LABEL = 10
 """Width of labels."""
@@ -29,9 +32,32 @@ def make_console(*, quiet: bool = False) -> Console:
     return Console(highlight=False, markup=False, emoji=False, quiet=quiet)
 
 
+def printable(text: str) -> str:
+    """Give a text as it may be shown; what would steer a terminal, or is no character, is not let.
+
+    Names of files and what others wrote may hold anything.
+    """
+    return "".join(
+        sign
+        if sign.isprintable() or sign in "\n\t" or unicodedata.category(sign) == "Zs"
+        else "\N{REPLACEMENT CHARACTER}"
+        for sign in text
+    )
+
+
+def print_json(values: Any) -> None:
+    """Print one JSON document, in escapes where the output cannot hold its characters."""
+    text = json.dumps(values, ensure_ascii=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # such as a name of a file that is no UTF-8
+        text = json.dumps(values, indent=2)
+    print(text)
+
+
 def say(console: Console, text: str, style: str | None = None) -> None:
     """Print a line that is not broken, so that paths in it can be copied and found by scripts."""
-    console.print(text, style=style, soft_wrap=True)
+    console.print(printable(text), style=style, soft_wrap=True)
 
 
 def entry(console: Console, label: str, text: str, *, indent: int = 0) -> None:

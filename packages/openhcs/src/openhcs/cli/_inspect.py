@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs.cli._console import make_console, say
+from openhcs.cli._console import make_console, print_json, printable, say
 from openhcs.cli._plate import add_plate_options, open_told
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
     index = open_told(arguments, deep=not arguments.quick)
     facts = describe(index)
     if arguments.json:
-        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        print_json(facts)
     else:
         _print(index, facts)
     return 1 if any(finding.severity == "error" for finding in index.findings) else 0
@@ -56,7 +55,7 @@ def _print(index: PlateIndex, facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = make_console()
-    console.print(index.name, style="bold")
+    console.print(printable(index.name), style="bold")
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -85,7 +84,7 @@ def _print(index: PlateIndex, facts: dict[str, Any]) -> None:
         count = len(facts["acquisitions"])
         rows.append(("acquisitions", f"{count}; run one with --acquisition N, or all as cycles"))
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, printable(value))
     console.print(table)
     _print_findings(index.findings)
 
@@ -124,6 +123,7 @@ def _print_findings(findings: tuple[Finding, ...]) -> None:
     table.add_column(overflow="fold")
     for finding in ranked[:_SHOWN_FINDINGS]:
         text = " ".join(part for part in (finding.message, finding.remedy) if part)
+        text = printable(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
         table.add_row(finding.severity, finding.code, text, style=_COLOURS[finding.severity])
     console.print(table)
     if len(ranked) > _SHOWN_FINDINGS:

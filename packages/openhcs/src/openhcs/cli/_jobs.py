@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs.cli._console import make_console, say
+from openhcs.cli._console import make_console, printable, say
 from openhcs.cli._remote import (
     connected,
     fetch_and_tell,
     follow_and_tell,
-    printable,
     what_happened,
 )
 from openhcs.cli._server_options import add_server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import re
 import sys
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from openhcs.cli import (
     _synth,
     _viewer,
 )
+from openhcs.cli._console import printable
 from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
@@ -74,6 +76,9 @@ def main(words: Sequence[str] | None = None) -> int:
     int
         0 done and whole, 1 done but something failed (named), 2 wrong use, 130 stopped by the user.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a name that the terminal's encoding lacks is shown in escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     return carried_out(make_parser().parse_args(words))
 
 
@@ -99,10 +104,10 @@ def carried_out(arguments: argparse.Namespace) -> int:
         sys.stderr.close()  # the reader of our output left; Python would complain at exit
         return ExitStatus.FAILED
     except _MISUSE as error:
-        print(f"openhcs: {_sentence(error)}", file=sys.stderr)
+        print(f"openhcs: {printable(_sentence(error))}", file=sys.stderr)
         return ExitStatus.MISUSED
     except (_errors.OpenHCSError, OSError) as error:
-        print(f"openhcs: {_sentence(error)}", file=sys.stderr)
+        print(f"openhcs: {printable(_sentence(error))}", file=sys.stderr)
         return ExitStatus.FAILED
 
 

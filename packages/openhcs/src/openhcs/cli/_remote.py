@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs._words import counted
-from openhcs.cli._console import say
+from openhcs.cli._console import printable, say
 from openhcs.cli._keys import key_folder
 from openhcs.cli._server_options import PORT
 from openhcs.cli._status import ExitStatus
@@ -32,7 +32,6 @@ __all__ = [
     "fetch_and_tell",
     "follow_and_tell",
     "plan_on_server",
-    "printable",
     "run_on_server",
     "what_happened",
 ]
@@ -91,14 +90,6 @@ def plan_on_server(arguments: argparse.Namespace, console: Console) -> int:
     print(printable(answer.told), end="")
     print(printable(answer.wrong), end="", file=sys.stderr)
     return answer.status
-
-
-def printable(text: str) -> str:
-    """Give a text as it may be shown; what would steer a terminal is not let."""
-    return "".join(
-        sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for sign in text
-    )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from openhcs._words import counted
-from openhcs.cli._console import say
+from openhcs.cli._console import printable, say
 from openhcs.pipeline import Outcome
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def sum_up(result: RunResult, console: Console) -> None:
         table = Table("well", "outcome")
         table.add_column("what happened", overflow="fold")
         for well in bad[:MOST_NAMED]:
-            table.add_row(well.well, well.outcome, well.error or "")
+            table.add_row(well.well, well.outcome, printable(well.error or ""))
         console.print(table)
     if bad:
         if len(bad) > MOST_NAMED:
