@@ -256,3 +256,35 @@ def test_white_that_is_stored_as_zero_is_turned_and_said(tmp_path: Path) -> None
     plane = next(p for p in index if p.path == path.name)
     np.testing.assert_array_equal(index.read(plane), pixels)
     assert replace(plane, z=1) != plane
+
+
+@pytest.mark.parametrize("listed", ["whole", "cut short", "absent"])
+def test_wavelengths_of_the_same_filters_stay_apart(tmp_path: Path, listed: str) -> None:
+    truth = make(tmp_path, InCell(wix=True, fused=False, excluded=False))
+    for path in truth.folder.glob("*wv GFP - GFP*"):
+        path.rename(path.with_name(path.name.replace("GFP - GFP", "DAPI - DAPI")))
+    xdce = truth.folder / "p.xdce"
+    text = xdce.read_bytes().replace(b"wv GFP - GFP", b"wv DAPI - DAPI")
+    text = text.replace(b'Filter name="GFP"', b'Filter name="DAPI"')
+    if listed == "cut short":
+        text = text[: text.index(b"<Images ") + 20]
+    xdce.write_bytes(text)
+    if listed == "absent":
+        xdce.unlink()
+    index = open_plate(truth.folder, cache=False, deep=True)
+    assert check_stamps(index) == 16
+    assert index.channel_names == ("DAPI", "DAPI (1)")
+    assert not {"LABEL_MISMATCH", "DUPLICATE_KEY"} & set(codes(index))
+
+
+def test_a_name_with_z_is_of_the_wavelength_that_was_taken_as_a_stack(tmp_path: Path) -> None:
+    truth = make(tmp_path, InCell(fused=False, excluded=False), single_plane=("DAPI",))
+    for path in truth.folder.glob("*wv GFP - GFP*"):
+        path.rename(path.with_name(path.name.replace("GFP - GFP", "DAPI - DAPI")))
+    xdce = truth.folder / "p.xdce"
+    text = xdce.read_bytes().replace(b"wv GFP - GFP", b"wv DAPI - DAPI")
+    text = text.replace(b'Filter name="GFP"', b'Filter name="DAPI"')
+    xdce.write_bytes(text[: text.index(b"<Images ") + 20])
+    index = open_plate(truth.folder, cache=False, deep=True)
+    assert check_stamps(index) == len(index) == 12
+    assert "DUPLICATE_KEY" not in codes(index)

@@ -30,6 +30,9 @@ class InCellName:
         From 1; None where the name has none.
     wave
         Filters as they are named, such as ``UV - DAPI``; empty where the name has none.
+    wix
+        Number of the wavelength, from 1, which tells apart those of the same filters; None where
+        the name has none.
     """
 
     row: int
@@ -38,6 +41,7 @@ class InCellName:
     wave: str
     z: int | None
     t: int | None
+    wix: int | None = None
 
 
 def parse_name(name: str) -> InCellName | None:
@@ -67,6 +71,7 @@ def parse_name(name: str) -> InCellName | None:
         wave=(match["wave"] or "").strip(),
         z=int(match["z"]) if match["z"] else None,
         t=int(match["t"]) if match["t"] else None,
+        wix=int(match["wix"]) if match["wix"] else None,
     )
 
 

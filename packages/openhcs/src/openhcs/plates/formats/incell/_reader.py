@@ -116,9 +116,10 @@ class _Rows:
         self._findings = findings
         self._fused: list[str] = []
         self._names = {number: wave.name for number, wave in index.waves.items()}
-        self._by_name = {
-            wave.in_names: number for number, wave in index.waves.items() if wave.in_names
-        }
+        self._by_name: dict[str, list[int]] = defaultdict(list)
+        for number, wave in index.waves.items():
+            if wave.in_names:
+                self._by_name[wave.in_names].append(number)
 
     def channel_name(self, number: int) -> str:
         """Give the name of a wavelength."""
@@ -155,12 +156,16 @@ class _Rows:
             for file in self.assembly.unused
             if (name := parse_name(file.name)) is not None
         ]
-        for text in sorted({name.wave for _, name in found} - set(self._by_name)):
+        new = {(name.wave, name.wix or 0) for _, name in found if name.wave not in self._by_name}
+        numbers: dict[tuple[str, int], int] = {}
+        for text, wix in sorted(new):
             number = max(self._names, default=-1) + 1
-            self._by_name[text] = number
+            numbers[text, wix] = number
             self._names[number] = " - ".join(dict.fromkeys(text.split(" - ")))
         for file, name in found:
-            number = self._by_name[name.wave]
+            number = numbers.get((name.wave, name.wix or 0), -1)
+            if number < 0:
+                number = self._listed_wave(name)
             wave = self._index.waves.get(number)
             if wave is not None and wave.fused:
                 self._fused.append(file.name)
@@ -182,6 +187,18 @@ class _Rows:
                 emission_nm=wave.emission_nm if wave is not None else math.nan,
             )
             self.assembly.add(row, file.path, unsupported=is_unsupported(file.name))
+
+    def _listed_wave(self, name: InCellName) -> int:
+        """Say which wavelength of the list a name means: of those with its filters, by its number.
+
+        Without a number, a name with a z is of a wavelength that was taken as a stack.
+        """
+        waves = self._by_name[name.wave]
+        if name.wix is not None and name.wix - 1 in waves:
+            return name.wix - 1
+        stacked = name.z is not None
+        alike = [n for n in waves if self._index.waves[n].stacked in (None, stacked)]
+        return (alike or waves)[0]
 
     def report_fused(self) -> set[str]:
         """Name what the software made of other images; give the files."""
@@ -232,8 +249,10 @@ class _Rows:
 
     def _check_name(self, row: Row, image: InCellImage) -> None:
         name = parse_name(image.filename.replace("\\", "/").rpartition("/")[2])
-        wave = self._by_name.get(name.wave) if name is not None else None
-        if name is not None and (wave not in (None, row.channel) or not _agree(name, row)):
+        if name is None:
+            return
+        waves = self._by_name.get(name.wave)
+        if (waves and row.channel not in waves) or not _agree(name, row):
             self.assembly.say(
                 "LABEL_MISMATCH",
                 f"is listed as well {row.well}, field {row.field + 1}, wave "
