@@ -209,3 +209,13 @@ def test_what_is_no_plane_is_left_out_and_told(tmp_path: Path) -> None:
     assert finding.code == "FOLDER_IGNORED"
     assert "autofocus/a.tif" in finding.message
     assert index.files.ignored == 2
+
+
+def test_a_protocol_of_autofocus_is_no_plate_of_its_own(tmp_path: Path) -> None:
+    truth = make(tmp_path)
+    (truth.folder / "autofocus").mkdir()
+    protocol = (truth.folder / "experiment" / "p.jdce").read_bytes()
+    (truth.folder / "autofocus" / "p.jdce").write_bytes(protocol)
+    index = open_plate(truth.folder, cache=False)
+    assert index.select().wells == ("A01", "C02")
+    assert not codes(index)

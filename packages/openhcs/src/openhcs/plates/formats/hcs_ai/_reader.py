@@ -54,7 +54,7 @@ class HcsAi:
         """Index the acquisition; see `Format`."""
         ignored = [file for file in listing.files if _is_ignored(file)]
         left_out = {file.path for file in ignored}
-        protocols = [file for file in _protocols(listing) if file.path not in left_out]
+        protocols = _protocols(listing)
         metadata: set[str] = {
             file.path for file in listing.files if file.name.lower().endswith(_BESIDE)
         } - left_out
@@ -135,7 +135,9 @@ def _protocols(listing: Listing) -> list[ScannedFile]:
     found = [
         file
         for file in listing.files
-        if file.name.lower().endswith(".jdce") and file.path.count("/") <= _DEPTH
+        if file.name.lower().endswith(".jdce")
+        and file.path.count("/") <= _DEPTH
+        and not _is_ignored(file)
     ]
     return sorted(found, key=lambda file: (file.path.count("/"), file.path))
 
