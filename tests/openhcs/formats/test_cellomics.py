@@ -42,6 +42,13 @@ def test_fields_and_dyes_count_from_0(tmp_path: Path) -> None:
     assert index.name == "MFGTMP_P1"
 
 
+def test_dyes_may_have_more_digits(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p", "P_A01f00d9.TIF", "P_A01f00d10.TIF", "P_A01f100d10.TIF")
+    index = open_plate(folder, cache=False)
+    assert index.channel_names == ("dye 9", "dye 10")
+    assert [plane.field_id for plane in index.select(channels=[1])] == ["0", "100"]
+
+
 def test_files_that_are_no_tiff_are_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "p", "P_A01f00d0.TIF")
     for name in ("P_A01f01d0.C01", "P_A02f00d0.C01"):

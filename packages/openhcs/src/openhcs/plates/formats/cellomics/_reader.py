@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Cellomics"]
 
 _NAME = re.compile(
-    r"(?P<scan>.+)_(?P<well>[A-Z]{1,2}\d{2})f(?P<field>\d{2,})d(?P<dye>\d)\.(?P<extension>(?i:tiff?|c01))"
+    r"(?P<scan>.+)_(?P<well>[A-Z]{1,2}\d{2})f(?P<field>\d{2,9})d(?P<dye>\d{1,9})"
+    r"\.(?P<extension>(?i:tiff?|c01))"
 )
 _OWN = "c01"
 
