@@ -307,6 +307,7 @@ def test_a_table_adds_to_a_pattern_and_wins_where_they_differ(tmp_path: Path) ->
         (["path,well,x_um", "a.tif,A1,nan"], "line 2: x_um is 'nan'"),
         (["path,well,pixel_um", "a.tif,A1,0"], "line 2: pixel_um is '0'"),
         (["path,well", "a.tif,A1", "a.tif,A2"], "lines 2 and 3: a.tif is listed twice"),
+        (["path,well", " , "], "lists no file below"),
         (["path", "a.tif"], "nothing says which well"),
     ],
 )

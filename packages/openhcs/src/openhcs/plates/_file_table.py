@@ -95,7 +95,7 @@ class FileTable:
     Raises
     ------
     DescriptionError
-        If a column or a line is not understood; the message has the line.
+        If a column or a line is not understood, the message has the line; or there is no line.
     """
 
     source: str
@@ -104,7 +104,8 @@ class FileTable:
 
     def __post_init__(self) -> None:
         """Read every line once, so that a mistake is told where it was made."""
-        self.files()
+        if not self.files():
+            raise DescriptionError(f"{self.source} lists no file below its names of columns")
 
     @property
     def names_wells(self) -> bool:
