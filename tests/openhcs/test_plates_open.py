@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,16 @@ def test_several_plates_in_one_folder_are_listed(real_plates: Path) -> None:
         open_plate(real_plates / "imagexpress_database", cache=False)
     with pytest.raises(AmbiguousFormatError, match="2 plates"):
         open_plate(real_plates / "phenix", cache=False)
+
+
+def test_a_plate_that_has_another_one_in_it_is_refused_with_what_to_do(
+    tmp_path: Path, truth: PlateTruth
+) -> None:
+    shutil.copytree(truth.folder, tmp_path / "p")
+    shutil.copytree(truth.folder, tmp_path / "p" / "backup")
+    with pytest.raises(AmbiguousFormatError, match=r"moved out of it.*: backup$") as caught:
+        open_plate(tmp_path / "p", cache=False)
+    assert "of them: ., " not in str(caught.value)
 
 
 def test_an_unknown_format_name_is_refused(truth: PlateTruth) -> None:

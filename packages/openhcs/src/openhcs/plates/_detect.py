@@ -76,9 +76,13 @@ def detect(listing: Listing, *, choice: str | Format | None = None) -> tuple[For
         )
     reader, match = best[0]
     if len(match.plates) > 1:
+        below = [plate for plate in match.plates if plate]
+        told = "open one of them"
+        if len(below) < len(match.plates):
+            told = "its own is read once the others are moved out of it; or open one of these"
         raise AmbiguousFormatError(
-            f"{listing.root} holds {len(match.plates)} plates ({reader.name}); open one of them: "
-            f"{some((plate or '.' for plate in match.plates), 8)}"
+            f"{listing.root} holds {len(match.plates)} plates ({reader.name}); {told}: "
+            f"{some(below, 8)}"
         )
     chosen = "chosen by hand; " if choice is not None else ""
     return reader, f"{reader.name}, {chosen}{match.why}"
