@@ -298,6 +298,26 @@ def test_files_that_each_know_their_own_well_make_one_plate(tmp_path: Path) -> N
     assert not index.findings
 
 
+@pytest.mark.parametrize("companion", [True, False])
+def test_of_a_plate_and_a_copy_further_down_the_upper_one_is_read(
+    tmp_path: Path, companion: bool
+) -> None:
+    folder = tmp_path / "p"
+    if companion:
+        write_companion_plate(folder)
+    else:
+        for number, (well, field) in FIELDS.items():
+            name = f"{well}-{field}.ome.tif"
+            text = document(WELLS, [image(number, name)], own=name)
+            write_image(folder / name, well, field, text)
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.move(tmp_path / "copy", folder / "backup")
+    index = open_plate(folder, cache=False)
+    assert every_plane_is_its_own(index) == 3 * C * Z * T
+    assert not [path for path in index.column("path") if path.startswith("backup")]
+    assert codes(index)["UNLISTED_FILE"] == 1
+
+
 def test_parts_without_metadata_lead_to_the_file_that_has_them(tmp_path: Path) -> None:
     folder = write_companion_plate(tmp_path / "p")
     text = (folder / "p.companion.ome").read_text()

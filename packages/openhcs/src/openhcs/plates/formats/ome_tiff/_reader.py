@@ -156,14 +156,17 @@ def _documents(listing: Listing, sources: Sources, findings: FindingLog) -> Iter
 def _companions(listing: Listing) -> list[ScannedFile]:
     found = [f for f in listing.files if is_companion(f) and f.path.count("/") <= _DEPTH]
     chosen = [file for file in found if file.path == listing.entry]
-    return chosen or found
+    # what the first says counts: of copies, the one nearest the top
+    return chosen or sorted(found, key=lambda file: (file.path.count("/"), file.path))
 
 
 def _carriers(listing: Listing) -> list[ScannedFile]:
-    """Give the TIFF files that may hold metadata, the one that was opened first."""
+    """Give the TIFF files that may hold metadata: what was opened first, then what is on top."""
     named = [file for file in listing.files if is_ome_tiff(file)]
     found = named or [file for file in listing.files if is_tiff(file)]
-    return sorted(found, key=lambda file: (file.path != listing.entry, file.path))
+    return sorted(
+        found, key=lambda file: (file.path != listing.entry, file.path.count("/"), file.path)
+    )
 
 
 def _plates_of(listing: Listing, file: ScannedFile) -> Sequence[str]:
