@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -208,6 +209,24 @@ def test_another_version_of_the_package_reads_the_plate_anew(
     monkeypatch.setattr("openhcs.plates._cache.version", lambda _: "99.0")
     open_plate(truth.folder)
     assert len(stored(cache_home)) == 2
+
+
+def test_what_could_not_be_read_is_looked_at_again(
+    truth: PlateTruth, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that was away, or a right that was missing, changes no size and no time."""
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("openhcs.plates._headers.read_tiff_header", away)
+        index = open_plate(truth.folder, deep=True)
+    assert {finding.code for finding in index.findings} >= {"UNREADABLE"}
+    assert not stored(cache_home)
+    index = open_plate(truth.folder, deep=True)
+    assert not index.findings
+    assert len(index) == 16
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["open_plate"]
 
+_PASSING = frozenset({"UNREADABLE", "METADATA_UNREADABLE", "FLATFIELD_UNREADABLE"})
+"""What may be over although no file has another size or time: a right, or a share that was away."""
+
 
 def open_plate(
     path: str | Path,
@@ -50,7 +53,8 @@ def open_plate(
         index is never stored.
     cache
         Whether to take and keep a stored index, outside the plate; it holds for as long as path,
-        size and time of change of every file are the same.
+        size and time of change of every file are the same. None is kept of a plate of which
+        something could not be read: it may be readable the next time.
     deep
         Whether to open the header of every image (some 40 µs each on a local disk), which finds
         damaged and odd files that a name does not show.
@@ -129,7 +133,7 @@ def open_plate(
             reader, why = _reader(listing, format, described)
             findings = FindingLog(duplicates=duplicates, include_unlisted=include_unlisted)
             index = _build(listing, reader, why, described, findings, deep=deep)
-        if cache:
+        if cache and _PASSING.isdisjoint(finding.code for finding in index.findings):
             _cache.store(stored, index)
     return index if platemap is None else index.with_platemap(platemap)
 
