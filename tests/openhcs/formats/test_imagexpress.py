@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from openhcs._errors import PlateError
+from openhcs._errors import FormatNotRecognisedError, PlateError
 from openhcs.plates import PlateIndex, open_plate
 from openhcs.plates._scan import ScannedFile
 from openhcs.plates.formats.imagexpress._metaseries import parse_metaseries
 from openhcs.plates.formats.imagexpress._names import parse_image_file
 from openhcs.plates.formats.imagexpress._plan import parse_htd
-from openhcs.testing import FormatTests
+from openhcs.testing import FormatTests, synthetic_plate
 from openhcs.testing.formats import ImageXpressDatabase, ImageXpressExport
 
 if TYPE_CHECKING:
@@ -313,6 +313,21 @@ def test_a_reacquired_site_is_a_conflict(tmp_path: Path) -> None:
     assert DIGITS in found[0].message
     assert len(index.select(status="conflict")) == 2
     assert len(index.select()) == 1
+
+
+def test_damage_of_the_first_images_costs_no_plate_of_a_database(tmp_path: Path) -> None:
+    truth = synthetic_plate(
+        tmp_path / "p", format="imagexpress-database", wells=("A01", "A02"), size_px=48, z=1
+    )
+    pictures = [path for path in sorted(truth.folder.rglob("*.tif")) if "_thumb" not in path.name]
+    for path in pictures[:9]:
+        path.write_bytes(b"no image")
+    index = open_plate(truth.folder, cache=False, deep=True)
+    assert Counter(index.column("status").tolist())["unreadable"] == 9
+    for path in pictures:
+        path.write_bytes(b"no image")
+    with pytest.raises(FormatNotRecognisedError, match="named as they should be"):
+        open_plate(truth.folder, cache=False, deep=True)
 
 
 def test_runs_of_one_plate_stay_apart(tmp_path: Path) -> None:

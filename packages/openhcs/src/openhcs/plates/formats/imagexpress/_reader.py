@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -79,11 +80,23 @@ class ImageXpressDatabase:
         return _read(listing, findings, deep=deep, export=False)
 
     def _tagged(self, listing: Listing, pictures: list[ImageFile]) -> str | None:
-        tried = [image.file for image in pictures][:_TRIES]
-        for path, header in read_headers(listing.root, tried).items():
-            if isinstance(header, TiffHeader) and header.software == "MetaSeries":
-                return path
+        """Give a file that has the tag; where all that were tried are damaged, others are."""
+        first = [image.file for image in pictures][:_TRIES]
+        known = {file.path for file in first}
+        others = (f for f in listing.files if f.path not in known and _is_picture(f))
+        for _ in range(_TRIES):
+            tried = first or list(itertools.islice(others, _TRIES))
+            first = []
+            headers = read_headers(listing.root, tried)
+            sound = {path: h for path, h in headers.items() if isinstance(h, TiffHeader)}
+            if sound or not tried:
+                return next((p for p, h in sound.items() if h.software == "MetaSeries"), None)
         return None
+
+
+def _is_picture(file: ScannedFile) -> bool:
+    image = parse_image_file(file) if file.size > 0 else None
+    return image is not None and not image.thumbnail
 
 
 def _one_per_folder(listing: Listing) -> tuple[list[ImageFile], int]:
