@@ -353,6 +353,21 @@ def test_other_files_are_named_and_leavings_ignored(tmp_path: Path) -> None:
     assert (index.files.named, index.files.ignored, index.files.total) == (2, 2, 6)
 
 
+def test_images_of_wells_that_the_plate_of_the_plan_lacks_are_named(tmp_path: Path) -> None:
+    for name in ("P_A01.TIF", "P_A13.TIF", "P_K02.TIF"):
+        write(tmp_path / name)
+    (tmp_path / "P.HTD").write_bytes(htd())
+    index = open_plate(tmp_path, cache=False)
+    (finding,) = index.findings
+    assert finding.code == "UNMATCHED_NAME"
+    assert "wells that a plate of 8 x 12, as the plan says" in finding.message
+    assert "P_A13.TIF, P_K02.TIF" in finding.message
+    assert (index.files.planes, index.files.named) == (1, 2)
+    (tmp_path / "P_A01.TIF").unlink()
+    with pytest.raises(PlateError, match="8 x 12, as the plan says"):
+        open_plate(tmp_path, cache=False)
+
+
 def test_without_a_position_in_the_well_the_stage_gives_differences(tmp_path: Path) -> None:
     for site, x in ((1, 5000.0), (2, 5300.0)):
         stage = {"stage-position-x": x, "stage-position-y": 900.0, "OffsetFromWellCenterUmX": ""}

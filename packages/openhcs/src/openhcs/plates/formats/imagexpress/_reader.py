@@ -129,16 +129,19 @@ def _read(listing: Listing, findings: FindingLog, *, deep: bool, export: bool) -
         else:
             images.append(image)
     plan, base, plan_name = _plan(listing, plan_files, images, findings)
-    inside = [
-        image
-        for image in images
-        if (not export or not plan_files or image.base == base)
-        and (plan is None or (image.row < plan.rows and image.col < plan.columns))
-    ]
-    if len(inside) < len(images):
-        kept = {image.file.path for image in inside}
-        unmatched += [image.file for image in images if image.file.path not in kept]
-        images = inside
+    if export and plan_files:
+        unmatched += [image.file for image in images if image.base != base]
+        images = [image for image in images if image.base == base]
+    off = [image.file.path for image in images if plan is not None and not _is_on(plan, image)]
+    if plan is not None and off:
+        images = [image for image in images if _is_on(plan, image)]
+        said = (
+            f"{len(off)} files are named as images of wells that a plate of {plan.rows} x "
+            f"{plan.columns}, as the plan says, does not have: {some(off)}"
+        )
+        if not images:
+            raise PlateError(f"{listing.root} has no image that can be indexed: {said}")
+        findings.add("UNMATCHED_NAME", f"{said}.", path=off[0])
     if unmatched:
         findings.add(
             "UNMATCHED_NAME",
@@ -175,7 +178,7 @@ def _read(listing: Listing, findings: FindingLog, *, deep: bool, export: bool) -
             planes=len(images),
             metadata=len(plan_files),
             thumbnails=thumbnails,
-            named=len(unmatched),
+            named=len(unmatched) + len(off),
         ),
     )
 
@@ -268,6 +271,10 @@ def _compare(plan: HtdPlan, rows: list[Row], findings: FindingLog) -> None:
 
 def _is_plan(file: ScannedFile) -> bool:
     return file.path[-4:].lower() == ".htd"
+
+
+def _is_on(plan: HtdPlan, image: ImageFile) -> bool:
+    return image.row < plan.rows and image.col < plan.columns
 
 
 def _stem(file: ScannedFile) -> str:
