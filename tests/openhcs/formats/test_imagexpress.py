@@ -341,6 +341,16 @@ def test_runs_of_one_plate_stay_apart(tmp_path: Path) -> None:
     assert int(index.read(later)[0, 0]) == 2
 
 
+def test_runs_of_one_plate_may_be_of_other_sizes(tmp_path: Path) -> None:
+    write(tmp_path / f"2024-01-02/11/P_A01{GUID}.tif", 1)
+    write(tmp_path / f"2024-01-03/12/P_A01{GUID}.tif", 2)
+    binned = tmp_path / f"2024-01-03/12/P_A01{GUID}.tif"
+    tifffile.imwrite(binned, np.zeros((4, 5), np.uint8), metadata=None, software="MetaSeries")
+    index = open_plate(tmp_path, cache=False, deep=True)
+    assert [plane.shape for plane in index] == [(8, 10), (4, 5)]
+    assert not {"SHAPE_MIX", "DTYPE_MIX"} & set(codes(index))
+
+
 def test_other_files_are_named_and_leavings_ignored(tmp_path: Path) -> None:
     write(tmp_path / "P_A01.TIF")
     (tmp_path / "P.HTD").write_bytes(htd())

@@ -33,7 +33,7 @@ _PIECE = 4096
 
 
 def check_mixes(rows: Sequence[Row], names: Sequence[str], findings: FindingLog) -> None:
-    """Name planes whose element type or size is not that of their channel.
+    """Name planes whose element type or size is not that of their channel and acquisition.
 
     Parameters
     ----------
@@ -48,11 +48,13 @@ def check_mixes(rows: Sequence[Row], names: Sequence[str], findings: FindingLog)
         ("DTYPE_MIX", "element type", lambda row: row.dtype),
         ("SHAPE_MIX", "size", lambda row: f"{row.height} x {row.width}"),
     ):
-        by_channel: dict[int, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+        by_channel: dict[tuple[int, int], dict[str, list[Row]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         for row in rows:
             if row.status == PlaneStatus.OK and row.height > 0:
-                by_channel[row.channel][value_of(row)].append(row)
-        for channel, by_value in sorted(by_channel.items()):
+                by_channel[row.acquisition, row.channel][value_of(row)].append(row)
+        for (_, channel), by_value in sorted(by_channel.items()):
             usual, *odd = sorted(by_value.items(), key=lambda item: -len(item[1]))
             for value, planes in odd:
                 first = planes[0] if len(planes) == 1 else None

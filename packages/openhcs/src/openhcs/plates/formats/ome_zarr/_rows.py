@@ -168,9 +168,7 @@ class ZarrRows:
         report_missing((row for row in rows if row.status == PlaneStatus.MISSING), self._findings)
         # what is stitched differs in size from well to well
         fields = [row for row in rows if row.path not in self._own]
-        for run in sorted(set(self._runs.values())):
-            part = [row for row in fields if row.acquisition == run]
-            check_mixes(part, self.channel_names, self._findings)
+        check_mixes(fields, self.channel_names, self._findings)
         check_dimensions(rows, self.channel_names, self._findings)
         tile_um = {
             (row.acquisition, row.channel): row.width * row.pixel_um_x
