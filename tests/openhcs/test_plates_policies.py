@@ -19,6 +19,9 @@ from openhcs.execution import load_run
 from openhcs.functions import project_max
 from openhcs.pipeline import to_source
 from openhcs.plates import Description, Finding, PlateIndex, open_plate
+from openhcs.plates._duplicates import mark_shared
+from openhcs.plates._findings import FindingLog
+from openhcs.plates._rows import Row
 from openhcs.testing import PlateTruth, synthetic_plate
 
 if TYPE_CHECKING:
@@ -272,3 +275,16 @@ def test_choices_are_part_of_request_run_and_record(
     assert again.index.facts.include_unlisted
     wanted = request.index().select(wells=["A01"])
     assert again.index.column("path").tolist() == wanted.column("path").tolist()
+
+
+def test_many_images_that_are_said_to_be_several_planes_are_one_finding() -> None:
+    rows = [
+        Row(well="A01", row=0, col=0, field=at, channel=channel, path=f"{at}.tif", file_size=9)
+        for at in range(9)
+        for channel in range(2)
+    ]
+    findings = FindingLog()
+    mark_shared(rows, findings)
+    (finding,) = findings.all()
+    assert "9 images are said to be several planes each, in 9 files: 0.tif," in finding.message
+    assert {row.status for row in rows} == {"conflict"}

@@ -503,6 +503,20 @@ def test_two_places_for_one_plane_are_a_conflict(tmp_path: Path) -> None:
     assert len(index.select(status="conflict")) == 2
 
 
+def test_images_that_are_said_to_be_several_planes_are_in_conflict(tmp_path: Path) -> None:
+    folder = write_companion_plate(tmp_path / "p")
+    companion = folder / "p.companion.ome"
+    # a directory that is left out is the first one, for every plane that has a count
+    text = re.sub(r' IFD="\d+"', "", companion.read_text("utf-8"))
+    companion.write_text(text, "utf-8")
+    index = open_plate(folder, cache=False)
+    assert set(index.column("status").tolist()) == {"conflict"}
+    found = [f for f in index.findings if f.code == "DUPLICATE_KEY"]
+    assert len(found) == len(FIELDS)
+    assert f"is said to be {C * Z * T} planes: well A01 field 0 channel 0" in found[0].message
+    assert found[0].severity == "error"
+
+
 def test_a_companion_that_was_cut_short_gives_what_it_still_says(tmp_path: Path) -> None:
     folder = write_companion_plate(tmp_path / "p")
     path = folder / "p.companion.ome"

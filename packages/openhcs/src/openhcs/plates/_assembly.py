@@ -7,7 +7,6 @@ all of them.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from openhcs.plates._findings import some
@@ -118,7 +117,6 @@ class Assembly(ListedImages):
                 path=path or row.path or None,
             )
         self._report_unsupported()
-        self._mark_shared()
         self.check(self.rows, names, complete=complete)
         return names
 
@@ -147,26 +145,6 @@ class Assembly(ListedImages):
             row.time_s -= start.get(row.acquisition, 0.0)
         return tuple(names)
 
-    def _mark_shared(self) -> None:
-        """Mark images that are said to be one and the same: metadata that list a file twice."""
-        by_place: dict[tuple[str, int], list[Row]] = defaultdict(list)
-        for row in self.rows:
-            if row.path in self.used:
-                by_place[row.path, row.page].append(row)
-        for (path, _), same in by_place.items():
-            if len(same) > 1 and len({_key(row) for row in same}) > 1:
-                for row in same:
-                    row.status = PlaneStatus.CONFLICT.value
-                planes = (
-                    f"{row.well} field {row.field} channel {row.channel} z {row.z} t {row.t}"
-                    for row in same
-                )
-                self._log.add(
-                    "DUPLICATE_KEY",
-                    f"{path} is said to be {len(same)} planes: {some(planes, 3)}.",
-                    path=path,
-                )
-
     def _report_unsupported(self) -> None:
         if not self._unsupported:
             return
@@ -183,7 +161,3 @@ class Assembly(ListedImages):
             t=alone.t if alone else None,
             path=first.path,
         )
-
-
-def _key(row: Row) -> tuple[int, str, int, int, str, int, int]:
-    return (row.acquisition, row.well, row.field, row.channel, row.kind, row.z, row.t)

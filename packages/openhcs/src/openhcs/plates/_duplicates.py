@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from openhcs.plates._findings import some
 from openhcs.plates._plane import PlaneStatus
 from openhcs.plates._rows import Key, key_of, words_of
 
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from openhcs.plates._findings import DuplicatePolicy, FindingLog
     from openhcs.plates._rows import Row
 
-__all__ = ["mark_conflicts"]
+__all__ = ["mark_conflicts", "mark_shared"]
 
 _DECIDED = "Look at the files that are not used, and move them out of the plate folder."
+_SPELLED = 8
+"""So many images that are said to be several planes are named one by one."""
+
 _UNDECIDED = "; they are not in several files of which one could be chosen"
 
 
@@ -73,6 +77,58 @@ def mark_conflicts(rows: list[Row], findings: FindingLog) -> None:
             )
     if left_out:
         rows[:] = [row for row in rows if id(row) not in left_out]
+
+
+def mark_shared(rows: Sequence[Row], findings: FindingLog) -> None:
+    """Mark images that metadata list as several planes: at most one of them can be right.
+
+    Parameters
+    ----------
+    rows
+        All rows, joined with their files. Those that share an image and are not the same plane
+        have the status ``conflict`` then.
+    findings
+        Takes a ``DUPLICATE_KEY`` for each image, or one for many.
+    """
+    by_image: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    claims: Counter[Key] = Counter()
+    for row in rows:
+        if row.file_size >= 0 and row.status != PlaneStatus.ERROR_RECORD:
+            by_image[row.path, row.page].append(row)
+            claims[key_of(row)] += 1
+    shared: list[Sequence[Row]] = []
+    for same in by_image.values():
+        if len({key_of(row) for row in same}) > 1:
+            # a plane that other images claim to be as well is named by `mark_conflicts`
+            doubled = [row for row in same if claims[key_of(row)] > 1]
+            if len(same) - len(doubled) > 1:
+                shared.append(same)
+            for row in same if len(same) - len(doubled) > 1 else doubled:
+                row.status = PlaneStatus.CONFLICT.value
+    if len(shared) > _SPELLED:
+        paths = dict.fromkeys(same[0].path for same in shared)
+        first = shared[0]
+        findings.add(
+            "DUPLICATE_KEY",
+            f"{len(shared)} images are said to be several planes each, in {len(paths)} files: "
+            f"{some(paths, 3)}. The first is said to be {_planes(first)}.",
+            path=first[0].path,
+        )
+        return
+    for same in shared:
+        findings.add(
+            "DUPLICATE_KEY",
+            f"{_image(same[0])} is said to be {len(same)} planes: {_planes(same)}.",
+            path=same[0].path,
+        )
+
+
+def _image(row: Row) -> str:
+    return f"{row.path}, image {row.page}," if row.page else row.path
+
+
+def _planes(rows: Sequence[Row]) -> str:
+    return some((words_of(row) for row in rows), 3)
 
 
 def _keep_place(used: Row, others: Sequence[Row]) -> None:

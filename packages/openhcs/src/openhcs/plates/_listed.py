@@ -15,7 +15,7 @@ from openhcs.plates._checks import (
     check_mixes,
     report_white,
 )
-from openhcs.plates._duplicates import mark_conflicts
+from openhcs.plates._duplicates import mark_conflicts, mark_shared
 from openhcs.plates._findings import some
 from openhcs.plates._headers import read_headers, read_page_headers
 from openhcs.plates._missing import add_missing, report_missing, report_pages
@@ -169,6 +169,7 @@ class ListedImages:
         complete
             Whether nothing lists the images, so that each well is expected to have what any has.
         """
+        mark_shared(rows, self._findings)
         empty = [row for row in rows if row.status == PlaneStatus.EMPTY]
         for same in _by_file(empty):
             self._odd("EMPTY_FILE", "has 0 bytes", same)
