@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
@@ -164,6 +166,19 @@ def test_a_name_that_disagrees_with_its_record_is_a_finding(tmp_path: Path) -> N
     assert codes(index) == {"LABEL_MISMATCH": 1, "DUPLICATE_KEY": 1}
     message = next(f.message for f in index.findings if f.code == "LABEL_MISMATCH")
     assert "field 1, listed as 2" in message
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems know only one spelling")
+def test_names_whose_accents_are_stored_otherwise_are_found(tmp_path: Path) -> None:
+    truth = synthetic_plate(
+        tmp_path / "Zürich", format="cv8000", wells=("A01",), grid=(1, 1), z=1, size_px=32
+    )
+    for path in list(truth.folder.iterdir()):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    index = open_plate(truth.folder, cache=False)
+    assert codes(index) == {"NAME_CASE": 1}
+    assert set(index.column("status")) == {"ok"}
+    assert index.read(next(iter(index))).shape == (32, 32)
 
 
 def test_names_in_other_case_and_with_other_slashes_are_found(tmp_path: Path) -> None:

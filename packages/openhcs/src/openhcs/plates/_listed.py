@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import posixpath
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ class ListedImages:
         self._deep = deep
         self._converted = tuple(converted)
         self._files = {file.path: file for file in files}
-        self._by_case = {file.path.lower(): file for file in files}
+        self._loosely = {_loose(file.path): file for file in files}
         self._renamed: list[str] = []
         self._escaped: list[tuple[Row, str]] = []
         self._nameless: list[tuple[Row, str]] = []
@@ -87,7 +88,7 @@ class ListedImages:
     def has(self, folder: str, name: str) -> bool:
         """Say whether there is a file as the metadata name it; arguments as for `join`."""
         path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
-        return path in self._files or path.lower() in self._by_case
+        return path in self._files or _loose(path) in self._loosely
 
     @property
     def unused(self) -> list[ScannedFile]:
@@ -183,8 +184,8 @@ class ListedImages:
         if self._renamed:
             self._findings.add(
                 "NAME_CASE",
-                f"{len(self._renamed)} files differ from the index in upper and lower case: "
-                f"{some(self._renamed)}.",
+                f"{len(self._renamed)} files differ from the index in upper and lower case, or "
+                f"in how accents are stored: {some(self._renamed)}.",
                 path=self._renamed[0],
             )
         inverted = [path for path, header in self.headers.items() if header.photometric == 0]
@@ -266,12 +267,12 @@ class ListedImages:
         return file
 
     def _look(self, path: str) -> tuple[ScannedFile, bool] | None:
-        """Give the file that a path means, and whether it is written in another case."""
+        """Give the file that a path means, and whether it is written otherwise; see `_loose`."""
         stem = path.rpartition(".")[0]
         for name in (path, *(f"{stem}{ending}" for ending in self._converted)):
             if (file := self._files.get(name)) is not None:
                 return file, False
-            if (file := self._by_case.get(name.lower())) is not None:
+            if (file := self._loosely.get(_loose(name))) is not None:
                 return file, True
         return None
 
@@ -391,6 +392,15 @@ class ListedImages:
             t=_same(rows, "t"),
             path=path or row.path,
         )
+
+
+def _loose(path: str) -> str:
+    """Give what paths are compared by that are not alike letter by letter.
+
+    Copies change the case of names, and the way in which accents are stored: some file systems and
+    programs take letters and accents apart.
+    """
+    return unicodedata.normalize("NFC", path).lower()
 
 
 def _unopened(row: Row) -> bool:
