@@ -70,6 +70,18 @@ def damage(root: Path, version: str, place: str, text: str) -> None:
 
 
 @BOTH
+def test_sizes_that_no_image_has_cost_that_image_alone(tmp_path: Path, version: str) -> None:
+    root = write_plate(tmp_path / "p.zarr", version)
+    place = root / "A/1/0/0" / {"0.5": "zarr.json", "0.4": ".zarray"}[version]
+    document = json.loads(place.read_text())
+    document["shape"][-1] = 99_999_999_999
+    place.write_text(json.dumps(document))
+    index = open_plate(root, cache=False)
+    assert codes(index) == {"UNREADABLE": 1}
+    assert {(p.well, p.field) for p in index.select(status="unreadable")} == {("A01", 0)}
+
+
+@BOTH
 @pytest.mark.parametrize("text", ["", "[]", '{"zarr_format": 3}', "\x00\xff", "[" * 100_000])
 @pytest.mark.parametrize("place", ["A/1", "A/1/0", "A/1/0/0"])
 def test_a_damaged_document_costs_what_it_describes(

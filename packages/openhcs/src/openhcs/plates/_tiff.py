@@ -103,7 +103,7 @@ def check_extent(height: int, width: int, bits: int, *, compression: int, size: 
     TiffHeaderError
         If it does: memory for it must not be asked for.
     """
-    if height < 1 or width < 1:
+    if not (0 < height < 1 << 31 and 0 < width < 1 << 31):
         raise TiffHeaderError(f"the image has {height} x {width} pixels")
     due = height * width * bits // 8
     said = f"the image has {height} x {width} pixels of {bits} bits"

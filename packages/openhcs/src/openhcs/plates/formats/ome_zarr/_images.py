@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from polystore.omezarr import ImageReader
 
 _CHUNK = 64
+_LONGEST = (1 << 31) - 1
+"""Pixels along a side; no image has more."""
 _COMMON = frozenset(
     {"blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zlib", "zstd"}
 )
@@ -164,6 +166,8 @@ def _facts(reader: ImageReader) -> ImageFacts:
         if own.valid is None or member in own.valid
     }
     height, width = reader.shape[-2:]
+    if max(height, width) > _LONGEST:
+        raise ValueError(f"its planes have {height} x {width} pixels by its metadata")
     return ImageFacts(
         array=reader.level_path(0).relative_to(reader.path).as_posix(),
         size=(height, width),
