@@ -175,6 +175,10 @@ def test_a_route_has_to_say_what_becomes_of_the_others() -> None:
         Route({"DAPI": Step(add)})  # type: ignore[call-arg]
     with pytest.raises(ParameterError, match="did you mean 'drop'"):
         Route({"DAPI": Step(add)}, otherwise="dropp")  # type: ignore[arg-type]
+    inner = Route({"GFP": Step(add)}, otherwise="pass")
+    for other, told in ((None, "None"), (inner, "a Route")):
+        with pytest.raises(ParameterError, match=f"or a step, branch or pipeline, not {told}"):
+            Route({"DAPI": Step(add)}, otherwise=other)  # type: ignore[arg-type]
 
 
 def test_a_channel_is_chosen_once() -> None:

@@ -183,8 +183,14 @@ class Route:
                 message = f"a route is by channel name, not {channel!r}"
                 raise ParameterError(message, 0)
             _check_parts("a route", (part,))
-        if not isinstance(otherwise, Step | Pipeline | Branch):
-            Settings(otherwise=otherwise)  # type: ignore[arg-type]  # it checks the word
+        if isinstance(otherwise, str):
+            Settings(otherwise=otherwise)  # it checks the word
+        elif not isinstance(otherwise, Step | Pipeline | Branch):
+            message = (
+                "otherwise of a route is 'pass', 'drop', 'error', or a step, branch or pipeline, "
+                f"not {_described(otherwise)}"
+            )
+            raise ParameterError(message, "otherwise")
         object.__setattr__(self, "branches", tuple(branches.items()))
         object.__setattr__(self, "otherwise", otherwise)
 

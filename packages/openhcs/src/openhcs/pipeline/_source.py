@@ -181,7 +181,7 @@ def _of_installed_package(module: str) -> Mapping[str, Reference] | None:
     return {name: Reference(spec) for name, spec in functions.items()} if functions else None
 
 
-def _adapt(libraries: Libraries, *arguments: object, **keywords: object) -> FunctionSpec:
+def _adapt(libraries: Libraries, /, *arguments: object, **keywords: object) -> FunctionSpec:
     """Adapt a function that a text names."""
     if len(arguments) != 1 or not isinstance(arguments[0], str):
         message = "adapt takes the module and name of one function as text, and name=value"
@@ -233,7 +233,7 @@ def _check_keywords(what: str, given: Mapping[str, object], known: tuple[str, ..
             raise ParameterError(message, name)
 
 
-def _step(place: Place, *arguments: object, **keywords: object) -> Step:
+def _step(place: Place, /, *arguments: object, **keywords: object) -> Step:
     if len(arguments) != 1:
         message = "a step begins with one function; everything else is given as name=value"
         raise ParameterError(message, 1 if arguments else None)

@@ -89,6 +89,7 @@ class Step:
     def __init__(
         self,
         function: Callable[..., Any] | FunctionSpec,
+        /,
         *,
         name: str | None = None,
         channel: str | tuple[str, ...] | None = None,
