@@ -7,6 +7,7 @@ import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from openhcs.codegen import (
     evaluate,
     render,
 )
-from openhcs.functions import REGISTRY, gaussian, plain
+from openhcs.functions import REGISTRY, Kind, PlaneArray, function, gaussian, plain, segment_nuclei
 from openhcs.pipeline import (
     Branch,
     Otherwise,
@@ -37,6 +38,7 @@ from openhcs.pipeline import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from openhcs.functions import Device
@@ -461,3 +463,42 @@ def test_a_pipeline_of_too_many_steps_or_too_deep_is_refused() -> None:
         deep = Pipeline(deep)
     with pytest.raises(ParameterError, match="deep"):
         Pipeline(deep)
+
+
+def _reader(names: Names) -> Callable[[str], object]:
+    return lambda text: evaluate(text, "f.py", names, "value")
+
+
+def test_a_name_of_two_modules_stands_for_what_is_imported() -> None:
+    read = _reader({"one": {"f": Reference(1)}, "two": {"f": Reference(2), "g": Reference(3)}})
+    assert read("from one import f\nvalue = f") == 1
+    assert read("from two import g, f\nvalue = f") == 2
+    assert read("value = g") == 3
+    with pytest.raises(SourceError, match=r"f\.py:1:9: 'f' is in 'one' and in 'two': import it"):
+        read("value = f")
+    with pytest.raises(SourceError, match=r"f\.py:2:17: 'f' is imported from 'two' already"):
+        read("from two import f\nfrom one import f\nvalue = f")
+
+
+def test_a_function_called_as_another_is_never_taken_for_it() -> None:
+    @function()
+    def gaussian_px(plane: PlaneArray) -> PlaneArray:
+        """Do something else."""
+        return plane
+
+    text = "from openhcs.functions import gaussian_px\npipeline = Pipeline(Step(gaussian_px))"
+    assert from_source(text, functions=[gaussian_px]).steps[0].spec is REGISTRY["gaussian_px"]
+    with pytest.raises(ValueError, match=r"'gaussian_px' of .* rename one of them"):
+        to_source(Pipeline(Step(gaussian_px), Step(REGISTRY["gaussian_px"])))
+
+
+@pytest.mark.parametrize("value", [np.str_("it's"), np.float64(0.5), Kind.LABELS])
+def test_a_value_of_a_type_that_others_derive_is_written_as_it_is_read(value: Any) -> None:
+    read = evaluate(render("value", (value,)), "f.py", {}, "value")
+    assert read == (value,)
+    assert [type(each) for each in read] in ([str], [float])
+
+
+def test_a_channel_named_by_an_array_of_text_is_read_back() -> None:
+    step = Step(segment_nuclei, channel=np.array(["DAPI"])[0])
+    assert from_source(to_source(Pipeline(step))) == Pipeline(step)

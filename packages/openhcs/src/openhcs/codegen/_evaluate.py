@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from openhcs._errors import ParameterError, SourceError
 from openhcs.codegen._names import Constructor, Names, Place, Reference
+from openhcs.codegen._scope import Scope, UnclearError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -164,12 +165,8 @@ class _Evaluator:
         find: Callable[[str], Mapping[str, Constructor | Reference] | None],
     ) -> None:
         self._filename = filename
-        self._modules = dict(names)
-        self._find = find
+        self._scope = Scope(names, find)
         self._problems: list[str] = []
-        self._allowed: dict[str, Constructor | Reference] = {}
-        for module in names.values():
-            self._allowed.update(module)
         self._assigned: dict[str, object] = {}
         self._values = 0
         self._weights: dict[str, int] = {}
@@ -223,21 +220,16 @@ class _Evaluator:
             self._assign(node)
         else:
             what = _WHAT.get(type(node), f"a {type(node).__name__} statement")
-            allowed = ", ".join(f"'from {module} import ...'" for module in self._modules)
+            allowed = ", ".join(f"'from {module} import ...'" for module in self._scope.modules)
             raise self._error(node, f"{what} is not allowed; allowed are assignments and {allowed}")
 
     def _import(self, node: ast.ImportFrom) -> None:
         module = "." * node.level + (node.module or "")
-        known = self._modules.get(module)
-        if known is None:
-            known = self._find(module)
-            if known is not None:
-                self._modules[module] = known
-                self._allowed.update(known)
+        known = self._scope.module(module)
         if known is None:
             raise self._error(
                 node,
-                f"nothing may be imported from {module!r}{_instead(module, self._modules)}",
+                f"nothing may be imported from {module!r}{_instead(module, self._scope.modules)}",
             )
         for alias in node.names:
             if alias.asname is not None:
@@ -245,6 +237,11 @@ class _Evaluator:
             if alias.name not in known:
                 advice = _suggestion(alias.name, known)
                 self._broken(alias, f"{module!r} has no {alias.name!r}{advice}")
+                continue
+            try:
+                self._scope.bind(module, alias.name)
+            except UnclearError as error:
+                self._broken(alias, str(error))
 
     def _broken(self, alias: ast.alias, message: str) -> None:
         """Note a name that cannot be imported; where it is used, nothing more is said of it."""
@@ -255,7 +252,7 @@ class _Evaluator:
         if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
             raise self._error(node, "assign to one plain name at a time")
         name = node.targets[0].id
-        if name in self._allowed:
+        if name in self._scope:
             raise self._error(node.targets[0], f"{name!r} is taken and cannot be assigned to")
         if name.startswith("__"):
             raise self._error(node.targets[0], f"{name!r} is not a name for a value of yours")
@@ -320,13 +317,20 @@ class _Evaluator:
         if node.id in self._assigned:
             self._count(node, self._weights.get(node.id, 0))
             return self._assigned[node.id]
-        entry = self._allowed.get(node.id)
+        entry = self._entry(node)
         if isinstance(entry, Reference):
             return entry.value
         if isinstance(entry, Constructor):
             raise self._error(node, f"{node.id!r} has to be called: write {node.id}(...)")
-        known = [*self._assigned, *self._allowed]
+        known = [*self._assigned, *self._scope]
         raise self._error(node, f"unknown name {node.id!r}{_suggestion(node.id, known)}")
+
+    def _entry(self, node: ast.Name) -> Constructor | Reference | None:
+        """Give what a name stands for that the text did not assign."""
+        try:
+            return self._scope.get(node.id)
+        except UnclearError as error:
+            raise self._error(node, str(error)) from error
 
     def _items(self, node: ast.expr, items: list[ast.expr], depth: int) -> list[object]:
         if len(items) > _MOST_ITEMS:
@@ -355,9 +359,9 @@ class _Evaluator:
         name = node.func.id
         if self._assigned.get(name) is _BROKEN:
             return _BROKEN
-        entry = self._allowed.get(name)
+        entry = self._entry(node.func)
         if not isinstance(entry, Constructor):
-            constructors = [key for key, known in self._allowed.items() if _callable(known)]
+            constructors = list(self._scope.constructors)
             if isinstance(entry, Reference):
                 advice = f"hand it over by its name, as in {constructors[-1]}({name})"
                 raise self._error(node.func, f"{name!r} is not called here: {advice}")
@@ -395,10 +399,6 @@ class _Evaluator:
 def _whole(values: Iterable[object], make: Callable[[Iterable[object]], object]) -> object:
     """Make a container, unless a value in it is broken."""
     return _BROKEN if any(value is _BROKEN for value in values) else make(values)
-
-
-def _callable(entry: Constructor | Reference) -> bool:
-    return isinstance(entry, Constructor)
 
 
 def _is_text(node: ast.expr) -> bool:

@@ -40,7 +40,8 @@ def render(target: str, value: SourceValue) -> str:
     TypeError
         If a value has no literal form, such as an array.
     ValueError
-        If a number is not finite: Python has no literal for it.
+        If a number is not finite: Python has no literal for it. If two names are alike and of
+        different modules.
 
     Examples
     --------
@@ -55,7 +56,14 @@ def render(target: str, value: SourceValue) -> str:
     )
     """
     modules: dict[str, set[str]] = {}
+    givers: dict[str, str] = {}
     for name in _names(value):
+        if givers.setdefault(name.name, name.module) != name.module:
+            message = (
+                f"{name.name!r} of {givers[name.name]!r} and of {name.module!r} cannot stand in "
+                "one text: rename one of them"
+            )
+            raise ValueError(message)
         modules.setdefault(name.module, set()).add(name.name)
     imports = [_import(module, sorted(names)) for module, names in sorted(modules.items())]
     if imports:
@@ -139,15 +147,18 @@ def _atom(value: SourceValue) -> str:
         return value.name
     if isinstance(value, tuple):
         return _flat(value) or ""
-    if value is None or isinstance(value, bool | int):
+    # Spelled by the type itself: text of NumPy and members of enumerations have their own repr.
+    if value is None or isinstance(value, bool):
         return repr(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             message = f"{value} cannot be written as a literal: give a finite number"
             raise ValueError(message)
-        return repr(value)
+        return float.__repr__(value)
     if isinstance(value, str):
-        text = repr(value)
+        text = str.__repr__(value)
         # Double quotes as formatters have them; repr has chosen single ones only where it may.
         return f'"{text[1:-1]}"' if text[0] == "'" and '"' not in text else text
     message = f"{value!r} of type {type(value).__name__} has no literal form"

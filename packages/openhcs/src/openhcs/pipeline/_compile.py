@@ -121,6 +121,10 @@ def compile_pipeline(
         problems.extend(f"well {well}: {reason}" for well, reason in refused.items())
         problems = problems or ["the selection holds no planes"]
         raise CompileError(problems)
+    try:
+        source = to_source(pipeline)
+    except ValueError as error:  # without it, nobody could repeat the run
+        raise CompileError([str(error)]) from error
     size = whole["pixel_um"].value or usable.pixel_um
     resolver = Resolver(pipeline, run, usable, plate.wells, names, size, problems)
     steps = resolver.steps()
@@ -133,7 +137,7 @@ def compile_pipeline(
         notes.append(left_out_in_words({well: sorted(groups) for well, groups in skipped.items()}))
     plan = Plan(
         pipeline=pipeline,
-        source=to_source(pipeline),
+        source=source,
         index=usable,
         plate=whole_plate.select(kind=None, status="ok"),
         fillable=whole_plate.where(
