@@ -259,6 +259,22 @@ def test_uneven_channels_cannot_be_stored_as_one_image(index: PlateIndex) -> Non
     assert "channels differ in z" in text
 
 
+def test_a_stitched_channel_beside_fields_of_others_is_found(index: PlateIndex) -> None:
+    text = problems(index, Step(project_max), Step(stitch, channel="DAPI", otherwise="pass"))
+    assert "stitch: its images are to be stored, but those of DAPI show all fields in one" in text
+
+
+def test_labels_of_fields_for_an_image_of_the_whole_well_are_found(index: PlateIndex) -> None:
+    text = problems(
+        index,
+        Step(project_max),
+        Step(segment_nuclei, channel="DAPI"),
+        Step(stitch),
+        Step(measure_objects),
+    )
+    assert "segment_nuclei gives one for each field" in text
+
+
 def test_values_that_a_function_refuses_are_found(index: PlateIndex) -> None:
     text = problems(index, Step(project_max), Step(stitch, reference="Cy5"))
     assert "Cy5" in text

@@ -268,6 +268,23 @@ def test_wells_that_the_plate_does_not_have_are_named(index: PlateIndex) -> None
     assert "wells='H12': 'H12' names no well" in problems(index, Step(add, wells="H12"))
 
 
+def test_wells_of_a_pipeline_that_are_not_there_are_named_once(index: PlateIndex) -> None:
+    pipeline = Pipeline(Step(add, wells="H11"), Step(add, wells="H11"), Step(add), wells="H12")
+    with pytest.raises(CompileError) as caught:
+        compile_pipeline(pipeline, index)
+    assert [text.partition(" names")[0] for text in caught.value.problems] == [
+        "add: wells='H12': 'H12'",
+        "add: wells='H11': 'H11'",
+        "add_2: wells='H11': 'H11'",
+    ]
+
+
+def test_labels_without_an_image_in_some_wells_are_found_when_compiling(index: PlateIndex) -> None:
+    text = problems(index, Step(project_max, wells="A01"), Step(segment_nuclei, channel="DAPI"))
+    assert "well A02: segment_nuclei: its labels belong to the plate's own planes" in text
+    assert "well A01" not in text
+
+
 def test_labels_from_a_step_of_other_wells_are_missed_when_compiling(index: PlateIndex) -> None:
     text = problems(
         index,

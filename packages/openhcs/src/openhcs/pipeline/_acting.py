@@ -13,10 +13,24 @@ from openhcs.pipeline._plan import PlannedInput, PlannedStep
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["COVERAGE", "NOWHERE", "group_name", "made_by", "steps_in", "with_images"]
+__all__ = [
+    "COVERAGE",
+    "LABELS_OF_PLATE",
+    "NOWHERE",
+    "group_name",
+    "made_by",
+    "steps_in",
+    "with_images",
+]
 
 COVERAGE = "coverage"
 """Name of the mask beside the image of a well: 1 where a tile lies. No labels of a step have it."""
+
+LABELS_OF_PLATE = (
+    "its labels belong to the plate's own planes, which are not copied to the result: put a step "
+    "that gives images before it, such as project_max"
+)
+"""Why a step whose labels have no image to lie beside is refused."""
 
 NOWHERE = -2
 """Step of an input whose giver does not act in the well."""

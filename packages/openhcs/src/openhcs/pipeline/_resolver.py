@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ParameterError
 from openhcs.functions import Kind
-from openhcs.pipeline._acting import COVERAGE, with_images
+from openhcs.pipeline._acting import COVERAGE, LABELS_OF_PLATE, with_images
 from openhcs.pipeline._content_key import file_key, package_versions
 from openhcs.pipeline._flat import PLATE
 from openhcs.pipeline._parameters import resolved_parameters
@@ -108,6 +108,7 @@ class Resolver:
         self._streams: list[_Stream] = []
         self._outputs: list[tuple[PlannedOutput, ...]] = []
         self._stored: Counter[str] = Counter()
+        self._told: set[str] = set()
         self.settings: dict[str, Mapping[str, Setting]] = {}
         """What holds for each step, and which layer set it; known once `steps` was called."""
         self.sound = len(self._flat)
@@ -216,11 +217,16 @@ class Resolver:
         if not flat.wells:
             return None
         wells = self._wells
-        for selection in flat.wells:
+        around = len(flat.wells) - (flat.step.wells is not None)
+        for depth, selection in enumerate(flat.wells):
             try:
                 chosen = frozenset(parse_wells(selection, self._wells))
             except ValueError as error:
-                self._problem(position, f"wells={selection!r}: {error}")
+                message = f"wells={selection!r}: {error}"
+                # that of a pipeline is told at its first step, and not at all of them
+                if depth >= around or message not in self._told:
+                    self._problem(position, message)
+                    self._told.add(message)
                 continue
             wells = tuple(well for well in wells if well in chosen)
         return wells
@@ -268,11 +274,7 @@ class Resolver:
             self._problem(position, "keep=True, but it gives no images")
         labels = any(output.kind is Kind.LABELS for output in step.outputs)
         if labels and step.beside is None:
-            self._problem(
-                position,
-                "its labels belong to the plate's own planes, which are not copied to the "
-                "result: put a step that gives images before it, such as project_max",
-            )
+            self._problem(position, LABELS_OF_PLATE)
 
     def _check_needs(self, position: int, step: Step, stream: _Stream) -> None:
         spec = step.spec

@@ -93,10 +93,10 @@ def taken(
             return Taken(kind, {match: values[match] for match in ordered}, axis)
     elif len(matches) == 1:
         return Taken(kind, {matches[0]: values[matches[0]]}, None)
-    problem = "nothing" if not matches else f"{len(matches)} outputs"
+    problem = f"{len(matches)} outputs there belong" if matches else "nothing there belongs"
     message = (
         f"{step.name} takes {output} of {giver.name} as {parameter}, but "
-        f"{problem} there belongs to {group}{_advice(step, giver, group, matches, values)}"
+        f"{problem} to {group}{_advice(step, giver, group, matches, values)}"
     )
     raise StepError(message, step.name)
 
@@ -109,6 +109,13 @@ def _advice(
     values: Mapping[GroupKey, Lazy[Any]],
 ) -> str:
     if matches:
+        for axis in ("field", "z", "t"):
+            several = len({getattr(match, axis) for match in matches}) > 1
+            if several and axis != _ALONG.get(step.axes):
+                return (
+                    f": {giver.name} gives one for each {axis}, and here is one image of all: put "
+                    "it behind the step that joins them"
+                )
         return f": limit {giver.name} to one channel"
     others = {key.channel for key in matching(group.without({"channel"}), values)} - {None}
     names = " or ".join(sorted(map(str, others)))

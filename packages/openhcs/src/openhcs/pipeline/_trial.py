@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import StepError
-from openhcs.pipeline._acting import steps_in
+from openhcs.functions import Kind
+from openhcs.pipeline._acting import LABELS_OF_PLATE, steps_in
 from openhcs.pipeline._dry_run import dry_run
 from openhcs.pipeline._evaluation import Evaluation
 from openhcs.pipeline._lessons import lessons_of
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from openhcs.functions import Kind
     from openhcs.pipeline._groups import GroupKey
     from openhcs.pipeline._plan import Plan, PlannedStep
 
@@ -80,10 +80,20 @@ def _arrangement_problems(
         return [error]
     problems = []
     for step, stream in zip(steps, streams, strict=True):
+        if step.beside is None and any(output.kind is Kind.LABELS for output in step.outputs):
+            problems.append(StepError(f"{step.name}: {LABELS_OF_PLATE}", step.name))
         if step.image is None:
             continue
         uneven = _uneven(tuple(stream))
-        if uneven is not None:
+        if uneven == "field":
+            fused = sorted({str(key.channel) for key in stream if key.field is None})
+            message = (
+                f"{step.name}: its images are to be stored, but those of {', '.join(fused)} show "
+                "all fields in one, and those of other channels a field each: stitch all channels, "
+                "or drop the others"
+            )
+            problems.append(StepError(message, step.name))
+        elif uneven is not None:
             message = (
                 f"{step.name}: its images are to be stored, but channels differ in {uneven}: "
                 "project them first, or take one channel"
@@ -93,7 +103,9 @@ def _arrangement_problems(
 
 
 def _uneven(keys: Sequence[GroupKey]) -> str | None:
-    """Name an axis whose members differ between the channels of a field."""
+    """Name an axis whose members differ between channels; of z and t, those of a field."""
+    if len({key.field is None for key in keys}) > 1:
+        return "field"
     by_field: dict[int | None, dict[str | None, set[tuple[int | None, int | None]]]] = {}
     for key in keys:
         by_field.setdefault(key.field, {}).setdefault(key.channel, set()).add((key.t, key.z))
