@@ -60,6 +60,7 @@ def test_a_folder_with_something_else_is_not_fetched_into(
         fetch_results(client, "mine", tmp_path / "here")
     with pytest.raises(NotFoundError, match=r"there are other, mine$"):
         fetch_results(client, "their", tmp_path / "their")
+    assert not (tmp_path / "their").exists()
 
 
 @pytest.mark.usefixtures("there")

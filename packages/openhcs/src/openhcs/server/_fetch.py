@@ -86,9 +86,10 @@ def fetch_results(
     """
     folder = ResultFolder(out)
     _check(folder, client, results)
+    entries = client.result_files(results)  # what is not there makes no folder here
     with folder.held():
         try:
-            return _Fetch(client, results, folder.root, on_progress).done()
+            return _Fetch(client, results, folder.root, on_progress).done(entries)
         except OSError as error:
             if isinstance(error, ResultFolderError | ZmqRuntimeError):
                 raise  # that the server is away is no matter of this disk
@@ -130,15 +131,15 @@ class _Fetch:
         self._here = 0
         self._over = threading.Event()
 
-    def done(self) -> Fetched:
-        """Bring everything."""
+    def done(self, entries: list[FileEntry]) -> Fetched:
+        """Bring everything, as it was listed."""
         remove_leftovers(self._root)
         for _ in range(_ROUNDS):
-            entries = self._client.result_files(self._results)
             try:
                 return self._bring(entries)
             except (ConflictError, NotFoundError) as error:
                 changed = error
+            entries = self._client.result_files(self._results)
         message = f"the results change while they are fetched: {changed}; wait until their run ends"
         raise ResultFolderError(message)
 
