@@ -502,3 +502,13 @@ def test_a_value_of_a_type_that_others_derive_is_written_as_it_is_read(value: An
 def test_a_channel_named_by_an_array_of_text_is_read_back() -> None:
     step = Step(segment_nuclei, channel=np.array(["DAPI"])[0])
     assert from_source(to_source(Pipeline(step))) == Pipeline(step)
+
+
+def test_the_largest_and_the_deepest_pipeline_are_read_back() -> None:
+    step = Step(gaussian, channel="DAPI", otherwise="pass", sigma_um=0.5)
+    pipeline = Pipeline(*[step] * 1000)
+    assert from_source(to_source(pipeline)) == pipeline
+    pipeline = Pipeline(Route({"GFP": Step(gaussian, sigma_um=0.5)}, otherwise="pass"))
+    for _ in range(31):
+        pipeline = Pipeline(pipeline)
+    assert from_source(to_source(pipeline)) == pipeline

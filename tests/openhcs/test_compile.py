@@ -275,6 +275,12 @@ def test_labels_of_fields_for_an_image_of_the_whole_well_are_found(index: PlateI
     assert "segment_nuclei gives one for each field" in text
 
 
+def test_a_pipeline_too_long_to_be_repeated_is_refused(index: PlateIndex) -> None:
+    wells = ",".join([index.wells[0]] * 40)
+    text = problems(index, *(Step(project_max, wells=wells) for _ in range(900)))
+    assert "nobody could repeat the run" in text
+
+
 def test_values_that_a_function_refuses_are_found(index: PlateIndex) -> None:
     text = problems(index, Step(project_max), Step(stitch, reference="Cy5"))
     assert "Cy5" in text

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_SOURCE_CHARACTERS", "evaluate"]
 
-LARGEST_SOURCE_CHARACTERS = 64 * 1024
-"""Longer text is refused unread; a pipeline of a hundred steps has a tenth of it."""
+LARGEST_SOURCE_CHARACTERS = 128 * 1024
+"""Longer text is refused unread; a pipeline of a thousand steps, the most, has half of it."""
 
-_DEEPEST = 16
+_DEEPEST = 40
+"""More than a pipeline's parts may stand within each other, with the values of their parameters."""
 _MOST_ITEMS = 4096
 _MOST_VALUES = 20_000
 """Values that a text may stand for, each counted as often as a name brings it in again: a few

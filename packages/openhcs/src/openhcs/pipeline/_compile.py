@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from openhcs._errors import CompileError, ParameterError
+from openhcs.codegen import LARGEST_SOURCE_CHARACTERS
 from openhcs.pipeline._filling import filled_in_words, filled_of, unfit_values, with_filled
 from openhcs.pipeline._plan import Plan
 from openhcs.pipeline._planes import UNUSABLE, left_out_in_words, unique_channels
@@ -125,6 +126,11 @@ def compile_pipeline(
         source = to_source(pipeline)
     except ValueError as error:  # without it, nobody could repeat the run
         raise CompileError([str(error)]) from error
+    if len(source) > LARGEST_SOURCE_CHARACTERS:
+        problems.append(
+            f"the pipeline has {len(source)} characters when it is written down, and at most "
+            f"{LARGEST_SOURCE_CHARACTERS} are read back: nobody could repeat the run"
+        )
     size = whole["pixel_um"].value or usable.pixel_um
     resolver = Resolver(pipeline, run, usable, plate.wells, names, size, problems)
     steps = resolver.steps()

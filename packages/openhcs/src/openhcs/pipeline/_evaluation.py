@@ -7,6 +7,7 @@ is read once, goes through all the steps that need nothing but it, and is forgot
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from openhcs.pipeline._plan import PlannedStep
 
 __all__ = ["Evaluation"]
+
+_FRAMES, _FRAMES_EACH = 1000, 50
+"""Calls within calls that Python is to allow, and more for each step: a step takes 5 to 20."""
 
 Stream: TypeAlias = Mapping[GroupKey, Image]
 
@@ -71,6 +75,7 @@ class Evaluation:
         self._start: Stream = {key: Lazy(self._reader(key)) for key in keys}
         self._streams: list[Stream] = []
         self._steps = tuple(steps)
+        _allow_depth(len(self._steps))
         for step in steps:
             self._add(step)
         for cells in reversed(self._cells):
@@ -222,6 +227,13 @@ class Evaluation:
             )
             for wanted in step.inputs
         }
+
+
+def _allow_depth(steps: int) -> None:
+    """Let every step ask the one before it: Python alone allows 190 of them, or fewer."""
+    wanted = _FRAMES + steps * _FRAMES_EACH
+    if sys.getrecursionlimit() < wanted:
+        sys.setrecursionlimit(wanted)
 
 
 def _with_reference(step: PlannedStep, stream: Stream) -> PlannedStep:
