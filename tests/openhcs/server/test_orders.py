@@ -351,6 +351,16 @@ def test_results_of_a_key_are_never_among_those_of_programs_without_one(
             ask()
 
 
+def test_the_servers_own_user_needs_no_key_where_others_do(keyed: Any) -> None:
+    ada = keyed[0]("ada", "fs:screens:read")
+    with RunClient(ada.endpoint, keys=KeyFolder("nowhere")) as own:
+        own.connect_or_raise(SOON)
+        job = own.submit_run(order("mine", text=QUICK)).job
+        assert own.wait(job, SOON).state is ExecutionStatus.COMPLETED
+        assert (own.results(), ada.results()) == (("mine",), ())
+        assert "secret" in own.roots()
+
+
 def test_a_key_that_fills_its_share_of_the_line_leaves_the_others_theirs(
     keyed_with: Any,
 ) -> None:

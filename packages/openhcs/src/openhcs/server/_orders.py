@@ -179,11 +179,15 @@ def plate_of(order: Order) -> str:
 def owner_of(peer: Peer) -> str:
     """Name the folder that holds the results of a peer: as the server's user calls its key.
 
+    Programs of that user on that computer are known by the server's token, with keys or without.
+
     Raises
     ------
     ForbiddenError
         If its key is called as the folder of programs without one.
     """
+    if peer.owner:  # on a server with keys, its user's programs come with a key of that name
+        return _OWN
     if peer.name == _OWN:
         raise ForbiddenError(
             f"results of a key that is called {_OWN!r} would lie among those of the server's own "
