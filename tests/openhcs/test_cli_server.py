@@ -199,6 +199,7 @@ def test_a_request_file_is_run_with_its_tables(folder: Path, server: str) -> Non
         (("screens/p1",), 2, "say where results go"),
         (("--out", "o"), 2, "name a plate"),
         (("--out", "o", "--keys", "data/p1"), 2, "data/p1 was taken for the folder of --keys"),
+        (("screens/p1", "--out", "o", "--keys", "none"), 2, "none has no key of localhost: zmqrun"),
         (("screens/p1", "missing.py", "--out", "o"), 2, "missing.py"),
         (("screens/p1", "--platemap", "none.csv", "--out", "o"), 2, "none.csv"),
         (("screens/p1", "--leave", "x", "--fields", "7"), 1, "field"),

@@ -136,6 +136,14 @@ def test_a_selection_that_is_not_there_is_a_problem(
     assert advice in problems(index, Step(project_max), **options)
 
 
+def test_a_channel_that_is_not_there_makes_no_well_not_be_there(index: PlateIndex) -> None:
+    with pytest.raises(CompileError) as caught:
+        compile_pipeline(
+            Pipeline(Step(project_max)), index, channels=["gfp"], wells=[index.wells[0]]
+        )
+    assert len(caught.value.problems) == 1
+
+
 def test_a_selection_limits_the_plan(index: PlateIndex) -> None:
     plan = compile_pipeline(
         Pipeline(Step(project_max)), index, wells=["A02"], fields=[1], channels=["GFP"]

@@ -191,6 +191,9 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
     with pytest.raises(CompileError, match="no channel"):
         run(folder / "plate", Pipeline(Step(project_max, channel="Cy9")), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultFolderError, match="no record of a run"):
+        open_results(tmp_path / "file")
     with pytest.raises(ResultFolderError, match="no record of a run"):
         open_results(tmp_path)
 

@@ -374,7 +374,10 @@ class ZMQClient:
         if event != zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and self._refusals < _REFUSALS:
             return ""  # the connection broke off: it may have been starting or stopping
         if self._keys is None:
-            return "serves only who has a key: pass keys= (see zmqruntime keys --help)"
+            return (
+                "serves only who has a key, and was reached without one: with a pair of keys here, "
+                f"zmqruntime keys trust {self.endpoint.host} SERVER.pub, or pass keys="
+            )
         return (
             f"does not have the key that we were told it has ({self._keys.server_key}), or none "
             "at all; nothing was sent. Ask whoever runs it for its server.pub, and beware of who "

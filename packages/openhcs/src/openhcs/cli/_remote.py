@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._words import counted
 from openhcs.cli._console import printable, say
-from openhcs.cli._keys import key_folder
+from openhcs.cli._keys import OWN_KEYS, key_folder
 from openhcs.cli._server_options import PORT
 from openhcs.cli._status import ExitStatus
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from openhcs.server import RunClient
     from zmqruntime import Endpoint
     from zmqruntime.execution import JobRecord
+    from zmqruntime.security import KeyFolder
 
 __all__ = [
     "connected",
@@ -109,7 +110,10 @@ def connected(arguments: argparse.Namespace, console: Console) -> Iterator[RunCl
 
     endpoint = _endpoint(arguments.server)
     try:
-        with RunClient(endpoint, keys=key_folder(arguments)) as client:
+        keys = key_folder(arguments)
+        if keys is not None and arguments.keys != OWN_KEYS:
+            _check_known(keys, endpoint)
+        with RunClient(endpoint, keys=keys) as client:
             client.connect_or_raise(_CONNECT_S)
             client.client.on_lost(lambda _: say(console, "The server is away; waiting for it."))
             yield client
@@ -119,6 +123,19 @@ def connected(arguments: argparse.Namespace, console: Console) -> Iterator[RunCl
         raise MisuseError(str(error)) from error
     except ZmqRuntimeError as error:
         raise ServerError(str(error)) from error
+
+
+def _check_known(keys: KeyFolder, endpoint: Endpoint) -> None:
+    """Refuse a folder that was named and has no key of the server: it would go unused."""
+    from openhcs._errors import MisuseError
+    from openhcs.server._settings import known_keys
+
+    if known_keys(keys, endpoint.host, endpoint.port) is None:
+        message = (
+            f"--keys: {keys.path} has no key of {endpoint.host}: zmqruntime keys trust "
+            f"{endpoint.host} SERVER.pub --folder {keys.path}"
+        )
+        raise MisuseError(message)
 
 
 def follow_and_tell(client: RunClient, job: str, out: Path | None, console: Console) -> int:

@@ -195,7 +195,8 @@ def _of_channels(
     if channels is not None:
         spelled = [_channel_name(each, names) for each in channels]
         known = _known("channel", spelled, [names[number] for number in index.channels], problems)
-        numbers = [names.index(name) for name in known or ()]
+        # with none that is there, which is told of, wells and fields are those of all channels
+        numbers = [names.index(name) for name in known or ()] if known or not spelled else None
     runs = None if acquisition is None else [acquisition]
     runs = _known("acquisition", runs, index.acquisitions, problems)
     chosen = index.select(channels=numbers, acquisitions=runs, kind=None, status=None)
