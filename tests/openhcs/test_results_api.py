@@ -13,7 +13,13 @@ from hypothesis.extra import numpy as hnp
 
 from openhcs import Pipeline, Results, Step, open_results, run
 from openhcs._errors import CompileError, ResultFolderError
-from openhcs.functions import gaussian, measure_objects, project_max, segment_nuclei
+from openhcs.functions import (
+    gaussian,
+    measure_image_quality,
+    measure_objects,
+    project_max,
+    segment_nuclei,
+)
 from openhcs.pipeline import to_source
 from openhcs.testing import synthetic_plate
 
@@ -83,6 +89,19 @@ def test_a_table_or_well_that_is_not_there_is_named(results: Results) -> None:
         results.table("objects", wells=["H12"])
     with pytest.raises(KeyError, match="no column 'ObjectNumbr'; did you mean 'ObjectNumber'"):
         results.table("objects", columns=["well", "ObjectNumbr"])
+    with pytest.raises(KeyError, match="no column 'cound'; did you mean 'count'"):
+        results.frame(columns=["well", "cound"])
+    for name in ("wells", "objects"):
+        with pytest.raises(TypeError, match=r"such as \['well'\]"):
+            results.frame(name, columns="well")
+
+
+def test_wells_of_which_no_image_is_stored_have_no_labels(folder: Path, results: Results) -> None:
+    pipeline, well = Pipeline(Step(measure_image_quality)), good(results)
+    found = run(folder / "plate", pipeline, out=folder / "tables", wells=[well], workers=1)
+    assert (found.images(well), found.label_names(well)) == ((), ())
+    with pytest.raises(KeyError, match="stores none"):
+        found.labels(well, "nuclei")
 
 
 def test_labels_are_found_beside_whichever_image_has_them(folder: Path, results: Results) -> None:

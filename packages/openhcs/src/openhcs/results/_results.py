@@ -181,6 +181,8 @@ class Results:
             If there is no such table, or none of the wells has a column that is asked for.
         ValueError
             If a selection names no well of the results.
+        TypeError
+            If `columns` is a text in place of several.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -188,7 +190,7 @@ class Results:
         if name not in self.tables:
             message = f"there is no table {name!r}; there are {', '.join(self.tables) or 'none'}"
             raise KeyError(message)
-        wanted = None if columns is None else list(columns)
+        wanted = _listed(columns)
         parts = []
         known: dict[str, None] = {}
         for well in self._chosen(wells):
@@ -220,14 +222,16 @@ class Results:
 
         Raises
         ------
-        KeyError, ValueError
+        KeyError, ValueError, TypeError
             As `table`.
         ImportError
             If pandas is not installed.
         """
         if name != "wells":
             return self.table(name, wells=wells, columns=columns).to_pandas()
-        table = self.wells if columns is None else self.wells.select(list(columns))
+        wanted = _listed(columns)
+        _check_columns(name, wanted, self.wells.column_names)
+        table = self.wells if wanted is None else self.wells.select(wanted)
         if wells is not None:
             chosen = set(self._chosen(wells))
             table = table.filter([well.as_py() in chosen for well in self.wells["well"]])
@@ -347,6 +351,8 @@ class Results:
         KeyError
             If there is no such well or image.
         """
+        if image is None and not self._images(well):
+            return ()
         readers = self._readers(well, image)
         names = dict.fromkeys(name for reader in readers for name in reader.label_names)
         return tuple(name for name in names if name != COVERAGE)
@@ -449,6 +455,12 @@ class Results:
         names = (None,) if not self._images(well) else tuple(reversed(self.images(well)))
         for name in names if image is None else (image,):
             yield self._reader(well, name)
+
+
+def _listed(columns: Iterable[str] | None) -> list[str] | None:
+    if isinstance(columns, str):
+        raise TypeError(f"columns is the text {columns!r}; give several, such as [{columns!r}]")
+    return None if columns is None else list(columns)
 
 
 def _check_columns(table: str, wanted: Sequence[str] | None, known: Iterable[str]) -> None:
