@@ -254,6 +254,18 @@ def test_a_plane_that_cannot_be_read_is_not_learned_from(runs: Runs) -> None:
     assert runs.learned == [False]
 
 
+def test_wells_that_a_shorter_pipeline_took_over_stand_beside_those_of_a_later_run(
+    runs: Runs,
+) -> None:
+    shorter = STEPS[:-1]
+    assert runs(shorter).completed
+    assert runs.done == {}
+    result = runs(shorter, wells=["A01"])
+    assert result.completed
+    assert not any("another pipeline" in note for note in result.notes)
+    assert pq.read_table(runs.out / "wells.parquet")["well"].to_pylist() == list(WELLS)
+
+
 def test_results_of_another_plate_are_not_touched(runs: Runs, tmp_path: Path) -> None:
     other = tmp_path / "later" / "plate"
     synthetic_plate(other, wells=WELLS[:1], grid=(2, 2), overlap=0.3, z=1, size_px=72, seed=7)

@@ -59,17 +59,17 @@ def tidy(plan: Plan, folder: ResultFolder) -> bool:
         emptied |= tables
         images = read_images(record)
         kept = [_without_labels(steps, folder, image) for image in _left(steps, folder, images)]
-        if tuple(kept) != images or tables & measures.keys():
-            found = True
+        stored = tuple(kept) != images or bool(tables & measures.keys())
+        found |= stored
+        keys = {step.name for step in steps}
+        if stored or not record.get("keys", {}).keys() <= keys:
             changed: dict[str, Any] = {
+                "keys": {name: key for name, key in record.get("keys", {}).items() if name in keys},
                 "images": [asdict(image) for image in kept],
-                "measures": {name: row for name, row in measures.items() if name not in tables},
-                "fields": {
-                    name: fields
-                    for name, fields in record.get("fields", {}).items()
-                    if name not in tables
-                },
             }
+            for part in ("measures", "fields", "excluded"):
+                there = record.get(part, {})
+                changed[part] = {name: row for name, row in there.items() if name not in tables}
             folder.write_record(well, record | changed)
     for name in emptied:
         path = folder.root / name
