@@ -16,7 +16,9 @@ from openhcs._errors import CompileError
 from openhcs.execution import run as run_plan
 from openhcs.functions import (
     aggregate_objects,
+    detect_spots,
     exclude_fields,
+    gaussian_px,
     measure_image_quality,
     measure_objects,
     project_max,
@@ -355,3 +357,33 @@ def test_planes_that_stand_out_are_listed_with_well_and_field(
         results.outliers(limit=0)
     run(plate, Pipeline(Step(project_max), *NUCLEI), tmp_path / "out", wells=["A01"])
     assert open_results(tmp_path / "out").outliers().num_rows == 0
+
+
+def test_a_channel_that_some_planes_lack_counts_where_it_was_taken(tmp_path: Path) -> None:
+    plate = tmp_path / "plate"
+    synthetic_plate(
+        plate, wells=("A01",), grid=(1, 2), z=2, size_px=96, seed=3, single_plane=("GFP",)
+    )
+    # left over from a run with other bounds, and in one go: the same numbers
+    for out, bounds in (("out", (0.0, 50.0)), ("fresh", (50.0,))):
+        for bound in bounds:
+            pipeline = Pipeline(
+                Step(measure_image_quality),
+                Step(exclude_fields, channel="DAPI", at_least={"snr": bound}),
+                Step(gaussian_px, sigma_px=0.5, channel="DAPI", otherwise="drop"),
+                Step(segment_nuclei, channel="DAPI"),
+                Step(measure_objects, input="start"),
+                Step(detect_spots, input="start"),
+            )
+            assert run(plate, pipeline, tmp_path / out).completed
+    (row,), (fresh,) = (
+        open_results(tmp_path / out).wells.drop_columns(["seconds"]).to_pylist()
+        for out in ("out", "fresh")
+    )
+    assert row == fresh
+    objects = open_results(tmp_path / "out").table("objects").to_pandas()
+    green = "Intensity_MeanIntensity_GFP"
+    assert 0 < objects[green].count() < len(objects) == row["count"]
+    assert math.isclose(row[f"Mean_{green}"], objects[green].mean())
+    planes = open_results(tmp_path / "out").table("spots_by_plane").to_pandas()
+    assert row["spots_by_plane_noise_GFP"] == planes["noise_GFP"].median()

@@ -71,14 +71,10 @@ def read_group(path: Path, kind: Kind, key: GroupKey) -> Mapping[str, Any]:
     for name, value in present.items():
         rows &= np.asarray(table[name].to_pylist(), dtype=object) == value
     table = table.take(np.flatnonzero(rows))
-    columns = {
-        name: _array(table[name])
-        for name in table.column_names
-        if name != "well" and name not in present
-    }
+    table = table.drop_columns([name for name in ("well", *present) if name in table.column_names])
     if kind is Kind.TABLE:
-        return columns
-    return {name: table[name][0].as_py() for name in columns}
+        return _columns(table)
+    return {name: table[name][0].as_py() for name in table.column_names}
 
 
 def read_groups(path: Path, kind: Kind, fields: Collection[int] = ()) -> Groups:
@@ -109,7 +105,7 @@ def read_groups(path: Path, kind: Kind, fields: Collection[int] = ()) -> Groups:
         (key, table.select(own).take(np.array(chosen, np.int64))) for key, chosen in rows.items()
     )
     if kind is Kind.TABLE:
-        return [(key, {name: _array(part[name]) for name in own}) for key, part in parts_of]
+        return [(key, _columns(part)) for key, part in parts_of]
     return [(key, part.to_pylist()[0]) for key, part in parts_of]
 
 
@@ -171,17 +167,16 @@ def measures(
         return {f"{stored}_fields": fields} | _record_measures(stored, counting)
     if not groups or next(iter(groups[0][1]), None) != _NUMBER:
         return {}
-    columns = {
-        column: np.concatenate(
-            [np.asarray(groups[0][1][column])[:0], *(value[column] for _, value in counting)]
-        )
-        for column in groups[0][1]
-        if all(column in value for _, value in groups)
-    }
     prefix = "" if stored == _OBJECTS else f"{stored}_"
-    row = {"fields": fields, **aggregate_objects(columns)}
-    if not counting:
-        row["count"] = float("nan")  # nobody knows: nothing that counts was looked at
+    row: dict[str, Any] = {"fields": fields, "count": 0.0}
+    for column in dict.fromkeys(column for _, value in groups for column in value):
+        # Groups may lack a column: that of a channel which was not taken at their z or time point.
+        like = next(value[column] for _, value in groups if column in value)
+        parts = [np.asarray(value[column]) for _, value in counting if column in value]
+        row |= aggregate_objects({column: np.concatenate([np.asarray(like)[:0], *parts])})
+    # with no group that counts nobody knows: nothing was looked at
+    count = sum(len(value[_NUMBER]) for _, value in counting)
+    row["count"] = float(count) if counting else float("nan")
     return {f"{prefix}{key}": value for key, value in row.items()}
 
 
@@ -219,7 +214,8 @@ def _record_measures(stored: str, groups: Groups) -> dict[str, Any]:
     for key, value in groups:
         middle = f"{key.channel}_" if key.channel is not None else ""
         for name, scalar in value.items():
-            found.setdefault(f"{stored}_{middle}{name}", []).append(scalar)
+            if scalar is not None:  # not known, or not said of this group
+                found.setdefault(f"{stored}_{middle}{name}", []).append(scalar)
     result: dict[str, Any] = {}
     for name, values in found.items():
         if len(values) == 1:
@@ -249,6 +245,15 @@ def _table(well: str, kind: Kind, key: GroupKey, value: Mapping[str, Any]) -> pa
         if name not in columns
     }
     return pa.table({**front, **columns})
+
+
+def _columns(table: pa.Table) -> dict[str, np.ndarray[Any, Any]]:
+    """Give the columns of a group, without those that only other groups have."""
+    return {
+        name: _array(table[name])
+        for name in table.column_names
+        if not len(table) or table[name].null_count < len(table)
+    }
 
 
 def _array(column: pa.ChunkedArray[Any]) -> np.ndarray[Any, Any]:
