@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -43,6 +44,8 @@ LINES = [
         "Well\tCompound\tdose_um\na1\tDMSO\t0\nB12\tdrug\t1.5\n",
         "row;column;Compound;dose_um\n1;1;DMSO;0\n2;12;drug;1.5\n",
         "\ufeffRow,Col,Compound,dose_um\r\nA,01,DMSO,0\r\nB,12,drug,1.5\r\n\r\n",
+        "sep=;\r\nwell;Compound;dose_um\r\nA01;DMSO;0\r\nB12;drug;1.5\r\n",
+        "\n;;\nwell;Compound;dose_um\nA01;DMSO;0\nB12;drug;1.5\n",
     ],
 )
 def test_tables_of_every_shape_read_alike(tmp_path: Path, text: str) -> None:
@@ -72,6 +75,20 @@ def test_damaged_tables_are_refused_with_their_line(
     (tmp_path / "map.csv").write_text(text)
     with pytest.raises(PlateError, match=message):
         read_platemap(tmp_path / "map.csv")
+
+
+@pytest.mark.parametrize("name", ["dose, nM", '"dose, final, nM"', "a, b, c"])
+def test_names_of_columns_may_have_what_separates_others(tmp_path: Path, name: str) -> None:
+    (tmp_path / "map.csv").write_text(f"well;{name}\nA01;1,5\n")
+    platemap = read_platemap(tmp_path / "map.csv")
+    assert platemap.columns == (name.strip('"'),)
+    assert platemap.wells == {"A01": ("1,5",)}
+
+
+def test_what_windows_writes_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "map.csv").write_bytes(b"well;lot\nA01;5\x9610\x80\nB01;\x81\n")
+    wells = read_platemap(tmp_path / "map.csv").wells
+    assert wells == {"A01": ("5\N{EN DASH}10\N{EURO SIGN}",), "B01": ("\ufffd",)}
 
 
 def test_wells_that_do_not_match_are_found(tmp_path: Path) -> None:
@@ -208,6 +225,22 @@ def test_a_workbook_reads_as_the_same_table_of_text(tmp_path: Path) -> None:
         read_platemap(path, sheet="notes")
     with pytest.raises(PlateError, match="no sheet 'x'; it has first, notes"):
         read_platemap(path, sheet="x")
+
+
+def test_a_formula_without_a_value_is_refused_with_its_cell(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "map.xlsx", ("a", [["well", "dose"], ["A01", 1], ["A02", "=B2*2"]]))
+    with pytest.raises(PlateError, match=r"formula in B3 of which no value is stored.*save it"):
+        read_platemap(path)
+    for stored, dose in (("><f>B2*2</f><v>2</v>", "2"), (' t="str"><f>B2&amp;""</f><v></v>', "")):
+        saved = tmp_path / "saved.xlsx"
+        with zipfile.ZipFile(path) as there, zipfile.ZipFile(saved, "w") as archive:
+            for name in there.namelist():
+                part = there.read(name).decode()
+                if name.endswith("sheet1.xml"):
+                    part, found = re.subn(r"><f>B2\*2</f><v ?/>|><f>B2\*2</f><v></v>", stored, part)
+                    assert found == 1
+                archive.writestr(name, part)
+        assert read_platemap(saved).wells == {"A01": ("1",), "A02": (dose,)}
 
 
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:

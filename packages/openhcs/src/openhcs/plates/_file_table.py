@@ -224,7 +224,7 @@ def read_file_table(path: str | Path) -> FileTable:
     if size > _LARGEST:
         raise DescriptionError(f"{path} has {size} bytes; a table of files has {_LARGEST} at most")
     raw = place.read_bytes()
-    text = decoded(raw, otherwise="latin-1")
+    text = decoded(raw, otherwise="cp1252")
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
     try:

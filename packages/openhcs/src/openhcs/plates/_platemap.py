@@ -24,6 +24,9 @@ _LARGEST = 64 << 20
 _UNIT = re.compile(r"(?P<name>.*\S)\s*(?:\((?P<round>[^()]+)\)|\[(?P<square>[^\[\]]+)\])")
 # No leading zeros: 007 is a name, not a number.
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,14})(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
+_LINE = re.compile(r"[\r\n]")
+_TOLD = re.compile(r'"?sep=(?P<separator>[,;\t])"?(?=[\r\n])')
+"""What Excel looks for in the first line."""
 _INTEGER = re.compile(r"[+-]?\d+")
 _SHOWN = 12
 
@@ -186,22 +189,35 @@ def read_platemap(path: str | Path, *, sheet: str | None = None) -> Platemap:
     if place.suffix.lower() in (".xls", ".ods"):
         raise PlateError(f"{path} cannot be read; save it as .xlsx or .csv")
     raw = place.read_bytes()
-    text = decoded(raw, otherwise="latin-1")
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
+    text = decoded(raw, otherwise="cp1252")
+    told = _TOLD.match(text)
+    if told is not None:  # as a line without anything in it, so that lines keep their numbers
+        text = text[told.end() :]
     try:
+        separator = _separator(text) if told is None else told["separator"]
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     except csv.Error as error:
         raise PlateError(f"{path} is no table: {error}") from error
     return _platemap(str(path), lines)
 
 
-def _platemap(path: str, lines: Sequence[Sequence[str]]) -> Platemap:
-    names = [name.strip() for name in lines[0]] if lines else []
-    while names and not names[-1] and not any(any(line[len(names) - 1 :]) for line in lines):
-        names.pop()  # columns to the right that a spreadsheet keeps for their borders
-    lower = [name.lower() for name in names]
-    place = next(
+def _separator(text: str) -> str:
+    """Give what separates columns so that one of them names the wells; else the commonest sign.
+
+    A name may have another sign in it, as ``dose, final`` has.
+    """
+    first = next((line for line in _LINE.split(text) if line.strip()), "")
+    signs = sorted(",;\t", key=first.count, reverse=True)
+    for sign in signs:
+        if _well_columns(next(csv.reader([first], delimiter=sign), [])) is not None:
+            return sign
+    return signs[0]
+
+
+def _well_columns(names: Sequence[str]) -> tuple[int, ...] | None:
+    """Give the columns that say which well a line is of."""
+    lower = [name.strip().lower() for name in names]
+    return next(
         (
             tuple(lower.index(name) for name in wanted)
             for wanted in (("well",), ("row", "column"), ("row", "col"))
@@ -209,6 +225,14 @@ def _platemap(path: str, lines: Sequence[Sequence[str]]) -> Platemap:
         ),
         None,
     )
+
+
+def _platemap(path: str, lines: Sequence[Sequence[str]]) -> Platemap:
+    head = next((at for at, line in enumerate(lines) if any(map(str.strip, line))), 0)
+    names = [name.strip() for name in lines[head]] if lines else []
+    while names and not names[-1] and not any(any(line[len(names) - 1 :]) for line in lines):
+        names.pop()  # columns to the right that a spreadsheet keeps for their borders
+    place = _well_columns(names)
     if place is None:
         raise PlateError(f"{path} has no column well, nor row and column; it has {names}")
     for number, name in enumerate(names, 1):
@@ -218,7 +242,7 @@ def _platemap(path: str, lines: Sequence[Sequence[str]]) -> Platemap:
             raise PlateError(f"{path} has two columns {name!r}")
     kept = [column for column in range(len(names)) if column not in place]
     wells: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(lines[1:], 2):
+    for number, line in enumerate(lines[head + 1 :], head + 2):
         cells = [cell.strip() for cell in line]
         if not any(cells):
             continue

@@ -44,7 +44,8 @@ def decoded(data: bytes, *, otherwise: str | None = None) -> str:
     data
         The text.
     otherwise
-        The encoding of a text without a mark that is no UTF-8; None where that is an error.
+        The encoding of a text without a mark that is no UTF-8, of which bytes without a meaning are
+        replaced; None where that is an error.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def decoded(data: bytes, *, otherwise: str | None = None) -> str:
     except UnicodeDecodeError:
         if otherwise is None:
             raise
-        return data.decode(otherwise)
+        return data.decode(otherwise, "replace")
 
 
 def can_be_a_name(name: str) -> bool:

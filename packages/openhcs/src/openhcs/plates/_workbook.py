@@ -12,6 +12,7 @@ from xml.parsers import expat
 from openhcs._errors import PlateError
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
 __all__ = ["read_workbook"]
@@ -48,8 +49,8 @@ def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
     Raises
     ------
     PlateError
-        If the extra ``xlsx`` is not installed, the file is no workbook, has no such sheet, or
-        unpacks to more than a platemap can be.
+        If the extra ``xlsx`` is not installed, the file is no workbook, has no such sheet, unpacks
+        to more than a platemap can be, or has a formula of which no value was stored.
     OSError
         If it cannot be read.
     """
@@ -63,7 +64,7 @@ def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
         ) from error
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_size(path, archive)
+            formulas = _check_size(path, archive)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except (
         zipfile.BadZipFile,
@@ -83,10 +84,18 @@ def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
             raise PlateError(f"{path} has no sheet {sheet!r}; it has {', '.join(names)}")
         chosen = book[sheet if sheet is not None else names[0]]
         lines: list[list[str]] = []
-        for cells in chosen.iter_rows(values_only=True, max_col=_MOST_COLUMNS):
+        untold: set[tuple[int, int]] = set()
+        for cells in chosen.iter_rows(max_col=_MOST_COLUMNS):
             if len(lines) > _MOST_LINES:
                 raise PlateError(f"{path} has more than {_MOST_LINES} lines")
-            lines.append([_text(cell) for cell in cells])
+            untold |= {
+                (len(lines), at)
+                for at, cell in enumerate(cells if formulas else ())
+                if cell.value is None and cell.data_type == "n"  # a text may be empty
+            }
+            lines.append([_text(cell.value) for cell in cells])
+        if formulas:
+            _check_formulas(path, chosen.title, untold)
     except (
         ValueError, KeyError, TypeError, EOFError, ParseError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
@@ -97,11 +106,30 @@ def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
     return [[*line[:width], *[""] * (width - len(line))] for line in lines]
 
 
-def _check_size(path: Path, archive: zipfile.ZipFile) -> None:
+def _check_formulas(path: Path, sheet: str, untold: Container[tuple[int, int]]) -> None:
+    """Refuse formulas without a value, such as those that no spreadsheet program has seen yet."""
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True)
+    try:
+        for row, cells in enumerate(book[sheet].iter_rows(max_col=_MOST_COLUMNS)):
+            for column, cell in enumerate(cells):
+                if cell.data_type == "f" and (row, column) in untold:
+                    raise PlateError(
+                        f"{path} has a formula in {cell.coordinate} of which no value is stored: "
+                        "open it in a spreadsheet program and save it there"
+                    )
+    finally:
+        book.close()
+
+
+def _check_size(path: Path, archive: zipfile.ZipFile) -> int:
     """Refuse a workbook that takes long to read, in a fraction of that: a few kB can be gigabytes.
 
     No more is unpacked of a part than the archive says that there is of it. Every part is looked
     at, because any may be named as a sheet; what is no XML, as a picture, ends at its first byte.
+
+    Gives the number of formulas.
     """
     advice = "save the sheet with the conditions by itself, or as .csv"
     parts = archive.infolist()
@@ -109,11 +137,12 @@ def _check_size(path: Path, archive: zipfile.ZipFile) -> None:
         raise PlateError(f"{path} has more than {_MOST_PARTS} parts: {advice}")
     if sum(part.file_size for part in parts) > _UNPACKED:
         raise PlateError(f"{path} unpacks to more than {_UNPACKED >> 20} MB: {advice}")
-    text = elements = 0
+    text = elements = formulas = 0
 
-    def count(*_: object) -> None:
-        nonlocal elements
+    def count(name: str, _: object) -> None:
+        nonlocal elements, formulas
         elements += 1
+        formulas += name.rpartition(":")[2] == "f"
 
     for part in parts:
         parser, fed = expat.ParserCreate(), 0
@@ -137,6 +166,7 @@ def _check_size(path: Path, archive: zipfile.ZipFile) -> None:
                     raise PlateError(
                         f"{path} has more than {_MOST_TEXT >> 20} MB of text: {advice}"
                     )
+    return formulas
 
 
 def _refuse_entity(name: str, *_: object) -> None:

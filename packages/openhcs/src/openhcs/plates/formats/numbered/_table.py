@@ -58,7 +58,7 @@ def parse_table(raw: bytes, path: str, findings: FindingLog) -> ImageTable:
     ValueError
         If it lacks a column or has a line that names no well; the message has the line.
     """
-    text = decoded(raw, otherwise="latin-1")
+    text = decoded(raw, otherwise="cp1252")
     try:
         lines = list(csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
