@@ -22,6 +22,7 @@ from openhcs.functions import (
     project_max,
     segment_nuclei,
     stitch,
+    track_objects,
 )
 from openhcs.pipeline import (
     Event,
@@ -264,6 +265,45 @@ def test_wells_that_a_shorter_pipeline_took_over_stand_beside_those_of_a_later_r
     assert result.completed
     assert not any("another pipeline" in note for note in result.notes)
     assert pq.read_table(runs.out / "wells.parquet")["well"].to_pylist() == list(WELLS)
+
+
+def test_no_labels_stay_that_a_pipeline_does_not_give(runs: Runs) -> None:
+    def labels() -> list[str]:
+        there = open_image(runs.out / "plate.zarr", "A01", "stitched").label_names
+        folders = (runs.out / "plate.zarr" / "A" / "1" / "stitched" / "labels").iterdir()
+        assert {path.name for path in folders if path.is_dir()} == set(there)
+        record = json.loads((runs.out / "records" / "A01.json").read_bytes())
+        (listed,) = (image["labels"] for image in record["images"])
+        assert set(listed) == set(there) - {"coverage"}
+        return list(listed)
+
+    large = Step(segment_nuclei, channel="DAPI", name="large", min_diameter_um=9.0)
+    assert runs((*STEPS[:5], large)).completed
+    assert labels() == ["nuclei", "nuclei_large"]
+    assert runs(STEPS[:5]).completed  # by name, these might be of a channel "large"
+    assert labels() == ["nuclei"]
+    assert runs((*STEPS[:4], Step(segment_nuclei))).completed
+    assert labels() == ["nuclei_DAPI", "nuclei_GFP"]
+    assert runs(STEPS[:5]).completed
+    assert labels() == ["nuclei"]
+
+
+def test_labels_of_one_channel_do_not_stand_for_those_of_another(
+    runs: Runs, tmp_path: Path
+) -> None:
+    followed = (*STEPS[:4], Step(segment_nuclei), Step(track_objects, channel="GFP"))
+    tracked = (*followed[:-1], Step(track_objects, channel="GFP", max_distance_um=10.0))
+    assert runs(followed).completed  # beside the labels of DAPI that a run of STEPS has left
+    assert runs(tracked).completed
+    assert all(steps == {"track_objects"} for steps in runs.done.values())
+    fresh = Runs(runs.plate, tmp_path / "fresh")
+    assert fresh(tracked).completed
+    for well in WELLS:
+        found, expected = (
+            pq.read_table(out / "tracks" / f"{well}.parquet") for out in (runs.out, fresh.out)
+        )
+        assert found.num_rows > 0
+        assert found.to_pandas().equals(expected.to_pandas())
 
 
 def test_results_of_another_plate_are_not_touched(runs: Runs, tmp_path: Path) -> None:

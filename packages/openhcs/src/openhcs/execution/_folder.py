@@ -81,6 +81,10 @@ class ResultFolder:
         """Rows of one output of one well."""
         return self.root / name / f"{well}.parquet"
 
+    def images(self, well: str) -> Path:
+        """Folder of the stored images of a well."""
+        return self.plate / well[:-2] / str(int(well[-2:]))
+
     def record(self, well: str) -> Path:
         """How a well ended."""
         return self.records / f"{well}.json"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from openhcs.execution._image_group import is_of
+from openhcs.execution._image_group import channel_name, is_of
 from openhcs.execution._resume import read_images
+from openhcs.execution._well_labels import label_names, remove_labels
 from openhcs.functions import Kind
-from openhcs.pipeline import COVERAGE, steps_in
-from polystore.files import write_json
+from openhcs.pipeline import steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from openhcs.execution._folder import ResultFolder
     from openhcs.pipeline import Plan, PlannedStep, WellImage
@@ -95,34 +93,16 @@ def _without_labels(
     steps: Sequence[PlannedStep], folder: ResultFolder, image: WellImage
 ) -> WellImage:
     """Remove the labels of an image that its well's steps do not give."""
+    channels = [None if channel == channel_name(None) else channel for channel in image.channels]
     names = {
-        output.stored
+        name
         for step in steps
         if is_of(image.name, step.beside)
         for output in step.outputs
         if output.kind is Kind.LABELS
+        for name in label_names(output.stored, channels)
     }
-    kept = tuple(
-        label
-        for label in image.labels
-        if label in names or any(label.startswith(f"{name}_") for name in names)
-    )
+    kept = tuple(label for label in image.labels if label in names)
     if kept != image.labels:
-        labels = folder.plate / image.path / "labels"
-        _list_labels(labels, kept)
-        for label in image.labels:
-            if label not in kept:
-                shutil.rmtree(labels / label, ignore_errors=True)
+        remove_labels(folder.plate / image.path, set(image.labels) - names)
     return replace(image, labels=kept)
-
-
-def _list_labels(labels: Path, names: tuple[str, ...]) -> None:
-    """Name the labels that are left; they are unlisted before they go."""
-    if (labels / COVERAGE).is_dir():
-        names = (*names, COVERAGE)
-    if not names:
-        shutil.rmtree(labels, ignore_errors=True)
-        return
-    group = json.loads((labels / "zarr.json").read_bytes())
-    group["attributes"]["ome"]["labels"] = sorted(names)
-    write_json(labels / "zarr.json", group)

@@ -20,7 +20,7 @@ from openhcs.pipeline import COVERAGE, WellImage
 from polystore.omezarr import ChannelMeta, ImageMeta, ImageWriter, LabelsWriter, open_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -73,6 +73,10 @@ class WellImages:
     def group(self, image: str, field: int | None) -> ImageGroup:
         """Give an image that was arranged."""
         return self._groups[image, field]
+
+    def groups(self, image: str) -> Iterator[ImageGroup]:
+        """Give an image of every field, or of the well, that was arranged."""
+        return (group for (name, _), group in self._groups.items() if name == image)
 
     def reader(self, group: ImageGroup) -> ImageReader:
         """Open an image that is in place."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from openhcs.execution._image_group import cropped, enlarged
+from polystore.files import write_json
 from polystore.omezarr import LabelsWriter, open_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from openhcs.execution._well_images import WellImages
     from openhcs.pipeline import GroupKey
 
-__all__ = ["WellLabels", "label_name"]
+__all__ = ["WellLabels", "label_name", "label_names", "remove_labels"]
 
 
 class WellLabels:
@@ -46,6 +50,10 @@ class WellLabels:
     def commit(self, name: str, beside: str) -> None:
         """Put the label images of an output beside the image of which they show the objects."""
         planes = self._planes.pop(name, [])
+        for group in self._images.groups(beside):
+            # an earlier run may have had labels of other channels, under other names
+            image = self._folder.images(self._well) / group.name
+            remove_labels(image, label_names(name, group.channel))
         several = len({key.channel for key, _ in planes}) > 1
         found: dict[tuple[int | None, str], list[tuple[GroupKey, NDArray[Any]]]] = {}
         for key, plane in planes:
@@ -95,6 +103,35 @@ def label_name(stored: str, channel: str | None, channels: Sequence[str | None])
     alike = spelled.count(_spelled(channel)) > 1
     number = f"-{channels.index(channel) + 1}" if alike else ""
     return f"{stored}_{_spelled(channel)}{number}"
+
+
+def label_names(stored: str, channels: Sequence[str | None]) -> frozenset[str]:
+    """Give every name that a label image of an output may have beside an image of channels."""
+    return frozenset({stored, *(label_name(stored, channel, channels) for channel in channels)})
+
+
+def remove_labels(image: Path, names: Collection[str]) -> None:
+    """Remove those label images beside an image that there are; they are unlisted before they go.
+
+    Raises
+    ------
+    OSError
+        If something cannot be removed.
+    NotWrittenError
+        If those that stay cannot be listed.
+    """
+    labels = image / "labels"
+    if not any((labels / name).is_dir() for name in names):
+        return
+    group = json.loads((labels / "zarr.json").read_bytes())
+    listed = group["attributes"]["ome"]["labels"]
+    group["attributes"]["ome"]["labels"] = [name for name in listed if name not in names]
+    if not group["attributes"]["ome"]["labels"]:
+        shutil.rmtree(labels)
+        return
+    write_json(labels / "zarr.json", group)
+    for name in names:
+        shutil.rmtree(labels / name, ignore_errors=True)
 
 
 def _spelled(channel: str) -> str:

@@ -33,7 +33,6 @@ def clear_outputs(
     OSError
         If something cannot be removed.
     """
-    row, column = well[:-2], str(int(well[-2:]))
     for step in steps:
         if step.name in reused:
             continue
@@ -41,7 +40,7 @@ def clear_outputs(
             if output.kind is not Kind.LABELS:
                 folder.table(output.stored, well).unlink(missing_ok=True)
         if step.image is not None:
-            for path in (folder.plate / row / column).glob(f"{step.image}*"):
+            for path in folder.images(well).glob(f"{step.image}*"):
                 if is_of(path.name, step.image):
                     shutil.rmtree(path)
 
