@@ -96,7 +96,7 @@ def mark_shared(rows: Sequence[Row], findings: FindingLog) -> None:
         if row.file_size >= 0 and row.status != PlaneStatus.ERROR_RECORD:
             by_image[row.path, row.page].append(row)
             claims[key_of(row)] += 1
-    shared: list[Sequence[Row]] = []
+    shared: list[list[Row]] = []
     for same in by_image.values():
         if len({key_of(row) for row in same}) > 1:
             # a plane that other images claim to be as well is named by `mark_conflicts`
