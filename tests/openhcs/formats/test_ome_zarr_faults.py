@@ -70,6 +70,30 @@ def damage(root: Path, version: str, place: str, text: str) -> None:
 
 
 @BOTH
+def test_a_well_that_is_listed_again_is_there_once(tmp_path: Path, version: str) -> None:
+    root = write_plate(tmp_path / "p.zarr", version)
+    whole = open_plate(root, cache=False)
+    wells = [("A/1", 0, 0), ("B/3", 1, 2), ("A/1", 0, 0)]
+    group(root, version, plate_document(wells))
+    index = open_plate(root, cache=False)
+    assert len(index) == len(whole)
+    assert "METADATA_INVALID" in codes(index)
+    every_plane_is_its_own(index)
+
+
+@BOTH
+def test_two_groups_that_claim_one_well_are_a_conflict(tmp_path: Path, version: str) -> None:
+    root = write_plate(tmp_path / "p.zarr", version)
+    group(root, version, plate_document([("A/1", 0, 0), ("B/3", 0, 0)]))
+    index = open_plate(root, cache=False)
+    assert index.wells == ("A01",)
+    assert set(index.column("status").tolist()) == {"conflict"}
+    message = next(f.message for f in index.findings if f.code == "DUPLICATE_KEY")
+    assert "A/1/0" in message
+    assert "B/3/0" in message
+
+
+@BOTH
 def test_sizes_that_no_image_has_cost_that_image_alone(tmp_path: Path, version: str) -> None:
     root = write_plate(tmp_path / "p.zarr", version)
     place = root / "A/1/0/0" / {"0.5": "zarr.json", "0.4": ".zarray"}[version]

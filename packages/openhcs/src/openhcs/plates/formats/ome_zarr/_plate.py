@@ -44,6 +44,8 @@ class PlannedImage:
     ----------
     well, row, col
         Of the well.
+    group
+        Path of the well's group from the listed folder on.
     name
         Path of the image's group in the well.
     path
@@ -55,6 +57,7 @@ class PlannedImage:
     well: str
     row: int
     col: int
+    group: str
     name: str
     path: str
     acquisition: int
@@ -152,7 +155,8 @@ def read_plate_content(
         raise PlateError(f"{group.file}: plate is no object, so that no well can be found")
     invalid.add(_join(folder, group.file_name), _problems(group))
     rows, columns = _names(plate.get("rows")), _names(plate.get("columns"))
-    wells = list(_wells(plate.get("wells"), folder, findings))
+    # a well that is listed again is said to be invalid, and is there once
+    wells = list(dict.fromkeys(_wells(plate.get("wells"), folder, findings)))
     if not wells:
         raise PlateError(f"{group.file} lists no well that can be found")
     _compare_names(wells, rows, columns, _join(folder, group.file_name), findings)
@@ -286,6 +290,7 @@ def _images(well: _Well, listed: Sequence[Any], findings: FindingLog) -> Iterato
             well=well.name,
             row=well.row,
             col=well.col,
+            group=well.path,
             name=path,
             path=inside,
             acquisition=acquisition if type(acquisition) is int else 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from openhcs.plates._channels import number_channels
@@ -73,12 +73,14 @@ class ZarrRows:
             many as most images of their acquisition have.
         """
         fields: Counter[tuple[str, int]] = Counter()
+        groups: dict[str, set[str]] = defaultdict(set)
         rows: list[Row] = []
         lost: list[tuple[PlannedImage, int, int, ImageFault]] = []
         for image in self._content.images:
             run = self._runs[_run_of(image, self._images.get(image.path))]
-            field = fields[image.well, run]
-            fields[image.well, run] += 1
+            groups[image.well].add(image.group)
+            field = fields[image.group, run]
+            fields[image.group, run] += 1
             facts = self._images.get(image.path) if image.path else ImageFault("it is elsewhere")
             if isinstance(facts, ImageFacts):
                 rows += self._of_image(image, facts, run, field)
@@ -86,6 +88,9 @@ class ZarrRows:
                 lost.append((image, run, field, facts))
         rows += self._of_lost(rows, lost)
         forget_common_places(rows)
+        for row in rows:
+            if len(groups[row.well]) > 1 and row.status == PlaneStatus.OK:
+                row.status = PlaneStatus.CONFLICT.value  # nobody knows which one is the well
         self._check(rows)
         return rows
 
