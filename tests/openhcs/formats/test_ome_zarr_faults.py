@@ -82,6 +82,17 @@ def test_a_well_that_is_listed_again_is_there_once(tmp_path: Path, version: str)
 
 
 @BOTH
+def test_a_well_whose_path_is_another_ones_is_named(tmp_path: Path, version: str) -> None:
+    root = write_plate(tmp_path / "p.zarr", version)
+    group(root, version, plate_document([("A/1", 0, 0), ("B/3", 2, 2)]))
+    index = open_plate(root, cache=False)
+    assert index.wells == ("A01", "C03")
+    (finding,) = [f for f in index.findings if f.code == "LABEL_MISMATCH"]
+    assert "B03 is C03" in finding.message
+    assert finding.severity == "error"
+
+
+@BOTH
 def test_two_groups_that_claim_one_well_are_a_conflict(tmp_path: Path, version: str) -> None:
     root = write_plate(tmp_path / "p.zarr", version)
     group(root, version, plate_document([("A/1", 0, 0), ("B/3", 0, 0)]))

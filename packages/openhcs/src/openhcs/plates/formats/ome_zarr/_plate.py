@@ -304,17 +304,15 @@ def _compare_names(
     path: str,
     findings: FindingLog,
 ) -> None:
-    """Name wells whose row and column are called as another well's are."""
-    odd: list[str] = []
+    """Name wells whose row and column, or whose path, are called as another well's are."""
+    odd: dict[str, None] = {}
     for well in wells:
-        if well.row >= len(rows) or well.col >= len(columns):
-            continue  # said to be invalid
-        row, column = rows[well.row].upper(), columns[well.col]
-        if not _LETTERS.fullmatch(row) or not column.isdecimal():
-            continue  # names of another kind contradict nothing
-        called = f"{row}{int(column):02d}"
-        if called != well.name:
-            odd.append(f"{called} is {well.name}")
+        named = [well.path.split("/")[-2:]]
+        if well.row < len(rows) and well.col < len(columns):  # else said to be invalid
+            named.append([rows[well.row], columns[well.col]])
+        for called in map(_called, named):
+            if called not in ("", well.name):
+                odd[f"{called} is {well.name}"] = None
     if odd:
         findings.add(
             "LABEL_MISMATCH",
@@ -322,6 +320,14 @@ def _compare_names(
             f"them otherwise: {some(odd, 4)}.",
             path=path,
         )
+
+
+def _called(names: Sequence[str]) -> str:
+    """Give the well that names of a row and a column mean; empty for names of another kind."""
+    row, column = names[0].upper(), names[-1]
+    if not _LETTERS.fullmatch(row) or not (column.isascii() and column.isdecimal()):
+        return ""
+    return f"{row}{int(column[:9]):02d}"
 
 
 def _names(listed: Any) -> list[str]:
