@@ -155,6 +155,7 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
     ("pattern", "said"),
     [
         (r"(?P<well>\w+", r"no regular expression.*\n.*\n.*\^"),
+        (r"(?P<well>[[A-P]\d+)", r"something else in a later Python \(Possible nested set"),
         (r"(?P<weld>A\d+)\.tif", "'weld'.*did you mean 'well'"),
         (r"(?P<row>A)\.tif", "no group 'col'"),
         (r"(?P<well>A1)(?P<row>A)(?P<col>1)", "choose one"),

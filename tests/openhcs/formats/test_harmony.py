@@ -265,6 +265,18 @@ def test_a_broken_index_leaves_the_rest_to_the_names(tmp_path: Path) -> None:
     assert index.channel_names == ("A",)
 
 
+def test_a_whole_index_is_read_in_place_of_a_broken_one(tmp_path: Path) -> None:
+    names = [url(field=field) for field in (1, 2, 3)]
+    text = index_file([image_element(name, field=k + 1) for k, name in enumerate(names)])
+    folder = plate(tmp_path, text[: text.index(names[1])], *names)
+    (folder / "Images" / "Index.ref.xml").write_text(text, encoding="utf-8")
+    index = open_plate(folder, cache=False)
+    (finding,) = [f for f in index.findings if f.code == "METADATA_UNREADABLE"]
+    assert finding.path == "Images/Index.idx.xml"
+    assert "Images/Index.ref.xml is read in its place" in finding.message
+    assert [np.isnan(p.x_um) for p in index] == [False, False, False]
+
+
 def test_latin_text_without_a_declaration_is_read(tmp_path: Path) -> None:
     text = index_file([image_element(url(), extra=channel_elements("A"))], prolog="")
     folder = plate(tmp_path, text, url())

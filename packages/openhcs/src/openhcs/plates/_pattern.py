@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,18 @@ def check_pattern(pattern: str) -> frozenset[str]:
             f"a pattern has at most {_LONGEST} characters; this one has {len(pattern)}"
         )
     try:
-        groups = re.compile(pattern).groupindex
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)
+            groups = re.compile(pattern).groupindex
     except re.error as error:
         where = f"\n  {pattern}\n  {' ' * error.pos}^" if error.pos is not None else f": {pattern}"
         raise DescriptionError(
             f"the pattern is no regular expression: {error.msg}{where}"
+        ) from error
+    except FutureWarning as error:
+        raise DescriptionError(
+            f"the pattern will mean something else in a later Python ({error}): put a backslash "
+            f"before the sign that is meant as it stands\n  {pattern}"
         ) from error
     except (RecursionError, OverflowError) as error:
         raise DescriptionError(f"the pattern is nested too deeply: {pattern[:60]}…") from error

@@ -55,8 +55,7 @@ class Harmony:
     def read(self, listing: Listing, findings: FindingLog, *, deep: bool) -> Reading:
         """Index the measurement; see `Format`."""
         candidates = [file for file in _indices(listing) if _sound(listing, file)]
-        top = candidates[0]
-        index = _read_index(listing, top, findings)
+        top, index = _best_index(listing, candidates, findings)
         layouts = [file for file in listing.files if _is_layout(file, _plate_folder(top))]
         metadata = {file.path for file in (*candidates, *layouts)}
         rest = [file for file in listing.files if file.path not in metadata]
@@ -119,27 +118,49 @@ def _sound(listing: Listing, file: ScannedFile) -> bool:
         return file.name.lower() != "index.xml"
 
 
-def _read_index(listing: Listing, file: ScannedFile, findings: FindingLog) -> HarmonyIndex:
+def _best_index(
+    listing: Listing, candidates: list[ScannedFile], findings: FindingLog
+) -> tuple[ScannedFile, HarmonyIndex]:
+    """Read the first index that is whole, of those of one folder; else what there is of the first.
+
+    What others say of images that one lacks is as good: it is written beside them.
+    """
+    broken: list[tuple[ScannedFile, HarmonyIndex, str]] = []
+    whole: tuple[ScannedFile, HarmonyIndex] | None = None
+    for file in candidates:
+        if file.folder != candidates[0].folder:
+            continue
+        index, code = _read_index(listing, file)
+        if not index.broken:
+            whole = file, index
+            break
+        broken.append((file, index, code))
+    instead = "The others are taken by their names."
+    if whole is not None:
+        instead = f"{whole[0].path} is read in its place."
+    for file, index, code in broken:
+        findings.add(
+            code,
+            f"{file.path} breaks after {len(index.images)} images: {index.broken}. {instead}",
+            path=file.path,
+        )
+    return whole or broken[0][:2]
+
+
+def _read_index(listing: Listing, file: ScannedFile) -> tuple[HarmonyIndex, str]:
+    """Read an index as far as it can be; with the code of what broke it, empty where nothing did."""
     index = HarmonyIndex()
     if file.size > _LARGEST:
-        findings.add("TOO_LARGE", f"{file.path} has {file.size} bytes.", path=file.path)
-        index.broken = "it is too large"
-        return index
+        index.broken = f"it has {file.size} bytes, which is too large"
+        return index, "TOO_LARGE"
     try:
         index = read_harmony_index(listing.root / file.path)
     except XmlEntityError as error:
         index.broken = str(error)
-        findings.add("XML_ENTITY", f"{file.path} was not read: {error}.", path=file.path)
+        return index, "XML_ENTITY"
     except OSError as error:
         index.broken = error.strerror or str(error)
-    if index.broken and not any(finding.code == "XML_ENTITY" for finding in findings.all()):
-        findings.add(
-            "METADATA_UNREADABLE",
-            f"{file.path} breaks after {len(index.images)} images: {index.broken}. "
-            "The others are taken by their names.",
-            path=file.path,
-        )
-    return index
+    return index, "METADATA_UNREADABLE" if index.broken else ""
 
 
 def _profiles(
