@@ -142,6 +142,13 @@ def test_a_run_is_left_listed_followed_and_fetched(folder: Path, server: str) ->
     fetched = openhcs(folder, "jobs", "fetch", "kept", "--out", "kept", "--server", server)
     assert fetched.returncode == 0, fetched.stderr
     assert len(open_results(folder / "kept").wells) == len(WELLS)
+    record = folder / "results" / "local" / "kept" / "run.json"
+    document = json.loads(record.read_bytes())
+    record.write_text(json.dumps(document | {"outcome": "running"}), "utf-8")
+    fetched = openhcs(folder, "jobs", "fetch", "kept", "--out", "half", "--server", server)
+    assert fetched.returncode == 1
+    assert "has not come to its end: fetch them again" in fetched.stdout
+    record.write_text(json.dumps(document), "utf-8")
     assert openhcs(folder, "jobs", "log", match[1], "--server", server).returncode == 0
     over = openhcs(folder, "jobs", "cancel", match[1], "--server", server)
     assert "is completed" in over.stdout

@@ -15,6 +15,7 @@ from openhcs.cli._remote import (
     what_happened,
 )
 from openhcs.cli._server_options import add_server
+from openhcs.cli._status import ExitStatus
 
 if TYPE_CHECKING:
     import argparse
@@ -122,10 +123,16 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
+    from openhcs.execution import ResultFolder
+
     console = make_console()
     with connected(arguments, console) as client:
         fetch_and_tell(client, arguments.results, arguments.out, console)
-    return 0
+    outcome = (ResultFolder(arguments.out).read_run() or {}).get("outcome", "running")
+    if outcome == "running":
+        say(console, "Their run has not come to its end: fetch them again when it has.", "yellow")
+        return ExitStatus.FAILED
+    return ExitStatus.DONE
 
 
 def _log(arguments: argparse.Namespace) -> int:
