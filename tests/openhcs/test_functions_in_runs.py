@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +13,11 @@ from openhcs import Pipeline, Step, compile_pipeline, open_plate, open_results
 from openhcs._errors import CompileError
 from openhcs.execution import run
 from openhcs.functions import (
+    Kind,
+    Output,
+    PlaneArray,
     detect_spots,
+    function,
     gaussian,
     measure_objects,
     project_max,
@@ -213,3 +218,35 @@ def test_other_tracks_are_made_of_labels_that_are_stored(plate: PlateIndex, resu
     order = [("field", "ascending"), ("t", "ascending"), ("ObjectNumber", "ascending")]
     names = [name for name, _ in order]
     assert after.select(names).sort_by(order) == before.select(names).sort_by(order)
+
+
+@function(outputs=(Output("names", Kind.TABLE), Output("word", Kind.RECORD)))
+def named(plane: PlaneArray) -> dict[str, Any]:
+    """Give names of what is bright: none in dim planes, and then an array that is of no text."""
+    bright = plane.mean() > BRIGHT[0]
+    names, hits = (["a", "b"], [True, False]) if bright else ([], [])
+    return {
+        "names": {"name": np.array(names), "hit": np.array(hits)},
+        "word": {"word": "much" if bright else 0, "sure": bool(bright)},
+    }
+
+
+BRIGHT = [0.0]
+
+
+def test_tables_take_groups_whose_columns_differ_in_type(plate: PlateIndex, tmp_path: Path) -> None:
+    means = {
+        well: [plate.read(plane).mean() for plane in plate.select(wells=[well])] for well in WELLS
+    }
+    # one well with bright and dim planes, one with dim ones alone
+    high, low = sorted(WELLS, key=lambda well: -max(means[well]))
+    BRIGHT[0] = max([*means[low], np.median(means[high])])
+    with ThreadPoolExecutor(1) as executor:
+        plan = compile_pipeline(Pipeline(Step(named)), plate)
+        assert run(plan, tmp_path / "out", executor=executor).completed
+    results = open_results(tmp_path / "out")
+    found = results.table("names")
+    assert set(found["well"].to_pylist()) == {high}
+    assert set(found["name"].to_pylist()) == {"a", "b"}
+    assert set(results.table("word")["word"].to_pylist()) == {"much", "0"}
+    assert results.wells["well"].to_pylist() == list(WELLS)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["array_column", "value_column"]
+__all__ = ["array_column", "put_together", "value_column"]
 
 
 def array_column(values: NDArray[Any], there: NDArray[np.bool_] | None = None) -> pa.Array[Any]:
@@ -72,6 +72,49 @@ def value_column(values: Sequence[Any]) -> pa.Array[Any]:
         pa.string(), len(values), [valid, _buffer(ends), pa.py_buffer(b"".join(texts))]
     )
     return column
+
+
+def put_together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Put the tables of groups, or of wells, below each other; what one lacks is null there.
+
+    A column without rows has whatever type an empty array has, and takes that of the others. Where
+    types do not go together, truth values beside numbers become numbers, and what stands beside
+    text becomes text, as in `value_column`.
+    """
+    import pyarrow as pa
+
+    if not tables:
+        return pa.table({})
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError:
+        return pa.concat_tables(_alike(tables), promote_options="permissive")
+
+
+def _alike(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Give tables whose columns have types that go together."""
+    import pyarrow as pa
+
+    kinds: dict[str, set[pa.DataType]] = {}
+    for table in tables:
+        for field in table.schema if len(table) else ():
+            kinds.setdefault(field.name, set()).add(field.type)
+
+    def alike(name: str, column: pa.ChunkedArray[Any]) -> Any:
+        found = kinds.get(name, set())
+        if not len(column):
+            return pa.nulls(0)
+        if pa.string() in found and column.type != pa.string():
+            values = column.to_pylist()
+            return value_column([None if value is None else str(value) for value in values])
+        if pa.bool_() == column.type and len(found) > 1:
+            return column.cast(pa.int64())
+        return column
+
+    return [
+        pa.table({name: alike(name, table[name]) for name in table.column_names})
+        for table in tables
+    ]
 
 
 def _column(

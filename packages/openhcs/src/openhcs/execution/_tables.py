@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs._columns import array_column, value_column
+from openhcs._columns import array_column, put_together, value_column
 from openhcs.functions import Kind, aggregate_objects
 from openhcs.pipeline import AXES, GroupKey
 from polystore.files import atomic_file
@@ -52,10 +52,7 @@ def write_outputs(path: Path, well: str, kind: Kind, groups: Groups) -> None:
     groups
         Key and value of each group.
     """
-    import pyarrow as pa
-
-    tables = [_table(well, kind, key, value) for key, value in groups]
-    table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+    table = put_together([_table(well, kind, key, value) for key, value in groups])
     path.parent.mkdir(exist_ok=True)
     _write(path, table)
 

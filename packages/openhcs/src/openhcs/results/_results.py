@@ -6,6 +6,7 @@ import difflib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from openhcs._columns import put_together
 from openhcs._errors import ResultFolderError
 from openhcs.execution import ResultFolder, RunRecord, load_run
 from openhcs.functions import measure_image_quality
@@ -184,7 +185,6 @@ class Results:
         TypeError
             If `columns` is a text in place of several.
         """
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if name not in self.tables:
@@ -202,7 +202,7 @@ class Results:
                 known.update(dict.fromkeys(present))
                 parts.append(file.read(columns=_both(wanted, present)))
         _check_columns(name, wanted, known)
-        return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+        return put_together(parts)
 
     def frame(
         self,
