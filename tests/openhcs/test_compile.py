@@ -119,6 +119,16 @@ def test_steps_are_tried_also_where_a_later_one_has_a_problem(index: PlateIndex)
     assert "segment_nuclei: there is no channel 'GFB'" in text
 
 
+def test_labels_of_a_step_are_not_named_as_those_of_a_channel(index: PlateIndex) -> None:
+    text = problems(
+        index,
+        Step(project_max),
+        Step(segment_nuclei),
+        Step(segment_nuclei, channel="GFP", name="DAPI"),
+    )
+    assert "DAPI: its labels would be stored under the name that nuclei of the channel" in text
+
+
 @pytest.mark.parametrize(
     ("options", "advice"),
     [

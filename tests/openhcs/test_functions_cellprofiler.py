@@ -82,12 +82,12 @@ def test_pairs_are_of_every_two_channels() -> None:
         channels, labels=objects(), pixel_um=PIXEL_UM, families=("feret",), pairs=("pearson",)
     )
     for first, second in (("A", "B"), ("A", "C"), ("B", "C")):
-        found = table[f"Correlation_Pearson_{first}_{second}"]
+        found = table[f"Correlation_Correlation_{first}_{second}"]
         for value, number in zip(found, (3, 7, 12), strict=True):
             inside = objects() == number
             pair = channels[first][inside], channels[second][inside]
             assert value == pytest.approx(np.corrcoef(*pair)[0, 1])
-    assert "Correlation_Pearson_B_A" not in table
+    assert "Correlation_Correlation_B_A" not in table
 
 
 def test_every_family_has_the_same_columns_with_and_without_objects() -> None:
@@ -100,6 +100,12 @@ def test_every_family_has_the_same_columns_with_and_without_objects() -> None:
     assert {len(values) for values in found.values()} == {3}
     assert {len(values) for values in none.values()} == {0}
     assert {len(values) for values in one.values()} == {1}
+    assert {
+        "Granularity_3_A",
+        "RadialDistribution_FracAtD_B_2of4",
+        "RadialDistribution_ZernikePhase_A_9_7",
+        *("Correlation_Manders_A_B", "Correlation_Manders_B_A", "Correlation_Slope_A_B"),
+    } <= found.keys()
     prefixes = {name.partition("_")[0] for name in found}
     assert prefixes == {
         *("AreaShape", "Correlation", "Granularity", "Intensity", "Location", "ObjectNumber"),
@@ -109,7 +115,7 @@ def test_every_family_has_the_same_columns_with_and_without_objects() -> None:
     for name in (
         "AreaShape_Zernike_2_2",
         "AreaShape_MaxFeretDiameter",
-        "Texture_Contrast_3_00_256_B",
+        "Texture_Contrast_B_3_00_256",
     ):
         assert one[name][0] == pytest.approx(found[name][1])
 
@@ -154,4 +160,4 @@ def test_a_run_has_the_features_of_every_well(tmp_path: Path) -> None:
     assert len(ours) == len(theirs) > 0
     pixel_um2 = ours["AreaShape_Area_um2"] / theirs["AreaShape_Area"]
     np.testing.assert_allclose(pixel_um2, pixel_um2.iloc[0])
-    assert any("Correlation_Manders_1" in name for name in found.wells.column_names)
+    assert any("Correlation_Manders_" in name for name in found.wells.column_names)

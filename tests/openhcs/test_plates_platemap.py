@@ -43,6 +43,7 @@ LINES = [
         "well,Compound,dose_um\nA01,DMSO,0\nB12,drug,1.5\n",
         "Well\tCompound\tdose_um\na1\tDMSO\t0\nB12\tdrug\t1.5\n",
         "row;column;Compound;dose_um\n1;1;DMSO;0\n2;12;drug;1.5\n",
+        "row,column,Compound,dose_um\n1.0,1.0,DMSO,0\n2.0,12.0,drug,1.5\n",
         "\ufeffRow,Col,Compound,dose_um\r\nA,01,DMSO,0\r\nB,12,drug,1.5\r\n\r\n",
         "sep=;\r\nwell;Compound;dose_um\r\nA01;DMSO;0\r\nB12;drug;1.5\r\n",
         "\n;;\nwell;Compound;dose_um\nA01;DMSO;0\nB12;drug;1.5\n",

@@ -34,6 +34,7 @@ def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
         log.append(EVENTS[1])
     rest, _, _ = read_events(path, start)
     assert [typed_event(each) for each in rest] == EVENTS[1:]
+    assert read_events(path, 1 << 62) == ([], 1 << 62, False)
     assert typed_event({"event": "OfALaterVersion"}) is None
     assert plain_event(EVENTS[1])["outcome"] == "failed"
 

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from openhcs.execution._image_group import cropped, enlarged
+from openhcs.pipeline import spelled
 from polystore.files import write_json
 from polystore.omezarr import LabelsWriter, open_labels
 
@@ -99,10 +100,10 @@ def label_name(stored: str, channel: str | None, channels: Sequence[str | None])
     """
     if channel is None:
         return stored
-    spelled = [_spelled(each or "") for each in channels]
-    alike = spelled.count(_spelled(channel)) > 1
+    all_spelled = [spelled(each or "") for each in channels]
+    alike = all_spelled.count(spelled(channel)) > 1
     number = f"-{channels.index(channel) + 1}" if alike else ""
-    return f"{stored}_{_spelled(channel)}{number}"
+    return f"{stored}_{spelled(channel)}{number}"
 
 
 def label_names(stored: str, channels: Sequence[str | None]) -> frozenset[str]:
@@ -132,7 +133,3 @@ def remove_labels(image: Path, names: Collection[str]) -> None:
     write_json(labels / "zarr.json", group)
     for name in names:
         shutil.rmtree(labels / name, ignore_errors=True)
-
-
-def _spelled(channel: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "-" for c in channel)

@@ -40,6 +40,11 @@ _SHAPES = ("sizeshape", "feret", "zernike")
 _PREFIXES = {**dict.fromkeys(_SHAPES, "AreaShape_"), "texture": "Texture_"}
 """What cp_measure leaves out of the names of CellProfiler."""
 
+_BETWEEN = ("radial_distribution", "radial_zernikes", "texture")
+"""Families in whose names CellProfiler has the channel behind the feature, before its numbers."""
+
+_NAMES_OF_PAIRS = {"Correlation_Pearson": "Correlation_Correlation"}
+
 _FLOAT_STEPS = 65535
 """Steps in which thresholds are looked for where planes are floating point."""
 
@@ -87,10 +92,10 @@ def measure_cellprofiler(
     Returns
     -------
     Columns
-        One row per object: ``ObjectNumber``, then CellProfiler's names with the channel's at the
-        end, such as ``AreaShape_Area``, ``Intensity_MeanIntensity_DAPI`` and
-        ``Correlation_Pearson_DAPI_GFP``. As there, lengths are in pixels and brightness is from 0
-        to 1. NaN where a feature is not defined.
+        One row per object: ``ObjectNumber``, then columns as CellProfiler names them, such as
+        ``AreaShape_Area``, ``Intensity_MeanIntensity_DAPI``, ``Texture_Contrast_DAPI_3_00_256`` and
+        ``Correlation_Correlation_DAPI_GFP``. As there, lengths are in pixels and brightness is from
+        0 to 1. NaN where a feature is not defined.
 
     Raises
     ------
@@ -176,13 +181,25 @@ def _of_pairs(
 def _named(
     found: Mapping[str, Any], family: str, channels: tuple[str, ...]
 ) -> dict[str, NDArray[np.float64]]:
-    prefix = _PREFIXES.get(family, "")
     table = {}
     for name, values in found.items():
         column = np.array(values, np.float64)
         column[np.isinf(column)] = np.nan  # such as what is divided by a perimeter of 0
-        table["_".join((prefix + name, *channels))] = column
+        table[_name(_PREFIXES.get(family, "") + name, family, channels)] = column
     return table
+
+
+def _name(name: str, family: str, channels: tuple[str, ...]) -> str:
+    """Give a column the name that CellProfiler gives it."""
+    if len(channels) == 2:
+        feature, _, turn = name.rpartition("_")
+        if turn in ("1", "2"):  # of the first in the second, and the other way round
+            name, channels = feature, channels if turn == "1" else channels[::-1]
+        return "_".join((_NAMES_OF_PAIRS.get(name, name), *channels))
+    if family in _BETWEEN:
+        category, feature, *numbers = name.split("_", 2)
+        return "_".join((category, feature, *channels, *numbers))
+    return "_".join((name, *channels))
 
 
 def _loader(

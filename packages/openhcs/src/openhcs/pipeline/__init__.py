@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openhcs.pipeline._acting import COVERAGE, made_by, steps_in
+from openhcs.pipeline._acting import COVERAGE, made_by, spelled, steps_in
 from openhcs.pipeline._compile import compile_pipeline
 from openhcs.pipeline._content_key import (
     content_key,
@@ -109,6 +109,7 @@ __all__ = [
     "package_versions",
     "process_bytes",
     "read_text",
+    "spelled",
     "step_keys",
     "steps_in",
     "to_source",

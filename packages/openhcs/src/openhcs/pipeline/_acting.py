@@ -19,6 +19,7 @@ __all__ = [
     "NOWHERE",
     "group_name",
     "made_by",
+    "spelled",
     "steps_in",
     "with_images",
 ]
@@ -121,6 +122,11 @@ def with_images(steps: Sequence[PlannedStep]) -> tuple[PlannedStep, ...]:
 
 def _beside(groups: Mapping[int, str], below: Mapping[int, int], position: int) -> str | None:
     return groups.get(below[position]) if position in below else None
+
+
+def spelled(channel: str) -> str:
+    """Give the name of a channel as names of label images have it."""
+    return re.sub(r"[^A-Za-z0-9]", "-", channel)
 
 
 def group_name(step: str, taken: Collection[str] = ()) -> str:

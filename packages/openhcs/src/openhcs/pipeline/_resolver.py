@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs._errors import ParameterError
 from openhcs.functions import Kind
-from openhcs.pipeline._acting import COVERAGE, LABELS_OF_PLATE, with_images
+from openhcs.pipeline._acting import COVERAGE, LABELS_OF_PLATE, spelled, with_images
 from openhcs.pipeline._content_key import file_key, package_versions
 from openhcs.pipeline._flat import PLATE
 from openhcs.pipeline._parameters import resolved_parameters
@@ -378,4 +378,13 @@ class Resolver:
         name = output.name
         self._stored[name] += 1
         taken = self._stored[name] > 1 or (output.kind is Kind.LABELS and name == COVERAGE)
-        return f"{name}_{self._names[position]}" if taken else name
+        if not taken:
+            return name
+        step = self._names[position]
+        if output.kind is Kind.LABELS and step in map(spelled, self._start.of(self._wells)):
+            self._problem(
+                position,
+                f"its labels would be stored under the name that {name} of the channel {step} has: "
+                "give the step another name",
+            )
+        return f"{name}_{step}"

@@ -106,16 +106,7 @@ class Assembly(ListedImages):
         """
         names = self._number(name_of)
         for code, what, row, path in self._said:
-            self._log.add(
-                code,
-                f"{path or row.path} {what}",
-                well=row.well,
-                field=row.field,
-                channel=row.channel,
-                z=row.z,
-                t=row.t,
-                path=path or row.path or None,
-            )
+            self._log.add_for(row, code, f"{path or row.path} {what}", path=path)
         self._report_unsupported()
         self.check(self.rows, names, complete=complete)
         return names

@@ -105,15 +105,10 @@ def check_contents(root: Path, rows: Sequence[Row], findings: FindingLog) -> Non
         for same in equal.values():
             if len(same) > 1:
                 last = same[-1]
-                findings.add(
+                findings.add_for(
+                    last,
                     "DUPLICATE_CONTENT",
                     f"{len(same)} files are identical: {some((row.path for row in same), 4)}.",
-                    well=last.well,
-                    field=last.field,
-                    channel=last.channel,
-                    z=last.z,
-                    t=last.t,
-                    path=last.path,
                 )
 
 
@@ -216,16 +211,11 @@ def _check_times(rows: Sequence[Row], findings: FindingLog) -> None:
     for well, planes in early.items():
         first = planes[0]
         more = f" ({len(planes)} planes of the well were)" if len(planes) > 1 else ""
-        findings.add(
+        findings.add_for(
+            first,
             "TIME_ORDER",
             f"{first.path}, time point {first.t} of field {first.field} of well {well}, was taken "
             f"before the time point before it{more}.",
-            well=well,
-            field=first.field,
-            channel=first.channel,
-            z=first.z,
-            t=first.t,
-            path=first.path or None,
         )
 
 

@@ -64,15 +64,10 @@ def mark_conflicts(rows: list[Row], findings: FindingLog) -> None:
                 what = f"{named}: {used.path} is used, {why}, in place of "
                 what += f"{', '.join(row.path for row in others)}."
             first = same[0] if used is None else used
-            findings.add(
+            findings.add_for(
+                first,
                 "DUPLICATE_KEY",
                 what,
-                well=first.well,
-                field=first.field,
-                channel=first.channel,
-                z=first.z,
-                t=first.t,
-                path=first.path,
                 decided="" if used is None else _DECIDED,
             )
     if left_out:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from openhcs.plates._rows import Row
+
 __all__ = ["CODES", "DuplicatePolicy", "Finding", "FindingLog", "Severity", "some"]
 
 Severity: TypeAlias = Literal["info", "warning", "error"]
@@ -200,6 +202,32 @@ class FindingLog:
                 t=t,
                 path=path,
             )
+        )
+
+    def add_for(
+        self, row: Row, code: str, message: str, *, path: str | None = None, decided: str = ""
+    ) -> None:
+        """Note a finding about the plane of a row, and its file unless another one is given.
+
+        Parameters
+        ----------
+        row
+            Says the well, field, channel, z and t.
+        code, message, decided
+            As for `add`.
+        path
+            The file; that of the row by default.
+        """
+        self.add(
+            code,
+            message,
+            well=row.well,
+            field=row.field,
+            channel=row.channel,
+            z=row.z,
+            t=row.t,
+            path=path or row.path or None,
+            decided=decided,
         )
 
     def all(self) -> tuple[Finding, ...]:

@@ -159,15 +159,10 @@ def report_missing(missing: Iterable[Row], findings: FindingLog) -> None:
             continue
         for row in lacking:
             named = f" ({row.path})" if row.path else ""
-            findings.add(
+            findings.add_for(
+                row,
                 "MISSING_PLANE",
                 f"There is no file for {words_of(row)}{named}.",
-                well=well,
-                field=row.field,
-                channel=row.channel,
-                z=row.z,
-                t=row.t,
-                path=row.path or None,
             )
 
 

@@ -27,6 +27,7 @@ _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,14})(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _LINE = re.compile(r"[\r\n]")
 _TOLD = re.compile(r'"?sep=(?P<separator>[,;\t])"?(?=[\r\n])')
 """What Excel looks for in the first line."""
+_FLOAT = re.compile(r"(\d+)\.0+$")
 _INTEGER = re.compile(r"[+-]?\d+")
 _SHOWN = 12
 
@@ -265,7 +266,8 @@ def _platemap(path: str, lines: Sequence[Sequence[str]]) -> Platemap:
 def _well(cells: list[str]) -> str:
     if len(cells) == 1:
         return well_name(*parse_well(cells[0]))
-    row, column = cells
+    # as programs write numbers of which some are missing
+    row, column = (_FLOAT.sub(r"\1", cell) for cell in cells)
     if row.isdecimal() and column.isdecimal():
         return well_name(int(row) - 1, int(column) - 1)
     return well_name(*parse_well(f"{row}{column}"))

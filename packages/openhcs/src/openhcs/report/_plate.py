@@ -138,6 +138,12 @@ def load_plate_view(folder: str | Path, *, fewest_objects: int = FEWEST_OBJECTS)
     if not (folder / "run.json").exists():
         message = f"{folder} holds no run: name a folder that the results of a run were written to"
         raise ResultFolderError(message)
+    if not (folder / "wells.parquet").exists():
+        message = (
+            f"{folder} has no table of wells: its run never came to its end; run it again, and "
+            "what is finished is taken over"
+        )
+        raise ResultFolderError(message)
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         table = pq.ParquetFile(folder / "wells.parquet").read()

@@ -174,7 +174,7 @@ def read_events(path: Path, start: int) -> tuple[list[dict[str, Any]], int, bool
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(start)
+            file.seek(min(start, size))  # nothing follows what is not there yet
             lines = file.readlines(_PIECE)
     except FileNotFoundError:
         return [], start, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from zmqruntime import ForbiddenError, InvalidRequestError, NotFoundError, Reque
 from zmqruntime.security import Roots
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from openhcs.server._messages import ViewerAddress
@@ -163,12 +165,24 @@ def request_of(submission: Submission) -> RunRequest:
         message = "a submission has its pipeline as text, and not among its options"
         raise ParameterError(message)
     try:
+        _check_names("option", options, RunRequest)
+        _check_names("setting", settings, Settings)
         return RunRequest(pipeline=pipeline, settings=Settings(**settings), **options)
     except ParameterError:
         raise
     except TypeError as error:
         message = f"the options of a submission do not make a request: {error}"
         raise ParameterError(message) from error
+
+
+def _check_names(what: str, given: Mapping[str, object], of: type[RunRequest | Settings]) -> None:
+    known = [field.name for field in dataclasses.fields(of)]
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            advice = f"; did you mean {close[0]!r}?" if close else ""
+            message = f"there is no {what} {name!r} of a run{advice}"
+            raise ParameterError(message)
 
 
 def plate_of(order: Order) -> str:

@@ -148,7 +148,7 @@ def _best_index(
 
 
 def _read_index(listing: Listing, file: ScannedFile) -> tuple[HarmonyIndex, str]:
-    """Read an index as far as it can be; with the code of what broke it, empty where nothing did."""
+    """Read an index as far as it can be, and give the code of what broke it; empty for none."""
     index = HarmonyIndex()
     if file.size > _LARGEST:
         index.broken = f"it has {file.size} bytes, which is too large"

@@ -207,16 +207,7 @@ class HarmonyRows:
             row.channel_name = self.channel_names[row.channel]
 
     def _odd(self, code: str, what: str, row: Row) -> None:
-        self._findings.add(
-            code,
-            f"{row.path} {what}.",
-            well=row.well,
-            field=row.field,
-            channel=row.channel,
-            z=row.z,
-            t=row.t,
-            path=row.path,
-        )
+        self._findings.add_for(row, code, f"{row.path} {what}.")
 
 
 def _positive(value: float) -> float:

@@ -107,16 +107,7 @@ def make_rows(
         )
         files.join(row, experiment.folder, item.name)
         if odd := _disagreement(item):
-            findings.add(
-                "LABEL_MISMATCH",
-                f"{row.path} is named for {odd}.",
-                well=row.well,
-                field=row.field,
-                channel=row.channel,
-                z=row.z,
-                t=row.t,
-                path=row.path,
-            )
+            findings.add_for(row, "LABEL_MISMATCH", f"{row.path} is named for {odd}.")
         rows.append(row)
     files.check(rows, names)
     return rows, names

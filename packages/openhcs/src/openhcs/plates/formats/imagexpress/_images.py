@@ -137,16 +137,7 @@ class Images:
                 self._odd.append(("EMPTY_FILE", "has 0 bytes.", image))
         for code, what, image in self._odd:
             row = image.row
-            findings.add(
-                code,
-                f"{row.path} {what}",
-                well=row.well,
-                field=row.field,
-                channel=row.channel,
-                z=row.z,
-                t=row.t,
-                path=row.path,
-            )
+            findings.add_for(row, code, f"{row.path} {what}")
         headers = [(i.row.path, i.header) for i in self._images if i.header is not None]
         report_pages([path for path, header in headers if header.more], findings)
         report_white([path for path, header in headers if header.photometric == 0], findings)

@@ -62,14 +62,10 @@ def check_chunks(root: Path, rows: Sequence[Row], findings: FindingLog) -> None:
         row.status = (PlaneStatus.EMPTY if empty else PlaneStatus.UNREADABLE).value
         if file not in said:
             said.add(file)
-            findings.add(
+            findings.add_for(
+                row,
                 "EMPTY_FILE" if empty else "UNREADABLE",
                 f"{file} has 0 bytes." if empty else f"{file} cannot be read: {what}.",
-                well=row.well,
-                field=row.field,
-                channel=row.channel,
-                z=row.z,
-                t=row.t,
                 path=file,
             )
     if absent:

@@ -97,16 +97,7 @@ class YokogawaRows:
             row.time_s = _seconds(image) - start
             self._files.join(row, self._folder, image.name)
             if odd := disagreement(image, self._settings.columns):
-                self._findings.add(
-                    "LABEL_MISMATCH",
-                    f"{row.path} is named for {odd}.",
-                    well=row.well,
-                    field=row.field,
-                    channel=row.channel,
-                    z=row.z,
-                    t=row.t,
-                    path=row.path,
-                )
+                self._findings.add_for(row, "LABEL_MISMATCH", f"{row.path} is named for {odd}.")
             rows.append(row)
         rows += self._failed(rows)
         self._files.check(rows, self.channel_names)
