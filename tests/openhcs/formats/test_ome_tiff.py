@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections import Counter
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from openhcs.testing.formats import OmeTiffCompanion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
 
 class TestOmeTiffCompanion(FormatTests):
@@ -187,6 +187,22 @@ def every_plane_is_its_own(index: PlateIndex) -> int:
 
 def codes(index: PlateIndex) -> Counter[str]:
     return Counter(finding.code for finding in index.findings)
+
+
+def test_a_companion_that_cannot_be_read_is_said_to_be_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_companion_plate(tmp_path / "p")
+    opened = Path.open
+
+    def refused(path: Path, *words: Any, **more: Any) -> Any:
+        if path.name == "p.companion.ome":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *words, **more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(PlateError, match=r"p\.companion\.ome cannot be read: Permission denied"):
+        open_plate(folder, cache=False)
 
 
 def test_a_companion_says_where_every_plane_is(tmp_path: Path) -> None:

@@ -147,6 +147,31 @@ def test_without_layout_and_token_the_size_is_asked_for_and_taken(tmp_path: Path
         open_plate(truth.folder, cache=False, described=Description(plate_size=(2, 3)))
 
 
+def test_an_image_of_no_well_of_the_plate_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    truth = make(tmp_path, ScanRDescriptor(), grid=(3, 3))
+    whole = open_plate(truth.folder, cache=False)
+    file = min(truth.folder.rglob("*W00013--*"))
+    other = file.rename(file.with_name(file.name.replace("W00013", "W00097")))
+    index = open_plate(truth.folder, cache=False)
+    assert len(index.select()) == len(whole.select()) - 1
+    (finding,) = [f for f in index.findings if f.code == "UNMATCHED_NAME"]
+    assert finding.path == other.relative_to(truth.folder).as_posix()
+    assert "a plate of 8 x 12 does not have" in finding.message
+
+
+def test_planes_that_the_list_gives_no_file_are_said(tmp_path: Path) -> None:
+    truth = make(tmp_path, ScanR())
+    listed = truth.folder / "data" / "metadata.ome.xml"
+    text = listed.read_text(encoding="utf-8")
+    start = text.index("<UUID")
+    end = text.index("</UUID>") + len("</UUID>")
+    listed.write_text(text[:start] + text[end:], encoding="utf-8")
+    index = open_plate(truth.folder, cache=False)
+    (finding,) = [f for f in index.findings if f.code == "METADATA_UNREADABLE"]
+    assert "lists 1 plane without a file" in finding.message
+    assert codes(index)["UNLISTED_FILE"] == 1
+
+
 def test_a_layout_that_contradicts_the_names_is_found_in_every_well(tmp_path: Path) -> None:
     truth = make(tmp_path, ScanRDescriptor(token=True))
     file = truth.folder / "experiment_descriptor.xml"

@@ -144,7 +144,9 @@ def report_unread(findings: FindingLog, path: str, error: Exception) -> None:
     elif isinstance(error, XmlTooLargeError):
         findings.add("TOO_LARGE", f"{path} was not read: {error}.", path=path)
     else:
-        findings.add("METADATA_UNREADABLE", f"{path} cannot be read: {error}.", path=path)
+        # the system's own words would have the path a second time, from its root
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        findings.add("METADATA_UNREADABLE", f"{path} cannot be read: {why}.", path=path)
 
 
 def elements(source: Path | bytes) -> Iterator[ET.Element]:

@@ -45,8 +45,15 @@ class OmeTiff:
         """Look for OME-XML that describes a plate; see `Format`."""
         companions = _companions(listing)
         if companions:
-            plates = {file.path: _plates_of(listing, file) for file in companions}
-            known = {path: names for path, names in plates.items() if names}
+            known: dict[str, Sequence[str]] = {}
+            lack = f"{companions[0].path} describes no plate, but single images"
+            for file in companions:
+                try:
+                    names = _plates_in(listing, file)
+                except OSError as error:
+                    lack = f"{file.path} cannot be read: {error.strerror or error}"
+                else:
+                    known |= {file.path: names} if names else {}
             if known:
                 several = len({name for names in known.values() for name in names}) > 1
                 return Match(
@@ -54,7 +61,7 @@ class OmeTiff:
                     why=f"{next(iter(known))} describes a plate",
                     plates=tuple(known) if several else ("",),
                 )
-            return Lack(f"{companions[0].path} describes no plate, but single images")
+            return Lack(lack)
         tried = _carriers(listing)[:_TRIES]
         for file in tried:
             if _plates_of(listing, file):
@@ -169,13 +176,16 @@ def _carriers(listing: Listing) -> list[ScannedFile]:
     )
 
 
+def _plates_in(listing: Listing, companion: ScannedFile) -> Sequence[str]:
+    """Name the plates that the beginning of a companion describes."""
+    with (listing.root / companion.path).open("rb") as stream:
+        return plates_named([stream.read(_START_BYTES)])
+
+
 def _plates_of(listing: Listing, file: ScannedFile) -> Sequence[str]:
-    """Name the plates that the beginning of a document describes, or of the one it refers to."""
+    """Name the plates that the document in a TIFF describes, or that of the one it refers to."""
     path = listing.root / file.path
     try:
-        if is_companion(file):
-            with path.open("rb") as stream:
-                return plates_named([stream.read(_START_BYTES)])
         text = embedded_xml(path, file.size) if file.size else b""
     except (TiffHeaderError, OSError):
         return []

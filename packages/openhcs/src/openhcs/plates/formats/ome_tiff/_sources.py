@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from openhcs.plates._findings import some
 from openhcs.plates._tiff import TiffHeaderError, count_pages, read_tiff_header
-from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog
+from openhcs.plates._xml import XmlEntityError, XmlError, read_prolog, report_unread
 from openhcs.plates.formats.ome_tiff._xml import OmeDocument, read_ome_xml
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ class Sources:
         except XmlEntityError as error:
             self.findings.add("XML_ENTITY", f"{file.path} was not read: {error}.", path=file.path)
         except OSError as error:
-            self.findings.add(
-                "METADATA_UNREADABLE", f"{file.path} cannot be read: {error}.", path=file.path
-            )
+            report_unread(self.findings, file.path, error)
         except TiffHeaderError:
             return None  # no TIFF file: named as an image that is not listed
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openhcs._errors import PlateError
+from openhcs._words import counted
 from openhcs.plates._assembly import Assembly
 from openhcs.plates._facts import FileCounts
 from openhcs.plates._findings import some
@@ -37,6 +38,8 @@ _IGNORED = frozenset({"experiment_descriptor.dat", "acquisitionlog.dat"})
 _LARGEST = {_DESCRIPTOR: 256 << 20, _OME: 2 << 30}
 _DEPTH = 3
 _MOST = (32, 48)
+_MANY = 10
+"""One in so many images off the plate, or fewer, are named; of more, the plate is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,15 @@ class ScanR:
         rows.report(wells)
         files = {file.path: file for file in rest}
         offset = take_off_offset(listing.root, assembly.rows, files, findings)
-        assembly.report_unused(IMAGE_NAME, "ScanR")
+        off = [file.path for file, name in named if not wells.has(name.well)]
+        if off:
+            findings.add(
+                "UNMATCHED_NAME",
+                f"{len(off)} files are named as images of wells that a plate of {wells.size[0]} x "
+                f"{wells.size[1]} does not have: {some(off)}.",
+                path=off[0],
+            )
+        assembly.report_unused(IMAGE_NAME, "ScanR", off)
         return Reading(
             version=f"{offset} counts taken off" if offset else "",
             name=descriptor.plate_name or listing.root.name,
@@ -130,9 +141,10 @@ class _Wells:
         numbers = {name.well for name in names}
         if self.stated:
             self.size = laid_out
-            if max(numbers, default=0) > laid_out[0] * laid_out[1]:
+            off = [name.well for name in names if name.well > laid_out[0] * laid_out[1]]
+            if _MANY * len(off) > len(names):
                 raise PlateError(
-                    f"{listing.root} has images of well number {max(numbers)}, and a plate of "
+                    f"{listing.root} has images of well number {max(off)}, and a plate of "
                     f"{laid_out[0]} x {laid_out[1]} has fewer wells; state its size with "
                     "Description(plate_size=(ROWS, COLUMNS)) (--plate-size ROWSxCOLUMNS)"
                 )
@@ -203,6 +215,12 @@ class _Rows:
             )
         )
         self._by_spelling = {text: named.get(c) or text for c, text in spelled.items() if text}
+        lacking = sum(not plane.path for image in images for plane in image.planes)
+        if lacking:
+            self._findings.add(
+                "METADATA_UNREADABLE",
+                f"The OME-XML lists {counted(lacking, 'plane')} without a file.",
+            )
         for image in images:
             if not self._wells.has(image.well):
                 self._findings.add(
