@@ -46,6 +46,8 @@ def open_results(folder: str | Path) -> Results:
 class Results:
     """What a run gave. Everything is read when it is asked for.
 
+    After another run in the same folder, open it again: this still says how the earlier one ended.
+
     Parameters
     ----------
     folder
