@@ -513,7 +513,7 @@ def test_an_input_with_a_default_is_filled_where_a_step_gives_it(index: PlateInd
 
 
 def test_a_pipeline_may_have_as_many_steps_as_are_allowed(index: PlateIndex) -> None:
-    steps = [step for _ in range(500) for step in (Step(brightened), Step(swapped))]
+    steps = [step for _ in range(100) for step in (Step(brightened), Step(swapped))]
     kept = Collected()
     evaluated(index, Pipeline(*steps), well(fields=1, z=1), kept)
     (images,) = kept.outputs.values()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LARGEST_SOURCE_CHARACTERS", "evaluate"]
 
 LARGEST_SOURCE_CHARACTERS = 128 * 1024
-"""Longer text is refused unread; a pipeline of a thousand steps, the most, has half of it."""
+"""Longer text is refused unread; a pipeline of two hundred steps, the most, has a tenth of it."""
 
 _DEEPEST = 40
 """More than a pipeline's parts may stand within each other, with the values of their parameters."""

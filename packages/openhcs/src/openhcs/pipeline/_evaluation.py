@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation"]
 
-_FRAMES, _FRAMES_EACH = 1000, 50
-"""Calls within calls that Python is to allow, and more for each step: a step takes 5 to 20."""
+_FRAMES, _FRAMES_EACH = 1000, 20
+"""Calls within calls that Python is to allow, and more for each step: a step takes 5 to 20.
+
+With the most steps of a pipeline these are few enough that whatever else recurs in the process,
+such as the reading of JSON, is stopped by Python long before its stack is full.
+"""
 
 Stream: TypeAlias = Mapping[GroupKey, Image]
 

@@ -22,7 +22,7 @@ __all__ = ["PLATE", "FlatStep", "Flattener"]
 PLATE = -1
 """Source of a step that takes the plate's own planes."""
 
-_MOST_STEPS = 1000
+_MOST_STEPS = 200
 """Steps that are named twice are counted twice: a text of a few lines can name billions."""
 _DEEPEST = 32
 
