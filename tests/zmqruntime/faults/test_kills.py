@@ -86,6 +86,7 @@ def test_every_question_to_a_server_that_is_killed_is_answered_or_fails(
         for asker in askers:
             asker.wait_for("lost", number + 1)
         server = nursery.start("serve", port)
+        server.wait_for("ready")
         for asker in askers:
             asker.wait_for("by", 1 + len(asker.all("answered")))
     stop(*askers, server)
