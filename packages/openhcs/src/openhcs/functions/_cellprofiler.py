@@ -139,9 +139,11 @@ def _measures() -> tuple[Mapping[str, _Measure], Mapping[str, _Measure]]:
 
 def _in_turn(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Give the numbers of the objects, and labels that count them from 1 without gaps."""
-    numbers, places = np.unique(np.maximum(labels, 0), return_inverse=True)
-    first = int(numbers[0] != 0)
-    return numbers[1 - first :], (places + first).reshape(labels.shape).astype(np.int32)
+    objects = labels > 0
+    numbers, places = np.unique(labels[objects], return_inverse=True)
+    dense = np.zeros(labels.shape, np.int32)
+    dense[objects] = places + 1
+    return numbers, dense
 
 
 def _of_channels(
